@@ -1,0 +1,55 @@
+"""Endless batches, each a function of the seed and the step alone, so that a run can go on from any step."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sslpipe.data.images import Images
+from sslpipe.io.errors import UserError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What every method gets: images and which ones they are. No label: a method that may use some is given them."""
+
+    image: Tensor
+    """uint8 [B, C, H, W], on the device."""
+    index: Tensor
+    """int64 [B], the images' places in their split, on the device."""
+
+
+def mix(*numbers: int) -> int:
+    """One well-mixed 63-bit seed from several small whole numbers (splitmix64, Steele et al. 2014)."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state >> 1
+
+
+class Batches:
+    """Random batches of fixed size without replacement within an epoch; the epoch's last, smaller rest is left out."""
+
+    def __init__(self, images: Images, size: int, *, seed: int, where: str = "batch") -> None:
+        """size: images a batch. where: the params key that gave it, for the error when there are fewer images."""
+        if size > len(images):
+            raise UserError(f"{where}: {size} is more than the {len(images)} images to train on")
+        self.images = images
+        self.size = size
+        self.seed = seed
+        self.steps_per_epoch = len(images) // size
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step (0-based)."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(mix(self.seed, 1, epoch))
+            self._order = torch.randperm(len(self.images), generator=generator).to(self.images.device)
+            self._epoch = epoch
+        index = self._order[place * self.size : (place + 1) * self.size]
+        return Batch(image=self.images[index], index=index)

@@ -1,0 +1,42 @@
+"""The images of one split, served as batches on a device."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+RESIDENT_SHARE = 0.5
+"""Of the device's free memory, what the images may take to lie there whole (own choice)."""
+
+
+class Images:
+    """uint8 images [N, C, H, W], indexed by a tensor of indices on any device.
+
+    They lie on the device when they fit, else each batch is copied from the mapped file. Either way a batch is the
+    same: uint8 [B, C, H, W] on `device`.
+    """
+
+    def __init__(self, array: NDArray[np.uint8], device: torch.device) -> None:
+        self.array = array
+        self.device = device
+        self._resident = torch.from_numpy(np.array(array)).to(device) if _fits(array.nbytes, device) else None
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        if self._resident is not None:
+            return self._resident[index.to(self.device, non_blocking=True)]
+        batch = torch.from_numpy(self.array[index.cpu().numpy()])
+        return batch.to(self.device, non_blocking=True)
+
+
+def _fits(size: int, device: torch.device) -> bool:
+    """Whether `size` bytes may lie on the device."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+    else:
+        import os
+
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return size <= RESIDENT_SHARE * free

@@ -1,0 +1,80 @@
+"""The image store that prepare writes: uint8 images, labels where known, splits, statistics, a fingerprint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslpipe.io.errors import UserError
+from sslpipe.io.files import read_array, read_json
+from sslpipe.io.settings import parse
+
+Split = Literal["train", "held_out", "test"]
+SPLITS: tuple[Split, ...] = ("train", "held_out", "test")
+UNKNOWN = -1
+"""The label of an image whose class is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreInfo:
+    """store.json: what holds for all images of the store."""
+
+    size: int
+    """Side of the square images, pixels."""
+    channels: int
+    """1 grey, 3 colour."""
+    classes: tuple[str, ...]
+    """Class names in the order of their labels; empty where no image has a label."""
+    mean: tuple[float, ...]
+    """Per channel, over all pixels of the training images, in [0, 1]."""
+    std: tuple[float, ...]
+    """Per channel, over all pixels of the training images, in [0, 1]."""
+    train: int
+    held_out: int
+    test: int
+    """Number of images in each split."""
+    protocol: Literal["split", "full"]
+    """split: trained on train, scored on test. full: there is no test; trained and scored on train and held_out."""
+    fingerprint: str
+    """sha256 over all images, in order of splits."""
+
+    def count(self, split: Split) -> int:
+        """Number of images in a split."""
+        return {"train": self.train, "held_out": self.held_out, "test": self.test}[split]
+
+
+class Store:
+    """Read access to a store; images are mapped, not loaded."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.info = parse(StoreInfo, read_json(root / "store.json"), where=str(root / "store.json"))
+
+    def images(self, split: Split) -> NDArray[np.uint8]:
+        """[N, C, H, W] uint8."""
+        shape = (self.info.count(split), self.info.channels, self.info.size, self.info.size)
+        return self._array(split, "images.npy", shape, np.uint8)
+
+    def labels(self, split: Split) -> NDArray[np.int64]:
+        """[N] int64, UNKNOWN (-1) where there is none."""
+        return self._array(split, "labels.npy", (self.info.count(split),), np.int64)
+
+    def files(self, split: Split) -> list[str]:
+        """Where each image came from, N names."""
+        return list(read_json(self.root / split / "files.json"))
+
+    def labelled(self) -> NDArray[np.int64]:
+        """[L] int64: indices into train of the images whose label a method may use."""
+        return read_array(self.root / "labelled.npy")
+
+    def _array(self, split: str, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+        path = self.root / split / name
+        array = read_array(path, mapped=True) if shape[0] else np.zeros(shape, dtype)
+        if array.shape != shape or array.dtype != dtype:
+            raise UserError(
+                f"{path}: {array.dtype} {list(array.shape)} found, store.json says {np.dtype(dtype)} {list(shape)}; "
+                "run 'sslpipe prepare' again"
+            )
+        return array

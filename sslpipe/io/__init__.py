@@ -1,0 +1,1 @@
+"""Settings, files between stages, and what a person reads: errors and progress."""

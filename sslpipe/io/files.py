@@ -1,0 +1,128 @@
+"""Files between stages: written whole or not at all, and read with errors that name them."""
+
+import csv
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslpipe.io.errors import UserError
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses (no space, no right to write) into one line that names the path."""
+    try:
+        yield
+    except OSError as error:
+        # numpy reports a short write without an errno.
+        if error.errno in DISK_ERRORS or (error.errno is None and "written" in str(error)):
+            reason = error.strerror or "no space left on device"
+            raise UserError(f"{path}: cannot be written: {reason}") from error
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to write a stage's outputs in; it takes the place of `path` when all of them are written.
+
+    After an error `path` is as it was and the new folder is gone.
+    """
+    partial = path.parent / f".{path.name}.partial"
+    with writing(path):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            replaced = path.parent / f".{path.name}.replaced"
+            shutil.rmtree(replaced, ignore_errors=True)
+            if path.exists():
+                path.rename(replaced)
+            partial.rename(path)
+            shutil.rmtree(replaced, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON with sorted keys, so that equal content is an equal file."""
+    write_bytes(path, (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; UserError where it is missing or cut off."""
+    try:
+        return json.loads(_read(path))
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); run the stage that writes it again") from None
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as .npy."""
+    with writing(path):
+        np.save(path, array, allow_pickle=False)
+
+
+def read_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
+    """The array of an .npy file (`mapped`: read from the disk as it is used); UserError where missing or cut off."""
+    try:
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path}: not readable as an array ({error}); run the stage that writes it again") from None
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV; the columns are all keys in order of first appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with writing(path), path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _missing(path: Path) -> UserError:
+    stage = path.parts[path.parts.index("runs") + 1] if "runs" in path.parts[:-2] else None
+    return UserError(f"{path}: no such file" + (f"; run 'sslpipe {stage}' or 'dvc repro' first" if stage else ""))
+
+
+def sha256(path: Path) -> str:
+    """Fingerprint of a file, as hexadecimal text."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise _missing(path) from None

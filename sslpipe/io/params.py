@@ -1,0 +1,91 @@
+"""params.yaml with the command line's options laid over it."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import yaml
+
+from sslpipe.io.console import say
+from sslpipe.io.errors import UserError, nearest
+from sslpipe.io.settings import parse
+
+T = TypeVar("T")
+
+
+class Params:
+    """The settings of a project: a tree of mappings, read from `path`, in which options may replace values."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; run sslpipe where params.yaml lies, or name it with --params") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(tree, dict):
+            raise UserError(f"{path}: expected a mapping of stages to settings")
+        self.path = path
+        self.tree: dict[str, Any] = tree
+
+    def override(self, stage: str, options: Mapping[str, Any], assignments: list[str] | None = None) -> None:
+        """Lay options over the stage's block and say so, a line each.
+
+        options: dotted key within the stage's block (or "seed") → value; None means that it was not given.
+        assignments: "key=value" texts of --set, with the value read as YAML.
+        """
+        given = {key: value for key, value in options.items() if value is not None}
+        for text in assignments or []:
+            key, equals, value = text.partition("=")
+            if not equals:
+                raise UserError(f"--set {text}: expected key=value")
+            given[key.strip()] = yaml.safe_load(value)
+        for key, value in given.items():
+            path = key.split(".") if key in ("seed", "protocol") else [stage, *key.split(".")]
+            block = self.tree
+            for part in path[:-1]:
+                block = block.setdefault(part, {})
+                if not isinstance(block, dict):
+                    raise UserError(f"--set {key}: '{part}' is a value in {self.path}, not a block")
+            before = block.get(path[-1], "default")
+            block[path[-1]] = value
+            say(f"{'.'.join(path)} = {value}  (option; {self.path}: {before})")
+
+    def parse(self, cls: type[T], where: str, *, also: tuple[str, ...] = ()) -> T:
+        """The block at the dotted key `where` as settings of class `cls`; a block that is absent is empty."""
+        block: Any = self.tree
+        for part in where.split("."):
+            if not isinstance(block, Mapping):
+                raise UserError(f"{where}: expected a block of keys above it in {self.path}")
+            block = block.get(part)
+            if block is None:
+                block = {}
+        return parse(cls, block, where=where, also=also)
+
+    @property
+    def seed(self) -> int:
+        """The seed of every random draw, a whole number ≥ 0."""
+        seed = self.tree.get("seed", 0)
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise UserError(f"seed: {seed!r} found, expected a whole number at least 0")
+        return seed
+
+
+def siblings(package: str) -> tuple[str, ...]:
+    """Names of the modules that lie in a package's folder."""
+    folder = importlib.import_module(package).__path__
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(folder)))
+
+
+def find_module(package: str, name: str, *, where: str) -> ModuleType:
+    """The module `name` of `package`: a method or a source is found by its file's name.
+
+    where: the params key that named it, for the error, which lists the files that are there.
+    """
+    names = siblings(package)
+    if name not in names:
+        raise UserError(f"{where}: unknown name '{name}'{nearest(name, names)}")
+    return importlib.import_module(f"{package}.{name}")

@@ -1,0 +1,137 @@
+"""Plain mappings into frozen, typed settings, with errors that name the key."""
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from math import inf
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from sslpipe.io.errors import UserError, nearest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number, both included; `above` excludes the lower one. Used as Annotated[float, Range(...)]."""
+
+    low: float = -inf
+    high: float = inf
+    above: float = -inf
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high and value > self.above
+
+    def __str__(self) -> str:
+        lower = f"above {self.above:g}" if self.above > -inf else f"at least {self.low:g}" if self.low > -inf else ""
+        upper = f"at most {self.high:g}" if self.high < inf else ""
+        return " and ".join(part for part in (lower, upper) if part)
+
+
+Positive = Annotated[float, Range(above=0)]
+NonNegative = Annotated[float, Range(low=0)]
+Fraction = Annotated[float, Range(low=0, high=1)]
+Count = Annotated[int, Range(low=1)]
+CountOrZero = Annotated[int, Range(low=0)]
+
+
+def parse(cls: type[T], block: Any, *, where: str, also: tuple[str, ...] = ()) -> T:
+    """The settings class `cls` filled from a mapping.
+
+    block: what stands in params.yaml at the key `where`. also: further keys that the block may hold and that
+    `cls` does not (the blocks of a stage's methods). A missing key takes the field's default.
+    Raises UserError for an unknown key, a missing one without a default, a wrong type, a value out of range.
+    """
+    if not isinstance(block, Mapping):
+        raise UserError(f"{where}: {_shown(block)} found, expected a block of keys")
+    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+    for key in block:
+        if key not in known and key not in also:
+            raise UserError(f"{where}.{key}: unknown key{nearest(str(key), [*known, *also])}")
+    hints = get_type_hints(cls, include_extras=True)
+    values = {}
+    for name, field in known.items():
+        if name in block:
+            values[name] = _convert(hints[name], block[name], f"{where}.{name}")
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise UserError(f"{where}.{name}: missing, expected {_expected(hints[name])}")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """One value of params.yaml as the type `hint` wants it."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        inner, *bounds = get_args(hint)
+        result = _convert(inner, value, where)
+        for bound in bounds:
+            if isinstance(bound, Range) and result not in bound:
+                raise UserError(f"{where}: {result} is out of range, expected {bound}")
+        return result
+    if origin in (Union, types.UnionType):
+        return _convert_union(hint, value, where)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else parse(hint, value, where=where)
+    if origin is Literal:
+        if value in get_args(hint):
+            return value
+        raise UserError(f"{where}: unknown value {_shown(value)}{nearest(str(value), map(str, get_args(hint)))}")
+    if origin is tuple and isinstance(value, list | tuple):
+        return _convert_tuple(hint, value, where)
+    if hint is float:
+        # YAML 1.1 reads 1e-4 as a string.
+        try:
+            if not isinstance(value, bool) and (number := float(value)) == number:
+                return number
+        except (TypeError, ValueError):
+            pass
+    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    elif hint in (str, bool) and isinstance(value, hint):
+        return value
+    raise UserError(f"{where}: {_shown(value)} found, expected {_expected(hint)}")
+
+
+def _convert_union(hint: Any, value: Any, where: str) -> Any:
+    options = get_args(hint)
+    if value is None and type(None) in options:
+        return None
+    options = tuple(option for option in options if option is not type(None))
+    if len(options) == 1:
+        return _convert(options[0], value, where)
+    for option in options:
+        try:
+            return _convert(option, value, where)
+        except UserError:
+            continue
+    raise UserError(f"{where}: {_shown(value)} found, expected {_expected(hint)}")
+
+
+def _convert_tuple(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
+    inner = get_args(hint)
+    if len(inner) == 2 and inner[1] is Ellipsis:
+        return tuple(_convert(inner[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if len(inner) != len(value):
+        raise UserError(f"{where}: {len(value)} values found, expected {len(inner)}")
+    return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(inner, value, strict=True)))
+
+
+def _expected(hint: Any) -> str:
+    """A type hint in words."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        inner, *bounds = get_args(hint)
+        return " ".join([_expected(inner), *(str(b) for b in bounds)])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_expected(option) for option in get_args(hint))
+    if origin is Literal:
+        return "one of " + ", ".join(str(option) for option in get_args(hint))
+    if origin is tuple:
+        return "a list"
+    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(hint, "a block of keys")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

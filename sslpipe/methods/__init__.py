@@ -1,0 +1,1 @@
+"""How a batch becomes a loss: settings and one method a file, found by its name."""

@@ -1,0 +1,1 @@
+"""Clustering on mined neighbours."""

@@ -1,0 +1,1 @@
+"""Training on the labels a model gives itself."""

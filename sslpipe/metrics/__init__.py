@@ -1,0 +1,1 @@
+"""Scores of a grouping or a classification against labels."""

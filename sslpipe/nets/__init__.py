@@ -1,0 +1,1 @@
+"""Backbones, heads, averaged weights, and the model files made of them."""

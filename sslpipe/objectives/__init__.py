@@ -1,0 +1,1 @@
+"""Pure functions from tensors to losses, one paper a file."""

@@ -1,0 +1,1 @@
+"""Random views of a batch of images, drawn on the device with parameters per image."""

@@ -1,0 +1,1 @@
+"""One thin function a stage: read files, call the library, write files."""
