@@ -13,6 +13,8 @@ from sslpipe.io.settings import parse
 
 Split = Literal["train", "held_out", "test"]
 SPLITS: tuple[Split, ...] = ("train", "held_out", "test")
+ProtocolName = Literal["split", "full"]
+PROTOCOLS: tuple[ProtocolName, ...] = ("split", "full")
 UNKNOWN = -1
 """The label of an image whose class is not known."""
 
@@ -30,12 +32,13 @@ class StoreInfo:
     mean: tuple[float, ...]
     """Per channel, over all pixels of the training images, in [0, 1]."""
     std: tuple[float, ...]
-    """Per channel, over all pixels of the training images, in [0, 1]."""
+    """Per channel, over all pixels of the training images, in [0, 1]; 1 for a channel that never changes, since
+    images are divided by it."""
     train: int
     held_out: int
     test: int
     """Number of images in each split."""
-    protocol: Literal["split", "full"]
+    protocol: ProtocolName
     """split: trained on train, scored on test. full: there is no test; trained and scored on train and held_out."""
     fingerprint: str
     """sha256 over all images, in order of splits."""
@@ -61,13 +64,32 @@ class Store:
         """[N] int64, UNKNOWN (-1) where there is none."""
         return self._array(split, "labels.npy", (self.info.count(split),), np.int64)
 
+    def scored(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Images [N, C, H, W] and labels [N] that figures are of: test, or all under the protocol full.
+
+        For evaluate alone: no other stage may look at test images.
+        """
+        splits: tuple[Split, ...] = ("test",) if self.info.protocol == "split" else ("train", "held_out")
+        if not sum(self.info.count(split) for split in splits):
+            raise UserError(f"{self.root}: no test images; raise prepare.test or set protocol: full")
+        images = [self.images(split) for split in splits]
+        labels = [self.labels(split) for split in splits]
+        return (images[0], labels[0]) if len(splits) == 1 else (np.concatenate(images), np.concatenate(labels))
+
     def files(self, split: Split) -> list[str]:
         """Where each image came from, N names."""
         return list(read_json(self.root / split / "files.json"))
 
     def labelled(self) -> NDArray[np.int64]:
         """[L] int64: indices into train of the images whose label a method may use."""
-        return read_array(self.root / "labelled.npy")
+        path = self.root / "labelled.npy"
+        index = read_array(path)
+        if index.dtype != np.int64 or index.ndim != 1 or (index < 0).any() or (index >= self.info.train).any():
+            raise UserError(
+                f"{path}: expected int64 indices below {self.info.train}, {index.dtype} {list(index.shape)} found; "
+                "run 'sslpipe prepare' again"
+            )
+        return index
 
     def _array(self, split: str, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
         path = self.root / split / name

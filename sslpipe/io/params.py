@@ -31,39 +31,58 @@ class Params:
         self.path = path
         self.tree: dict[str, Any] = tree
 
-    def override(self, stage: str, options: Mapping[str, Any], assignments: list[str] | None = None) -> None:
-        """Lay options over the stage's block and say so, a line each.
+    def override(self, options: Mapping[str, Any], assignments: list[str] | None = None, *, stage: str = "") -> None:
+        """Lay options over the settings and say so, a line each.
 
-        options: dotted key within the stage's block (or "seed") → value; None means that it was not given.
-        assignments: "key=value" texts of --set, with the value read as YAML.
+        options: dotted key → value; None means that it was not given. assignments: "key=value" texts of --set, the
+        value read as YAML, the key within the stage's block unless its first part is a block of params.yaml.
         """
         given = {key: value for key, value in options.items() if value is not None}
         for text in assignments or []:
             key, equals, value = text.partition("=")
             if not equals:
                 raise UserError(f"--set {text}: expected key=value")
-            given[key.strip()] = yaml.safe_load(value)
+            known = key.split(".")[0] in self.tree
+            given[key if known else f"{stage}.{key}"] = yaml.safe_load(value)
         for key, value in given.items():
-            path = key.split(".") if key in ("seed", "protocol") else [stage, *key.split(".")]
+            *parents, name = key.split(".")
             block = self.tree
-            for part in path[:-1]:
-                block = block.setdefault(part, {})
+            for part in parents:
+                if block.get(part) is None:
+                    block[part] = {}
+                block = block[part]
                 if not isinstance(block, dict):
-                    raise UserError(f"--set {key}: '{part}' is a value in {self.path}, not a block")
-            before = block.get(path[-1], "default")
-            block[path[-1]] = value
-            say(f"{'.'.join(path)} = {value}  (option; {self.path}: {before})")
+                    raise UserError(f"{key}: '{part}' is a value in {self.path}, not a block")
+            before = block.get(name, "not set")
+            block[name] = value
+            say(f"{key} = {value}  (option; {self.path}: {before})")
 
-    def parse(self, cls: type[T], where: str, *, also: tuple[str, ...] = ()) -> T:
+    def method(self, stage: str, package: str) -> str:
+        """The name of the method that a stage shall use, one of the modules of `package`.
+
+        The stage's block may hold nothing but `method` and a block for each module.
+        """
+        block, names = self._block(stage), siblings(package)
+        for key in block:
+            if key not in ("method", *names):
+                raise UserError(f"{stage}.{key}: unknown key{nearest(str(key), ['method', *names])}")
+        return str(block.get("method"))
+
+    def parse(self, cls: type[T], where: str) -> T:
         """The block at the dotted key `where` as settings of class `cls`; a block that is absent is empty."""
+        return parse(cls, self._block(where), where=where)
+
+    def _block(self, where: str) -> Any:
         block: Any = self.tree
         for part in where.split("."):
             if not isinstance(block, Mapping):
-                raise UserError(f"{where}: expected a block of keys above it in {self.path}")
+                raise UserError(f"{where}: expected a block of keys in {self.path}")
             block = block.get(part)
             if block is None:
                 block = {}
-        return parse(cls, block, where=where, also=also)
+        if not isinstance(block, Mapping):
+            raise UserError(f"{where}: {block!r} found in {self.path}, expected a block of keys")
+        return block
 
     @property
     def seed(self) -> int:

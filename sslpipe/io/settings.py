@@ -35,35 +35,38 @@ Count = Annotated[int, Range(low=1)]
 CountOrZero = Annotated[int, Range(low=0)]
 
 
-def parse(cls: type[T], block: Any, *, where: str, also: tuple[str, ...] = ()) -> T:
+def parse(cls: type[T], block: Any, *, where: str, base: T | None = None) -> T:
     """The settings class `cls` filled from a mapping.
 
-    block: what stands in params.yaml at the key `where`. also: further keys that the block may hold and that
-    `cls` does not (the blocks of a stage's methods). A missing key takes the field's default.
+    block: what stands in params.yaml at the key `where`. A missing key takes its value from `base`, else the field's
+    default; a nested block is laid over the nested default in the same way.
     Raises UserError for an unknown key, a missing one without a default, a wrong type, a value out of range.
     """
     if not isinstance(block, Mapping):
         raise UserError(f"{where}: {_shown(block)} found, expected a block of keys")
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     for key in block:
-        if key not in known and key not in also:
-            raise UserError(f"{where}.{key}: unknown key{nearest(str(key), [*known, *also])}")
+        if key not in known:
+            raise UserError(f"{where}.{key}: unknown key{nearest(str(key), known)}")
     hints = get_type_hints(cls, include_extras=True)
     values = {}
     for name, field in known.items():
+        default = field.default if base is None else getattr(base, name)
         if name in block:
-            values[name] = _convert(hints[name], block[name], f"{where}.{name}")
-        elif field.default is MISSING and field.default_factory is MISSING:
+            values[name] = _convert(hints[name], block[name], f"{where}.{name}", default)
+        elif default is not MISSING:
+            values[name] = default
+        else:
             raise UserError(f"{where}.{name}: missing, expected {_expected(hints[name])}")
     return cls(**values)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
     """One value of params.yaml as the type `hint` wants it."""
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *bounds = get_args(hint)
-        result = _convert(inner, value, where)
+        result = _convert(inner, value, where, default)
         for bound in bounds:
             if isinstance(bound, Range) and result not in bound:
                 raise UserError(f"{where}: {result} is out of range, expected {bound}")
@@ -71,7 +74,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _convert_union(hint, value, where)
     if is_dataclass(hint) and isinstance(hint, type):
-        return value if isinstance(value, hint) else parse(hint, value, where=where)
+        return parse(hint, value, where=where, base=default if isinstance(default, hint) else None)
     if origin is Literal:
         if value in get_args(hint):
             return value

@@ -1,0 +1,33 @@
+# make demo: environment, the whole pipeline on the embedded digits, its table.   make test: the tests.
+# make check: format, lint, types, layers.   make bench: speed, side by side.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench lock clean
+
+demo: .venv/made
+	$(BIN)/dvc repro
+	$(BIN)/sslpipe show
+
+test: .venv/made
+	$(BIN)/python -m pytest
+
+check: .venv/made
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/made
+	$(BIN)/python benchmarks/mining.py
+
+# Anew when a locked version changes; code is installed in place.
+.venv/made: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf .venv runs .sslpipe

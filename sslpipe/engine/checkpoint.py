@@ -1,0 +1,114 @@
+"""Snapshots of an unfinished stage: found again after a crash, removed when its outputs are written."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from sslpipe.engine.method import Method
+from sslpipe.io.files import sha256, write_bytes
+
+FOLDER = ".sslpipe/checkpoints"
+
+
+@dataclass
+class State:
+    """What a run is besides its weights."""
+
+    step: int = 0
+    """Steps done."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One row an epoch."""
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """Terms of the epoch under way, added up."""
+    finished: bool = False
+
+
+class Checkpoint:
+    """One snapshot under a key made of a stage's settings, code and inputs, so that another run never takes it up."""
+
+    def __init__(self, folder: Path | None, every_seconds: float) -> None:
+        """folder: None keeps nothing. every_seconds: at most one snapshot in so many seconds."""
+        self.folder = folder
+        self.every_seconds = every_seconds
+        self._saved = time.monotonic()
+
+    @classmethod
+    def of_stage(
+        cls, stage: str, *, settings: Iterable[Any], inputs: Iterable[Path], every_seconds: float = 20.0
+    ) -> "Checkpoint":
+        """The checkpoint of a stage in the project's own, git-ignored folder, outside every output.
+
+        settings: whatever decides the result, with a faithful repr. inputs: files that it is made of.
+        """
+        content = [repr(list(settings)), *(sha256(path) for path in inputs), _code(stage)]
+        key = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
+        # Under `dvc exp run --temp` the working folder is a passing one; DVC_ROOT names the project's.
+        root = Path(os.environ.get("DVC_ROOT", "."))
+        return cls(root / FOLDER / f"{stage}-{key}", every_seconds)
+
+    def due(self) -> bool:
+        """Whether it is time for another snapshot."""
+        return self.folder is not None and time.monotonic() - self._saved >= self.every_seconds
+
+    def save(self, state: State, method: Method, optimizer: torch.optim.Optimizer) -> None:
+        """Write all that the run is, whole or not at all."""
+        if self.folder is None:
+            return
+        tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
+        tensors |= {f"sums.{name}": value for name, value in state.sums.items()}
+        for number, values in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items() if value is not None}
+        plain = {"step": state.step, "history": state.history, "finished": state.finished}
+        copies = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
+        write_bytes(self.folder / "run.safetensors", save(copies, metadata={"state": json.dumps(plain)}))
+        self._saved = time.monotonic()
+
+    def load(self, method: Method, optimizer: torch.optim.Optimizer) -> State:
+        """Take up the run where its snapshot stands; a new State where there is none."""
+        path = self.folder / "run.safetensors" if self.folder else None
+        if path is None or not path.exists():
+            return State()
+        try:
+            with safe_open(path, framework="pt") as file:
+                plain = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
+        except SafetensorError:
+            return State()
+        method.load_state_dict(_under("method.", tensors))
+        optimizer_state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("optimizer.", tensors).items():
+            number, key = name.split(".", 1)
+            optimizer_state.setdefault(int(number), {})[key] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": optimizer_state})
+        device = next(method.parameters()).device
+        sums = {name: value.to(device) for name, value in _under("sums.", tensors).items()}
+        return State(step=plain["step"], history=plain["history"], sums=sums, finished=plain["finished"])
+
+    def remove(self) -> None:
+        """Forget the snapshot: the outputs are written."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _code(stage: str) -> str:
+    """Fingerprint of the first-party modules that this process has loaded, other stages left out."""
+    own = f"stages.{stage.replace('-', '_')}"
+    names = sorted(name for name in sys.modules if name.startswith("sslpipe.") or name == own)
+    files = [Path(file) for name in names if (file := getattr(sys.modules[name], "__file__", None))]
+    return "".join(sha256(file) for file in files)

@@ -1,0 +1,136 @@
+"""The one training loop."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sslpipe.data.batches import Batches
+from sslpipe.data.device import autocast
+from sslpipe.data.seeds import mix
+from sslpipe.engine.checkpoint import Checkpoint, State
+from sslpipe.engine.interrupts import listening
+from sslpipe.engine.method import Method, Progress
+from sslpipe.engine.optimizers import OptimizerSettings, build_optimizer
+from sslpipe.engine.schedules import ScheduleSettings, factor
+from sslpipe.io.console import progress, say
+from sslpipe.io.errors import UserError
+from sslpipe.io.settings import Count, Positive
+
+LOG_STEPS = 50
+"""Terms are looked at (a wait for the device) once in so many steps and at each epoch's end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How long and how fast a method learns."""
+
+    epochs: Count = 1
+    """Passes over the images."""
+    steps: Count | None = None
+    """If given, the length of the run in place of `epochs`."""
+    batch: Count
+    """Images a step, over all processes."""
+    optimizer: OptimizerSettings
+    schedule: ScheduleSettings = ScheduleSettings()
+    clip: Positive | None = None
+    """Largest norm of the gradient of all weights together."""
+
+
+def fit(
+    method: Method, batches: Batches, settings: FitSettings, *, where: str, seed: int, checkpoint: Checkpoint
+) -> list[dict[str, float]]:
+    """Train a method, going on from its checkpoint if there is one.
+
+    method: on the device, weights drawn. where: the params key of the settings, for progress and errors. Returns the
+    history, a row an epoch: epoch, step, lr, means of the method's terms, its after_epoch columns, images_per_s.
+    Everything random is a function of the seed and the step, so a run that was cut off ends bit for bit as it would
+    have (CPU). Raises UserError where the loss is no longer a number, KeyboardInterrupt after saving on Ctrl-C.
+    """
+    device = batches.images.device
+    total = settings.steps or settings.epochs * batches.steps_per_epoch
+    if device.type == "cuda":
+        method.to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(settings.optimizer, method)
+    state = checkpoint.load(method, optimizer)
+    if state.step:
+        say(f"{where}: going on after step {state.step} of {total}")
+    generator = torch.Generator(device)
+    method.train()
+    epoch_began, epoch_from = time.monotonic(), state.step
+    with (
+        listening() as interrupts,
+        progress(where, total * settings.batch, "images", done=state.step * settings.batch) as bar,
+    ):
+        while state.step < total and not state.finished:
+            step = state.step
+            rate = factor(settings.schedule, step, total, batches.steps_per_epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.optimizer.lr * rate
+            torch.manual_seed(mix(seed, 2, step))
+            generator.manual_seed(mix(seed, 3, step))
+            terms = _step(method, batches, settings, optimizer, generator, step)
+            method.after_step(Progress(step + 1, total))
+            for name, value in terms.items():
+                state.sums[name] = state.sums[name] + value if name in state.sums else value.clone()
+            state.step += 1
+            bar.advance(settings.batch)
+            epoch_ends = state.step % batches.steps_per_epoch == 0 or state.step == total
+            if epoch_ends or state.step % LOG_STEPS == 0:
+                _check(state.sums["loss"], where)
+            if epoch_ends:
+                row = _end_epoch(state, method, batches.steps_per_epoch, settings.optimizer.lr * rate)
+                seconds = time.monotonic() - epoch_began
+                row["images_per_s"] = round((state.step - epoch_from) * settings.batch / max(seconds, 1e-9), 1)
+                bar.advance(0, note=f"epoch {row['epoch']:g}  loss {row['loss']:.4f}")
+                epoch_began, epoch_from = time.monotonic(), state.step
+                state.finished = method.finished
+            if checkpoint.due() or interrupts.received:
+                _check(sum(state.sums.values(), torch.zeros(())), where)
+                checkpoint.save(state, method, optimizer)
+            if interrupts.received:
+                raise KeyboardInterrupt
+    # The outputs are still to be written; a crash until then must not cost the training.
+    checkpoint.save(state, method, optimizer)
+    return state.history
+
+
+def _step(
+    method: Method,
+    batches: Batches,
+    settings: FitSettings,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    step: int,
+) -> dict[str, Tensor]:
+    """One batch: loss, gradient, update. Returns the terms without their graph."""
+    with autocast(batches.images.device):
+        terms = method.losses(batches.at(step), generator)
+    if "skipped" not in terms or not terms["skipped"]:
+        optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        if settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(method.parameters(), settings.clip)
+        optimizer.step()
+    return {name: value.detach() for name, value in terms.items()}
+
+
+def _end_epoch(state: State, method: Method, steps_per_epoch: int, lr: float) -> dict[str, float]:
+    """Turn the sums into a row of the history and let the method look at the epoch."""
+    count = (state.step - 1) % steps_per_epoch + 1
+    means = {name: value.item() / count for name, value in state.sums.items()}
+    state.sums = {}
+    epoch = -(-state.step // steps_per_epoch)
+    row = {"epoch": epoch, "step": state.step, "lr": lr, **means, **method.after_epoch(means)}
+    method.train()
+    state.history.append(row)
+    return row
+
+
+def _check(value: Tensor, where: str) -> None:
+    if not math.isfinite(value.item()):
+        raise UserError(
+            f"{where}: the loss is no longer a finite number; lower {where}.fit.optimizer.lr or set {where}.fit.clip"
+        )

@@ -1,0 +1,45 @@
+"""What the loop asks of a method."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a step."""
+
+    step: int
+    """Steps done, from 1."""
+    total: int
+    """Steps in the whole run."""
+
+    @property
+    def fraction(self) -> float:
+        """Share of the run that is done, in (0, 1]."""
+        return self.step / self.total
+
+
+class Method(nn.Module):
+    """How a batch becomes a loss. All that it must remember lies in parameters and buffers, so a checkpoint holds it."""
+
+    finished = False
+    """True ends the run after the epoch."""
+
+    def losses(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
+        """Named scalars of one step, of which the loop minimises "loss" and logs the rest as means over the epoch.
+
+        batch: what the run's batches yield (sslpipe.data.batches.Batch). generator: on the device, seeded anew for
+        each step; every random draw comes from it. A term "skipped" other than 0 says that there was nothing to learn
+        from: the step changes no weight.
+        """
+        raise NotImplementedError
+
+    def after_step(self, progress: Progress) -> None:
+        """Update what follows the weights (averages, memories); called after the optimiser's step."""
+
+    def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
+        """Look at the epoch (`terms`: means of what `losses` returned) and return further columns for the history."""
+        return {}

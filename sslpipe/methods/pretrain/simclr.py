@@ -1,0 +1,52 @@
+"""SimCLR (Chen et al. 2020): two views of an image agree, views of different images do not."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sslpipe.data.batches import Batch
+from sslpipe.data.images import Images
+from sslpipe.engine import world
+from sslpipe.engine.loop import FitSettings
+from sslpipe.engine.method import Method
+from sslpipe.engine.optimizers import OptimizerSettings
+from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.io.settings import Positive
+from sslpipe.nets.heads import ProjectionSettings, build_head
+from sslpipe.nets.network import Network
+from sslpipe.objectives.simclr import nt_xent
+from sslpipe.views.policies import Views, ViewSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Defaults: SCAN's public CIFAR configuration of this pretext task."""
+
+    temperature: Positive = 0.1
+    projection: ProjectionSettings = ProjectionSettings()
+    views: ViewSettings = ViewSettings(policy="simclr")
+    fit: FitSettings = FitSettings(
+        epochs=500,
+        batch=512,
+        optimizer=OptimizerSettings(name="sgd", lr=0.4, momentum=0.9, weight_decay=1e-4),
+        schedule=ScheduleSettings(name="cosine", final=1e-3),
+    )
+
+
+class Pretext(Method):
+    """SimCLR, algorithm 1."""
+
+    def __init__(self, settings: Settings, network: Network, images: Images) -> None:
+        """network: its head is replaced by the projection head. images: the training images."""
+        super().__init__()
+        self.network = network
+        network.head = build_head(settings.projection, network.backbone.dimension)
+        self.views = Views(settings.views, network.mean.flatten().tolist())
+        self.temperature = settings.temperature
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Both views of all images in one forward."""
+        views = self.views(torch.cat([batch.image, batch.image]), generator)
+        z1, z2 = self.network(views).float().chunk(2)
+        return {"loss": nt_xent(world.gather(z1), world.gather(z2), temperature=self.temperature)}

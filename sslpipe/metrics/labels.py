@@ -1,0 +1,54 @@
+"""What every score does first: check the shapes and leave out the images whose class is not known."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslpipe.data.store import UNKNOWN
+
+
+def known_only(label: NDArray[Any], *others: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """`label` and each of `others`, at the images with a known label only.
+
+    label: [N] integers, UNKNOWN (-1) where the class is not known. others: [N, ...].
+    Raises ValueError for other lengths, for labels that are not integers at least -1, and where none is known.
+    """
+    label = indices("label", label, least=UNKNOWN)
+    for other in others:
+        if len(other) != len(label):
+            raise ValueError(f"{len(other)} rows found, expected one for each of {len(label)} labels")
+    known = label != UNKNOWN
+    if not known.any():
+        raise ValueError(f"none of {len(label)} labels is known, so there is nothing to score against")
+    return label[known], *(np.asarray(other)[known] for other in others)
+
+
+def indices(name: str, values: NDArray[Any], *, least: int = 0) -> NDArray[np.int64]:
+    """[N] values as int64. Raises ValueError, which names them, where they are not integers at least `least`."""
+    values = np.asarray(values)
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"{name}: shape {values.shape} of {values.dtype} found, expected [N] of integers")
+    if values.size and values.min() < least:
+        raise ValueError(f"{name}: {values.min()} found, expected at least {least}")
+    return values.astype(np.int64)
+
+
+def span(name: str, values: NDArray[np.int64], count: int | None) -> int:
+    """How many different indices there can be: `count`, or the highest value plus one where it is None.
+
+    Raises ValueError where a value lies outside.
+    """
+    needed = int(values.max()) + 1 if values.size else 0
+    if count is not None and needed > count:
+        raise ValueError(f"{name}: {needed - 1} found, expected below {count}")
+    return needed if count is None else count
+
+
+def probabilities(probability: NDArray[Any]) -> NDArray[np.float64]:
+    """[N, K] probabilities as float64. Raises ValueError for another shape, NaN, or values outside [0, 1]."""
+    probability = np.asarray(probability, dtype=np.float64)
+    # A softmax in half precision may exceed 1 by its rounding.
+    if probability.ndim != 2 or not ((probability >= 0) & (probability <= 1 + 1e-2)).all():
+        raise ValueError(f"probability: expected [N, K] in [0, 1] without NaN, shape {probability.shape} found")
+    return probability

@@ -1,0 +1,19 @@
+"""Settings of the mine-neighbors stage."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sslpipe.io.settings import Count
+from sslpipe.neighbors.search import SearchSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiningSettings(SearchSettings):
+    """How many neighbours are mined, where, and how they are searched."""
+
+    k: Count = 20
+    """Of each training image (SCAN's public code: 20 on small sets, 50 on ImageNet; the paper clusters with 5)."""
+    held_out_k: Count = 5
+    """Of each held-out image, among the held-out ones (SCAN's public code)."""
+    layer: Literal["backbone", "head"] = "backbone"
+    """Whose output is compared: the backbone's features or the pretext head's."""

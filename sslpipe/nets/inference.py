@@ -1,0 +1,48 @@
+"""A network's answers for all images of a split."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslpipe.data.device import autocast
+from sslpipe.data.images import Images
+from sslpipe.io.console import progress
+from sslpipe.nets.network import Network
+
+BATCH = 1000
+"""Images a forward (own choice: the time is flat from some hundreds on)."""
+
+
+@torch.no_grad()
+def infer(answer: Callable[[Tensor], Tensor], images: Images, *, title: str = "", dim: int = 0) -> Tensor:
+    """`answer` of the images as they are, batch after batch, joined along `dim`: float32, on the images' device.
+
+    answer: from float [B, C, H, W] in [0, 1], of a network in eval mode. title: shows progress under that name.
+    """
+    parts = []
+    with progress(title, len(images), "images") as bar:
+        for start in range(0, len(images), BATCH):
+            index = torch.arange(start, min(start + BATCH, len(images)), device=images.device)
+            with autocast(images.device):
+                parts.append(answer(images[index].float() / 255).float())
+            bar.advance(len(index))
+    return torch.cat(parts, dim=dim)
+
+
+def probabilities(network: Network, images: Images) -> NDArray[np.float32]:
+    """[N, K] softmax of a network's logits."""
+    return infer(network, images, title="answers").softmax(dim=1).cpu().numpy()  # type: ignore[no-any-return]
+
+
+def unit_features(network: Network) -> Callable[[Images], NDArray[np.float32]]:
+    """A function to the backbone's features of images, [N, D], each of length 1: neighbours were mined by cosine."""
+    return lambda images: F.normalize(infer(network.features, images, title="features"), dim=1).cpu().numpy()
+
+
+def flat_pixels(images: Images) -> NDArray[np.float32]:
+    """[N, C·H·W] in [0, 1]."""
+    return images.array.reshape(len(images), -1).astype(np.float32) / 255

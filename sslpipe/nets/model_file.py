@@ -1,0 +1,203 @@
+"""A model as a folder: model.safetensors holds the weights, model.json how to rebuild the network and where it is from.
+
+Loading is strict. A weight that is missing, unexpected or of another shape is an error, never passed over.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from sslpipe.data.store import StoreInfo
+from sslpipe.io.errors import UserError
+from sslpipe.io.files import read_json, write_bytes, write_json
+from sslpipe.io.settings import Count, Positive, parse
+from sslpipe.nets.heads import HeadSettings
+from sslpipe.nets.layers import Backbone
+from sslpipe.nets.network import BackboneSettings, Network
+
+WEIGHTS = "model.safetensors"
+CARD = "model.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Architecture:
+    """What of model.json rebuilds the network."""
+
+    backbone: BackboneSettings
+    head: HeadSettings | None
+    mean: tuple[float, ...]
+    """Per channel, of images in [0, 1]."""
+    std: tuple[Positive, ...]
+    """Per channel, of images in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Origin:
+    """What of model.json says where the model is from, save for the settings."""
+
+    stage: str
+    """That wrote the model."""
+    size: Count
+    """Side of the square images, pixels."""
+    channels: Count
+    classes: tuple[str, ...]
+    """Class names of the images, in the order of their labels; empty where no image has a label."""
+    data: str
+    """Fingerprint of the image store."""
+    parent: str | None
+    """sha256 of the weights file that the training started from; null where it started anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(_Origin):
+    """Where a model is from."""
+
+    settings: Mapping[str, Any]
+    """The settings of the stage and its method, as plain values."""
+
+
+def card_for(stage: str, info: StoreInfo, settings: Any, *, parent: str | None) -> ModelCard:
+    """The card of a model that `stage` trained on a store.
+
+    settings: a settings class's instance or a mapping. parent: as in ModelCard.
+    """
+    return ModelCard(
+        stage=stage,
+        size=info.size,
+        channels=info.channels,
+        classes=info.classes,
+        data=info.fingerprint,
+        parent=parent,
+        settings=asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else settings,
+    )
+
+
+def weights_path(folder: Path) -> Path:
+    """The weights file of a model's folder."""
+    return folder / WEIGHTS
+
+
+def save_model(folder: Path, network: Network, card: ModelCard) -> None:
+    """Write the network and its card to a folder; equal weights and cards make equal files.
+
+    Raises UserError where the disk refuses.
+    """
+    head = None if isinstance(network.head, nn.Identity) else network.head.settings
+    architecture = _Architecture(
+        backbone=network.settings, head=head, mean=_decimals(network.mean), std=_decimals(network.std)
+    )
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    # safetensors' save_file would report a full disk in its own way; bytes are written as every other file is.
+    write_bytes(folder / WEIGHTS, safetensors.torch.save(weights))
+    write_json(folder / CARD, {"network": asdict(architecture), **asdict(card)})
+
+
+def _decimals(values: Tensor) -> tuple[float, ...]:
+    """The shortest decimals that read back as the same float32 values: 0.3, not 0.30000001192092896."""
+    return tuple(float(str(value)) for value in values.flatten().cpu().numpy())
+
+
+def load_model(folder: Path) -> tuple[Network, ModelCard]:
+    """The network of a folder, on the CPU in train mode, and its card.
+
+    torch's generator is left as it was. Raises UserError, naming the file, for a file that is missing or cut off, for
+    a card that is not of this form, and for weights that are not exactly those of the card's architecture.
+    """
+    architecture, card = _read_card(folder / CARD)
+    weights = _read_weights(folder / WEIGHTS, card)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = Network(architecture.backbone, architecture.head, mean=architecture.mean, std=architecture.std)
+    except UserError as error:
+        raise UserError(f"{folder / CARD}: {error}") from None
+    _check_weights(weights, network.state_dict(), folder / WEIGHTS)
+    network.load_state_dict(weights)
+    return network, card
+
+
+def load_backbone(
+    folder: Path, *, expected: BackboneSettings | None, channels: int, size: int
+) -> tuple[Backbone, ModelCard]:
+    """The backbone of a folder, without its head, and the card it came with.
+
+    expected: what it has to be, or None for whatever it is. channels, size: of the images it is wanted for.
+    Raises UserError as `load_model`, and for another backbone, number of channels or size.
+    """
+    network, card = load_model(folder)
+    if expected is not None:
+        found, wanted = _shown(network.settings), _shown(expected)
+        _expect(network.settings == expected, folder / CARD, "network.backbone", found, wanted)
+    _check_images(card, channels, size, folder / CARD)
+    return network.backbone, card
+
+
+def check_data(card: ModelCard, info: StoreInfo, path: Path) -> None:
+    """Raise UserError unless the model at `path` (its folder or card) was made of the images of this store."""
+    _check_images(card, info.channels, info.size, path)
+    _expect(card.data == info.fingerprint, path, "data", _short(card.data), f"{_short(info.fingerprint)}, the store's")
+
+
+def _check_images(card: ModelCard, channels: int, size: int, path: Path) -> None:
+    _expect(card.channels == channels, path, "channels", str(card.channels), str(channels))
+    _expect(card.size == size, path, "size", f"{card.size} px", f"{size} px")
+
+
+def _expect(holds: bool, path: Path, what: str, found: str, expected: str) -> None:
+    if not holds:
+        raise UserError(f"{path}: {what}: {found} found, expected {expected}; run the stage that writes it again")
+
+
+def _shown(settings: BackboneSettings) -> str:
+    return ", ".join(f"{key} {value}" for key, value in asdict(settings).items())
+
+
+def _short(fingerprint: str) -> str:
+    """Enough of a fingerprint to tell two apart."""
+    return fingerprint[:12]
+
+
+def _read_card(path: Path) -> tuple[_Architecture, ModelCard]:
+    content = read_json(path)
+    where = str(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: a {type(content).__name__} found, expected a block of keys")
+    architecture = parse(_Architecture, content.pop("network", {}), where=f"{where}: network")
+    settings = content.pop("settings", None)
+    _expect(isinstance(settings, dict), path, "settings", repr(settings), "a block of keys")
+    origin = parse(_Origin, content, where=where)
+    for name, values in (("mean", architecture.mean), ("std", architecture.std)):
+        _expect(len(values) == origin.channels, path, name, f"{len(values)} values", f"{origin.channels}, as channels")
+    return architecture, ModelCard(settings=settings, **{f.name: getattr(origin, f.name) for f in fields(origin)})
+
+
+def _read_weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file, though {CARD} is there; run the stage '{card.stage}' again") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: not readable as weights ({error}); run the stage '{card.stage}' again") from None
+
+
+def _check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+    """Raise UserError unless both have the same names, shapes and types."""
+    missing = [name for name in expected if name not in found]
+    unexpected = sorted(name for name in found if name not in expected)
+    for names, what in ((missing, "missing"), (unexpected, "unexpected")):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise UserError(
+                f"{path}: {len(found)} weights found, expected the {len(expected)} of {CARD}; {what}: {names[0]}{more}"
+            )
+    for name, tensor in expected.items():
+        form, wanted = (f"{t.dtype} {list(t.shape)}".removeprefix("torch.") for t in (found[name], tensor))
+        if form != wanted:
+            raise UserError(f"{path}: {name}: {form} found, expected {wanted}, as {CARD} says")

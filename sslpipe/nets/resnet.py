@@ -1,0 +1,126 @@
+"""Residual networks (He et al. 2016, table 1) with stems for small, middle-sized and ImageNet images."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslpipe.nets.layers import Backbone, convolution, initialise
+
+Stem = Literal["cifar", "stl", "imagenet"]
+
+
+class _Block(nn.Module):
+    """relu(residual(x) + shortcut(x))."""
+
+    expansion: int
+    """Output channels of the block over its width."""
+
+    def __init__(self, residual: nn.Sequential, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.residual = residual
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs or stride != 1:
+            self.shortcut = nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
+        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+
+
+class BasicBlock(_Block):
+    """Two 3×3 convolutions (He et al. 2016, figure 5, left)."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        residual = nn.Sequential(
+            convolution(inputs, width, 3, stride),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            convolution(width, width, 3),
+            nn.BatchNorm2d(width),
+        )
+        super().__init__(residual, inputs, width, stride)
+
+
+class Bottleneck(_Block):
+    """1×1, 3×3 and 1×1 convolutions (He et al. 2016, figure 5, right).
+
+    The 3×3 one carries the stride, as in public code and weights; in the paper the first does.
+    """
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        outputs = width * self.expansion
+        residual = nn.Sequential(
+            convolution(inputs, width, 1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            convolution(width, width, 3, stride),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            convolution(width, outputs, 1),
+            nn.BatchNorm2d(outputs),
+        )
+        super().__init__(residual, inputs, outputs, stride)
+
+
+class ResNet(Backbone):
+    """A stem, groups of residual blocks of which each but the first halves the image, and the mean over places."""
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        *,
+        blocks: Sequence[int],
+        widths: Sequence[int],
+        stem: Stem,
+        channels: int,
+    ) -> None:
+        """blocks, widths: number of blocks and their width, per group. channels: of the images."""
+        super().__init__()
+        self.stem = _stem(stem, channels, widths[0])
+        layers: list[nn.Module] = []
+        inputs = widths[0]
+        for group, (count, width) in enumerate(zip(blocks, widths, strict=True)):
+            for place in range(count):
+                layers.append(block(inputs, width, stride=2 if group > 0 and place == 0 else 1))
+                inputs = width * block.expansion
+        self.blocks = nn.Sequential(*layers)
+        self.dimension = inputs
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, dimension]."""
+        features: Tensor = self.blocks(self.stem(x)).mean(dim=(2, 3))
+        return features
+
+
+def _stem(kind: Stem, channels: int, width: int) -> nn.Sequential:
+    """The stem `cifar` keeps the image's size, `stl` halves it, `imagenet` quarters it."""
+    size, stride = (7, 2) if kind == "imagenet" else (3, 1)
+    layers = [convolution(channels, width, size, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    if kind == "stl":
+        # SCAN's code pads by 1, so that 96 px give maps of 49, 25, 13, 7 places a side; 48, 24, 12, 6 cost less.
+        layers.append(nn.MaxPool2d(2))
+    elif kind == "imagenet":
+        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+    return nn.Sequential(*layers)
+
+
+def resnet18(*, stem: Stem, channels: int) -> ResNet:
+    """ResNet-18, dimension 512."""
+    return ResNet(BasicBlock, blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512), stem=stem, channels=channels)
+
+
+def resnet34(*, stem: Stem, channels: int) -> ResNet:
+    """ResNet-34, dimension 512."""
+    return ResNet(BasicBlock, blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512), stem=stem, channels=channels)
+
+
+def resnet50(*, stem: Stem, channels: int) -> ResNet:
+    """ResNet-50, dimension 2048."""
+    return ResNet(Bottleneck, blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512), stem=stem, channels=channels)

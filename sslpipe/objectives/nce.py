@@ -1,0 +1,46 @@
+"""Instance discrimination with a memory bank (Wu et al. 2018, "Unsupervised feature learning via non-parametric
+instance discrimination"), the pretext task of the SCAN paper."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def instance_softmax(feature: Tensor, index: Tensor, memory: Tensor, *, temperature: float) -> Tensor:
+    """Cross-entropy of the non-parametric softmax over all N images (Wu et al., eq. 2 and 3), a scalar.
+
+    feature: [B, D] and memory: [N, D], rows of length 1; index: [B] int64, each image's row in memory.
+    With all memory rows alike it is ln N.
+    """
+    return F.cross_entropy(feature @ memory.T / temperature, index)
+
+
+def nce(
+    feature: Tensor, index: Tensor, noise: Tensor, memory: Tensor, *, temperature: float, normalizer: Tensor
+) -> Tensor:
+    """Noise-contrastive estimate of the instance softmax (Wu et al., eq. 4 to 7), a scalar.
+
+    feature: [B, D] and memory: [N, D], rows of length 1; index: [B] int64; noise: [B, M] int64, rows of memory drawn
+    from the noise distribution P_n = 1/N; normalizer: scalar, the constant Z of eq. 4 (see `estimate_normalizer`).
+    J = -log h(i, v) - sum over the M noise rows of log(1 - h(j, v)), with h = P / (P + M P_n), averaged over the batch.
+    """
+    count, noise_count = len(memory), noise.shape[1]
+    rows = memory[torch.cat([index[:, None], noise], dim=1)]
+    log_p = torch.einsum("bd,bmd->bm", feature, rows) / temperature - normalizer.log()
+    # h = P / (P + M/N) is the logistic function of log P - log(M/N).
+    log_odds = log_p - torch.tensor(noise_count / count, device=feature.device).log()
+    return -(F.logsigmoid(log_odds[:, 0]) + F.logsigmoid(-log_odds[:, 1:]).sum(dim=1)).mean()
+
+
+def estimate_normalizer(feature: Tensor, noise: Tensor, memory: Tensor, *, temperature: float) -> Tensor:
+    """Monte Carlo estimate of Z = N E[exp(v·f / τ)] (Wu et al., below eq. 7), a scalar; shapes as for `nce`."""
+    products = torch.einsum("bd,bmd->bm", feature, memory[noise]) / temperature
+    return len(memory) * products.exp().mean()
+
+
+def proximal(feature: Tensor, previous: Tensor) -> Tensor:
+    """Squared distance to the features of the last visit, averaged over the batch (Wu et al., eq. 8), a scalar.
+
+    feature, previous: [B, D].
+    """
+    return (feature - previous).square().sum(dim=1).mean()

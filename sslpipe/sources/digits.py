@@ -1,0 +1,32 @@
+"""The 1,797 handwritten digits inside scikit-learn (Alpaydin and Kaynak 1998, UCI): 8 x 8, grey, no test part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+from sslpipe.data.entries import Entry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Nothing to set."""
+
+
+class Source:
+    """The digits; their 17 shades are spread over 0 to 255."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        digits = load_digits()
+        self.classes = tuple(str(name) for name in digits.target_names)
+        self.entries = [Entry(f"digits:{i}", int(label)) for i, label in enumerate(digits.target)]
+        self.ignored: Mapping[str, int] = {}
+        self._images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """[8, 8]."""
+        picture: NDArray[np.uint8] = self._images[index]
+        return picture

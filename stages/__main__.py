@@ -1,0 +1,40 @@
+"""The command line: the stages in pipeline order."""
+
+import sys
+from typing import Any
+
+import typer
+
+from sslpipe.io.errors import UserError
+from stages.cluster import cluster
+from stages.evaluate import evaluate
+from stages.mine_neighbors import mine_neighbors
+from stages.prepare import prepare
+from stages.pretrain import pretrain
+from stages.self_label import self_label
+
+
+class App(typer.Typer):
+    """A user's mistake is one line on stderr and exit code 2."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+
+app = App(
+    name="sslpipe",
+    help="Images with few or no labels: from pixels to groups to a classifier, stage by stage. 'dvc repro' runs all.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for stage in (prepare, pretrain, mine_neighbors, cluster, self_label, evaluate):
+    app.command()(stage)
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,59 @@
+"""A backbone → every image's nearest neighbours."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sslpipe.io import options
+
+
+def mine_neighbors(
+    k: Annotated[int | None, typer.Option("--k", help="Neighbours an image (params: mine_neighbors.k).")] = None,
+    backend: Annotated[str | None, typer.Option(help="auto, torch or faiss (params: backend).")] = None,
+    prepared: options.Prepared = Path("runs/prepare"),
+    pretrained: options.Pretrained = Path("runs/pretrain"),
+    out: options.Out = Path("runs/mine-neighbors"),
+    device: options.Device = "auto",
+    params: options.ParamsPath = Path("params.yaml"),
+    assignments: options.Assignments = None,
+) -> None:
+    """Find each image's nearest images in feature space."""
+    from sslpipe.data.device import choose_device
+    from sslpipe.data.images import Images
+    from sslpipe.data.store import Store
+    from sslpipe.io.console import progress, say
+    from sslpipe.io.files import whole_folder, write_array, write_csv, write_json
+    from sslpipe.io.params import Params
+    from sslpipe.metrics.neighbors import purities
+    from sslpipe.neighbors.mining import MiningSettings
+    from sslpipe.neighbors.search import nearest_neighbors
+    from sslpipe.nets.inference import infer
+    from sslpipe.nets.model_file import check_data, load_model
+
+    project = Params(params)
+    project.override({"mine_neighbors.k": k, "mine_neighbors.backend": backend}, assignments, stage="mine_neighbors")
+    settings = project.parse(MiningSettings, "mine_neighbors")
+
+    store = Store(prepared)
+    network, card = load_model(pretrained)
+    check_data(card, store.info, pretrained)
+    where = choose_device(device)
+    network.to(where).eval()
+    answer = network.features if settings.layer == "backbone" else network
+    metrics = {}
+    with whole_folder(out) as folder:
+        for split, count in (("train", settings.k), ("held_out", settings.held_out_k)):
+            features = infer(answer, Images(store.images(split), where), title=f"features of {split}")
+            with progress(f"neighbours in {split}", len(features), "images") as bar:
+                indices, similarities = nearest_neighbors(
+                    features, k=count, settings=settings, device=where, advance=bar.advance
+                )
+            (folder / split).mkdir()
+            write_array(folder / split / "features.npy", features.cpu().numpy())
+            write_array(folder / split / "indices.npy", indices)
+            write_array(folder / split / "similarities.npy", similarities)
+            metrics[split] = purities(indices, store.labels(split))
+        write_json(folder / "metrics.json", {split: {f"purity@{k}": p for k, p in by_k.items()} for split, by_k in metrics.items()})
+        write_csv(folder / "purity.csv", [{"k": k, "purity": p} for k, p in metrics["train"].items()])
+    say(f"purity of training neighbours: {metrics['train'] or 'unknown, no labels'}")

@@ -1,0 +1,49 @@
+"""Images of a source → the store that every other stage reads."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sslpipe.io import options
+
+
+def prepare(
+    source: Annotated[str | None, typer.Option(help="Where images come from (params: source).")] = None,
+    path: Annotated[str | None, typer.Option(help="Folder of images; implies --source folder.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the square images, pixels (params: size).")] = None,
+    seed: options.Seed = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse broken images; else they are left out.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes; by default one a core.")] = None,
+    out: options.Out = Path("runs/prepare"),
+    params: options.ParamsPath = Path("params.yaml"),
+    assignments: options.Assignments = None,
+) -> None:
+    """Decode the images, draw the splits and the labelled subset."""
+    from sslpipe.data.decode import available_cores
+    from sslpipe.data.splits import protocol_named
+    from sslpipe.data.store_writer import read_settings, write_store
+    from sslpipe.io.console import say
+    from sslpipe.io.params import Params, find_module, siblings
+
+    project = Params(params)
+    implied = "folder" if path is not None and source is None else source
+    project.override(
+        {"seed": seed, "prepare.source": implied, "prepare.folder.path": path, "prepare.size": size},
+        assignments,
+        stage="prepare",
+    )
+    settings = read_settings(project, sources=siblings("sslpipe.sources"))
+    module = find_module("sslpipe.sources", settings.source, where="prepare.source")
+    images = module.Source(project.parse(module.Settings, f"prepare.{settings.source}"))
+
+    prepared = write_store(
+        out,
+        images,
+        settings,
+        protocol=protocol_named(project.tree.get("protocol", "split")),
+        seed=project.seed,
+        workers=workers or available_cores(),
+        strict=strict,
+    )
+    say(f"{out}: {prepared}")

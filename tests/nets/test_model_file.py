@@ -1,0 +1,303 @@
+"""A model's folder: what is written comes back bit for bit, and nothing wrong passes."""
+
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+import safetensors.torch
+import torch
+
+from sslpipe.data.store import StoreInfo
+from sslpipe.io.errors import UserError
+from sslpipe.nets.heads import ClusterSettings, LinearSettings, ProjectionSettings
+from sslpipe.nets.model_file import card_for, check_data, load_backbone, load_model, save_model, weights_path
+from sslpipe.nets.network import BackboneSettings, Network
+
+TINY = BackboneSettings(name="tiny_resnet")
+INFO = StoreInfo(
+    size=16,
+    channels=3,
+    classes=("a", "ö"),
+    mean=(0.4914, 0.48, 0.1),
+    std=(0.2, 1 / 3, 0.26),
+    train=8,
+    held_out=2,
+    test=2,
+    protocol="split",
+    fingerprint="0123456789abcdef",
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    rates: tuple[float, ...] = (0.1, 0.01)
+
+
+@dataclass(frozen=True)
+class Settings:
+    temperature: float = 0.1
+    fit: Fit = Fit()
+
+
+def make(folder, backbone=TINY, head=None, parent=None):
+    """Save a network whose every weight and buffer differs from its start value."""
+    network = Network(backbone, head, mean=INFO.mean, std=INFO.std)
+    generator = torch.Generator().manual_seed(1)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator))
+        else:
+            tensor.fill_(7)
+    save_model(folder, network, card_for("pretrain", INFO, Settings(), parent=parent))
+    return network
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make(tmp_path, head=LinearSettings(outputs=4))
+    return tmp_path
+
+
+HEADS = [
+    None,
+    LinearSettings(outputs=3),
+    ClusterSettings(clusters=3, heads=2),
+    ProjectionSettings(hidden=5, outputs=2, batch_norm=True),
+    ProjectionSettings(outputs=2, depth=1),
+]
+BACKBONES = [
+    TINY,
+    BackboneSettings(name="resnet18", stem="stl"),
+    BackboneSettings(name="resnet34"),
+    BackboneSettings(name="resnet50", stem="imagenet"),
+    BackboneSettings(name="wrn_28_2", batch_norm_momentum=0.001),
+    BackboneSettings(name="wrn_28_8"),
+    BackboneSettings(name="wrn_37_2"),
+]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head"), [*((backbone, None) for backbone in BACKBONES), *((TINY, head) for head in HEADS)]
+)
+def test_a_model_comes_back_bit_for_bit_and_is_written_as_the_same_bytes(tmp_path, backbone, head):
+    network = make(tmp_path / "one", backbone, head, parent="p" * 64)
+    loaded, card = load_model(tmp_path / "one")
+    assert loaded.settings == backbone
+    assert getattr(loaded.head, "settings", None) == head
+    for kind in ("parameters", "buffers"):
+        pairs = zip(getattr(network, f"named_{kind}")(), getattr(loaded, f"named_{kind}")(), strict=True)
+        for (name, tensor), (other_name, other) in pairs:
+            assert name == other_name
+            assert torch.equal(tensor, other)
+    save_model(tmp_path / "two", loaded, card)
+    for name in ("model.safetensors", "model.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_loaded_model_answers_as_the_saved_one(tmp_path):
+    network = make(tmp_path, head=ClusterSettings(clusters=3, heads=2)).eval()
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.equal(load_model(tmp_path)[0].eval()(images), network(images))
+
+
+def test_channels_last_weights_are_written_as_the_same_bytes(tmp_path):
+    network = make(tmp_path / "one", BackboneSettings(name="wrn_28_2"))
+    _, card = load_model(tmp_path / "one")
+    save_model(tmp_path / "two", network.to(memory_format=torch.channels_last), card)
+    assert weights_path(tmp_path / "one").read_bytes() == weights_path(tmp_path / "two").read_bytes()
+
+
+def test_the_card_says_what_the_model_is_and_where_it_is_from(folder):
+    content = json.loads((folder / "model.json").read_text())
+    assert content == {
+        "network": {
+            "backbone": {"name": "tiny_resnet", "stem": "cifar", "batch_norm_momentum": 0.1},
+            "head": {"kind": "linear", "outputs": 4},
+            "mean": [0.4914, 0.48, 0.1],
+            "std": pytest.approx([0.2, 1 / 3, 0.26]),
+        },
+        "stage": "pretrain",
+        "size": 16,
+        "channels": 3,
+        "classes": ["a", "ö"],
+        "data": "0123456789abcdef",
+        "parent": None,
+        "settings": {"temperature": 0.1, "fit": {"rates": [0.1, 0.01]}},
+    }
+    _, card = load_model(folder)
+    assert (card.stage, card.classes, card.parent) == ("pretrain", ("a", "ö"), None)
+    assert card.settings["temperature"] == 0.1
+
+
+def test_loading_leaves_the_global_generator_alone(folder):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    load_model(folder)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def refused(folder, *parts):
+    """Load, and look for the parts in the one line of the error."""
+    with pytest.raises(UserError) as caught:
+        load_model(folder)
+    line = str(caught.value)
+    assert "\n" not in line
+    for part in (str(folder), *parts):
+        assert part in line
+
+
+def change_card(folder, change):
+    path = folder / "model.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def change_weights(folder, change):
+    path = weights_path(folder)
+    weights = safetensors.torch.load(path.read_bytes())
+    change(weights)
+    path.write_bytes(safetensors.torch.save(weights))
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    refused(tmp_path / "runs" / "pretrain", "model.json", "no such file", "run 'sslpipe pretrain'")
+
+
+def test_missing_weights_are_refused(folder):
+    weights_path(folder).unlink()
+    refused(folder, "model.safetensors", "no such file", "run the stage 'pretrain' again")
+
+
+def test_weights_that_are_a_folder_are_refused(folder):
+    weights_path(folder).unlink()
+    weights_path(folder).mkdir()
+    refused(folder, "model.safetensors", "cannot be read")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
+def test_truncated_weights_are_refused(folder, share):
+    data = weights_path(folder).read_bytes()
+    weights_path(folder).write_bytes(data[: int(share * len(data))])
+    refused(folder, "model.safetensors", "not readable as weights")
+
+
+def test_weights_that_are_no_weights_are_refused(folder):
+    weights_path(folder).write_bytes(b"a pickle, perhaps" * 10)
+    refused(folder, "model.safetensors", "not readable as weights")
+
+
+def test_a_truncated_card_is_refused(folder):
+    path = folder / "model.json"
+    path.write_text(path.read_text()[:100])
+    refused(folder, "model.json", "not readable as JSON")
+
+
+def test_missing_weight_is_refused(folder):
+    change_weights(folder, lambda weights: weights.pop("head.bias"))
+    refused(folder, "model.safetensors", "missing: head.bias")
+
+
+def test_missing_batch_norm_statistics_are_refused(folder):
+    change_weights(folder, lambda weights: weights.pop("backbone.stem.1.running_var"))
+    refused(folder, "missing: backbone.stem.1.running_var")
+
+
+def test_unexpected_weight_is_refused(folder):
+    change_weights(folder, lambda weights: weights.update(extra=torch.zeros(1), more=torch.zeros(1)))
+    refused(folder, "unexpected: extra and 1 more")
+
+
+def test_another_shape_is_refused(folder):
+    change_weights(folder, lambda weights: weights.update({"head.bias": torch.zeros(5)}))
+    refused(folder, "head.bias: float32 [5] found, expected float32 [4]")
+
+
+def test_another_type_is_refused(folder):
+    change_weights(folder, lambda weights: weights.update({"head.bias": torch.zeros(4, dtype=torch.float16)}))
+    refused(folder, "head.bias: float16 [4] found, expected float32 [4]")
+
+
+def test_weights_of_another_architecture_are_refused(folder, tmp_path):
+    make(tmp_path / "other", BackboneSettings(name="wrn_28_2"), LinearSettings(outputs=4))
+    weights_path(folder).write_bytes(weights_path(tmp_path / "other").read_bytes())
+    refused(folder, "model.safetensors", "missing: backbone.stem.0.weight")
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda card: card.pop("size"), ["size: missing"]),
+        (lambda card: card.update(size="16"), ["size: '16' found, expected a whole number"]),
+        (lambda card: card.update(colour=1), ["colour: unknown key"]),
+        (lambda card: card.pop("settings"), ["settings: None found"]),
+        (lambda card: card.pop("network"), ["network.backbone: missing"]),
+        (lambda card: card["network"]["backbone"].update(name="resnet19"), ["resnet19", "resnet18"]),
+        (lambda card: card["network"]["backbone"].update(stem="stl"), ["network.stem"]),
+        (lambda card: card["network"]["head"].update(kind="none"), ["network.head"]),
+        (lambda card: card["network"].update(mean=[0.5]), ["mean: 1 values found, expected 3"]),
+        (lambda card: card["network"].update(std=[0.5, 0.5, 0.0]), ["std[2]: 0.0 is out of range"]),
+        (lambda card: card["network"]["head"].update(outputs=9), ["head.weight: float32 [4, 64] found", "[9, 64]"]),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(folder, change, parts):
+    change_card(folder, change)
+    refused(folder, *parts)
+
+
+def test_a_card_that_is_no_block_is_refused(folder):
+    (folder / "model.json").write_text("[1]")
+    refused(folder, "model.json", "expected a block of keys")
+
+
+@pytest.mark.parametrize(
+    ("other", "part"),
+    [
+        (replace(INFO, fingerprint="fedcba9876543210"), "data: 0123456789ab found, expected fedcba987654"),
+        (replace(INFO, size=32), "size: 16 px found, expected 32 px"),
+        (replace(INFO, channels=1), "channels: 3 found, expected 1"),
+    ],
+)
+def test_a_model_of_other_data_is_refused(folder, other, part):
+    _, card = load_model(folder)
+    check_data(card, INFO, folder)
+    with pytest.raises(UserError) as caught:
+        check_data(card, other, folder)
+    assert str(caught.value).startswith(f"{folder}: {part}")
+
+
+def test_load_backbone_gives_the_backbone_alone(folder):
+    backbone, card = load_backbone(folder, expected=TINY, channels=3, size=16)
+    expected = load_model(folder)[0].backbone.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in backbone.state_dict().items())
+    assert card.stage == "pretrain"
+    load_backbone(folder, expected=None, channels=3, size=16)
+
+
+@pytest.mark.parametrize(
+    ("expected", "channels", "size", "part"),
+    [
+        (BackboneSettings(name="resnet18"), 3, 16, "tiny_resnet, .* found, expected name resnet18"),
+        (None, 1, 16, "channels: 3 found, expected 1"),
+        (TINY, 3, 96, "size: 16 px found, expected 96 px"),
+    ],
+)
+def test_load_backbone_refuses_what_was_not_expected(folder, expected, channels, size, part):
+    with pytest.raises(UserError, match=part):
+        load_backbone(folder, expected=expected, channels=channels, size=size)
+
+
+def test_a_disk_that_refuses_is_one_line_and_leaves_the_old_file(folder, monkeypatch):
+    before = weights_path(folder).read_bytes()
+    network, card = load_model(folder)
+    torch.nn.init.zeros_(network.head.weight)
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(UserError, match=r"model.safetensors: cannot be written: No space left on device"):
+        save_model(folder, network, card)
+    monkeypatch.undo()
+    assert weights_path(folder).read_bytes() == before

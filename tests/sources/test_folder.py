@@ -1,0 +1,193 @@
+import os
+
+import pytest
+from PIL import Image
+
+from sslpipe.io.errors import UserError
+from sslpipe.sources.folder import Settings, Source
+
+
+def make(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (2, 2)).save(path, format="PNG")
+
+
+def source(root, **settings):
+    return Source(Settings(path=str(root), **settings))
+
+
+def labels(found):
+    """Name → class, None where there is none."""
+    return {entry.name: found.classes[entry.label] if entry.label >= 0 else None for entry in found.entries}
+
+
+def parts(found):
+    return {entry.name: entry.part for entry in found.entries}
+
+
+def test_class_folders_in_natural_order(tmp_path):
+    make(tmp_path, "10/b.png", "10/a.png", "2/10.png", "2/9.png", "1/x/deep.png", "1/y.png")
+    found = source(tmp_path)
+    assert found.classes == ("1", "2", "10")
+    assert labels(found) == {
+        "1/y.png": "1",
+        "1/x/deep.png": "1",
+        "2/9.png": "2",
+        "2/10.png": "2",
+        "10/a.png": "10",
+        "10/b.png": "10",
+    }
+    assert [entry.name for entry in found.entries] == list(labels(found))
+    assert set(parts(found).values()) == {None}
+    assert found.picture(0) == tmp_path / "1/y.png"
+
+
+def test_train_and_test_folders_have_the_union_of_their_classes(tmp_path):
+    make(tmp_path, "train/cat/1.png", "train/dog/1.png", "test/dog/1.png", "test/ant/1.png")
+    found = source(tmp_path)
+    assert found.classes == ("ant", "cat", "dog")
+    assert parts(found) == {
+        "train/cat/1.png": "train",
+        "train/dog/1.png": "train",
+        "test/ant/1.png": "test",
+        "test/dog/1.png": "test",
+    }
+    assert labels(found)["test/dog/1.png"] == "dog"
+
+
+def test_unlabelled_train_beside_labelled_test(tmp_path):
+    make(tmp_path, "train/1.png", "train/2.png", "test/dog/1.png")
+    found = source(tmp_path)
+    assert labels(found) == {"train/1.png": None, "train/2.png": None, "test/dog/1.png": "dog"}
+
+
+def test_train_alone_is_no_class_and_has_no_test(tmp_path):
+    make(tmp_path, "train/cat/1.png", "train/dog/1.png")
+    found = source(tmp_path)
+    assert found.classes == ("cat", "dog")
+    assert set(parts(found).values()) == {None}
+
+
+def test_train_may_be_a_class_among_others(tmp_path):
+    make(tmp_path, "bus/1.png", "car/1.png", "train/1.png")
+    assert source(tmp_path).classes == ("bus", "car", "train")
+
+
+def test_a_part_of_another_name_is_refused(tmp_path):
+    make(tmp_path, "train/cat/1.png", "val/cat/1.png")
+    with pytest.raises(UserError, match=r"holds train/ and val/, expected train/ and test/"):
+        source(tmp_path)
+
+
+def test_flat_folder_has_no_labels(tmp_path):
+    make(tmp_path, "b.png", "a.png")
+    found = source(tmp_path)
+    assert found.classes == ()
+    assert labels(found) == {"a.png": None, "b.png": None}
+
+
+def test_images_beside_sub_folders_make_these_no_classes_and_it_says_so(tmp_path, capsys):
+    make(tmp_path, "a.png", "more/b.png")
+    assert labels(source(tmp_path)) == {"a.png": None, "more/b.png": None}
+    assert "not taken as classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_labels_file_names_the_few(tmp_path, mark):
+    make(tmp_path, "images/a.png", "images/b.png", "images/c.png")
+    text = f'{mark}label,file,note\ncat,./images/a.png,x\n"dog, old",images/c.png,\n,images/b.png,\n\n'
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    found = source(tmp_path)
+    assert labels(found) == {"images/a.png": "cat", "images/b.png": None, "images/c.png": "dog, old"}
+    assert found.ignored == {}
+
+
+def test_labels_file_elsewhere_and_class_folders_of_the_other_part(tmp_path):
+    make(tmp_path, "data/train/1.png", "data/train/2.png", "data/test/cat/1.png")
+    (tmp_path / "mine.csv").write_text("file,label\ntrain/2.png,cat\n")
+    found = source(tmp_path / "data", labels=str(tmp_path / "mine.csv"))
+    assert labels(found) == {"train/1.png": None, "train/2.png": "cat", "test/cat/1.png": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "columns none found, expected file,label"),
+        (b"a.png,cat\n", "columns a.png, cat found, expected file,label"),
+        (b"file,label\n", "no label found"),
+        (b"file,label\nz.png,cat\n", r"line 2: 'z.png' is no image in"),
+        (b"file,label\na.png,cat\na.png,dog\n", "line 3: 'a.png' has two labels, 'cat' and 'dog'"),
+        (b"file,label\na.png\xff,cat\n", "not readable as CSV"),
+    ],
+)
+def test_bad_labels_files(tmp_path, content, message):
+    make(tmp_path, "a.png")
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(UserError, match=message) as raised:
+        source(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_labels_file_that_is_asked_for_must_be_there(tmp_path):
+    make(tmp_path, "a.png")
+    with pytest.raises(UserError, match=r"folder.labels: .* is not there"):
+        source(tmp_path, labels=str(tmp_path / "none.csv"))
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        source(tmp_path, labels=str(tmp_path))
+
+
+def test_other_files_are_passed_over_and_counted(tmp_path):
+    make(tmp_path, "cat/1.png", "cat/.hidden.png", ".thumbnails/2.png", "cat/3")
+    (tmp_path / "README").write_text("Read me.")
+    (tmp_path / "notes.txt").write_text("cats")
+    (tmp_path / "cat" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    found = source(tmp_path)
+    assert labels(found) == {"cat/1.png": "cat", "cat/3": "cat"}
+    assert found.ignored == {"without suffix": 1, ".txt": 1, ".heic": 1, ".png": 1}
+
+
+def test_broken_files_with_an_image_suffix_are_kept_to_be_reported(tmp_path):
+    make(tmp_path, "cat/1.png")
+    (tmp_path / "cat" / "2.jpg").write_text("text")
+    (tmp_path / "cat" / "3.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "cat" / "4.png").symlink_to(tmp_path / "cat" / "4.png")
+    assert list(labels(source(tmp_path))) == ["cat/1.png", "cat/2.jpg", "cat/3.png", "cat/4.png"]
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path):
+    root = tmp_path / "root"
+    make(tmp_path, "root/cat/1.png", "root/dog/1.png", "elsewhere/2.png", "outside.png")
+    (root / "ant").symlink_to(tmp_path / "elsewhere")
+    (root / "cat" / "up").symlink_to(root)
+    (root / "cat" / "above").symlink_to(tmp_path)
+    (root / "cat" / "self").symlink_to(root / "cat")
+    (root / "dog" / "nowhere").symlink_to(root / "dog" / "nowhere")
+    assert labels(source(root)) == {"ant/2.png": "ant", "cat/1.png": "cat", "dog/1.png": "dog"}
+
+
+@pytest.mark.parametrize("name", ["with space.png", "new\nline.png", "猫.png", "кот é.png", "-dash.png", "a,b'\".png"])
+def test_odd_names(tmp_path, name):
+    make(tmp_path, f"cat/{name}")
+    found = source(tmp_path)
+    assert labels(found) == {f"cat/{name}": "cat"}
+    assert found.picture(0).exists()
+
+
+def test_missing_wrong_and_empty_folders(tmp_path):
+    with pytest.raises(UserError, match=r"folder.path: .* is not there"):
+        source(tmp_path / "none")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is no folder"):
+        source(tmp_path / "file")
+    (tmp_path / "empty" / "cat").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no image found in .*empty$"):
+        source(tmp_path / "empty")
+    (tmp_path / "empty" / "cat" / "a.heic").touch()
+    with pytest.raises(UserError, match=r"only other files \(1 .heic\)"):
+        source(tmp_path / "empty")
+    with pytest.raises(UserError, match="is not there"):
+        source("x" * 5000)

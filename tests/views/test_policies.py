@@ -1,0 +1,259 @@
+"""Policies: settings, shapes, rates, determinism."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sslpipe.io.errors import UserError
+from sslpipe.io.settings import parse
+from sslpipe.views import geometry
+from sslpipe.views.draw import Draw
+from sslpipe.views.operations import OPERATIONS
+from sslpipe.views.policies import POLICIES, Views, ViewSettings, _crop, plain
+
+OFF: dict[str, Any] = {
+    "crop_scale": [],
+    "shift": 0,
+    "rotate": 0,
+    "shear": 0,
+    "translate": 0,
+    "scale": [],
+    "flip": 0,
+    "jitter": 0,
+    "gray": 0,
+    "blur": 0,
+    "solarize": 0,
+    "operations": 0,
+    "noise": 0,
+    "cutout": 0,
+}
+DIGITS = ViewSettings(policy="plain", rotate=15, translate=0.1, scale=(0.85, 1.15), noise=0.05, cutout=0.5)
+
+
+def images(count: int = 16, channels: int = 3, size: int = 16) -> Tensor:
+    shape = (count, channels, size, size)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
+
+
+def view(given: ViewSettings, image: Tensor, seed: int = 0) -> Tensor:
+    return Views(given, [0.4] * image.shape[1])(image, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_off_leaves_images_as_they_are(policy: str) -> None:
+    given = parse(ViewSettings, {"policy": policy, **OFF}, where="views")
+    assert torch.equal(view(given, images()), plain(images()))
+
+
+def test_plain_policy_is_the_image() -> None:
+    assert torch.equal(view(ViewSettings(policy="plain"), images()), images().float() / 255)
+
+
+def test_own_values_replace_the_policys() -> None:
+    given = parse(ViewSettings, {"policy": "simclr", "flip": 0, "crop_scale": [0.5, 1], "noise": 0.1}, where="views")
+    resolved = given.resolved()
+    assert (resolved.flip, resolved.crop_scale, resolved.noise, resolved.gray) == (0, (0.5, 1), 0.1, 0.2)
+    assert resolved.resolved() == resolved
+    assert parse(ViewSettings, {}, where="views").resolved().crop_scale == (0.2, 1.0)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policys_values_are_valid(policy: str) -> None:
+    assert parse(ViewSettings, {"policy": policy, **POLICIES[policy]}, where="views").policy == policy
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"operation_names": ["rotat"]}, "did you mean 'rotate'"),
+        ({"policy": "stron"}, "did you mean 'strong'"),
+        ({"flip": 1.5}, "views.flip: 1.5 is out of range"),
+        ({"crop_scale": [0, 1]}, r"views.crop_scale\[0\]"),
+        ({"crop_scale": [1, 0.2]}, "crop_scale: .* expected \\[least, greatest\\]"),
+        ({"scale": [1]}, "scale: .* expected \\[least, greatest\\]"),
+        ({"blurr": 1}, "did you mean 'blur'"),
+    ],
+)
+def test_mistakes_are_named(block: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(ViewSettings, block, where="views")
+
+
+def pairs(low: float, high: float) -> st.SearchStrategy[tuple[float, float]]:
+    value = st.floats(low, high)
+    return st.tuples(value, value).map(lambda pair: (min(pair), max(pair)))
+
+
+chance = st.none() | st.sampled_from([0.0, 0.5, 1.0])
+any_settings = st.builds(
+    ViewSettings,
+    policy=st.sampled_from(["plain", "standard", "simclr", "strong"]),
+    crop_scale=st.none() | st.just(()) | pairs(0.01, 1),
+    crop_ratio=st.none() | pairs(0.2, 5),
+    shift=st.none() | st.floats(0, 1),
+    rotate=st.none() | st.floats(0, 180),
+    shear=st.none() | st.floats(0, 1),
+    translate=st.none() | st.floats(0, 1),
+    scale=st.none() | st.just(()) | pairs(0.2, 4),
+    padding=st.none() | st.sampled_from(["zeros", "border", "reflection"]),
+    flip=chance,
+    jitter=chance,
+    brightness=st.none() | st.floats(0, 2),
+    contrast=st.none() | st.floats(0, 2),
+    saturation=st.none() | st.floats(0, 2),
+    hue=st.none() | st.floats(0, 0.5),
+    gray=chance,
+    blur=chance,
+    blur_sigma=st.none() | pairs(0.01, 10),
+    solarize=chance,
+    noise=st.none() | st.floats(0, 1),
+    operations=st.none() | st.integers(0, 5),
+    operation_names=st.none() | st.lists(st.sampled_from(list(OPERATIONS)), max_size=4).map(tuple),
+    cutout=st.none() | st.floats(0, 1),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    given=any_settings,
+    channels=st.sampled_from([1, 3]),
+    size=st.sampled_from([(2, 2), (8, 8), (9, 12)]),
+    count=st.integers(1, 5),
+    seed=st.integers(0, 2**32),
+)
+def test_any_policy_is_an_image_and_a_function_of_the_seed(
+    given: ViewSettings, channels: int, size: tuple[int, int], count: int, seed: int
+) -> None:
+    image = images(count, channels, 16)[..., : size[0], : size[1]]
+    before = image.clone()
+    result = view(given, image, seed)
+    assert result.shape == image.shape
+    assert result.dtype == torch.float32
+    assert result.isfinite().all()
+    assert 0 <= float(result.min()) <= float(result.max()) <= 1
+    assert torch.equal(image, before)
+    assert torch.equal(result, view(given, image, seed))
+
+
+@pytest.mark.parametrize("given", [DIGITS, *(ViewSettings(policy=name) for name in ("standard", "simclr", "strong"))])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_image_and_each_call_draws_its_own(given: ViewSettings, channels: int) -> None:
+    same = images(1, channels, 24).expand(32, -1, -1, -1)
+    views, generator = Views(given, [0.4] * channels), torch.Generator().manual_seed(0)
+    first, second = views(same, generator), views(same, generator)
+    assert len(torch.unique(first.flatten(1), dim=0)) >= 31
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_autocast_does_not_round_a_view(policy: Any) -> None:
+    given = ViewSettings(policy=policy, rotate=10)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = view(given, images())
+    assert torch.equal(rounded, view(given, images()))
+
+
+ALONE: list[dict[str, Any]] = [
+    {"crop_scale": (0.3, 0.6)},
+    {"shift": 0.25},
+    {"rotate": 30},
+    {"shear": 0.3},
+    {"translate": 0.2},
+    {"scale": (0.5, 2.0)},
+    {"flip": 0.5},
+    {"brightness": 0.4},
+    {"contrast": 0.4},
+    {"saturation": 0.4},
+    {"hue": 0.1},
+    {"gray": 0.5},
+    {"blur": 0.5},
+    {"solarize": 0.5},
+    {"operations": 2},
+    {"noise": 0.1},
+    {"cutout": 0.5},
+]
+
+
+@pytest.mark.parametrize("alone", ALONE, ids=lambda alone: next(iter(alone)))
+def test_each_setting_acts_by_itself(alone: dict[str, Any]) -> None:
+    changed = (view(ViewSettings(policy="plain", **alone), images(64)) != plain(images(64))).flatten(1).any(1)
+    assert changed.float().mean() > (0.3 if 0.5 in alone.values() else 0.8)
+
+
+@pytest.mark.parametrize("also", [{}, {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}])
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_flip_rate(rate: float, also: dict[str, Any]) -> None:
+    image = torch.tensor([0, 255], dtype=torch.uint8).expand(4000, 1, 2, 2)
+    flipped = view(ViewSettings(policy="plain", flip=rate, **also), image)[:, 0, 0, 0] > 0.5
+    assert abs(float(flipped.float().mean()) - rate) < 0.03
+
+
+@pytest.mark.parametrize("name", ["gray", "solarize", "jitter", "blur"])
+def test_rates_of_the_others(name: str) -> None:
+    given = parse(ViewSettings, {"policy": "plain", name: 0.3, "brightness": 0.5}, where="views")
+    given = given if name == "jitter" else replace(given, brightness=0)
+    image = images(2000, 3, 4)
+    changed = (view(given, image) != plain(image)).flatten(1).any(1)
+    assert abs(float(changed.float().mean()) - 0.3) < 0.04
+
+
+def test_cutout_area_and_colour() -> None:
+    size, longest = 16, 8
+    image = torch.zeros(6000, 3, size, size, dtype=torch.uint8)
+    result = Views(ViewSettings(policy="plain", cutout=0.5), [0.2, 0.3, 0.4])(image, torch.Generator().manual_seed(0))
+    hole = result[:, 0] > 0
+    assert torch.equal(result, hole[:, None] * torch.tensor([0.2, 0.3, 0.4])[:, None, None])
+    # Mean over sides 1..8 and all centres of the part of the square that lies in the image; x and y are alike.
+    expected = 0.0
+    for side in range(1, longest + 1):
+        lengths = [
+            sum(0 <= place < size for place in range(center - side // 2, center - side // 2 + side))
+            for center in range(size)
+        ]
+        expected += (sum(lengths) / size) ** 2 / longest
+    assert abs(float(hole.sum((1, 2)).float().mean()) / expected - 1) < 0.04
+    assert hole.flatten(1).sum(1).max() == longest**2
+
+
+@pytest.mark.parametrize("ratio", [(0.75, 4 / 3), (0.2, 5.0), (2.0, 3.0)])
+@pytest.mark.parametrize("size", [(16, 16), (12, 20)])
+def test_crop_boxes_lie_in_the_image(ratio: tuple[float, float], size: tuple[int, int]) -> None:
+    matrix = _crop((0.2, 1.0), ratio, size, Draw(4000, torch.Generator().manual_seed(0)))
+    wide, tall = matrix[:, 0, 0], matrix[:, 1, 1]
+    # The centre of the box, in pixels from the image's centre, and half the box do not leave the image.
+    assert (matrix[:, 0, 2].abs() + wide * size[1] / 2 <= size[1] / 2 + 1e-4).all()
+    assert (matrix[:, 1, 2].abs() + tall * size[0] / 2 <= size[0] / 2 + 1e-4).all()
+    if ratio[0] < 1 < ratio[1] and size == (16, 16):
+        assert abs(float((wide * tall).mean()) - 0.6) < 0.01
+        assert float((wide / tall).min()) >= ratio[0] - 1e-4
+        assert float((wide / tall).max()) <= ratio[1] + 1e-4
+
+
+def test_geometry_in_one_map_is_crop_after_affine() -> None:
+    # A white image cropped within its own middle stays white, however the crop and the flip are drawn.
+    image = torch.full((64, 1, 16, 16), 255, dtype=torch.uint8)
+    given = ViewSettings(policy="plain", crop_scale=(0.2, 1.0), flip=0.5)
+    torch.testing.assert_close(view(given, image), torch.ones(64, 1, 16, 16), rtol=0, atol=1e-5)
+    # Enlarged by two first, so that nothing outside the image can come in.
+    given = replace(given, scale=(2.0, 2.0), rotate=10)
+    torch.testing.assert_close(view(given, image), torch.ones(64, 1, 16, 16), rtol=0, atol=1e-5)
+
+
+def test_shift_goes_both_ways_by_whole_pixels() -> None:
+    image = images(500, 1, 8)
+    result = view(ViewSettings(policy="plain", shift=0.25), image)
+    moves = [(right, down) for right in range(-2, 3) for down in range(-2, 3)]
+    ways = torch.stack(
+        [
+            geometry.shift(image, right=torch.full((500,), right), down=torch.full((500,), down)) / 255
+            for right, down in moves
+        ]
+    )
+    which = (ways == result).flatten(2).all(2)
+    assert (which.sum(0) == 1).all()
+    assert (which.sum(1) > 0).all()
