@@ -51,8 +51,7 @@ def fit(
     """
     device = batches.images.device
     total = settings.steps or settings.epochs * batches.steps_per_epoch
-    if device.type == "cuda":
-        method.to(memory_format=torch.channels_last)
+    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(settings.optimizer, method)
     state = checkpoint.load(method, optimizer)
     if state.step:

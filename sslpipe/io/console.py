@@ -25,8 +25,8 @@ class Progress:
     done: int = 0
     note: str = ""
     started_at: int = 0
-    _began: float = field(default_factory=time.monotonic)
-    _shown: float = field(default_factory=time.monotonic)
+    _began: float = field(default_factory=lambda: time.monotonic())
+    _shown: float = field(default_factory=lambda: time.monotonic())
 
     def advance(self, by: int = 1, note: str | None = None) -> None:
         """Count `by` more units as done; `note` stands behind the figures until the next one."""

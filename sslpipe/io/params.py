@@ -43,7 +43,7 @@ class Params:
             if not equals:
                 raise UserError(f"--set {text}: expected key=value")
             known = key.split(".")[0] in self.tree
-            given[key if known else f"{stage}.{key}"] = yaml.safe_load(value)
+            given[key if known else f"{stage}.{key}"] = _value(text, value)
         for key, value in given.items():
             *parents, name = key.split(".")
             block = self.tree
@@ -91,6 +91,13 @@ class Params:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise UserError(f"seed: {seed!r} found, expected a whole number at least 0")
         return seed
+
+
+def _value(assignment: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {assignment}: the value is not readable as YAML") from None
 
 
 def siblings(package: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from sslpipe.nets.layers import Backbone, convolution, initialise
 
-SLOPE = 0.01
+SLOPE = 0.1
 """Of the leaky ReLU for negative inputs (FixMatch's code)."""
 BLOCKS_PER_GROUP = 4
 STEM_WIDTH = 16

@@ -1,6 +1,8 @@
 """Instance discrimination with a memory bank (Wu et al. 2018, "Unsupervised feature learning via non-parametric
 instance discrimination"), the pretext task of the SCAN paper."""
 
+from math import log
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,7 +30,7 @@ def nce(
     rows = memory[torch.cat([index[:, None], noise], dim=1)]
     log_p = torch.einsum("bd,bmd->bm", feature, rows) / temperature - normalizer.log()
     # h = P / (P + M/N) is the logistic function of log P - log(M/N).
-    log_odds = log_p - torch.tensor(noise_count / count, device=feature.device).log()
+    log_odds = log_p - log(noise_count / count)
     return -(F.logsigmoid(log_odds[:, 0]) + F.logsigmoid(-log_odds[:, 1:]).sum(dim=1)).mean()
 
 

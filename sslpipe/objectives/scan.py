@@ -1,5 +1,7 @@
 """SCAN: an image and its neighbours fall into one group, and the groups are used alike."""
 
+from math import log
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,6 @@ def scan(anchor_logits: Tensor, neighbor_logits: Tensor, *, entropy_weight: floa
     log_p = anchor_logits.float().log_softmax(dim=-1)
     log_q = neighbor_logits.float().log_softmax(dim=-1)
     consistency = -torch.logsumexp(log_p + log_q, dim=-1).mean(dim=-1)
-    log_mean = torch.logsumexp(log_p, dim=-2) - torch.tensor(log_p.shape[-2]).log()
+    log_mean = torch.logsumexp(log_p, dim=-2) - log(log_p.shape[-2])
     entropy = -(log_mean.exp() * log_mean).sum(dim=-1)
     return {"loss": consistency - entropy_weight * entropy, "consistency": consistency, "entropy": entropy}

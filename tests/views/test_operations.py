@@ -1,10 +1,14 @@
 """The random operations of table S4."""
 
+from collections.abc import Callable
+from math import atan, degrees
 from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from sslpipe.views.draw import Draw
 from sslpipe.views.operations import OPERATIONS, OperationName, random_operations
@@ -25,6 +29,51 @@ def test_names_are_the_tables() -> None:
     table = "identity autocontrast equalize rotate solarize color contrast brightness sharpness "
     table += "shear_x translate_x translate_y posterize shear_y"
     assert list(get_args(OperationName)) == list(OPERATIONS) == table.split()
+
+
+def shifted(image: Tensor, right: float = 0, down: float = 0, shear: tuple[float, float] = (0, 0)) -> Tensor:
+    """Torchvision's affine map, which moves by whole pixels; shear in pixels per pixel."""
+    moved: Tensor = F.affine(
+        image,
+        angle=0,
+        translate=[round(right), round(down)],
+        scale=1,
+        shear=[degrees(atan(part)) for part in shear],
+        interpolation=InterpolationMode.BILINEAR,
+    )
+    return moved
+
+
+# Table S4: both ends of each interval and a magnitude within it. Images are 20 x 20, so 0.1 of the side is 2 pixels.
+TABLE: dict[OperationName, tuple[list[float], Callable[[Tensor, float], Tensor]]] = {
+    "identity": ([0], lambda image, _: image),
+    "autocontrast": ([0], lambda image, _: F.autocontrast(image)),
+    "equalize": ([0], lambda image, _: F.equalize(image)),
+    "rotate": ([-30, 12, 30], lambda image, at: F.rotate(image, -at, InterpolationMode.BILINEAR)),
+    "solarize": ([0, 100.5, 256], lambda image, at: torch.where((image * 255).round() >= at, F.invert(image), image)),
+    "color": ([0.05, 0.5, 0.95], F.adjust_saturation),
+    "contrast": ([0.05, 0.5, 0.95], F.adjust_contrast),
+    "brightness": ([0.05, 0.5, 0.95], F.adjust_brightness),
+    "sharpness": ([0.05, 0.5, 0.95], F.adjust_sharpness),
+    "shear_x": ([-0.1, 0.04, 0.1], lambda image, at: shifted(image, shear=(at, 0))),
+    "translate_x": ([-0.1, 0.05, 0.1], lambda image, at: shifted(image, right=20 * at)),
+    "translate_y": ([-0.1, 0.05, 0.1], lambda image, at: shifted(image, down=20 * at)),
+    "posterize": ([4, 6, 8], lambda image, at: F.posterize((image * 255).round().byte(), int(at)) / 255),
+    "shear_y": ([-0.1, 0.04, 0.1], lambda image, at: shifted(image, shear=(0, at))),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_is_torchvisions_over_the_tables_interval(name: OperationName, channels: int) -> None:
+    magnitudes, theirs = TABLE[name]
+    operation, image = OPERATIONS[name], images(len(magnitudes), channels)
+    view = operation.apply(image, torch.tensor(magnitudes, dtype=torch.float32))
+    for one, start, magnitude in zip(view, image, magnitudes, strict=True):
+        torch.testing.assert_close(one, theirs(start, magnitude), rtol=0, atol=2e-4)
+    # Posterize draws from [4, 9) and rounds down.
+    assert operation.low == magnitudes[0]
+    assert operation.high == magnitudes[-1] + (name == "posterize")
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

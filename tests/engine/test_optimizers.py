@@ -1,0 +1,64 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sslpipe.engine.optimizers import OptimizerSettings, build_optimizer
+
+
+def small_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def train(net, optimizer, steps=4):
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        net(torch.randn(8, 4, generator=generator)).square().sum().backward()
+        optimizer.step()
+
+
+def test_lars_equals_its_algorithm_by_loops():
+    lr, momentum, decay, trust = 0.3, 0.9, 0.01, 0.02
+    net, reference = small_net(), small_net()
+    train(net, build_optimizer(OptimizerSettings(name="lars", lr=lr, momentum=momentum, weight_decay=decay, trust=trust), net))
+    generator = torch.Generator().manual_seed(1)
+    velocity = [torch.zeros_like(w) for w in reference.parameters()]
+    for _ in range(4):
+        reference.zero_grad()
+        reference(torch.randn(8, 4, generator=generator)).square().sum().backward()
+        for i, weight in enumerate(reference.parameters()):
+            is_matrix = weight.ndim > 1
+            with torch.no_grad():
+                gradient = weight.grad + (decay * weight if is_matrix else 0)
+                ratio = trust * weight.norm() / gradient.norm() if is_matrix else 1.0
+                velocity[i] = momentum * velocity[i] + lr * ratio * gradient
+                weight -= velocity[i]
+    for mine, theirs in zip(net.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars"])
+def test_biases_and_norms_do_not_decay_unless_asked(name):
+    for decay_all in (False, True):
+        net = small_net()
+        before = copy.deepcopy(net.state_dict())
+        optimizer = build_optimizer(OptimizerSettings(name=name, lr=0.1, weight_decay=0.1, decay_all=decay_all), net)
+        for weight in net.parameters():
+            weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+        moved = {key: not torch.equal(value, before[key]) for key, value in net.named_parameters()}
+        assert moved["0.weight"]
+        assert moved["1.weight"] == decay_all
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars"])
+def test_every_optimiser_lowers_the_loss(name):
+    net = small_net()
+    inputs = torch.randn(32, 4, generator=torch.Generator().manual_seed(2))
+    before = net(inputs).square().sum().item()
+    lr = 10.0 if name == "lars" else 0.01
+    train(net, build_optimizer(OptimizerSettings(name=name, lr=lr), net), steps=30)
+    assert net(inputs).square().sum().item() < 0.7 * before

@@ -1,0 +1,77 @@
+import errno
+
+import numpy as np
+import pytest
+
+from sslpipe.io.errors import UserError
+from sslpipe.io.files import read_array, read_json, sha256, whole_folder, write_array, write_bytes, write_csv, write_json, writing
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    out = tmp_path / "runs" / "stage"
+    with whole_folder(out) as folder:
+        write_json(folder / "old.json", {"a": 1})
+    with whole_folder(out) as folder:
+        write_json(folder / "new.json", {"b": 2})
+        assert (out / "old.json").exists()
+    assert [path.name for path in out.iterdir()] == ["new.json"]
+    assert [path.name for path in out.parent.iterdir()] == ["stage"]
+
+
+def test_after_an_error_the_folder_is_as_it_was(tmp_path):
+    out = tmp_path / "stage"
+    with whole_folder(out) as folder:
+        write_json(folder / "a.json", 1)
+    with pytest.raises(RuntimeError), whole_folder(out) as folder:
+        write_json(folder / "a.json", 2)
+        raise RuntimeError
+    assert read_json(out / "a.json") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+def test_what_the_disk_refuses_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="cannot be written: No space left"), writing(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"), whole_folder(tmp_path / "file" / "out"):
+        pass
+    with pytest.raises(OSError, match="other"), writing(tmp_path):
+        raise OSError(errno.EIO, "other")
+
+
+def test_bytes_are_written_whole_or_not_at_all(tmp_path):
+    write_bytes(tmp_path / "deep" / "file", b"one")
+    with pytest.raises(TypeError):
+        write_bytes(tmp_path / "deep" / "file", "no bytes")
+    assert (tmp_path / "deep" / "file").read_bytes() == b"one"
+    assert len(list((tmp_path / "deep").iterdir())) == 1
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_arrays_come_back_and_broken_ones_are_named(tmp_path, mapped):
+    path = tmp_path / "runs" / "prepare" / "a.npy"
+    with pytest.raises(UserError, match=r"a\.npy: no such file; run 'sslpipe prepare'"):
+        read_array(path, mapped=mapped)
+    path.parent.mkdir(parents=True)
+    write_array(path, np.arange(1000))
+    assert (read_array(path, mapped=mapped) == np.arange(1000)).all()
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"a\.npy: not readable as an array"):
+        read_array(path, mapped=mapped)
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"a\.npy: not readable as an array"):
+        read_array(path, mapped=mapped)
+
+
+def test_json_is_the_same_file_for_the_same_content(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": 2})
+    write_json(tmp_path / "b.json", {"a": 2, "b": 1})
+    assert sha256(tmp_path / "a.json") == sha256(tmp_path / "b.json")
+    (tmp_path / "a.json").write_text('{"a"')
+    with pytest.raises(UserError, match="not readable as JSON"):
+        read_json(tmp_path / "a.json")
+
+
+def test_csv_has_all_columns(tmp_path):
+    write_csv(tmp_path / "a.csv", [{"x": 1}, {"x": 2, "y": "b"}])
+    assert (tmp_path / "a.csv").read_text().splitlines() == ["x,y", "1,", "2,b"]

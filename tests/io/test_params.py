@@ -1,0 +1,80 @@
+from dataclasses import dataclass
+
+import pytest
+
+from sslpipe.io.errors import UserError
+from sslpipe.io.params import Params, find_module, siblings
+
+PACKAGE = "sslpipe.methods.pretrain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mining:
+    k: int = 20
+
+
+@pytest.fixture
+def project(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: 3\nmine:\n  k: 5\npretrain:\n  method: simclr\n  simclr:\nflat: 1\n")
+    return Params(path)
+
+
+def test_reads_blocks_and_the_seed(project):
+    assert project.seed == 3
+    assert project.parse(Mining, "mine").k == 5
+    assert project.parse(Mining, "absent").k == 20
+
+
+def test_options_replace_values_and_say_so(project, capsys):
+    project.override({"seed": 7, "mine.k": None}, ["k=9", "pretrain.simclr.fit.epochs=2"], stage="mine")
+    assert (project.seed, project.parse(Mining, "mine").k) == (7, 9)
+    assert project.tree["pretrain"]["simclr"] == {"fit": {"epochs": 2}}
+    said = capsys.readouterr().out
+    assert "seed = 7  (option;" in said
+    assert "mine.k = 9  (option;" in said
+    assert ": 5)" in said
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [("k", "expected key=value"), ("flat.deep=1", "'flat' is a value"), ("k=[", "not readable as YAML")],
+)
+def test_bad_assignments_are_named(project, assignment, message):
+    with pytest.raises(UserError, match=message):
+        project.override({}, [assignment], stage="mine")
+
+
+@pytest.mark.parametrize("seed", ["-1", "x", "1.5", "true"])
+def test_a_seed_is_a_whole_number(project, seed):
+    project.override({}, [f"seed={seed}"])
+    with pytest.raises(UserError, match="seed: .* expected a whole number"):
+        _ = project.seed
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not readable as YAML"), ("- 1\n", "expected a mapping"), ("\xff", "YAML|mapping")])
+def test_unreadable_settings_are_one_line(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=message) as error:
+        Params(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        Params(tmp_path / "params.yaml")
+
+
+def test_methods_are_found_by_name_and_the_error_lists_them(project):
+    assert project.method("pretrain", PACKAGE) == "simclr"
+    assert {"simclr", "nce"} <= set(siblings(PACKAGE))
+    assert find_module(PACKAGE, "nce", where="x").__name__ == f"{PACKAGE}.nce"
+    with pytest.raises(UserError, match=r"pretrain.method: unknown name 'simclrr'; did you mean 'simclr'\?; known: .*nce"):
+        find_module(PACKAGE, "simclrr", where="pretrain.method")
+
+
+def test_a_stage_with_methods_holds_nothing_else(project):
+    project.override({"pretrain.epochs": 3})
+    with pytest.raises(UserError, match=r"pretrain\.epochs: unknown key"):
+        project.method("pretrain", PACKAGE)

@@ -1,0 +1,54 @@
+"""Rules of the house that no linter knows."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted(path.relative_to(ROOT) for folder in ("sslpipe", "stages") for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"], ids=str)
+def test_init_files_hold_a_docstring_and_nothing_else(path):
+    body = ast.parse((ROOT / path).read_text()).body
+    assert len(body) == 1
+    assert isinstance(body[0].value.value, str)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_files_can_be_read_at_a_sitting(path):
+    lines = len((ROOT / path).read_text().splitlines())
+    assert lines <= 300
+    if path == Path("sslpipe/engine/loop.py"):
+        assert lines <= 150
+    if path.parent.name == "objectives":
+        assert lines <= 60
+
+
+def test_only_evaluate_opens_what_is_scored():
+    users = [str(path) for path in FILES if ".scored()" in (ROOT / path).read_text()]
+    assert users == ["stages/evaluate.py"]
+
+
+def test_every_name_of_a_stage_is_a_command_with_help_from_its_docstring():
+    code = "import sys; from stages.__main__ import app; app(sys.argv[1:])"
+    shown = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, cwd=ROOT, check=True)
+    order = ["prepare", "pretrain", "mine-neighbors", "cluster", "self-label", "evaluate"]
+    places = [shown.stdout.index(f" {name} ") for name in order]
+    assert places == sorted(places)
+    assert "Train a backbone on a pretext task, without labels." in shown.stdout
+
+
+def test_help_needs_no_heavy_library():
+    code = (
+        "import sys\n"
+        "from stages.__main__ import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'sklearn', 'faiss', 'PIL') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert shown.stdout.strip().endswith("[]")
