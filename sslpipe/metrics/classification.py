@@ -24,6 +24,6 @@ def calibration_error(probability: NDArray[Any], label: NDArray[Any], *, bins: i
     confidence = probability.max(axis=1)
     correct = probability.argmax(axis=1) == label
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    # |B|/n · |acc(B) − conf(B)| = |Σ over B of (correct − confidence)| / n
+    # |B|/n · |acc(B) - conf(B)| = |Σ over B of (correct - confidence)| / n
     gaps = np.bincount(place, weights=correct - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(label))

@@ -34,7 +34,7 @@ def contingency(
 def cluster_accuracy(
     prediction: NDArray[Any], label: NDArray[Any], *, n_clusters: int | None = None, n_classes: int | None = None
 ) -> tuple[float, NDArray[np.int64]]:
-    """Share of images in a cluster of their own class, under the best one-to-one mapping (Hungarian method; SCAN's ACC).
+    """Share of images in a cluster of their own class, under the best one-to-one mapping (SCAN's ACC).
 
     prediction, label: [N]. n_clusters, n_classes: keep a place for empty ones. With more clusters than classes some
     clusters are UNMAPPED. Returns (accuracy in [0, 1], mapping [clusters]). The mapping is fitted to these labels, so
@@ -91,7 +91,7 @@ def k_best_mappings(score: NDArray[Any], k: int) -> list[tuple[float, NDArray[np
 def _best_of_set(
     score: NDArray[np.float64], prefix: tuple[int, ...], banned: frozenset[int]
 ) -> tuple[float, tuple[int, ...], int, frozenset[int]]:
-    """Best mapping that begins with `prefix` and avoids `banned` next: (−sum, columns, length of prefix, banned)."""
+    """Best mapping that begins with `prefix` and avoids `banned` next: (-sum, columns, length of prefix, banned)."""
     rest = score[len(prefix) :].copy()
     rest[:, list(prefix)] = -np.inf
     rest[0, list(banned)] = -np.inf

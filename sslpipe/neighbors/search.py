@@ -20,7 +20,7 @@ Neighbors = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """How neighbours are searched. Exact is the default: IVF may miss neighbours and pays above a million images."""
+    """How neighbours are searched. Exact by default: ivf misses some, and at 20,000 images it saves hardly any time."""
 
     backend: Literal["auto", "torch", "faiss"] = "auto"
     """auto: torch for exact (faster than faiss on the CPU, see benchmarks/mining.py), faiss for ivf."""
@@ -29,7 +29,8 @@ class SearchSettings:
     lists: Count | None = None
     """Groups of the ivf index; null: 4·√N (faiss' guidelines), but at least 39 images in each."""
     probes: Count | None = None
-    """Groups searched for an image; null: an eighth of them (own choice, measured in benchmarks/mining.py)."""
+    """Groups searched for an image; null: an eighth of them (own choice: found 98 % of the 20 nearest
+    of 20,000 points of 16 dimensions under noise, a sixteenth 90 %, and all where images form clear groups)."""
 
 
 def nearest_neighbors(
@@ -92,9 +93,8 @@ def unit_vectors(features: Features, device: torch.device) -> Tensor:
     largest = torch.linalg.vector_norm(unit, torch.inf, dim=1, keepdim=True)
     bad = ~largest.isfinite().flatten()
     if bad.any():
-        raise ValueError(
-            f"features: NaN or infinity in {int(bad.sum())} of {len(unit)} vectors, the first at {int(bad.int().argmax())}"
-        )
+        first = int(bad.int().argmax())
+        raise ValueError(f"features: NaN or infinity in {int(bad.sum())} of {len(unit)} vectors, the first at {first}")
     unit /= largest.where(largest > 0, 1)
     unit /= torch.linalg.vector_norm(unit, dim=1, keepdim=True).clamp_min(1)
     return unit

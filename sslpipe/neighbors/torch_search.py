@@ -63,7 +63,7 @@ def search(
 def _candidates(scores: Tensor, first: int, k: int) -> Tensor:
     """Keys [R, ·] of a tile's entries that may be among each row's k highest.
 
-    scores: [R, C], contiguous, of whole blocks; its columns are bank[first:], −∞ where they are no neighbour.
+    scores: [R, C], contiguous, of whole blocks; its columns are bank[first:], -∞ where they are no neighbour.
 
     The k highest entries of a row lie in the k blocks with the highest maxima: were one in another block, each of those
     k would hold an entry that goes before it. Blocks of neighbouring columns keep this true of equal entries.
@@ -82,7 +82,7 @@ def _candidates(scores: Tensor, first: int, k: int) -> Tensor:
 
 def _pack(values: Tensor, indices: Tensor) -> Tensor:
     """Keys in the order of `values` (float32), and of falling `indices` (below 2³²) among equal ones."""
-    bits = (values + 0.0).view(torch.int32)  # + 0 makes −0 into 0
+    bits = (values + 0.0).view(torch.int32)  # + 0 makes -0 into 0
     # The bits of floats are in the floats' order, but for the negative ones, which are in the opposite order.
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (ordered.long() << 32) + (LAST - indices)
@@ -97,7 +97,7 @@ def _unpack(keys: Tensor) -> tuple[Tensor, Tensor]:
 @contextmanager
 def _full_precision() -> Iterator[None]:
     """Products in full float32, whatever speed training has asked for: TF32 and bf16 would change the order."""
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

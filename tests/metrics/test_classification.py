@@ -9,7 +9,7 @@ from sslpipe.metrics.classification import accuracy, calibration_error
 
 
 def calibration_by_loops(probability: np.ndarray, label: np.ndarray, bins: int) -> float:
-    """Guo et al. 2017, eq. 3, with bins ((m − 1)/M, m/M]."""
+    """Guo et al. 2017, eq. 3, with bins ((m - 1)/M, m/M]."""
     images = [(max(p), int(np.argmax(p)) == y) for p, y in zip(probability, label, strict=True) if y >= 0]
     total = 0.0
     for m in range(1, bins + 1):
@@ -29,7 +29,9 @@ def test_calibration_error_is_the_sum_over_bins(seed: int, bins: int, classes: i
     random = np.random.default_rng(seed)
     probability = random.dirichlet(np.full(classes, 0.3), size=40)
     label = random.integers(-1, classes, size=40)
-    assert calibration_error(probability, label, bins=bins) == pytest.approx(calibration_by_loops(probability, label, bins))
+    assert calibration_error(probability, label, bins=bins) == pytest.approx(
+        calibration_by_loops(probability, label, bins)
+    )
 
 
 def test_certain_and_right_is_calibrated_and_certain_and_wrong_is_not() -> None:
@@ -41,6 +43,13 @@ def test_certain_and_right_is_calibrated_and_certain_and_wrong_is_not() -> None:
 def test_uniform_guesses_are_calibrated() -> None:
     label = np.repeat(np.arange(4), 25)
     assert calibration_error(np.full((100, 4), 0.25), label) == pytest.approx(0)
+
+
+def test_a_bin_holds_its_upper_edge() -> None:
+    # 0.5, right, and 0.9, wrong: in two bins the gaps add up, in one they would cancel.
+    assert calibration_error(np.array([[0.5, 0.5], [0.1, 0.9]]), np.array([0, 0]), bins=2) == pytest.approx(
+        (0.5 + 0.9) / 2
+    )
 
 
 def test_outcomes_drawn_from_the_probabilities_are_calibrated() -> None:

@@ -140,7 +140,8 @@ def test_k_best_mappings_are_those_of_enumeration(shape: tuple[int, int]) -> Non
     clusters, classes = shape
     score = np.random.default_rng(1).standard_normal(shape)
     wide = score if clusters <= classes else score.T
-    totals = sorted((sum(row[c] for row, c in zip(wide, m, strict=True)) for m in permutations(range(wide.shape[1]), len(wide))))
+    every = permutations(range(wide.shape[1]), len(wide))
+    totals = sorted(sum(row[c] for row, c in zip(wide, mapping, strict=True)) for mapping in every)
     found = k_best_mappings(score, 1000)
     assert [total for total, _ in found] == pytest.approx(totals[::-1])
     assert len({tuple(mapping) for _, mapping in found}) == len(totals)
@@ -245,6 +246,9 @@ def test_wrong_scores_probabilities_and_k_are_named() -> None:
         top_k_accuracy(np.array([[0.5, np.nan]]), np.array([0]), np.array([0, 1]), 1)
     with pytest.raises(ValueError, match="mapping: 1 clusters found, expected 2"):
         top_k_accuracy(np.array([[0.5, 0.5]]), np.array([0]), np.array([0]), 1)
-    for call in (lambda: k_best_mappings(np.eye(2), 0), lambda: top_k_accuracy(np.eye(2), np.arange(2), np.arange(2), 0)):
+    for call in (
+        lambda: k_best_mappings(np.eye(2), 0),
+        lambda: top_k_accuracy(np.eye(2), np.arange(2), np.arange(2), 0),
+    ):
         with pytest.raises(ValueError, match="k: 0 found"):
             call()

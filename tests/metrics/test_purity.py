@@ -8,8 +8,10 @@ from sslpipe.metrics.neighbors import purity
 
 def purity_by_loops(neighbors: np.ndarray, label: np.ndarray, k: int) -> float:
     """Over all pairs with two known labels."""
-    pairs = [(label[i], label[j]) for i, row in enumerate(neighbors) for j in row[:k] if label[i] >= 0 and label[j] >= 0]
-    return sum(a == b for a, b in pairs) / len(pairs)
+    pairs = [
+        (label[i], label[j]) for i, row in enumerate(neighbors) for j in row[:k] if label[i] >= 0 and label[j] >= 0
+    ]
+    return float(np.mean([a == b for a, b in pairs]))
 
 
 def test_purity_counts_pairs_of_known_labels() -> None:
