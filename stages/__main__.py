@@ -1,7 +1,12 @@
 """The command line: the stages in pipeline order."""
 
+import os
 import sys
 from typing import Any
+
+# Threads that wait by spinning make torch ten times slower wherever something else wants a core. Read when torch is
+# loaded, which the stages do when they run.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
 

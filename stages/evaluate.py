@@ -1,7 +1,7 @@
 """Every model → figures on the test images, side by side."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,8 @@ def evaluate(
     assignments: options.Assignments = None,
 ) -> None:
     """Score every model on the test images, which no other stage opens."""
+    from numpy.typing import NDArray
+
     from sslpipe.data.device import choose_device
     from sslpipe.data.images import Images
     from sslpipe.data.store import Store
@@ -48,12 +50,13 @@ def evaluate(
     soft = {name: probabilities(networks[name], images) for name in ("cluster", "self_label")}
     clusters = soft["cluster"].shape[1]
     grouped = {
-        f"kmeans_{name}": kmeans(vectors(train), vectors(images), clusters=clusters, settings=settings, seed=project.seed)
+        f"kmeans_{name}": kmeans(
+            vectors(train), vectors(images), clusters=clusters, settings=settings, seed=project.seed
+        )
         for name, vectors in (("pixels", flat_pixels), ("features", unit_features(networks["pretrain"])))
     }
-    grades = {
-        name: grade(answer, label, store.info.classes, clusters=clusters) for name, answer in {**grouped, **soft}.items()
-    }
+    answers: dict[str, NDArray[Any]] = {**grouped, **soft}
+    grades = {name: grade(answer, label, store.info.classes, clusters=clusters) for name, answer in answers.items()}
     facts = {"protocol": store.info.protocol, "seed": project.seed, "images": len(label)}
     with whole_folder(out) as folder:
         metrics = write_grades(folder, grades, store.info.classes, facts)

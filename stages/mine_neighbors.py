@@ -21,7 +21,7 @@ def mine_neighbors(
     """Find each image's nearest images in feature space."""
     from sslpipe.data.device import choose_device
     from sslpipe.data.images import Images
-    from sslpipe.data.store import Store
+    from sslpipe.data.store import Split, Store
     from sslpipe.io.console import progress, say
     from sslpipe.io.files import whole_folder, write_array, write_csv, write_json
     from sslpipe.io.params import Params
@@ -43,7 +43,8 @@ def mine_neighbors(
     answer = network.features if settings.layer == "backbone" else network
     metrics = {}
     with whole_folder(out) as folder:
-        for split, count in (("train", settings.k), ("held_out", settings.held_out_k)):
+        wanted: dict[Split, int] = {"train": settings.k, "held_out": settings.held_out_k}
+        for split, count in wanted.items():
             features = infer(answer, Images(store.images(split), where), title=f"features of {split}")
             with progress(f"neighbours in {split}", len(features), "images") as bar:
                 indices, similarities = nearest_neighbors(
@@ -54,6 +55,9 @@ def mine_neighbors(
             write_array(folder / split / "indices.npy", indices)
             write_array(folder / split / "similarities.npy", similarities)
             metrics[split] = purities(indices, store.labels(split))
-        write_json(folder / "metrics.json", {split: {f"purity@{k}": p for k, p in by_k.items()} for split, by_k in metrics.items()})
+        write_json(
+            folder / "metrics.json",
+            {split: {f"purity@{k}": p for k, p in by_k.items()} for split, by_k in metrics.items()},
+        )
         write_csv(folder / "purity.csv", [{"k": k, "purity": p} for k, p in metrics["train"].items()])
     say(f"purity of training neighbours: {metrics['train'] or 'unknown, no labels'}")

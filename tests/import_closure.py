@@ -27,7 +27,9 @@ def imported(path: Path) -> set[Path]:
 def named_packages(path: Path) -> set[str]:
     """Packages that a stage names in a text, to find a module in them by its name."""
     texts = {n.value for n in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(n, ast.Constant)}
-    return {t for t in texts if isinstance(t, str) and t.startswith("sslpipe.") and (ROOT / t.replace(".", "/")).is_dir()}
+    return {
+        t for t in texts if isinstance(t, str) and t.startswith("sslpipe.") and (ROOT / t.replace(".", "/")).is_dir()
+    }
 
 
 def closure(start: set[Path]) -> set[Path]:

@@ -51,7 +51,7 @@ def fit(
     """
     device = batches.images.device
     total = settings.steps or settings.epochs * batches.steps_per_epoch
-    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    method.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(settings.optimizer, method)
     state = checkpoint.load(method, optimizer)
     if state.step:

@@ -23,7 +23,7 @@ class Progress:
 
 
 class Method(nn.Module):
-    """How a batch becomes a loss. All that it must remember lies in parameters and buffers, so a checkpoint holds it."""
+    """How a batch becomes a loss. What it must remember lies in parameters and buffers, so a checkpoint holds it."""
 
     finished = False
     """True ends the run after the epoch."""

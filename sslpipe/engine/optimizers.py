@@ -73,7 +73,7 @@ def build_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.opt
     weights = [p for p in module.parameters() if p.requires_grad]
     flat = [p for p in weights if p.ndim < 2 and not settings.decay_all]
     deep = [p for p in weights if p.ndim >= 2 or settings.decay_all]
-    groups = [{"params": deep}, {"params": flat, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": deep}, {"params": flat, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.name == "lars":

@@ -39,4 +39,4 @@ def gather(x: Tensor) -> Tensor:
     A loss computed on the gathered rows and averaged over processes (as DDP does with gradients) has exactly the
     gradient of the one-process loss on the whole batch.
     """
-    return x if size() == 1 else _Gather.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+    return x if size() == 1 else _Gather.apply(x)

@@ -43,14 +43,17 @@ class Progress:
     def _line(self, now: float) -> None:
         rate = (self.done - self.started_at) / max(now - self._began, 1e-9)
         left = (self.total - self.done) / rate if rate > 0 else 0.0
-        say(f"{self.title}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {left:.0f} s left  {self.note}".rstrip())
+        say(
+            f"{self.title}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {left:.0f} s left  {self.note}".rstrip()
+        )
 
     def finish(self) -> None:
         """Say how it ended."""
         took = time.monotonic() - self._began
         if took >= 1.0:
             rate = (self.done - self.started_at) / took
-            say(f"{self.title}: {self.done}/{self.total} {self.unit} in {took:.1f} s, {rate:.1f}/s  {self.note}".rstrip())
+            figures = f"{self.done}/{self.total} {self.unit} in {took:.1f} s, {rate:.1f}/s"
+            say(f"{self.title}: {figures}  {self.note}".rstrip())
 
 
 class _Bar(Progress):

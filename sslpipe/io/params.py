@@ -23,7 +23,9 @@ class Params:
         try:
             tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(f"{path}: no such file; run sslpipe where params.yaml lies, or name it with --params") from None
+            raise UserError(
+                f"{path}: no such file; run sslpipe where params.yaml lies, or name it with --params"
+            ) from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
         if not isinstance(tree, dict):

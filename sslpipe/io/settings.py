@@ -58,7 +58,10 @@ def parse(cls: type[T], block: Any, *, where: str, base: T | None = None) -> T:
             values[name] = default
         else:
             raise UserError(f"{where}.{name}: missing, expected {_expected(hints[name])}")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except UserError as error:  # what a class itself finds wrong with its values
+        raise UserError(f"{where}.{error}") from None
 
 
 def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
@@ -76,7 +79,7 @@ def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
     if is_dataclass(hint) and isinstance(hint, type):
         return parse(hint, value, where=where, base=default if isinstance(default, hint) else None)
     if origin is Literal:
-        if value in get_args(hint):
+        if any(value == option and type(value) is type(option) for option in get_args(hint)):
             return value
         raise UserError(f"{where}: unknown value {_shown(value)}{nearest(str(value), map(str, get_args(hint)))}")
     if origin is tuple and isinstance(value, list | tuple):
@@ -88,9 +91,7 @@ def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
                 return number
         except (TypeError, ValueError):
             pass
-    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif hint in (str, bool) and isinstance(value, hint):
+    elif hint in (str, bool, int) and type(value) is hint:
         return value
     raise UserError(f"{where}: {_shown(value)} found, expected {_expected(hint)}")
 

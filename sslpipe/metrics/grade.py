@@ -155,4 +155,4 @@ def print_table(metrics: Mapping[str, Mapping[str, Any]], figures: Sequence[str]
 
 
 def _decimals(value: float | None) -> str:
-    return "–" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"

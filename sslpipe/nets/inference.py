@@ -35,7 +35,7 @@ def infer(answer: Callable[[Tensor], Tensor], images: Images, *, title: str = ""
 
 def probabilities(network: Network, images: Images) -> NDArray[np.float32]:
     """[N, K] softmax of a network's logits."""
-    return infer(network, images, title="answers").softmax(dim=1).cpu().numpy()  # type: ignore[no-any-return]
+    return infer(network, images, title="answers").softmax(dim=1).cpu().numpy()
 
 
 def unit_features(network: Network) -> Callable[[Images], NDArray[np.float32]]:
@@ -45,4 +45,4 @@ def unit_features(network: Network) -> Callable[[Images], NDArray[np.float32]]:
 
 def flat_pixels(images: Images) -> NDArray[np.float32]:
     """[N, C·H·W] in [0, 1]."""
-    return images.array.reshape(len(images), -1).astype(np.float32) / 255
+    return images.array.reshape(len(images), -1).astype(np.float32) / np.float32(255)

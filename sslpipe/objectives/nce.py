@@ -1,5 +1,6 @@
 """Instance discrimination with a memory bank (Wu et al. 2018, "Unsupervised feature learning via non-parametric
-instance discrimination"), the pretext task of the SCAN paper."""
+instance discrimination"), the pretext task of the SCAN paper.
+"""
 
 from math import log
 

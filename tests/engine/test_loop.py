@@ -78,7 +78,9 @@ def test_steps_replace_epochs_and_the_last_row_may_be_a_part():
 
 def test_the_same_seed_gives_the_same_weights():
     first, second = run()[0], run()[0]
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars"])
@@ -118,7 +120,7 @@ def test_a_truncated_snapshot_means_starting_anew(tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice():
-    with pytest.raises(UserError, match="lower test.fit.optimizer.lr"):
+    with pytest.raises(UserError, match=r"lower test\.fit\.optimizer\.lr"):
         run(nan=True)
 
 

@@ -23,7 +23,10 @@ def train(net, optimizer, steps=4):
 def test_lars_equals_its_algorithm_by_loops():
     lr, momentum, decay, trust = 0.3, 0.9, 0.01, 0.02
     net, reference = small_net(), small_net()
-    train(net, build_optimizer(OptimizerSettings(name="lars", lr=lr, momentum=momentum, weight_decay=decay, trust=trust), net))
+    train(
+        net,
+        build_optimizer(OptimizerSettings(name="lars", lr=lr, momentum=momentum, weight_decay=decay, trust=trust), net),
+    )
     generator = torch.Generator().manual_seed(1)
     velocity = [torch.zeros_like(w) for w in reference.parameters()]
     for _ in range(4):

@@ -26,7 +26,9 @@ def test_the_seven_sixteenth_wave_is_fixmatchs():
 
 def test_warmup_rises_linearly_and_reaches_1():
     settings = ScheduleSettings(warmup_epochs=2)
-    assert [factor(settings, step, 100, 5) for step in range(12)] == pytest.approx([*(i / 10 for i in range(1, 11)), 1, 1])
+    assert [factor(settings, step, 100, 5) for step in range(12)] == pytest.approx(
+        [*(i / 10 for i in range(1, 11)), 1, 1]
+    )
 
 
 def test_steps_fall_at_the_milestones():

@@ -48,11 +48,13 @@ def test_bad_assignments_are_named(project, assignment, message):
 @pytest.mark.parametrize("seed", ["-1", "x", "1.5", "true"])
 def test_a_seed_is_a_whole_number(project, seed):
     project.override({}, [f"seed={seed}"])
-    with pytest.raises(UserError, match="seed: .* expected a whole number"):
+    with pytest.raises(UserError, match=r"seed: .* expected a whole number"):
         _ = project.seed
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "not readable as YAML"), ("- 1\n", "expected a mapping"), ("\xff", "YAML|mapping")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "not readable as YAML"), ("- 1\n", "expected a mapping"), ("\xff", "YAML|mapping")]
+)
 def test_unreadable_settings_are_one_line(tmp_path, text, message):
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="latin-1")
@@ -70,7 +72,9 @@ def test_methods_are_found_by_name_and_the_error_lists_them(project):
     assert project.method("pretrain", PACKAGE) == "simclr"
     assert {"simclr", "nce"} <= set(siblings(PACKAGE))
     assert find_module(PACKAGE, "nce", where="x").__name__ == f"{PACKAGE}.nce"
-    with pytest.raises(UserError, match=r"pretrain.method: unknown name 'simclrr'; did you mean 'simclr'\?; known: .*nce"):
+    with pytest.raises(
+        UserError, match=r"pretrain.method: unknown name 'simclrr'; did you mean 'simclr'\?; known: .*nce"
+    ):
         find_module(PACKAGE, "simclrr", where="pretrain.method")
 
 

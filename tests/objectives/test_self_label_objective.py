@@ -48,7 +48,10 @@ def test_every_class_that_is_present_has_the_same_say():
 
 
 def test_the_target_gets_no_gradient():
-    target, logits = (torch.zeros(2, 3) + torch.tensor([9.0, 0, 0])).requires_grad_(), torch.zeros(2, 3, requires_grad=True)
+    target, logits = (
+        (torch.zeros(2, 3) + torch.tensor([9.0, 0, 0])).requires_grad_(),
+        torch.zeros(2, 3, requires_grad=True),
+    )
     confident_cross_entropy(target, logits, threshold=0.5, balance=False)["loss"].backward()
     assert target.grad is None
     assert logits.grad is not None

@@ -123,8 +123,8 @@ class Clustering(Method):
             self.best_head.copy_(head)
             for name, value in self.network.state_dict().items():
                 self.get_buffer(_best(name)).copy_(value)
-        used = logits[head].argmax(dim=1).unique().numel()
-        return {"held_out/loss": loss.item(), "held_out/clusters": used}
+        used = logits[head].argmax(dim=1).bincount().count_nonzero()
+        return {"held_out/loss": loss.item(), "held_out/clusters": used.item()}
 
     def _held_out_logits(self) -> Tensor:
         """[H, M, C] of the held-out images as they are."""
@@ -135,6 +135,7 @@ class Clustering(Method):
     def selected(self) -> Network:
         """The network with the weights of the best epoch and its best head alone."""
         self.network.load_state_dict({name: self.get_buffer(_best(name)) for name in self.network.state_dict()})
+        assert isinstance(self.network.head, ClusterHeads)
         self.network.head = self.network.head.single(int(self.best_head))
         return self.network
 

@@ -1,0 +1,114 @@
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.cluster import cluster
+from stages.evaluate import evaluate
+from stages.mine_neighbors import mine_neighbors
+from stages.prepare import prepare
+from stages.pretrain import pretrain
+from stages.self_label import self_label
+
+ROOT = Path(__file__).parents[2]
+RUNNING = {
+    "prepare": prepare,
+    "pretrain": pretrain,
+    "mine-neighbors": mine_neighbors,
+    "cluster": cluster,
+    "self-label": self_label,
+    "evaluate": evaluate,
+}
+TINY = {
+    "prepare": {"size": 8},
+    "pretrain": {
+        "simclr": {"fit": {"epochs": 2, "batch": 128}},
+        "nce": {"fit": {"epochs": 2, "batch": 128}},
+    },
+    "mine_neighbors": {"k": 6},
+    "cluster": {"fit": {"epochs": 2, "batch": 128}},
+    "self_label": {"threshold": 0.1, "fit": {"epochs": 2, "batch": 128}},
+    "evaluate": {"restarts": 1},
+}
+
+
+def merged(base, extra):
+    """`extra` laid over `base`, block by block."""
+    both = {
+        k: merged(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in extra.items()
+    }
+    return {**base, **both}
+
+
+def tiny_params():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    return merged(params, TINY)
+
+
+OPENED = {}
+"""Stage → files under runs/ that it opened to read."""
+_now = []
+
+
+def _listen(event, arguments):
+    if event == "open" and _now and isinstance(arguments[0], str) and arguments[1] in ("r", "rb", None):
+        path = Path(arguments[0])
+        path = path.relative_to(_now[1]) if path.is_absolute() and path.is_relative_to(_now[1]) else path
+        OPENED.setdefault(_now[0], set()).add(path)
+
+
+sys.addaudithook(_listen)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A project's folder in which every stage has run once, shortly. Not to be changed."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params()))
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        for name, stage in RUNNING.items():
+            _now[:] = [name, folder]
+            stage()
+    finally:
+        _now.clear()
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def project(finished, tmp_path, monkeypatch):
+    """A copy of the finished project as the working folder, to be changed at will."""
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def sslpipe():
+    """Run the command line as a user does."""
+
+    def run(*arguments, **kwargs):
+        command = [sys.executable, "-m", "stages", *map(str, arguments)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **kwargs)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def read_csv():
+    """The rows of a CSV file."""
+
+    def read(path):
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    return read

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from sslpipe.io.errors import UserError
+from sslpipe.io.files import sha256
+from sslpipe.nets.model_file import load_model
+from stages.cluster import cluster
+
+OUT = Path("runs/cluster")
+
+
+def test_writes_a_network_with_one_head_and_its_parent(finished, read_csv):
+    network, card = load_model(finished / OUT)
+    assert network.head.out_features == 10
+    assert card.parent == sha256(finished / "runs/pretrain/model.safetensors")
+    rows = read_csv(finished / OUT / "history.csv")
+    assert {"loss", "consistency", "entropy", "held_out/loss", "held_out/clusters"} <= set(rows[0])
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [["neighbors=0"], ["heads=3"], ["clusters=20"], ["head_only=true", "heads=2"]],
+    ids=["K = 0", "several heads", "over-clustering", "cached features"],
+)
+def test_variants_run_to_the_end(project, assignments):
+    cluster(epochs=1, assignments=assignments)
+    network, card = load_model(OUT)
+    assert network.head.out_features == (20 if "clusters=20" in assignments else 10)
+
+
+def test_head_only_leaves_the_backbone_as_it_was(project):
+    cluster(epochs=1, assignments=["head_only=true"])
+    before, after = load_model(Path("runs/pretrain"))[0], load_model(OUT)[0]
+    for name, value in before.backbone.state_dict().items():
+        assert value.equal(after.backbone.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"assignments": ["neighbors=7"]}, r"cluster\.neighbors: 7 asked, 6 mined; raise mine_neighbors\.k"),
+        ({"clusters": 5000}, r"cluster\.clusters: 5000 asked, \d+ images there"),
+        ({"entropy_weight": -1.0}, r"cluster\.entropy_weight: -1\.0 is out of range"),
+    ],
+)
+def test_mistakes_are_one_line(project, options, message):
+    with pytest.raises(UserError, match=message):
+        cluster(**options)
+
+
+def test_neighbours_of_other_images_are_refused(project):
+    import numpy as np
+
+    path = Path("runs/mine-neighbors/train/indices.npy")
+    np.save(path, np.load(path)[:-1])
+    with pytest.raises(UserError, match=r"indices\.npy: \d+ rows found, expected \d+"):
+        cluster()
+
+
+def test_weights_of_another_architecture_are_refused(project):
+    path = Path("runs/pretrain/model.json")
+    card = json.loads(path.read_text())
+    card["network"]["backbone"]["name"] = "resnet18"
+    path.write_text(json.dumps(card))
+    with pytest.raises(UserError, match=r"model\.safetensors: .*missing"):
+        cluster()

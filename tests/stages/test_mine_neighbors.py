@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sslpipe.io.errors import UserError
+from stages.mine_neighbors import mine_neighbors
+
+OUT = Path("runs/mine-neighbors")
+
+
+def test_writes_neighbours_of_both_splits(finished):
+    info = json.loads((finished / "runs/prepare/store.json").read_text())
+    for split, k in (("train", 6), ("held_out", 5)):
+        folder = finished / OUT / split
+        indices, similarities = np.load(folder / "indices.npy"), np.load(folder / "similarities.npy")
+        features = np.load(folder / "features.npy")
+        assert indices.shape == similarities.shape == (info[split], k)
+        assert features.shape == (info[split], 64)
+        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+        assert np.allclose((unit[:, None] * unit[indices]).sum(axis=2), similarities, atol=1e-5)
+        assert (indices != np.arange(len(indices))[:, None]).all()
+
+
+def test_purity_is_that_of_the_labels(finished):
+    indices = np.load(finished / OUT / "train/indices.npy")
+    label = np.load(finished / "runs/prepare/train/labels.npy")
+    metrics = json.loads((finished / OUT / "metrics.json").read_text())
+    assert metrics["train"]["purity@5"] == pytest.approx((label[indices[:, :5]] == label[:, None]).mean())
+    assert metrics["train"]["purity@5"] > 0.5
+
+
+def test_runs_by_hand_with_another_k(project, sslpipe):
+    done = sslpipe("mine-neighbors", "--k", 3)
+    assert done.returncode == 0, done.stderr
+    assert "mine_neighbors.k = 3  (option; params.yaml: 6)" in done.stdout
+    assert np.load(OUT / "train/indices.npy").shape[1] == 3
+
+
+def test_faiss_finds_the_same(project):
+    before = np.load(OUT / "train/similarities.npy")
+    mine_neighbors(backend="faiss")
+    assert np.allclose(np.load(OUT / "train/similarities.npy"), before, atol=1e-5)
+
+
+def test_as_many_neighbours_as_images_is_a_users_mistake(project):
+    with pytest.raises(UserError, match=r"mine_neighbors\.k: 5000 asked, \d+ other images there"):
+        mine_neighbors(k=5000)
+
+
+def test_a_model_of_other_images_is_refused(project):
+    path = Path("runs/prepare/store.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "0" * 64}))
+    with pytest.raises(UserError, match=r"runs/pretrain: data: .* found, expected 0000"):
+        mine_neighbors()
+
+
+def test_images_without_labels_have_no_purity(project):
+    for split in ("train", "held_out"):
+        path = Path("runs/prepare", split, "labels.npy")
+        np.save(path, np.full_like(np.load(path), -1))
+    mine_neighbors()
+    assert json.loads((OUT / "metrics.json").read_text()) == {"train": {}, "held_out": {}}

@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+
+from sslpipe.io.errors import UserError
+from sslpipe.io.files import sha256
+from stages.self_label import self_label
+
+OUT = Path("runs/self-label")
+
+
+def test_writes_a_model_whose_parent_is_the_clusters(finished, read_csv):
+    from sslpipe.nets.model_file import load_model
+
+    _, card = load_model(finished / OUT)
+    assert card.parent == sha256(finished / "runs/cluster/model.safetensors")
+    rows = read_csv(finished / OUT / "history.csv")
+    assert all(0 < float(row["confident"]) <= 1 for row in rows)
+
+
+def test_an_epoch_without_a_confident_image_says_what_to_lower(project):
+    before = sha256(OUT / "model.safetensors")
+    with pytest.raises(UserError, match=r"lower self_label\.threshold \(1\.0\)"):
+        self_label(threshold=1.0)
+    assert sha256(OUT / "model.safetensors") == before
+
+
+def test_the_averaged_model_may_give_the_answers(project):
+    self_label(epochs=1, assignments=["targets=averaged", "decay=0.5"])
+    assert (OUT / "model.safetensors").exists()
