@@ -82,6 +82,18 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def opened(finished):
+    """Stage → files under runs/ that it opened to read."""
+    return OPENED
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """params.yaml with budgets of seconds."""
+    return tiny_params()
+
+
 @pytest.fixture
 def project(finished, tmp_path, monkeypatch):
     """A copy of the finished project as the working folder, to be changed at will."""

@@ -27,7 +27,7 @@ def test_writes_a_network_with_one_head_and_its_parent(finished, read_csv):
 )
 def test_variants_run_to_the_end(project, assignments):
     cluster(epochs=1, assignments=assignments)
-    network, card = load_model(OUT)
+    network, _ = load_model(OUT)
     assert network.head.out_features == (20 if "clusters=20" in assignments else 10)
 
 

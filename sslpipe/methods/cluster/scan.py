@@ -66,6 +66,8 @@ class Clustering(Method):
     def __init__(self, settings: Settings, network: Network, train: Neighborhood, held_out: Neighborhood) -> None:
         """network: with the pretext weights; its head is replaced. held_out: neighbours mined among themselves."""
         super().__init__()
+        if settings.clusters > len(train.images):
+            raise UserError(f"cluster.clusters: {settings.clusters} asked, {len(train.images)} images there")
         self.settings = settings
         self.network = network
         network.head = ClusterHeads(

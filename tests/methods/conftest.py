@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from sslpipe.data.images import Images
+from sslpipe.data.store import StoreInfo
+from sslpipe.nets.network import BackboneSettings, build_network
+
+INFO = StoreInfo(
+    size=8,
+    channels=1,
+    classes=tuple("0123456789"),
+    mean=(0.3,),
+    std=(0.37,),
+    train=300,
+    held_out=60,
+    test=0,
+    protocol="split",
+    fingerprint="0" * 64,
+)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """8 × 8 digits: 300 to train on and 60 held out, with labels."""
+    data = load_digits()
+    images = (data.images * (255 / 16)).astype(np.uint8)[:, None]
+    cpu = torch.device("cpu")
+    return Images(images[:300], cpu), Images(images[300:360], cpu), data.target[:300], data.target[300:360]
+
+
+@pytest.fixture
+def network():
+    """A small network with start values of seed 0."""
+    torch.manual_seed(0)
+    return build_network(BackboneSettings(name="tiny_resnet"), INFO)

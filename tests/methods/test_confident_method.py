@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from sslpipe.data.batches import Batch
+from sslpipe.engine.method import Progress
+from sslpipe.io.errors import UserError
+from sslpipe.methods.self_label.confident import SelfLabelling, Settings
+from sslpipe.nets.heads import LinearHead, LinearSettings
+
+
+@pytest.fixture
+def labelling(digits, network):
+    def build(**settings):
+        network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=10))
+        return SelfLabelling(Settings(**settings), network, digits[0])
+
+    return build
+
+
+def first_batch(digits):
+    index = torch.arange(40)
+    return Batch(image=digits[0][index], index=index)
+
+
+def test_targets_come_from_the_model_in_eval_mode_and_leave_its_statistics_alone(digits, labelling):
+    method = labelling(threshold=0.0)
+    method.train()
+    seen = []
+    method.network.register_forward_hook(lambda module, _, output: seen.append(module.training))
+    counts = [m.num_batches_tracked.item() for m in method.modules() if hasattr(m, "num_batches_tracked")]
+    method.losses(first_batch(digits), torch.Generator().manual_seed(0))
+    assert seen == [False, True]
+    after = [m.num_batches_tracked.item() for m in method.modules() if hasattr(m, "num_batches_tracked")]
+    assert after == [count + 1 for count in counts]
+
+
+def test_nothing_confident_is_a_skipped_batch(digits, labelling):
+    terms = labelling(threshold=1.0).losses(first_batch(digits), torch.Generator())
+    assert terms["skipped"] == 1
+    assert terms["confident"] == 0
+    assert terms["loss"] == 0
+
+
+def test_ends_when_the_confident_count_no_longer_rises(labelling):
+    method = labelling(patience=2, rise=0.01)
+    for confident, finished in ((0.5, False), (0.6, False), (0.605, False), (0.606, True)):
+        method.after_epoch({"confident": confident})
+        assert method.finished is finished
+
+
+def test_none_in_a_whole_epoch_says_what_to_lower(labelling):
+    with pytest.raises(UserError, match=r"lower self_label\.threshold \(0\.99\)"):
+        labelling().after_epoch({"confident": 0.0})
+
+
+def test_the_average_follows_and_is_what_is_kept(digits, labelling):
+    method = labelling(targets="averaged", decay=0.9)
+    before = method.averaged.module.head.weight.clone()
+    with torch.no_grad():
+        method.network.head.weight += 1
+    method.after_step(Progress(1, 10))
+    torch.testing.assert_close(method.averaged.module.head.weight, before + 0.1)
+    assert method.selected() is method.averaged.module

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from sslpipe.data.batches import Batch
+from sslpipe.methods.cluster.scan import Clustering, Neighborhood, Settings
+from sslpipe.objectives.scan import scan
+
+
+def neighborhood(images, k=3):
+    count = len(images)
+    return Neighborhood(images, (torch.arange(count)[:, None] + torch.arange(1, k + 1)) % count)
+
+
+def clustering(digits, network, k=3, **settings):
+    hoods = (neighborhood(images, k) for images in digits[:2])
+    return Clustering(Settings(clusters=10, neighbors=k, **settings), network, *hoods)
+
+
+def batch(digits, count=50):
+    index = torch.arange(count)
+    return Batch(image=digits[0][index], index=index)
+
+
+def test_each_image_meets_each_of_its_neighbours_as_often(digits, network):
+    method = clustering(digits, network)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([method._draw_neighbors(batch(digits), generator) for _ in range(600)])
+    gap = (drawn - torch.arange(50)) % 300
+    shares = torch.stack([(gap == g).float().mean() for g in (1, 2, 3)])
+    torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.01, rtol=0)
+
+
+def test_without_neighbours_an_image_meets_another_view_of_itself(digits, network):
+    method = clustering(digits, network, k=0)
+    assert torch.equal(method._draw_neighbors(batch(digits), torch.Generator()), torch.arange(50))
+    anchors, others = method._logits(batch(digits), torch.arange(50), torch.Generator().manual_seed(0))
+    assert not torch.equal(anchors, others)
+
+
+def test_the_loss_is_summed_over_heads(digits, network):
+    method = clustering(digits, network, heads=3)
+    terms = method.losses(batch(digits), torch.Generator().manual_seed(0))
+    method.train()
+    torch.testing.assert_close(terms["loss"], 3 * (terms["consistency"] - 2 * terms["entropy"]))
+
+
+def test_the_head_and_the_epoch_of_the_lowest_held_out_loss_are_kept(digits, network):
+    method = clustering(digits, network, heads=2)
+    with torch.no_grad():
+        method.network.head.linear.weight[10:] *= 30
+    first = method.after_epoch({})
+    network.eval()
+    logits = network(digits[1][torch.arange(60)].float() / 255).detach()
+    losses = [
+        torch.stack(
+            [scan(logits[h], logits[h][method.held_out.neighbors[:, j]], entropy_weight=2.0)["loss"] for j in range(3)]
+        ).mean()
+        for h in range(2)
+    ]
+    assert first["held_out/loss"] == pytest.approx(min(losses).item(), rel=1e-4)
+    assert int(method.best_head) == int(torch.stack(losses).argmin())
+    kept = logits[int(method.best_head)]
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.zero_()
+    worse = method.after_epoch({})
+    assert worse["held_out/loss"] > first["held_out/loss"]
+    selected = method.selected().eval()
+    torch.testing.assert_close(selected(digits[1][torch.arange(60)].float() / 255), kept, rtol=1e-4, atol=1e-5)
+
+
+def test_the_best_weights_outlive_a_checkpoint(digits, network):
+    method = clustering(digits, network)
+    method.after_epoch({})
+    state = {name: value.clone() for name, value in method.state_dict().items()}
+    assert state["best_loss"].isfinite()
+    assert any(name.startswith("best_backbone") for name in state)
