@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 demo: .venv/made
 	$(BIN)/dvc repro
-	$(BIN)/sslpipe show
+	$(BIN)/sslpipe table
 
 test: .venv/made
 	$(BIN)/python -m pytest

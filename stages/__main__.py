@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
 
+from sslpipe.io import options
 from sslpipe.io.errors import UserError
 from stages.cluster import cluster
 from stages.evaluate import evaluate
@@ -40,6 +41,21 @@ app = App(
 )
 for stage in (prepare, pretrain, mine_neighbors, cluster, self_label, evaluate):
     app.command()(stage)
+
+
+@app.command()
+def table(metric: options.Metric = None) -> None:
+    """Show again what the last run reached."""
+    from pathlib import Path
+
+    from sslpipe.io.files import read_json
+    from sslpipe.metrics.grade import chosen_figures, print_table
+
+    figures = chosen_figures(metric)
+    purity = read_json(Path("runs/mine-neighbors/metrics.json"))["train"]
+    print("neighbours of the same class:", ", ".join(f"{k} {p:.3f}" for k, p in purity.items()) or "unknown, no labels")
+    print_table(read_json(Path("runs/evaluate/metrics.json")), figures)
+
 
 if __name__ == "__main__":
     app()

@@ -24,18 +24,13 @@ def cluster(
     assignments: options.Assignments = None,
 ) -> None:
     """Group the images so that neighbours share a group (SCAN)."""
-    import torch
-
-    from sslpipe.data.batches import Batches
     from sslpipe.data.device import choose_device
     from sslpipe.data.images import Images
     from sslpipe.data.store import Store
-    from sslpipe.engine.checkpoint import Checkpoint
-    from sslpipe.engine.loop import fit
-    from sslpipe.io.files import sha256, whole_folder, write_csv
     from sslpipe.io.params import Params
     from sslpipe.methods.cluster.scan import Clustering, Settings, read_neighborhood
-    from sslpipe.nets.model_file import card_for, check_data, load_model, save_model, weights_path
+    from sslpipe.methods.training import train_stage
+    from sslpipe.nets.model_file import check_data, load_model
 
     project = Params(params)
     project.override(
@@ -58,18 +53,16 @@ def cluster(
     others = Images(store.images("held_out"), choose_device(device))
     train = read_neighborhood(images, mined / "train", settings, k=settings.neighbors)
     held_out = read_neighborhood(others, mined / "held_out", settings, k=None)
-    batches = Batches(images, settings.fit.batch, seed=project.seed, where="cluster.fit.batch")
-    checkpoint = Checkpoint.of_stage(
+    train_stage(
         "cluster",
-        settings=[project.seed, settings],
-        inputs=[prepared / "store.json", weights_path(pretrained), mined / "train" / "indices.npy"],
-        every_seconds=checkpoint_seconds,
+        out,
+        lambda: Clustering(settings, network, train, held_out),
+        settings=settings,
+        where="cluster",
+        store=store,
+        images=images,
+        seed=project.seed,
+        started_from=pretrained,
+        inputs=[mined / "train" / "indices.npy"],
+        checkpoint_seconds=checkpoint_seconds,
     )
-    with whole_folder(out) as folder:
-        torch.manual_seed(project.seed)
-        clustering = Clustering(settings, network, train, held_out).to(images.device)
-        history = fit(clustering, batches, settings.fit, where="cluster", seed=project.seed, checkpoint=checkpoint)
-        parent = sha256(weights_path(pretrained))
-        save_model(folder, clustering.selected(), card_for("cluster", store.info, settings, parent=parent))
-        write_csv(folder / "history.csv", history)
-    checkpoint.remove()

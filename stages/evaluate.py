@@ -1,15 +1,13 @@
 """Every model → figures on the test images, side by side."""
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from sslpipe.io import options
 
 
 def evaluate(
-    metric: Annotated[str | None, typer.Option(help="Show one figure alone, such as cluster-acc.")] = None,
+    metric: options.Metric = None,
     seed: options.Seed = None,
     prepared: options.Prepared = Path("runs/prepare"),
     pretrained: options.Pretrained = Path("runs/pretrain"),

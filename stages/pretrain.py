@@ -18,17 +18,11 @@ def pretrain(
     assignments: options.Assignments = None,
 ) -> None:
     """Train a backbone on a pretext task, without labels."""
-    import torch
-
-    from sslpipe.data.batches import Batches
     from sslpipe.data.device import choose_device
     from sslpipe.data.images import Images
     from sslpipe.data.store import Store
-    from sslpipe.engine.checkpoint import Checkpoint
-    from sslpipe.engine.loop import fit
-    from sslpipe.io.files import whole_folder, write_csv
     from sslpipe.io.params import Params, find_module
-    from sslpipe.nets.model_file import card_for, save_model
+    from sslpipe.methods.training import train_stage
     from sslpipe.nets.network import BackboneSettings, build_network
 
     package = "sslpipe.methods.pretrain"
@@ -43,17 +37,15 @@ def pretrain(
 
     store = Store(prepared)
     images = Images(store.images("train"), choose_device(device))
-    batches = Batches(images, settings.fit.batch, seed=project.seed, where=f"{where}.fit.batch")
-    checkpoint = Checkpoint.of_stage(
+    train_stage(
         "pretrain",
-        settings=[project.seed, backbone, settings],
-        inputs=[prepared / "store.json"],
-        every_seconds=checkpoint_seconds,
+        out,
+        lambda: module.Pretext(settings, build_network(backbone, store.info), images),
+        settings=settings,
+        where=where,
+        store=store,
+        images=images,
+        seed=project.seed,
+        decides=[name, backbone],
+        checkpoint_seconds=checkpoint_seconds,
     )
-    with whole_folder(out) as folder:
-        torch.manual_seed(project.seed)
-        pretext = module.Pretext(settings, build_network(backbone, store.info), images).to(images.device)
-        history = fit(pretext, batches, settings.fit, where=where, seed=project.seed, checkpoint=checkpoint)
-        save_model(folder, pretext.network, card_for("pretrain", store.info, settings, parent=None))
-        write_csv(folder / "history.csv", history)
-    checkpoint.remove()

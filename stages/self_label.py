@@ -22,18 +22,13 @@ def self_label(
     assignments: options.Assignments = None,
 ) -> None:
     """Sharpen the groups by learning from the model's own confident answers."""
-    import torch
-
-    from sslpipe.data.batches import Batches
     from sslpipe.data.device import choose_device
     from sslpipe.data.images import Images
     from sslpipe.data.store import Store
-    from sslpipe.engine.checkpoint import Checkpoint
-    from sslpipe.engine.loop import fit
-    from sslpipe.io.files import sha256, whole_folder, write_csv
     from sslpipe.io.params import Params
     from sslpipe.methods.self_label.confident import SelfLabelling, Settings
-    from sslpipe.nets.model_file import card_for, check_data, load_model, save_model, weights_path
+    from sslpipe.methods.training import train_stage
+    from sslpipe.nets.model_file import check_data, load_model
 
     project = Params(params)
     project.override(
@@ -52,18 +47,15 @@ def self_label(
     network, card = load_model(clustered)
     check_data(card, store.info, clustered)
     images = Images(store.images("train"), choose_device(device))
-    batches = Batches(images, settings.fit.batch, seed=project.seed, where="self_label.fit.batch")
-    checkpoint = Checkpoint.of_stage(
+    train_stage(
         "self-label",
-        settings=[project.seed, settings],
-        inputs=[prepared / "store.json", weights_path(clustered)],
-        every_seconds=checkpoint_seconds,
+        out,
+        lambda: SelfLabelling(settings, network, images),
+        settings=settings,
+        where="self_label",
+        store=store,
+        images=images,
+        seed=project.seed,
+        started_from=clustered,
+        checkpoint_seconds=checkpoint_seconds,
     )
-    with whole_folder(out) as folder:
-        torch.manual_seed(project.seed)
-        labelling = SelfLabelling(settings, network, images).to(images.device)
-        history = fit(labelling, batches, settings.fit, where="self_label", seed=project.seed, checkpoint=checkpoint)
-        parent = sha256(weights_path(clustered))
-        save_model(folder, labelling.selected(), card_for("self-label", store.info, settings, parent=parent))
-        write_csv(folder / "history.csv", history)
-    checkpoint.remove()

@@ -52,7 +52,7 @@ def fit(
     device = batches.images.device
     total = settings.steps or settings.epochs * batches.steps_per_epoch
     method.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(settings.optimizer, method)
+    optimizer = build_optimizer(settings.optimizer, method, method.rate)
     state = checkpoint.load(method, optimizer)
     if state.step:
         say(f"{where}: going on after step {state.step} of {total}")
@@ -65,9 +65,9 @@ def fit(
     ):
         while state.step < total and not state.finished:
             step = state.step
-            rate = factor(settings.schedule, step, total, batches.steps_per_epoch)
+            lr = settings.optimizer.lr * factor(settings.schedule, step, total, batches.steps_per_epoch)
             for group in optimizer.param_groups:
-                group["lr"] = settings.optimizer.lr * rate
+                group["lr"] = lr * group["rate"]
             torch.manual_seed(mix(seed, 2, step))
             generator.manual_seed(mix(seed, 3, step))
             terms = _step(method, batches, settings, optimizer, generator, step)
@@ -80,7 +80,7 @@ def fit(
             if epoch_ends or state.step % LOG_STEPS == 0:
                 _check(state.sums["loss"], where)
             if epoch_ends:
-                row = _end_epoch(state, method, batches.steps_per_epoch, settings.optimizer.lr * rate)
+                row = _end_epoch(state, method, batches.steps_per_epoch, lr)
                 seconds = time.monotonic() - epoch_began
                 row["images_per_s"] = round((state.step - epoch_from) * settings.batch / max(seconds, 1e-9), 1)
                 bar.advance(0, note=f"epoch {row['epoch']:g}  loss {row['loss']:.4f}")

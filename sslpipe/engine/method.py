@@ -37,6 +37,10 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
+    def rate(self, name: str) -> float:
+        """The factor on the learning rate of the parameter of that name."""
+        return 1.0
+
     def after_step(self, progress: Progress) -> None:
         """Update what follows the weights (averages, memories); called after the optimiser's step."""
 

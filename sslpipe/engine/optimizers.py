@@ -68,13 +68,22 @@ def _trust_ratio(weight: Tensor, norm: Tensor, gradient_norm: Tensor, trust: flo
     return torch.where((norm > 0) & (gradient_norm > 0), trust * norm / gradient_norm, torch.ones_like(norm))
 
 
-def build_optimizer(settings: OptimizerSettings, module: nn.Module) -> torch.optim.Optimizer:
-    """An optimiser over a module's weights that want a gradient; those of fewer than 2 dimensions do not decay."""
-    weights = [p for p in module.parameters() if p.requires_grad]
-    flat = [p for p in weights if p.ndim < 2 and not settings.decay_all]
-    deep = [p for p in weights if p.ndim >= 2 or settings.decay_all]
-    groups: list[dict[str, Any]] = [{"params": deep}, {"params": flat, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+def build_optimizer(
+    settings: OptimizerSettings, module: nn.Module, rate: Callable[[str], float] = lambda name: 1.0
+) -> torch.optim.Optimizer:
+    """An optimiser over a module's weights that want a gradient; those of fewer than 2 dimensions do not decay.
+
+    rate: from a weight's name to a factor on its learning rate, which stands in its group under "rate".
+    """
+    members: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, weight in module.named_parameters():
+        if weight.requires_grad:
+            decays = weight.ndim >= 2 or settings.decay_all
+            members.setdefault((decays, rate(name)), []).append(weight)
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "rate": factor, "lr": settings.lr * factor, **({} if decays else {"weight_decay": 0.0})}
+        for (decays, factor), weights in members.items()
+    ]
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.name == "lars":
         return LARS(groups, **common, momentum=settings.momentum, trust=settings.trust)

@@ -21,3 +21,4 @@ Epochs = Annotated[int | None, typer.Option(help="Passes over the images (params
 Batch = Annotated[int | None, typer.Option(help="Images a step (params: fit.batch).")]
 CheckpointSeconds = Annotated[float, typer.Option(help="A snapshot to resume from, at most once in so many seconds.")]
 MethodName = Annotated[str | None, typer.Option("--method", help="Method by name (params: method).")]
+Metric = Annotated[str | None, typer.Option(help="Show one figure alone, such as cluster-acc.")]

@@ -17,8 +17,8 @@ from sslpipe.engine.loop import fit
 from sslpipe.methods.cluster import scan
 from sslpipe.methods.pretrain import nce, simclr
 from sslpipe.methods.self_label import confident
-from sslpipe.nets.heads import LinearHead, LinearSettings
 from sslpipe.neighbors.search import nearest_neighbors
+from sslpipe.nets.heads import LinearHead, LinearSettings
 
 PATH = Path(__file__).parent / "golden.json"
 

@@ -22,7 +22,7 @@ def test_writes_a_network_with_one_head_and_its_parent(finished, read_csv):
 
 @pytest.mark.parametrize(
     "assignments",
-    [["neighbors=0"], ["heads=3"], ["clusters=20"], ["head_only=true", "heads=2"]],
+    [["neighbors=0"], ["heads=3"], ["clusters=20"], ["head_epochs=1", "heads=2"]],
     ids=["K = 0", "several heads", "over-clustering", "cached features"],
 )
 def test_variants_run_to_the_end(project, assignments):
@@ -32,7 +32,7 @@ def test_variants_run_to_the_end(project, assignments):
 
 
 def test_head_only_leaves_the_backbone_as_it_was(project):
-    cluster(epochs=1, assignments=["head_only=true"])
+    cluster(epochs=1, assignments=["head_epochs=1"])
     before, after = load_model(Path("runs/pretrain"))[0], load_model(OUT)[0]
     for name, value in before.backbone.state_dict().items():
         assert value.equal(after.backbone.state_dict()[name]), name

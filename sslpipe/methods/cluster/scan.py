@@ -14,7 +14,7 @@ from sslpipe.engine.method import Method
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_array
-from sslpipe.io.settings import Count, CountOrZero, NonNegative
+from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
 from sslpipe.nets.inference import infer
 from sslpipe.nets.network import Network
@@ -35,8 +35,12 @@ class Settings:
     """K of the mined neighbours; 0: another view of the image itself (section 2.2)."""
     entropy_weight: NonNegative = 2.0
     """λ of eq. 2."""
-    head_only: bool = False
-    """Train heads on the cached features of a fixed backbone, without views (ImageNet; public code)."""
+    head_epochs: CountOrZero = 0
+    """First epochs in which heads learn alone, on the cached features of the mined images and without views; then the
+    whole network does. As many as `fit.epochs`: the backbone stays as it is (ImageNet's way in the public code).
+    A few keep a short run from forgetting the pretext features for the heads' first, random groups (own choice)."""
+    backbone_rate: Fraction = 1.0
+    """Factor on the backbone's learning rate (own choice where it is not 1)."""
     views: ViewSettings = ViewSettings(policy="strong")
     """Of anchors and neighbours alike (table 1: strong 72.5, standard 62.7 on CIFAR-10)."""
     fit: FitSettings = FitSettings(
@@ -54,7 +58,7 @@ class Neighborhood:
     neighbors: Tensor
     """int64 [N, K], on the images' device."""
     features: Tensor | None = None
-    """[N, D], the cached features, where heads alone are trained."""
+    """[N, D], the cached features, where heads learn on them."""
 
 
 class Clustering(Method):
@@ -62,6 +66,7 @@ class Clustering(Method):
 
     best_loss: Tensor
     best_head: Tensor
+    epochs: Tensor
 
     def __init__(self, settings: Settings, network: Network, train: Neighborhood, held_out: Neighborhood) -> None:
         """network: with the pretext weights; its head is replaced. held_out: neighbours mined among themselves."""
@@ -73,19 +78,23 @@ class Clustering(Method):
         network.head = ClusterHeads(
             network.backbone.dimension, ClusterSettings(clusters=settings.clusters, heads=settings.heads)
         )
-        network.backbone.requires_grad_(not settings.head_only)
         self.views = Views(settings.views, network.mean.flatten().tolist())
         self.train_set, self.held_out = train, held_out
         for name, value in network.state_dict().items():
             self.register_buffer(_best(name), value.clone())
         self.register_buffer("best_loss", torch.tensor(float("inf")))
         self.register_buffer("best_head", torch.tensor(0))
+        self.register_buffer("epochs", torch.tensor(0))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Eq. 2 on a batch: each image with one of its neighbours, drawn anew, summed over heads."""
         anchors, neighbors = self._logits(batch, self._draw_neighbors(batch, generator), generator)
         terms = scan(anchors, neighbors, entropy_weight=self.settings.entropy_weight)
         return {name: value.sum() if name == "loss" else value.mean() for name, value in terms.items()}
+
+    def rate(self, name: str) -> float:
+        """Heads learn at the full rate, the backbone at its part of it."""
+        return self.settings.backbone_rate if name.startswith("network.backbone.") else 1.0
 
     def _draw_neighbors(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """[B] indices, one of each image's K neighbours, or the image itself for K = 0."""
@@ -97,7 +106,7 @@ class Clustering(Method):
 
     def _logits(self, batch: Batch, neighbors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """[H, B, C] of the images and of their neighbours, in one forward."""
-        if self.settings.head_only:
+        if self._heads_alone():
             assert self.train_set.features is not None
             logits = self.network.head(self.train_set.features[torch.cat([batch.index, neighbors])])
         else:
@@ -125,14 +134,19 @@ class Clustering(Method):
             self.best_head.copy_(head)
             for name, value in self.network.state_dict().items():
                 self.get_buffer(_best(name)).copy_(value)
+        self.epochs += 1
         used = logits[head].argmax(dim=1).bincount().count_nonzero()
         return {"held_out/loss": loss.item(), "held_out/clusters": used.item()}
 
     def _held_out_logits(self) -> Tensor:
         """[H, M, C] of the held-out images as they are."""
-        if self.held_out.features is not None:
+        if self._heads_alone():
+            assert self.held_out.features is not None
             return self.network.head(self.held_out.features).float()  # type: ignore[no-any-return]
         return infer(self.network.eval(), self.held_out.images, dim=1)
+
+    def _heads_alone(self) -> bool:
+        return int(self.epochs) < self.settings.head_epochs
 
     def selected(self) -> Network:
         """The network with the weights of the best epoch and its best head alone."""
@@ -160,6 +174,6 @@ def read_neighborhood(images: Images, folder: Path, settings: Settings, *, k: in
         raise UserError(f"cluster.neighbors: {k} asked, {indices.shape[1]} mined; raise mine_neighbors.k")
     neighbors = torch.from_numpy(indices[:, :k]).to(images.device)
     features = None
-    if settings.head_only:
+    if settings.head_epochs:
         features = torch.from_numpy(read_array(folder / "features.npy")).to(images.device)
     return Neighborhood(images, neighbors, features)

@@ -90,3 +90,7 @@ class Pretext(Method):
         momentum = self.settings.momentum
         self.memory[index] = F.normalize(momentum * self.memory[index] + (1 - momentum) * feature, dim=1)
         self._latest = None
+
+    def selected(self) -> Network:
+        """The network to keep."""
+        return self.network

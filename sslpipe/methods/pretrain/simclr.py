@@ -50,3 +50,7 @@ class Pretext(Method):
         views = self.views(torch.cat([batch.image, batch.image]), generator)
         z1, z2 = self.network(views).float().chunk(2)
         return {"loss": nt_xent(world.gather(z1), world.gather(z2), temperature=self.temperature)}
+
+    def selected(self) -> Network:
+        """The network to keep."""
+        return self.network
