@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +23,10 @@ from sslpipe.objectives.scan import scan
 from sslpipe.views.policies import Views, ViewSettings
 
 
+LOSS_SHARE = 0.01
+"""Of a step in the moving average of each head's training loss (own choice: some hundred steps count)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Defaults: the SCAN paper, section 3.1."""
@@ -29,8 +34,11 @@ class Settings:
     clusters: Count
     """C; more than there are classes is over-clustering (section 3.4)."""
     heads: Count = 1
-    """Cluster heads on one backbone, of which the one with the lowest held-out loss is kept (public code: 10 on
-    ImageNet)."""
+    """Cluster heads on one backbone, of which one is kept (public code: 10 on ImageNet)."""
+    head_by: Literal["held_out", "train"] = "held_out"
+    """The loss that chooses the head, at the epoch of its lowest held-out loss. A head that has merged two groups and
+    split a third one differs by little; a few hundred held-out images are too few to see it, the training images are
+    not, and all heads fit them alike (own choice)."""
     neighbors: CountOrZero = 5
     """K of the mined neighbours; 0: another view of the image itself (section 2.2)."""
     entropy_weight: NonNegative = 2.0
@@ -62,11 +70,12 @@ class Neighborhood:
 
 
 class Clustering(Method):
-    """Algorithm 1, lines 6 to 8, for H heads; keeps the weights and the head of the lowest held-out loss."""
+    """Algorithm 1, lines 6 to 8, for H heads; keeps the weights of the lowest held-out loss and one head."""
 
     best_loss: Tensor
     best_head: Tensor
     epochs: Tensor
+    train_losses: Tensor
 
     def __init__(self, settings: Settings, network: Network, train: Neighborhood, held_out: Neighborhood) -> None:
         """network: with the pretext weights; its head is replaced. held_out: neighbours mined among themselves."""
@@ -85,11 +94,14 @@ class Clustering(Method):
         self.register_buffer("best_loss", torch.tensor(float("inf")))
         self.register_buffer("best_head", torch.tensor(0))
         self.register_buffer("epochs", torch.tensor(0))
+        # Of each head, a moving average over steps.
+        self.register_buffer("train_losses", torch.zeros(settings.heads))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Eq. 2 on a batch: each image with one of its neighbours, drawn anew, summed over heads."""
         anchors, neighbors = self._logits(batch, self._draw_neighbors(batch, generator), generator)
         terms = scan(anchors, neighbors, entropy_weight=self.settings.entropy_weight)
+        self.train_losses.lerp_(terms["loss"].detach(), LOSS_SHARE)
         return {name: value.sum() if name == "loss" else value.mean() for name, value in terms.items()}
 
     def rate(self, name: str) -> float:
@@ -120,7 +132,7 @@ class Clustering(Method):
 
     @torch.no_grad()
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """Score every head on the held-out images and keep the best so far (section 3.1: the lowest loss)."""
+        """Score every head on the held-out images and keep the best epoch so far (section 3.1: the lowest loss)."""
         logits = self._held_out_logits()
         itself = torch.arange(logits.shape[1], device=logits.device)[None]
         # Eq. 2's first term over all neighbours of all held-out images; each row holds one neighbour of every image.
@@ -128,8 +140,11 @@ class Clustering(Method):
         losses = torch.stack(
             [scan(logits, logits[:, row], entropy_weight=self.settings.entropy_weight)["loss"] for row in rows]
         ).mean(dim=0)
-        loss, head = losses.min(dim=0)
-        if loss < self.best_loss:
+        head = (losses if self.settings.head_by == "held_out" else self.train_losses).argmin()
+        loss = losses[head]
+        # While heads learn alone before the network does, no epoch is a candidate but their last.
+        candidate = self.epochs + 1 >= self.settings.head_epochs or self.settings.head_epochs >= self.settings.fit.epochs
+        if candidate and loss < self.best_loss:
             self.best_loss.copy_(loss)
             self.best_head.copy_(head)
             for name, value in self.network.state_dict().items():
