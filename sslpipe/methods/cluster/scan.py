@@ -143,7 +143,9 @@ class Clustering(Method):
         head = (losses if self.settings.head_by == "held_out" else self.train_losses).argmin()
         loss = losses[head]
         # While heads learn alone before the network does, no epoch is a candidate but their last.
-        candidate = self.epochs + 1 >= self.settings.head_epochs or self.settings.head_epochs >= self.settings.fit.epochs
+        candidate = (
+            self.epochs + 1 >= self.settings.head_epochs or self.settings.head_epochs >= self.settings.fit.epochs
+        )
         if candidate and loss < self.best_loss:
             self.best_loss.copy_(loss)
             self.best_head.copy_(head)
