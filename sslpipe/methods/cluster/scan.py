@@ -22,7 +22,6 @@ from sslpipe.nets.network import Network
 from sslpipe.objectives.scan import scan
 from sslpipe.views.policies import Views, ViewSettings
 
-
 LOSS_SHARE = 0.01
 """Of a step in the moving average of each head's training loss (own choice: some hundred steps count)."""
 
