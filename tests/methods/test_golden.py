@@ -48,7 +48,7 @@ def scan_method(digits, network):
 
 
 def confident_method(digits, network):
-    settings = confident.Settings(threshold=0.2, targets="averaged", decay=0.9)
+    settings = confident.Settings(threshold=0.1, targets="averaged", decay=0.9)
     network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=10))
     return settings, confident.SelfLabelling(settings, network, digits[0])
 

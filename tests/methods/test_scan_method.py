@@ -75,3 +75,43 @@ def test_the_best_weights_outlive_a_checkpoint(digits, network):
     state = {name: value.clone() for name, value in method.state_dict().items()}
     assert state["best_loss"].isfinite()
     assert any(name.startswith("best_backbone") for name in state)
+
+
+def test_heads_learn_alone_first_on_cached_features(digits, network):
+    features = [torch.randn(len(images), 64, generator=torch.Generator().manual_seed(0)) for images in digits[:2]]
+    hoods = [
+        Neighborhood(images, neighborhood(images).neighbors, cached)
+        for images, cached in zip(digits[:2], features, strict=True)
+    ]
+    method = Clustering(Settings(clusters=10, neighbors=3, head_epochs=1), network, *hoods)
+    method.losses(batch(digits), torch.Generator())["loss"].backward()
+    assert all(weight.grad is None for weight in network.backbone.parameters())
+    assert network.head.linear.weight.grad is not None
+    method.after_epoch({})
+    method.losses(batch(digits), torch.Generator())["loss"].backward()
+    assert all(weight.grad is not None for weight in network.backbone.parameters())
+
+
+def test_epochs_of_the_heads_alone_are_no_candidates_before_their_last(digits, network):
+    hoods = [
+        Neighborhood(images, neighborhood(images).neighbors, torch.randn(len(images), 64)) for images in digits[:2]
+    ]
+    method = Clustering(Settings(clusters=10, neighbors=3, head_epochs=2), network, *hoods)
+    method.after_epoch({})
+    assert method.best_loss.isinf()
+    method.after_epoch({})
+    assert method.best_loss.isfinite()
+
+
+def test_the_training_loss_may_choose_the_head(digits, network):
+    method = clustering(digits, network, heads=3, head_by="train")
+    method.train_losses.copy_(torch.tensor([-3.0, -9.0, -5.0]))
+    method.after_epoch({})
+    assert int(method.best_head) == 1
+
+
+def test_the_backbone_may_learn_more_slowly(digits, network):
+    method = clustering(digits, network, backbone_rate=0.1)
+    rates = {name: method.rate(name) for name, _ in method.named_parameters()}
+    assert {rate for name, rate in rates.items() if "backbone" in name} == {0.1}
+    assert {rate for name, rate in rates.items() if "head" in name} == {1.0}
