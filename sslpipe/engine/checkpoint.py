@@ -92,6 +92,7 @@ class Checkpoint:
             number, key = name.split(".", 1)
             optimizer_state.setdefault(int(number), {})[key] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": optimizer_state})
+        _lay_out_like_weights(optimizer)
         device = next(method.parameters()).device
         sums = {name: value.to(device) for name, value in _under("sums.", tensors).items()}
         return State(step=plain["step"], history=plain["history"], sums=sums, finished=plain["finished"])
@@ -100,6 +101,14 @@ class Checkpoint:
         """Forget the snapshot: the outputs are written."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _lay_out_like_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Give each weight's state the weight's memory format: fused kernels pair the two by place in memory."""
+    for weight, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                values[name] = torch.empty_like(weight).copy_(value)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

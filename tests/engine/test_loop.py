@@ -22,7 +22,11 @@ class Autoencoder(Method):
 
     def __init__(self, *, break_at=None, nan=False, skip=False, finish_after=None):
         super().__init__()
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.BatchNorm1d(4), nn.Dropout(0.2), nn.Linear(4, 16))
+        # Convolutions have another memory format than their snapshot; their state has to follow them.
+        convolutions = (nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1))
+        self.net = nn.Sequential(
+            *convolutions, nn.Flatten(), nn.Linear(48, 4), nn.BatchNorm1d(4), nn.Dropout(0.2), nn.Linear(4, 16)
+        )
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.break_at, self.nan, self.skip, self.finish_after = break_at, nan, skip, finish_after
         self.epochs = 0

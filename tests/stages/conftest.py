@@ -33,7 +33,7 @@ TINY = {
     "mine_neighbors": {"k": 6},
     "cluster": {"fit": {"epochs": 2, "batch": 128}},
     "self_label": {"threshold": 0.1, "fit": {"epochs": 2, "batch": 128}},
-    "evaluate": {"restarts": 1},
+    "evaluate": {"restarts": 10},
 }
 
 
