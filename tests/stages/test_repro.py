@@ -28,7 +28,7 @@ def stages_run(output):
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, tiny):
     folder = tmp_path_factory.mktemp("clone")
-    for name in ("sslpipe", "stages", "dvc.yaml", ".dvcignore", ".dvc/config"):
+    for name in ("sslpipe", "stages", "dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config"):
         source, target = ROOT / name, folder / name
         target.parent.mkdir(exist_ok=True)
         if source.is_dir():
