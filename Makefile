@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# dvc.yaml's commands find sslpipe there.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test check bench lock clean
 
