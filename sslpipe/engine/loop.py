@@ -33,6 +33,8 @@ class FitSettings:
     """If given, the length of the run in place of `epochs`."""
     batch: Count
     """Images a step, over all processes."""
+    interval: Count | None = None
+    """Steps between two rows of the history, where the method also looks at its progress; null: an epoch."""
     optimizer: OptimizerSettings
     schedule: ScheduleSettings = ScheduleSettings()
     clip: Positive | None = None
@@ -45,12 +47,13 @@ def fit(
     """Train a method, going on from its checkpoint if there is one.
 
     method: on the device, weights drawn. where: the params key of the settings, for progress and errors. Returns the
-    history, a row an epoch: epoch, step, lr, means of the method's terms, its after_epoch columns, images_per_s.
+    history, a row an interval: epoch, step, lr, means of the method's terms, its after_epoch columns, images_per_s.
     Everything random is a function of the seed and the step, so a run that was cut off ends bit for bit as it would
     have (CPU). Raises UserError where the loss is no longer a number, KeyboardInterrupt after saving on Ctrl-C.
     """
     device = batches.images.device
     total = settings.steps or settings.epochs * batches.steps_per_epoch
+    interval = settings.interval or batches.steps_per_epoch
     method.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(settings.optimizer, method, method.rate)
     state = checkpoint.load(method, optimizer)
@@ -76,14 +79,14 @@ def fit(
                 state.sums[name] = state.sums[name] + value if name in state.sums else value.clone()
             state.step += 1
             bar.advance(settings.batch)
-            epoch_ends = state.step % batches.steps_per_epoch == 0 or state.step == total
-            if epoch_ends or state.step % LOG_STEPS == 0:
+            row_is_due = state.step % interval == 0 or state.step == total
+            if row_is_due or state.step % LOG_STEPS == 0:
                 _check(state.sums["loss"], where)
-            if epoch_ends:
-                row = _end_epoch(state, method, batches.steps_per_epoch, lr)
+            if row_is_due:
+                row = _add_row(state, method, interval, {"epoch": state.step / batches.steps_per_epoch, "lr": lr})
                 seconds = time.monotonic() - epoch_began
                 row["images_per_s"] = round((state.step - epoch_from) * settings.batch / max(seconds, 1e-9), 1)
-                bar.advance(0, note=f"epoch {row['epoch']:g}  loss {row['loss']:.4f}")
+                bar.advance(0, note=f"epoch {row['epoch']:.4g}  loss {row['loss']:.4f}")
                 epoch_began, epoch_from = time.monotonic(), state.step
                 state.finished = method.finished
             if checkpoint.due() or interrupts.received:
@@ -116,13 +119,12 @@ def _step(
     return {name: value.detach() for name, value in terms.items()}
 
 
-def _end_epoch(state: State, method: Method, steps_per_epoch: int, lr: float) -> dict[str, float]:
-    """Turn the sums into a row of the history and let the method look at the epoch."""
-    count = (state.step - 1) % steps_per_epoch + 1
+def _add_row(state: State, method: Method, interval: int, facts: dict[str, float]) -> dict[str, float]:
+    """Turn the sums into a row of the history and let the method look at its progress."""
+    count = (state.step - 1) % interval + 1
     means = {name: value.item() / count for name, value in state.sums.items()}
     state.sums = {}
-    epoch = -(-state.step // steps_per_epoch)
-    row = {"epoch": epoch, "step": state.step, "lr": lr, **means, **method.after_epoch(means)}
+    row = {"step": state.step, **facts, **means, **method.after_epoch(means)}
     method.train()
     state.history.append(row)
     return row

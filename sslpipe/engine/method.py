@@ -45,5 +45,8 @@ class Method(nn.Module):
         """Update what follows the weights (averages, memories); called after the optimiser's step."""
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """Look at the epoch (`terms`: means of what `losses` returned) and return further columns for the history."""
+        """Look at an epoch, or the interval that the run is set to, and return further columns for the history.
+
+        terms: means of what `losses` returned.
+        """
         return {}

@@ -35,6 +35,8 @@ FIGURES = (
     "mean_confidence",
 )
 """Columns of the table, in order."""
+WITH_LABELS = ("cluster_acc", "nmi", "ari", "top5_acc", "many_to_one_acc", "clusters_used", "mean_confidence")
+"""Those that are shown when nothing is asked for and labels are known."""
 
 
 @dataclass(frozen=True)
@@ -125,21 +127,23 @@ def write_grades(
     return metrics
 
 
-def chosen_figures(metric: str | None) -> tuple[str, ...]:
-    """The figures to show for the option --metric: one by name, with - or _, or all for None."""
+def chosen_figures(metric: str | None) -> tuple[str, ...] | None:
+    """The figures to show for the option --metric: one by name, with - or _; None leaves the choice to the table."""
     if metric is None:
-        return FIGURES
+        return None
     name = metric.replace("-", "_")
     if name not in FIGURES:
         raise UserError(f"--metric: unknown name '{metric}'{nearest(name, FIGURES)}")
     return (name,)
 
 
-def print_table(metrics: Mapping[str, Mapping[str, Any]], figures: Sequence[str]) -> None:
+def print_table(metrics: Mapping[str, Mapping[str, Any]], figures: Sequence[str] | None) -> None:
     """A row a model on the terminal, with the figures that any of them has; the title states the protocol."""
     from rich.console import Console
     from rich.table import Table
 
+    if figures is None:
+        figures = WITH_LABELS if any("cluster_acc" in row for row in metrics.values()) else FIGURES
     shown = [figure for figure in figures if any(figure in row for row in metrics.values())]
     facts = next(iter(metrics.values()))
     title = f"protocol {facts['protocol']}, {facts['images']} images scored, seed {facts['seed']}"
@@ -149,7 +153,7 @@ def print_table(metrics: Mapping[str, Mapping[str, Any]], figures: Sequence[str]
         table.add_column(figure, justify="right")
     for name, row in metrics.items():
         table.add_row(name, *(_decimals(row.get(figure)) for figure in shown))
-    Console(width=None if Console().is_terminal else 160).print(table)
+    Console(width=None if Console().is_terminal else 120).print(table)
     if not shown:
         Console().print("none of these figures can be had without labels")
 

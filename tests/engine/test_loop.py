@@ -80,6 +80,11 @@ def test_steps_replace_epochs_and_the_last_row_may_be_a_part():
     assert [row["step"] for row in history] == [5, 7]
 
 
+def test_rows_may_come_at_an_interval_of_their_own():
+    _, history = run(fit_settings=settings(epochs=2, interval=4))
+    assert [(row["step"], row["epoch"]) for row in history] == [(4, 0.8), (8, 1.6), (10, 2.0)]
+
+
 def test_the_same_seed_gives_the_same_weights():
     first, second = run()[0], run()[0]
     assert all(

@@ -43,8 +43,9 @@ class Settings:
     entropy_weight: NonNegative = 2.0
     """λ of eq. 2."""
     head_epochs: CountOrZero = 0
-    """First epochs in which heads learn alone, on the cached features of the mined images and without views; then the
-    whole network does. As many as `fit.epochs`: the backbone stays as it is (ImageNet's way in the public code).
+    """First epochs (or intervals) in which heads learn alone, on the cached features of the mined images and without
+    views; then the whole network does. As many as `fit.epochs`: the backbone stays as it is (ImageNet's way in the
+    public code).
     A few keep a short run from forgetting the pretext features for the heads' first, random groups (own choice)."""
     backbone_rate: Fraction = 1.0
     """Factor on the backbone's learning rate (own choice where it is not 1)."""

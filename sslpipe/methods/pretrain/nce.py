@@ -46,6 +46,8 @@ class Pretext(Method):
 
     memory: Tensor
     normalizer: Tensor
+    estimates: Tensor
+    first_epoch: Tensor
 
     def __init__(self, settings: Settings, network: Network, images: Images) -> None:
         """network: its head is replaced by the projection to the sphere. images: the training images."""
@@ -56,8 +58,11 @@ class Pretext(Method):
         self.settings = settings
         start = F.normalize(torch.randn(len(images), settings.projection.outputs), dim=1)
         self.register_buffer("memory", start)
-        # Z of eq. 4, unknown (0) until the first batch gives the estimate that is then kept (section 3.2).
+        # Z of eq. 4: "derived from initial batches" (section 3.2), which are those of the first epoch here. The first
+        # batch alone, as in the public code, sees a random memory and falls short of Z by orders of magnitude.
         self.register_buffer("normalizer", torch.zeros(()))
+        self.register_buffer("estimates", torch.zeros(()))
+        self.register_buffer("first_epoch", torch.tensor(True))
         self._latest: tuple[Tensor, Tensor] | None = None
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -72,7 +77,8 @@ class Pretext(Method):
             noise = torch.randint(len(self.memory), shape, generator=generator, device=feature.device)
             with torch.no_grad():
                 estimate = estimate_normalizer(feature, noise, self.memory, temperature=temperature)
-                self.normalizer.copy_(torch.where(self.normalizer == 0, estimate, self.normalizer))
+                self.estimates += self.first_epoch
+                self.normalizer += self.first_epoch * (estimate - self.normalizer) / self.estimates
             discrimination = nce(
                 feature, batch.index, noise, self.memory, temperature=temperature, normalizer=self.normalizer
             )
@@ -90,6 +96,11 @@ class Pretext(Method):
         momentum = self.settings.momentum
         self.memory[index] = F.normalize(momentum * self.memory[index] + (1 - momentum) * feature, dim=1)
         self._latest = None
+
+    def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
+        """Keep Z as it is from now on."""
+        self.first_epoch.fill_(False)
+        return {}
 
     def selected(self) -> Network:
         """The network to keep."""
