@@ -27,10 +27,10 @@ def pretrain(
 
     package = "sslpipe.methods.pretrain"
     project = Params(params)
-    project.override({"seed": seed, "pretrain.method": method})
+    project.override({"seed": seed, "pretrain.method": method}, assignments, stage="pretrain")
     name = project.method("pretrain", package)
     where = f"pretrain.{name}"
-    project.override({f"{where}.fit.epochs": epochs, f"{where}.fit.batch": batch}, assignments, stage="pretrain")
+    project.override({f"{where}.fit.epochs": epochs, f"{where}.fit.batch": batch})
     module = find_module(package, name, where="pretrain.method")
     settings = project.parse(module.Settings, where)
     backbone = project.parse(BackboneSettings, "network")

@@ -51,6 +51,7 @@ def test_nce_is_found_by_its_name(project, capsys):
         ({"assignments": ["simclr.temperature=-1"]}, r"simclr\.temperature: -1\.0 is out of range"),
         ({"batch": 5000}, r"pretrain\.simclr\.fit\.batch: 5000 is more than the \d+ images"),
         ({"assignments": ["network.name=resnet19"]}, r"network\.name: unknown value 'resnet19'"),
+        ({"assignments": ["other.k=1"]}, r"pretrain\.other: unknown key"),
         ({"device": "tpu"}, r"--device tpu"),
         ({"device": "cuda:9"}, r"CUDA devices found"),
     ],
