@@ -47,9 +47,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     After an error `path` is as it was and the new folder is gone.
     """
     partial = path.parent / f".{path.name}.partial"
-    with writing(path):
-        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
         partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    with writing(path):
         try:
             yield partial
             replaced = path.parent / f".{path.name}.replaced"
