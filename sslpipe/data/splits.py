@@ -35,7 +35,7 @@ class Labelled:
 
     def __post_init__(self) -> None:
         if (self.per_class is None) == (self.fraction is None):
-            raise UserError("prepare.labelled: expected exactly one of the keys per_class and fraction")
+            raise UserError("expected exactly one of the keys per_class and fraction")
 
 
 def protocol_named(name: object) -> ProtocolName:

@@ -61,7 +61,7 @@ def parse(cls: type[T], block: Any, *, where: str, base: T | None = None) -> T:
     try:
         return cls(**values)
     except UserError as error:  # what a class itself finds wrong with its values
-        raise UserError(f"{where}.{error}") from None
+        raise UserError(f"{where}: {error}") from None
 
 
 def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
