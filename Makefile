@@ -6,7 +6,7 @@ BIN := .venv/bin
 # dvc.yaml's commands find sslpipe there.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench clean
 
 demo: .venv/made
 	$(BIN)/dvc repro

@@ -18,7 +18,6 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json, write_bytes, write_json
 from sslpipe.io.settings import Count, Positive, parse
 from sslpipe.nets.heads import HeadSettings
-from sslpipe.nets.layers import Backbone
 from sslpipe.nets.network import BackboneSettings, Network
 
 WEIGHTS = "model.safetensors"
@@ -121,22 +120,6 @@ def load_model(folder: Path) -> tuple[Network, ModelCard]:
     return network, card
 
 
-def load_backbone(
-    folder: Path, *, expected: BackboneSettings | None, channels: int, size: int
-) -> tuple[Backbone, ModelCard]:
-    """The backbone of a folder, without its head, and the card it came with.
-
-    expected: what it has to be, or None for whatever it is. channels, size: of the images it is wanted for.
-    Raises UserError as `load_model`, and for another backbone, number of channels or size.
-    """
-    network, card = load_model(folder)
-    if expected is not None:
-        found, wanted = _shown(network.settings), _shown(expected)
-        _expect(network.settings == expected, folder / CARD, "network.backbone", found, wanted)
-    _check_images(card, channels, size, folder / CARD)
-    return network.backbone, card
-
-
 def check_data(card: ModelCard, info: StoreInfo, path: Path) -> None:
     """Raise UserError unless the model at `path` (its folder or card) was made of the images of this store."""
     _check_images(card, info.channels, info.size, path)
@@ -151,10 +134,6 @@ def _check_images(card: ModelCard, channels: int, size: int, path: Path) -> None
 def _expect(holds: bool, path: Path, what: str, found: str, expected: str) -> None:
     if not holds:
         raise UserError(f"{path}: {what}: {found} found, expected {expected}; run the stage that writes it again")
-
-
-def _shown(settings: BackboneSettings) -> str:
-    return ", ".join(f"{key} {value}" for key, value in asdict(settings).items())
 
 
 def _short(fingerprint: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.nets.heads import ClusterSettings, LinearSettings, ProjectionSettings
-from sslpipe.nets.model_file import card_for, check_data, load_backbone, load_model, save_model, weights_path
+from sslpipe.nets.model_file import card_for, check_data, load_model, save_model, weights_path
 from sslpipe.nets.network import BackboneSettings, Network
 
 TINY = BackboneSettings(name="tiny_resnet")
@@ -265,27 +265,6 @@ def test_a_model_of_other_data_is_refused(folder, other, part):
     with pytest.raises(UserError) as caught:
         check_data(card, other, folder)
     assert str(caught.value).startswith(f"{folder}: {part}")
-
-
-def test_load_backbone_gives_the_backbone_alone(folder):
-    backbone, card = load_backbone(folder, expected=TINY, channels=3, size=16)
-    expected = load_model(folder)[0].backbone.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in backbone.state_dict().items())
-    assert card.stage == "pretrain"
-    load_backbone(folder, expected=None, channels=3, size=16)
-
-
-@pytest.mark.parametrize(
-    ("expected", "channels", "size", "part"),
-    [
-        (BackboneSettings(name="resnet18"), 3, 16, "tiny_resnet, .* found, expected name resnet18"),
-        (None, 1, 16, "channels: 3 found, expected 1"),
-        (TINY, 3, 96, "size: 16 px found, expected 96 px"),
-    ],
-)
-def test_load_backbone_refuses_what_was_not_expected(folder, expected, channels, size, part):
-    with pytest.raises(UserError, match=part):
-        load_backbone(folder, expected=expected, channels=channels, size=size)
 
 
 def test_a_disk_that_refuses_is_one_line_and_leaves_the_old_file(folder, monkeypatch):

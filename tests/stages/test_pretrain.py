@@ -23,7 +23,7 @@ def test_writes_weights_card_and_history(finished, read_csv):
     assert card["stage"] == "pretrain"
     assert card["data"] == json.loads((finished / "runs/prepare/store.json").read_text())["fingerprint"]
     rows = read_csv(folder / "history.csv")
-    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [float(row["epoch"]) for row in rows] == [1, 2]
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
     assert not list(finished.glob(".sslpipe/checkpoints/*"))
 
