@@ -52,7 +52,8 @@ def table(metric: options.Metric = None) -> None:
 
     figures = chosen_figures(metric)
     purity = read_json(Path("runs/mine-neighbors/metrics.json"))["train"]
-    print("neighbours of the same class:", ", ".join(f"{k} {p:.3f}" for k, p in purity.items()) or "unknown, no labels")
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in purity.items())
+    print(f"training neighbours of the same class: {shown or 'unknown, no labels'}")
     print_table(read_json(Path("runs/evaluate/metrics.json")), figures)
 
 

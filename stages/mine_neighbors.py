@@ -26,7 +26,7 @@ def mine_neighbors(
     from sslpipe.io.files import whole_folder, write_array, write_csv, write_json
     from sslpipe.io.params import Params
     from sslpipe.metrics.neighbors import purities
-    from sslpipe.neighbors.mining import MiningSettings
+    from sslpipe.neighbors.mining import MiningSettings, check_counts
     from sslpipe.neighbors.search import nearest_neighbors
     from sslpipe.nets.inference import infer
     from sslpipe.nets.model_file import check_data, load_model
@@ -36,6 +36,7 @@ def mine_neighbors(
     settings = project.parse(MiningSettings, "mine_neighbors")
 
     store = Store(prepared)
+    check_counts(settings, store.info)
     network, card = load_model(pretrained)
     check_data(card, store.info, pretrained)
     where = choose_device(device)
@@ -60,4 +61,5 @@ def mine_neighbors(
             {split: {f"purity@{k}": p for k, p in by_k.items()} for split, by_k in metrics.items()},
         )
         write_csv(folder / "purity.csv", [{"k": k, "purity": p} for k, p in metrics["train"].items()])
-    say(f"purity of training neighbours: {metrics['train'] or 'unknown, no labels'}")
+    purity = ", ".join(f"{p:.3f} at k = {k}" for k, p in metrics["train"].items())
+    say(f"training neighbours of the same class: {purity or 'unknown, no labels'}")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sslpipe.data.store import StoreInfo
+from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count
 from sslpipe.neighbors.search import SearchSettings
 
@@ -17,3 +19,11 @@ class MiningSettings(SearchSettings):
     """Of each held-out image, among the held-out ones (SCAN's public code)."""
     layer: Literal["backbone", "head"] = "backbone"
     """Whose output is compared: the backbone's features or the pretext head's."""
+
+
+def check_counts(settings: MiningSettings, info: StoreInfo) -> None:
+    """Raise UserError where a split has too few images for the neighbours that are asked for."""
+    hint = "; raise prepare.held_out" if info.held_out <= settings.held_out_k else ""
+    for key, k, count in (("k", settings.k, info.train), ("held_out_k", settings.held_out_k, info.held_out)):
+        if k >= count:
+            raise UserError(f"mine_neighbors.{key}: {k} asked, {max(count - 1, 0)} other images there{hint}")

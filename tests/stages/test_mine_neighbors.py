@@ -49,6 +49,13 @@ def test_as_many_neighbours_as_images_is_a_users_mistake(project):
         mine_neighbors(k=5000)
 
 
+def test_too_few_held_out_images_say_what_to_raise(project):
+    path = Path("runs/prepare/store.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "held_out": 0}))
+    with pytest.raises(UserError, match=r"held_out_k: 5 asked, 0 other images there; raise prepare\.held_out"):
+        mine_neighbors()
+
+
 def test_a_model_of_other_images_is_refused(project):
     path = Path("runs/prepare/store.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "0" * 64}))
