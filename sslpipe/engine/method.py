@@ -1,5 +1,6 @@
 """What the loop asks of a method."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,13 @@ class Progress:
         return self.step / self.total
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """How a batch becomes a loss. What it must remember lies in parameters and buffers, so a checkpoint holds it."""
 
     finished = False
     """True ends the run after the epoch."""
 
+    @abstractmethod
     def losses(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """Named scalars of one step, of which the loop minimises "loss" and logs the rest as means over the epoch.
 
@@ -35,7 +37,6 @@ class Method(nn.Module):
         each step; every random draw comes from it. A term "skipped" other than 0 says that there was nothing to learn
         from: the step changes no weight.
         """
-        raise NotImplementedError
 
     def rate(self, name: str) -> float:
         """The factor on the learning rate of the parameter of that name."""

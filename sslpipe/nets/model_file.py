@@ -167,7 +167,7 @@ def _read_weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
 
 
 def _check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
-    """Raise UserError unless both have the same names, shapes and types."""
+    """Raise UserError unless both have the same names, shapes and types, and finite values."""
     missing = [name for name in expected if name not in found]
     unexpected = sorted(name for name in found if name not in expected)
     for names, what in ((missing, "missing"), (unexpected, "unexpected")):
@@ -180,3 +180,5 @@ def _check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
         form, wanted = (f"{t.dtype} {list(t.shape)}".removeprefix("torch.") for t in (found[name], tensor))
         if form != wanted:
             raise UserError(f"{path}: {name}: {form} found, expected {wanted}, as {CARD} says")
+        if not found[name].isfinite().all():
+            raise UserError(f"{path}: {name}: values that are no finite number found; train the model again")

@@ -280,3 +280,11 @@ def test_a_disk_that_refuses_is_one_line_and_leaves_the_old_file(folder, monkeyp
         save_model(folder, network, card)
     monkeypatch.undo()
     assert weights_path(folder).read_bytes() == before
+
+
+def test_weights_that_are_no_numbers_are_refused(folder):
+    network, card = load_model(folder)
+    torch.nn.init.constant_(network.backbone.stem[0].weight, float("nan"))
+    save_model(folder, network, card)
+    with pytest.raises(UserError, match=r"model\.safetensors: backbone\.stem\.0\.weight: .*no finite number"):
+        load_model(folder)
