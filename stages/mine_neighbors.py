@@ -28,7 +28,7 @@ def mine_neighbors(
     from sslpipe.metrics.neighbors import purities
     from sslpipe.neighbors.mining import MiningSettings, check_counts
     from sslpipe.neighbors.search import nearest_neighbors
-    from sslpipe.nets.inference import infer
+    from sslpipe.nets.inference import head_output, infer
     from sslpipe.nets.model_file import check_data, load_model
 
     project = Params(params)
@@ -41,15 +41,15 @@ def mine_neighbors(
     check_data(card, store.info, pretrained)
     where = choose_device(device)
     network.to(where).eval()
-    answer = network.features if settings.layer == "backbone" else network
     metrics = {}
     with whole_folder(out) as folder:
         wanted: dict[Split, int] = {"train": settings.k, "held_out": settings.held_out_k}
         for split, count in wanted.items():
-            features = infer(answer, Images(store.images(split), where), title=f"features of {split}")
+            features = infer(network.features, Images(store.images(split), where), title=f"features of {split}")
+            compared = features if settings.layer == "backbone" else head_output(network, features)
             with progress(f"neighbours in {split}", len(features), "images") as bar:
                 indices, similarities = nearest_neighbors(
-                    features, k=count, settings=settings, device=where, advance=bar.advance
+                    compared, k=count, settings=settings, device=where, advance=bar.advance
                 )
             (folder / split).mkdir()
             write_array(folder / split / "features.npy", features.cpu().numpy())

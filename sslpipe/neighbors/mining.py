@@ -18,7 +18,7 @@ class MiningSettings(SearchSettings):
     held_out_k: Count = 5
     """Of each held-out image, among the held-out ones (SCAN's public code)."""
     layer: Literal["backbone", "head"] = "backbone"
-    """Whose output is compared: the backbone's features or the pretext head's."""
+    """Whose output is compared: the backbone's features or the pretext head's. Stored are the features either way."""
 
 
 def check_counts(settings: MiningSettings, info: StoreInfo) -> None:

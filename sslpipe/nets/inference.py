@@ -33,6 +33,13 @@ def infer(answer: Callable[[Tensor], Tensor], images: Images, *, title: str = ""
     return torch.cat(parts, dim=dim)
 
 
+@torch.no_grad()
+def head_output(network: Network, features: Tensor) -> Tensor:
+    """What the head, in eval mode, makes of features [N, D] that are there already: float32 [N, …]."""
+    output: Tensor = network.head(features)
+    return output.float()
+
+
 def probabilities(network: Network, images: Images) -> NDArray[np.float32]:
     """[N, K] softmax of a network's logits."""
     return infer(network, images, title="answers").softmax(dim=1).cpu().numpy()

@@ -1,9 +1,8 @@
-import os
-
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
 
 from sslpipe.engine import world
 from sslpipe.objectives.scan import scan
@@ -21,14 +20,13 @@ def inputs():
 
 
 def one_of_two(rank, folder):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29533"}
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     weight, x = inputs()
     weight.requires_grad_()
     loss = losses(weight, x.chunk(2)[rank], world.gather)
     loss.backward()
     dist.all_reduce(weight.grad)
-    torch.save((loss.detach(), weight.grad / 2), f"{folder}/{rank}.pt")
+    save_file({"loss": loss.detach(), "gradient": weight.grad / 2}, f"{folder}/{rank}.safetensors")
     dist.destroy_process_group()
 
 
@@ -45,6 +43,6 @@ def test_two_processes_have_the_loss_and_gradient_of_one_with_the_whole_batch(tm
     expected.backward()
     mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
     for rank in range(2):
-        loss, gradient = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-        torch.testing.assert_close(gradient, weight.grad, rtol=1e-4, atol=1e-6)
+        found = load_file(tmp_path / f"{rank}.safetensors")
+        assert found["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+        torch.testing.assert_close(found["gradient"], weight.grad, rtol=1e-4, atol=1e-6)

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sslpipe.io.errors import UserError
+from sslpipe.nets.model_file import load_model
 from stages.mine_neighbors import mine_neighbors
 
 OUT = Path("runs/mine-neighbors")
@@ -36,6 +38,19 @@ def test_runs_by_hand_with_another_k(project, sslpipe):
     assert done.returncode == 0, done.stderr
     assert "mine_neighbors.k = 3  (option; params.yaml: 6)" in done.stdout
     assert np.load(OUT / "train/indices.npy").shape[1] == 3
+
+
+def test_the_heads_output_may_be_compared_and_the_features_are_stored_all_the_same(project):
+    before = {name: np.load(OUT / "train" / f"{name}.npy") for name in ("features", "indices", "similarities")}
+    mine_neighbors(assignments=["layer=head"])
+    after = {name: np.load(OUT / "train" / f"{name}.npy") for name in before}
+    assert np.array_equal(after["features"], before["features"])
+    assert not np.array_equal(after["indices"], before["indices"])
+    network, _ = load_model(Path("runs/pretrain"))
+    with torch.no_grad():
+        output = torch.nn.functional.normalize(network.eval().head(torch.from_numpy(before["features"])), dim=1).numpy()
+    found = (output[:, None] * output[after["indices"]]).sum(axis=2)
+    assert np.allclose(found, after["similarities"], atol=1e-5)
 
 
 def test_faiss_finds_the_same(project):
