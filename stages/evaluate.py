@@ -45,17 +45,17 @@ def evaluate(
     scored, label = store.scored()
     train, images = (Images(array, choose_device(device)) for array in (store.images("train"), scored))
 
-    soft = {name: probabilities(networks[name], images) for name in ("cluster", "self_label")}
-    clusters = soft["cluster"].shape[1]
-    grouped = {
-        f"kmeans_{name}": kmeans(
-            vectors(train), vectors(images), clusters=clusters, settings=settings, seed=project.seed
-        )
-        for name, vectors in (("pixels", flat_pixels), ("features", unit_features(networks["pretrain"])))
-    }
-    answers: dict[str, NDArray[Any]] = {**grouped, **soft}
-    grades = {name: grade(answer, label, store.info.classes, clusters=clusters) for name, answer in answers.items()}
-    facts = {"protocol": store.info.protocol, "seed": project.seed, "images": len(label)}
     with whole_folder(out) as folder:
+        soft = {name: probabilities(networks[name], images) for name in ("cluster", "self_label")}
+        clusters = soft["cluster"].shape[1]
+        grouped = {
+            f"kmeans_{name}": kmeans(
+                vectors(train), vectors(images), clusters=clusters, settings=settings, seed=project.seed
+            )
+            for name, vectors in (("pixels", flat_pixels), ("features", unit_features(networks["pretrain"])))
+        }
+        answers: dict[str, NDArray[Any]] = {**grouped, **soft}
+        grades = {name: grade(answer, label, store.info.classes, clusters=clusters) for name, answer in answers.items()}
+        facts = {"protocol": store.info.protocol, "seed": project.seed, "images": len(label)}
         metrics = write_grades(folder, grades, store.info.classes, facts)
     print_table(metrics, figures)
