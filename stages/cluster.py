@@ -30,7 +30,7 @@ def cluster(
     from sslpipe.io.params import Params
     from sslpipe.methods.cluster.scan import Clustering, Settings, read_neighborhood
     from sslpipe.methods.training import train_stage
-    from sslpipe.nets.model_file import check_data, load_model
+    from sslpipe.nets.model_file import load_network
 
     project = Params(params)
     project.override(
@@ -47,8 +47,7 @@ def cluster(
     settings = project.parse(Settings, "cluster")
 
     store = Store(prepared)
-    network, card = load_model(pretrained)
-    check_data(card, store.info, pretrained)
+    network = load_network(pretrained, store.info)
     images = Images(store.images("train"), choose_device(device))
     others = Images(store.images("held_out"), choose_device(device))
     train = read_neighborhood(images, mined / "train", settings, k=settings.neighbors)
@@ -63,6 +62,6 @@ def cluster(
         images=images,
         seed=project.seed,
         started_from=pretrained,
-        inputs=[mined / "train" / "indices.npy"],
+        inputs=[mined / "train" / "indices.npy", mined / "held_out" / "indices.npy"],
         checkpoint_seconds=checkpoint_seconds,
     )

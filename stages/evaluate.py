@@ -29,7 +29,7 @@ def evaluate(
     from sslpipe.metrics.grade import chosen_figures, grade, print_table, write_grades
     from sslpipe.metrics.kmeans import KMeansSettings, kmeans
     from sslpipe.nets.inference import flat_pixels, probabilities, unit_features
-    from sslpipe.nets.model_file import check_data, load_model
+    from sslpipe.nets.model_file import load_network
 
     figures = chosen_figures(metric)
     project = Params(params)
@@ -37,11 +37,10 @@ def evaluate(
     settings = project.parse(KMeansSettings, "evaluate")
 
     store = Store(prepared)
-    networks = {}
-    for name, folder in (("pretrain", pretrained), ("cluster", clustered), ("self_label", self_labelled)):
-        networks[name], card = load_model(folder)
-        check_data(card, store.info, folder)
-        networks[name].to(choose_device(device)).eval()
+    folders = {"pretrain": pretrained, "cluster": clustered, "self_label": self_labelled}
+    networks = {
+        name: load_network(folder, store.info).to(choose_device(device)).eval() for name, folder in folders.items()
+    }
     scored, label = store.scored()
     train, images = (Images(array, choose_device(device)) for array in (store.images("train"), scored))
 

@@ -29,7 +29,7 @@ def mine_neighbors(
     from sslpipe.neighbors.mining import MiningSettings, check_counts
     from sslpipe.neighbors.search import nearest_neighbors
     from sslpipe.nets.inference import head_output, infer
-    from sslpipe.nets.model_file import check_data, load_model
+    from sslpipe.nets.model_file import load_network
 
     project = Params(params)
     project.override({"mine_neighbors.k": k, "mine_neighbors.backend": backend}, assignments, stage="mine_neighbors")
@@ -37,8 +37,7 @@ def mine_neighbors(
 
     store = Store(prepared)
     check_counts(settings, store.info)
-    network, card = load_model(pretrained)
-    check_data(card, store.info, pretrained)
+    network = load_network(pretrained, store.info)
     where = choose_device(device)
     network.to(where).eval()
     metrics = {}

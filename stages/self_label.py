@@ -28,7 +28,7 @@ def self_label(
     from sslpipe.io.params import Params
     from sslpipe.methods.self_label.confident import SelfLabelling, Settings
     from sslpipe.methods.training import train_stage
-    from sslpipe.nets.model_file import check_data, load_model
+    from sslpipe.nets.model_file import load_network
 
     project = Params(params)
     project.override(
@@ -44,8 +44,7 @@ def self_label(
     settings = project.parse(Settings, "self_label")
 
     store = Store(prepared)
-    network, card = load_model(clustered)
-    check_data(card, store.info, clustered)
+    network = load_network(clustered, store.info)
     images = Images(store.images("train"), choose_device(device))
     train_stage(
         "self-label",

@@ -61,7 +61,7 @@ def fit(
         say(f"{where}: going on after step {state.step} of {total}")
     generator = torch.Generator(device)
     method.train()
-    epoch_began, epoch_from = time.monotonic(), state.step
+    row_began, row_from = time.monotonic(), state.step
     with (
         listening() as interrupts,
         progress(where, total * settings.batch, "images", done=state.step * settings.batch) as bar,
@@ -84,10 +84,10 @@ def fit(
                 _check(state.sums["loss"], where)
             if row_is_due:
                 row = _add_row(state, method, interval, {"epoch": state.step / batches.steps_per_epoch, "lr": lr})
-                seconds = time.monotonic() - epoch_began
-                row["images_per_s"] = round((state.step - epoch_from) * settings.batch / max(seconds, 1e-9), 1)
+                seconds = time.monotonic() - row_began
+                row["images_per_s"] = round((state.step - row_from) * settings.batch / max(seconds, 1e-9), 1)
                 bar.advance(0, note=f"epoch {row['epoch']:.4g}  loss {row['loss']:.4f}")
-                epoch_began, epoch_from = time.monotonic(), state.step
+                row_began, row_from = time.monotonic(), state.step
                 state.finished = method.finished
             if checkpoint.due() or interrupts.received:
                 _check(sum(state.sums.values(), torch.zeros(())), where)

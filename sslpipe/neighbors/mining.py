@@ -23,7 +23,9 @@ class MiningSettings(SearchSettings):
 
 def check_counts(settings: MiningSettings, info: StoreInfo) -> None:
     """Raise UserError where a split has too few images for the neighbours that are asked for."""
-    hint = "; raise prepare.held_out" if info.held_out <= settings.held_out_k else ""
-    for key, k, count in (("k", settings.k, info.train), ("held_out_k", settings.held_out_k, info.held_out)):
+    for key, k, count, hint in (
+        ("k", settings.k, info.train, ""),
+        ("held_out_k", settings.held_out_k, info.held_out, "; raise prepare.held_out"),
+    ):
         if k >= count:
             raise UserError(f"mine_neighbors.{key}: {k} asked, {max(count - 1, 0)} other images there{hint}")

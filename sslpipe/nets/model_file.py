@@ -120,6 +120,13 @@ def load_model(folder: Path) -> tuple[Network, ModelCard]:
     return network, card
 
 
+def load_network(folder: Path, info: StoreInfo) -> Network:
+    """The network of a folder, for the images of a store; raises UserError as `load_model` and `check_data` do."""
+    network, card = load_model(folder)
+    check_data(card, info, folder)
+    return network
+
+
 def check_data(card: ModelCard, info: StoreInfo, path: Path) -> None:
     """Raise UserError unless the model at `path` (its folder or card) was made of the images of this store."""
     _check_images(card, info.channels, info.size, path)
