@@ -10,10 +10,12 @@ from sslpipe.io import options
 from sslpipe.io.errors import UserError
 from stages.cluster import cluster
 from stages.evaluate import evaluate
+from stages.finetune import finetune
 from stages.mine_neighbors import mine_neighbors
 from stages.prepare import prepare
 from stages.pretrain import pretrain
 from stages.self_label import self_label
+from stages.semisup import semisup
 
 
 class App(typer.Typer):
@@ -38,7 +40,7 @@ app = App(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for stage in (prepare, pretrain, mine_neighbors, cluster, self_label, evaluate):
+for stage in (prepare, pretrain, mine_neighbors, cluster, self_label, semisup, finetune, evaluate):
     app.command()(stage)
 
 

@@ -29,7 +29,7 @@ def cluster(
     from sslpipe.data.store import Store
     from sslpipe.io.params import Params
     from sslpipe.methods.cluster.scan import Clustering, Settings, read_neighborhood
-    from sslpipe.methods.training import train_stage
+    from sslpipe.methods.training import Training
     from sslpipe.nets.model_file import load_network
 
     project = Params(params)
@@ -52,11 +52,9 @@ def cluster(
     others = Images(store.images("held_out"), choose_device(device))
     train = read_neighborhood(images, mined / "train", settings, k=settings.neighbors)
     held_out = read_neighborhood(others, mined / "held_out", settings, k=None)
-    train_stage(
-        "cluster",
-        out,
-        lambda: Clustering(settings, network, train, held_out),
-        settings=settings,
+    training = Training(
+        stage="cluster",
+        out=out,
         where="cluster",
         store=store,
         images=images,
@@ -65,3 +63,4 @@ def cluster(
         inputs=[mined / "train" / "indices.npy", mined / "held_out" / "indices.npy"],
         checkpoint_seconds=checkpoint_seconds,
     )
+    training.train(lambda: Clustering(settings, network, train, held_out), settings)

@@ -22,7 +22,7 @@ def pretrain(
     from sslpipe.data.images import Images
     from sslpipe.data.store import Store
     from sslpipe.io.params import Params, find_module
-    from sslpipe.methods.training import train_stage
+    from sslpipe.methods.training import Training
     from sslpipe.nets.network import BackboneSettings, build_network
 
     package = "sslpipe.methods.pretrain"
@@ -37,11 +37,9 @@ def pretrain(
 
     store = Store(prepared)
     images = Images(store.images("train"), choose_device(device))
-    train_stage(
-        "pretrain",
-        out,
-        lambda: module.Pretext(settings, build_network(backbone, store.info), images),
-        settings=settings,
+    training = Training(
+        stage="pretrain",
+        out=out,
         where=where,
         store=store,
         images=images,
@@ -49,3 +47,4 @@ def pretrain(
         decides=[name, backbone],
         checkpoint_seconds=checkpoint_seconds,
     )
+    training.train(lambda: module.Pretext(settings, build_network(backbone, store.info), images), settings)

@@ -27,7 +27,7 @@ def self_label(
     from sslpipe.data.store import Store
     from sslpipe.io.params import Params
     from sslpipe.methods.self_label.confident import SelfLabelling, Settings
-    from sslpipe.methods.training import train_stage
+    from sslpipe.methods.training import Training
     from sslpipe.nets.model_file import load_network
 
     project = Params(params)
@@ -46,11 +46,9 @@ def self_label(
     store = Store(prepared)
     network = load_network(clustered, store.info)
     images = Images(store.images("train"), choose_device(device))
-    train_stage(
-        "self-label",
-        out,
-        lambda: SelfLabelling(settings, network, images),
-        settings=settings,
+    training = Training(
+        stage="self-label",
+        out=out,
         where="self_label",
         store=store,
         images=images,
@@ -58,3 +56,4 @@ def self_label(
         started_from=clustered,
         checkpoint_seconds=checkpoint_seconds,
     )
+    training.train(lambda: SelfLabelling(settings, network, images), settings)

@@ -1,12 +1,13 @@
 """Endless batches, each a function of the seed and the step alone, so that a run can go on from any step."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from sslpipe.data.images import Images
-from sslpipe.data.seeds import mix as mix
+from sslpipe.data.seeds import mix
 from sslpipe.io.errors import UserError
 
 
@@ -18,6 +19,21 @@ class Batch:
     """uint8 [B, C, H, W], on the device."""
     index: Tensor
     """int64 [B], the images' places in their split, on the device."""
+
+
+class Stream(Protocol):
+    """What the training loop draws from; each kind of batch is known to the methods that use it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches lie."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in a pass over the images."""
+
+    def at(self, step: int) -> Any:
+        """The batch of a step (0-based), a function of the seed and the step alone."""
 
 
 class Batches:
@@ -33,6 +49,11 @@ class Batches:
         self.steps_per_epoch = len(images) // size
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches lie."""
+        return self.images.device
 
     def at(self, step: int) -> Batch:
         """The batch of a step (0-based)."""

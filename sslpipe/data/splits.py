@@ -26,12 +26,14 @@ TEST_DRAW, HELD_OUT_DRAW, LABELLED_DRAW = 11, 12, 13
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """How many of the known training labels a method may use: exactly one of the two."""
+    """How many of the known training labels a method may use: exactly one of per_class and fraction."""
 
     per_class: CountOrZero | None = None
     """The same number of every class."""
     fraction: Annotated[float, Range(above=0, high=1)] | None = None
     """The same fraction of every class, at least one image of each."""
+    fold: CountOrZero = 0
+    """Which of the independent draws of labelled images: papers report mean and deviation over folds."""
 
     def __post_init__(self) -> None:
         if (self.per_class is None) == (self.fraction is None):
@@ -72,7 +74,7 @@ def draw_labelled(label: Indices, classes: Sequence[str], labelled: Labelled | N
     """Indices of the training images whose label a method may use, ascending; empty where no label is known.
 
     label: [N] of the training images, UNKNOWN where there is none. labelled: None uses every label that is known.
-    With the same seed, the images drawn for n per class are among those drawn for more.
+    With the same seed and fold, the images drawn for n per class are among those drawn for more.
     Raises UserError where a class has fewer images than asked for.
     """
     known = np.flatnonzero(label >= 0)
@@ -91,7 +93,9 @@ def draw_labelled(label: Indices, classes: Sequence[str], labelled: Labelled | N
     else:
         assert labelled.fraction is not None
         wanted = np.minimum(there, np.maximum(1, np.floor(labelled.fraction * there + 0.5).astype(np.int64)))
-    return _take(known, label[known], wanted, mix(seed, LABELLED_DRAW))
+    # Fold 0 is what was drawn before there were folds.
+    draw = mix(seed, LABELLED_DRAW, labelled.fold) if labelled.fold else mix(seed, LABELLED_DRAW)
+    return _take(known, label[known], wanted, draw)
 
 
 def _stratified(index: Indices, label: Indices, fraction: float, seed: int) -> Indices:

@@ -80,16 +80,25 @@ class Store:
         """Where each image came from, N names."""
         return list(read_json(self.root / split / "files.json"))
 
-    def labelled(self) -> NDArray[np.int64]:
-        """[L] int64: indices into train of the images whose label a method may use."""
-        path = self.root / "labelled.npy"
-        index = read_array(path)
-        if index.dtype != np.int64 or index.ndim != 1 or (index < 0).any() or (index >= self.info.train).any():
+    def labelled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The images whose label a method may use: [L] int64 indices into train, ascending, and [L] int64 classes.
+
+        In files of their own, so that a method that uses few labels need not open the file that holds the hidden ones.
+        """
+        index_path, label_path = self.labelled_files()
+        index = _whole_numbers(index_path, below=self.info.train)
+        label = _whole_numbers(label_path, below=len(self.info.classes))
+        if len(index) != len(label) or (np.diff(index) <= 0).any():
             raise UserError(
-                f"{path}: expected int64 indices below {self.info.train}, {index.dtype} {list(index.shape)} found; "
-                "run 'sslpipe prepare' again"
+                f"{index_path.parent}: {len(index)} in index.npy and {len(label)} in label.npy found, ascending indices "
+                "and a label for each expected; run 'sslpipe prepare' again"
             )
-        return index
+        return index, label
+
+    def labelled_files(self) -> tuple[Path, Path]:
+        """The files that `labelled` reads."""
+        folder = self.root / "labelled"
+        return folder / "index.npy", folder / "label.npy"
 
     def _array(self, split: str, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
         path = self.root / split / name
@@ -100,3 +109,17 @@ class Store:
                 "run 'sslpipe prepare' again"
             )
         return array
+
+
+def _whole_numbers(path: Path, *, below: int) -> NDArray[np.int64]:
+    """An array of int64 [L], each at least 0; UserError where it is none."""
+    array = read_array(path)
+    if array.dtype != np.int64 or array.ndim != 1:
+        found = f"{array.dtype} {list(array.shape)}"
+    elif len(outside := array[(array < 0) | (array >= below)]):
+        found = str(outside[0])
+    else:
+        return array
+    raise UserError(
+        f"{path}: {found} found, expected int64 [L], each at least 0 and below {below}; run 'sslpipe prepare' again"
+    )

@@ -109,7 +109,8 @@ def write_store(
                 f"prepare: no training image is left of {len(entries)} images, {len(broken)} of them broken, with "
                 f"prepare.test {settings.test:g} and prepare.held_out {settings.held_out:g}"
             )
-        labelled = draw_labelled(_labels(entries, written["train"]), source.classes, settings.labelled, seed=seed)
+        label = _labels(entries, written["train"])
+        labelled = draw_labelled(label, source.classes, settings.labelled, seed=seed)
         mean, std = totals.statistics.mean_std()
         info = StoreInfo(
             size=settings.size,
@@ -123,7 +124,9 @@ def write_store(
             protocol=protocol,
             fingerprint=totals.fingerprint.hexdigest(),
         )
-        write_array(folder / "labelled.npy", labelled)
+        (folder / "labelled").mkdir()
+        write_array(folder / "labelled" / "index.npy", labelled)
+        write_array(folder / "labelled" / "label.npy", label[labelled])
         write_json(folder / "store.json", asdict(info))
         write_json(
             folder / "report.json",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sslpipe.data.batches import Batches
+from sslpipe.data.batches import Stream
 from sslpipe.data.device import autocast
 from sslpipe.data.seeds import mix
 from sslpipe.engine.checkpoint import Checkpoint, State
@@ -42,7 +42,7 @@ class FitSettings:
 
 
 def fit(
-    method: Method, batches: Batches, settings: FitSettings, *, where: str, seed: int, checkpoint: Checkpoint
+    method: Method, batches: Stream, settings: FitSettings, *, where: str, seed: int, checkpoint: Checkpoint
 ) -> list[dict[str, float]]:
     """Train a method, going on from its checkpoint if there is one.
 
@@ -51,7 +51,7 @@ def fit(
     Everything random is a function of the seed and the step, so a run that was cut off ends bit for bit as it would
     have (CPU). Raises UserError where the loss is no longer a number, KeyboardInterrupt after saving on Ctrl-C.
     """
-    device = batches.images.device
+    device = batches.device
     total = settings.steps or settings.epochs * batches.steps_per_epoch
     interval = settings.interval or batches.steps_per_epoch
     method.to(memory_format=torch.channels_last)
@@ -68,13 +68,17 @@ def fit(
     ):
         while state.step < total and not state.finished:
             step = state.step
-            lr = settings.optimizer.lr * factor(settings.schedule, step, total, batches.steps_per_epoch)
+            method.progress = Progress(step, total, batches.steps_per_epoch)
+            pace = method.pace()
+            lr = settings.optimizer.lr * pace.lr * factor(settings.schedule, step, total, batches.steps_per_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["rate"]
+                group["weight_decay"] = pace.weight_decay * group["decay"]
             torch.manual_seed(mix(seed, 2, step))
             generator.manual_seed(mix(seed, 3, step))
             terms = _step(method, batches, settings, optimizer, generator, step)
-            method.after_step(Progress(step + 1, total))
+            method.progress = Progress(step + 1, total, batches.steps_per_epoch)
+            method.after_step()
             for name, value in terms.items():
                 state.sums[name] = state.sums[name] + value if name in state.sums else value.clone()
             state.step += 1
@@ -101,14 +105,14 @@ def fit(
 
 def _step(
     method: Method,
-    batches: Batches,
+    batches: Stream,
     settings: FitSettings,
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     step: int,
 ) -> dict[str, Tensor]:
     """One batch: loss, gradient, update. Returns the terms without their graph."""
-    with autocast(batches.images.device):
+    with autocast(batches.device):
         terms = method.losses(batches.at(step), generator)
     if "skipped" not in terms or not terms["skipped"]:
         optimizer.zero_grad(set_to_none=True)

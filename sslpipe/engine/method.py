@@ -10,17 +10,31 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands after a step."""
+    """Where a run stands: what everything scheduled is a function of."""
 
-    step: int
-    """Steps done, from 1."""
-    total: int
+    step: int = 0
+    """Steps done."""
+    total: int = 1
     """Steps in the whole run."""
+    steps_per_epoch: int = 1
 
     @property
     def fraction(self) -> float:
-        """Share of the run that is done, in (0, 1]."""
+        """Share of the run that is done, in [0, 1]."""
         return self.step / self.total
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the images that are done."""
+        return self.step / self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Factors on what the run's optimiser is set to, for one step."""
+
+    lr: float = 1.0
+    weight_decay: float = 1.0
 
 
 class Method(nn.Module, ABC):
@@ -28,6 +42,8 @@ class Method(nn.Module, ABC):
 
     finished = False
     """True ends the run after the epoch."""
+    progress = Progress()
+    """Where the run stands; the loop keeps it up to date."""
 
     @abstractmethod
     def losses(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
@@ -42,7 +58,11 @@ class Method(nn.Module, ABC):
         """The factor on the learning rate of the parameter of that name."""
         return 1.0
 
-    def after_step(self, progress: Progress) -> None:
+    def pace(self) -> Pace:
+        """How the coming step's learning rate and weight decay differ from the run's."""
+        return Pace()
+
+    def after_step(self) -> None:
         """Update what follows the weights (averages, memories); called after the optimiser's step."""
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:

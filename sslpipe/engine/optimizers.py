@@ -73,17 +73,20 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """An optimiser over a module's weights that want a gradient; those of fewer than 2 dimensions do not decay.
 
-    rate: from a weight's name to a factor on its learning rate, which stands in its group under "rate".
+    rate: from a weight's name to a factor on its learning rate, which stands in its group under "rate", as
+    the group's own weight decay stands under "decay".
     """
     members: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, weight in module.named_parameters():
         if weight.requires_grad:
             decays = weight.ndim >= 2 or settings.decay_all
             members.setdefault((decays, rate(name)), []).append(weight)
-    groups: list[dict[str, Any]] = [
-        {"params": weights, "rate": factor, "lr": settings.lr * factor, **({} if decays else {"weight_decay": 0.0})}
-        for (decays, factor), weights in members.items()
-    ]
+    groups: list[dict[str, Any]] = []
+    for (decays, factor), weights in members.items():
+        decay = settings.weight_decay if decays else 0.0
+        groups.append(
+            {"params": weights, "rate": factor, "lr": settings.lr * factor, "decay": decay, "weight_decay": decay}
+        )
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.name == "lars":
         return LARS(groups, **common, momentum=settings.momentum, trust=settings.trust)

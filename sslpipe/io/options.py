@@ -13,6 +13,7 @@ Assignments = Annotated[
 ]
 Prepared = Annotated[Path, typer.Option(help="What prepare wrote.")]
 Pretrained = Annotated[Path, typer.Option(help="What pretrain wrote.")]
+Runs = Annotated[Path, typer.Option(help="Where the folders of all stages lie.")]
 Mined = Annotated[Path, typer.Option(help="What mine-neighbors wrote.")]
 Clustered = Annotated[Path, typer.Option(help="What cluster wrote.")]
 SelfLabelled = Annotated[Path, typer.Option(help="What self-label wrote.")]

@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -64,11 +64,18 @@ class Params:
 
         The stage's block may hold nothing but `method` and a block for each module.
         """
-        block, names = self._block(stage), siblings(package)
-        for key in block:
-            if key not in ("method", *names):
-                raise UserError(f"{stage}.{key}: unknown key{nearest(str(key), ['method', *names])}")
-        return str(block.get("method"))
+        self.check_keys(stage, ["method", *siblings(package)])
+        return str(self._block(stage).get("method"))
+
+    def check_keys(self, where: str, known: Sequence[str]) -> None:
+        """Raise UserError for a key of the block `where` that is not among the known ones."""
+        for key in self._block(where):
+            if key not in known:
+                raise UserError(f"{where}.{key}: unknown key{nearest(str(key), known)}")
+
+    def names(self, where: str) -> tuple[str, ...]:
+        """The keys of the block `where`, in order."""
+        return tuple(str(key) for key in self._block(where))
 
     def parse(self, cls: type[T], where: str) -> T:
         """The block at the dotted key `where` as settings of class `cls`; a block that is absent is empty."""

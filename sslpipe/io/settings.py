@@ -82,6 +82,8 @@ def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
         if any(value == option and type(value) is type(option) for option in get_args(hint)):
             return value
         raise UserError(f"{where}: unknown value {_shown(value)}{nearest(str(value), map(str, get_args(hint)))}")
+    if origin is Mapping and isinstance(value, Mapping):  # a block that another class will parse
+        return dict(value)
     if origin is tuple and isinstance(value, list | tuple):
         return _convert_tuple(hint, value, where)
     if hint is float:

@@ -1,4 +1,4 @@
-"""All figures of one grouping of images, and the files and the table that show them."""
+"""All figures of one model, a grouping of images or a classifier, and the files that hold them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslpipe.data.store import UNKNOWN
-from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.files import write_csv, write_json
+from sslpipe.metrics.classification import accuracy, calibration_error
 from sslpipe.metrics.clustering import (
     UNMAPPED,
     ari,
@@ -22,37 +22,33 @@ from sslpipe.metrics.clustering import (
     per_class,
     top_k_accuracy,
 )
+from sslpipe.metrics.permutations import permutation_accuracies
+from sslpipe.metrics.table import chosen_figures as chosen_figures
+from sslpipe.metrics.table import print_table as print_table
 
-FIGURES = (
-    "cluster_acc",
-    "nmi",
-    "ari",
-    "top5_acc",
-    "many_to_one_acc",
-    "clusters_used",
-    "largest_share",
-    "size_entropy",
-    "mean_confidence",
-)
-"""Columns of the table, in order."""
-WITH_LABELS = ("cluster_acc", "nmi", "ari", "top5_acc", "many_to_one_acc", "clusters_used", "mean_confidence")
-"""Those that are shown when nothing is asked for and labels are known."""
+NAMINGS = (1, 10, 100)
+"""How many permutations of the class names are tried for best_of_<k>_acc: the paper found the best of all among the
+first 100 with 20 and 30 labels ("Boosting SSL by clustering", section 4.2)."""
 
 
 @dataclass(frozen=True)
 class Grade:
-    """What is known of one grouping."""
+    """What is known of one model."""
 
     figures: dict[str, float]
     """Name → value; fractions, not percent."""
     sizes: NDArray[np.int64]
     """[clusters] images in each."""
     mapping: NDArray[np.int64]
-    """[clusters] class of each, UNMAPPED (-1) for none; all are where no label is known."""
+    """[clusters] class of each, UNMAPPED (-1) for none; all are in a grouping where no label is known."""
     confusion: list[dict[str, str]] = field(default_factory=list)
     """One row an image with a known label: actual and predicted class."""
     classes: list[dict[str, Any]] = field(default_factory=list)
     """One row a class."""
+    permutations: list[dict[str, float]] = field(default_factory=list)
+    """One row a permutation of the class names, as from `permutation_accuracies`."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else its row states: labels (number of labelled images it used), start (what it started from)."""
 
 
 def grade(answer: NDArray[Any], label: NDArray[np.int64], classes: Sequence[str], *, clusters: int) -> Grade:
@@ -70,34 +66,80 @@ def grade(answer: NDArray[Any], label: NDArray[np.int64], classes: Sequence[str]
     if (label == UNKNOWN).all():
         return Grade(figures, sizes, np.full(clusters, UNMAPPED))
     count = len(classes)
-    accuracy, mapping = cluster_accuracy(prediction, label, n_clusters=clusters, n_classes=count)
+    best, mapping = cluster_accuracy(prediction, label, n_clusters=clusters, n_classes=count)
     many_to_one, _ = many_to_one_accuracy(prediction, label, n_clusters=clusters, n_classes=count)
-    scores = {"cluster_acc": accuracy, "nmi": nmi(prediction, label), "ari": ari(prediction, label)}
+    scores = {"cluster_acc": best, "nmi": nmi(prediction, label), "ari": ari(prediction, label)}
     if soft and clusters > 5:
         scores["top5_acc"] = top_k_accuracy(answer, label, mapping, 5)
-    named = [*classes, "(no class)"]
-    mapped = mapping[prediction]
-    known = label != UNKNOWN
-    pairs = [{"actual": named[a], "predicted": named[p]} for a, p in zip(label[known], mapped[known], strict=True)]
     return Grade(
         figures={**scores, "many_to_one_acc": many_to_one, **figures},
         sizes=sizes,
         mapping=mapping,
-        confusion=pairs,
-        classes=_class_rows(mapped, label, named),
+        confusion=_confusion_rows(mapping[prediction], label, classes),
+        classes=_class_rows(mapping[prediction], label, classes),
     )
 
 
-def _class_rows(mapped: NDArray[np.int64], label: NDArray[np.int64], named: Sequence[str]) -> list[dict[str, Any]]:
+def grade_classifier(
+    probability: NDArray[Any],
+    label: NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    votes: NDArray[Any] | None = None,
+) -> Grade:
+    """Figures of a model that knows the classes: its own naming, and what the best one would give.
+
+    probability: [N, classes]; label: [N], UNKNOWN (-1) where there is none; classes: names in the order of both.
+    votes: [classes, classes] as in `permutation_accuracies`, for the figures best_of_<k>_acc; costly above some
+    hundred classes.
+    `gap` is cluster_acc - acc, at least 0: what the naming of well separated groups costs ("Boosting SSL by
+    clustering", section 4.2, eq. 7 and figure 4). Raises ValueError for other shapes and values.
+    """
+    count = len(classes)
+    if probability.shape != (len(label), count):
+        raise ValueError(f"probability: shape {probability.shape} found, expected {(len(label), count)}")
+    figures = grouping_figures(probability)
+    prediction, own = probability.argmax(axis=1), np.arange(count)
+    sizes = cluster_sizes(prediction, count)
+    if (label == UNKNOWN).all():
+        return Grade(figures, sizes, own)
+    acc = accuracy(prediction, label)
+    best, _ = cluster_accuracy(prediction, label, n_clusters=count, n_classes=count)
+    scores = {"acc": acc, "cluster_acc": best, "gap": best - acc}
+    scores |= {"nmi": nmi(prediction, label), "ari": ari(prediction, label)}
+    if count > 5:
+        scores["top5_acc"] = top_k_accuracy(probability, label, own, 5)
+    scores["ece"] = calibration_error(probability, label)
+    permutations = [] if votes is None else permutation_accuracies(votes, prediction, label, k=max(NAMINGS))
+    if permutations:
+        scores |= {f"best_of_{k}_acc": permutations[:k][-1]["best"] for k in NAMINGS}
+    return Grade(
+        figures={**scores, **figures},
+        sizes=sizes,
+        mapping=own,
+        confusion=_confusion_rows(prediction, label, classes),
+        classes=_class_rows(prediction, label, classes),
+        permutations=permutations,
+    )
+
+
+def _confusion_rows(
+    mapped: NDArray[np.int64], label: NDArray[np.int64], classes: Sequence[str]
+) -> list[dict[str, str]]:
+    named = [*classes, "(no class)"]  # the last one is that of UNMAPPED, -1
+    known = label != UNKNOWN
+    return [{"actual": named[a], "predicted": named[p]} for a, p in zip(label[known], mapped[known], strict=True)]
+
+
+def _class_rows(mapped: NDArray[np.int64], label: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
-    for name, row in zip(named, per_class(mapped, label, len(named) - 1), strict=False):
-        other = "" if row.confused_with is None else named[row.confused_with]
+    for name, row in zip(classes, per_class(mapped, label, len(classes)), strict=True):
         rows.append(
             {
                 "class": name,
                 "images": row.count,
                 "accuracy": row.accuracy,
-                "most_confused_with": other,
+                "most_confused_with": "" if row.confused_with is None else classes[row.confused_with],
                 "confused": row.confused_count,
             }
         )
@@ -107,11 +149,13 @@ def _class_rows(mapped: NDArray[np.int64], label: NDArray[np.int64], named: Sequ
 def write_grades(
     folder: Path, grades: Mapping[str, Grade], classes: Sequence[str], facts: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """metrics.json and table.csv with a row a model, and each model's confusion, classes and clusters as CSV.
+    """metrics.json and table.csv with a row a model, and a folder a model with its clusters as CSV and, as far as they
+    are known, its confusion, classes and permutations.
 
-    facts: what every row also states (protocol, seed, images scored). Returns the content of metrics.json.
+    grades: model, such as "cluster" or "semisup.fixmatch" → grade. facts: what every row also states (protocol, seed,
+    images scored); a grade's own come after them. Returns the content of metrics.json.
     """
-    metrics = {name: {**grade.figures, **facts} for name, grade in grades.items()}
+    metrics = {name: {**grade.figures, **facts, **grade.facts} for name, grade in grades.items()}
     write_json(folder / "metrics.json", metrics)
     write_csv(folder / "table.csv", [{"model": name, **row} for name, row in metrics.items()])
     for name, grade in grades.items():
@@ -121,42 +165,7 @@ def write_grades(
             for i, (size, to) in enumerate(zip(grade.sizes, grade.mapping, strict=True))
         ]
         write_csv(folder / name / "clusters.csv", clusters)
-        if grade.confusion:
-            write_csv(folder / name / "confusion.csv", grade.confusion)
-            write_csv(folder / name / "classes.csv", grade.classes)
+        for table in ("confusion", "classes", "permutations"):
+            if rows := getattr(grade, table):
+                write_csv(folder / name / f"{table}.csv", rows)
     return metrics
-
-
-def chosen_figures(metric: str | None) -> tuple[str, ...] | None:
-    """The figures to show for the option --metric: one by name, with - or _; None leaves the choice to the table."""
-    if metric is None:
-        return None
-    name = metric.replace("-", "_")
-    if name not in FIGURES:
-        raise UserError(f"--metric: unknown name '{metric}'{nearest(name, FIGURES)}")
-    return (name,)
-
-
-def print_table(metrics: Mapping[str, Mapping[str, Any]], figures: Sequence[str] | None) -> None:
-    """A row a model on the terminal, with the figures that any of them has; the title states the protocol."""
-    from rich.console import Console
-    from rich.table import Table
-
-    if figures is None:
-        figures = WITH_LABELS if any("cluster_acc" in row for row in metrics.values()) else FIGURES
-    shown = [figure for figure in figures if any(figure in row for row in metrics.values())]
-    facts = next(iter(metrics.values()))
-    title = f"protocol {facts['protocol']}, {facts['images']} images scored, seed {facts['seed']}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("model")
-    for figure in shown:
-        table.add_column(figure, justify="right")
-    for name, row in metrics.items():
-        table.add_row(name, *(_decimals(row.get(figure)) for figure in shown))
-    Console(width=None if Console().is_terminal else 120).print(table)
-    if not shown:
-        Console().print("none of these figures can be had without labels")
-
-
-def _decimals(value: float | None) -> str:
-    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"

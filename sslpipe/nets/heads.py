@@ -1,12 +1,13 @@
-"""What stands on a backbone: a projection, several cluster heads at once, or one linear layer."""
+"""What stands on a backbone: a projection, cluster heads, a linear layer, prototypes, a classifier with embedding."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from sslpipe.io.settings import Count
+from sslpipe.io.settings import Count, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,34 @@ class LinearSettings:
     outputs: Count
 
 
-HeadSettings = ProjectionSettings | ClusterSettings | LinearSettings
+@dataclass(frozen=True, kw_only=True)
+class PrototypeSettings:
+    """A projection and unit prototypes. The defaults are Suave's for ResNet-50: 2048 → 2048 → 128, as SwAV's."""
+
+    kind: Literal["prototypes"] = "prototypes"
+    prototypes: Count
+    """As many as classes where these are known (Suave, Daino)."""
+    hidden: Count = 2048
+    outputs: Count = 128
+    depth: Count = 2
+    batch_norm: bool = True
+    """These four as those of ProjectionSettings."""
+    temperature: Positive = 0.1
+    """The cosines are divided by it (SwAV, Suave, Daino's student)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceSettings:
+    """A classifier, and beside it a projection for the similarity of instances (SimMatch)."""
+
+    kind: Literal["instances"] = "instances"
+    classes: Count
+    hidden: Count | None = None
+    """Width of the projection's hidden layer; null: that of the features, as SimMatch's 2048 → 2048 → 128."""
+    outputs: Count = 128
+
+
+HeadSettings = ProjectionSettings | ClusterSettings | LinearSettings | PrototypeSettings | InstanceSettings
 
 
 class ProjectionHead(nn.Sequential):
@@ -93,7 +121,70 @@ class ClusterHeads(nn.Module):
         return one
 
 
-Head = ProjectionHead | ClusterHeads | LinearHead | nn.Identity
+class PrototypeHead(nn.Module):
+    """Projection, L2 normalisation, and a bias-free layer of L2-normalised rows (Suave and Daino, section 4; SwAV)."""
+
+    def __init__(self, dimension: int, settings: PrototypeSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        projection = ProjectionSettings(
+            hidden=settings.hidden, outputs=settings.outputs, depth=settings.depth, batch_norm=settings.batch_norm
+        )
+        self.projection = ProjectionHead(dimension, projection)
+        self.prototypes = nn.Linear(settings.outputs, settings.prototypes, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, D] to logits [B, K]: cosine over temperature."""
+        return self.scores(self.embed(features)) / self.settings.temperature
+
+    def embed(self, features: Tensor) -> Tensor:
+        """[B, D] to [B, outputs], each of length 1."""
+        return F.normalize(self.projection(features), dim=1)
+
+    def scores(self, embedding: Tensor) -> Tensor:
+        """Cosines [B, K] of embeddings [B, outputs] of length 1 with the prototypes; in float32 under autocast, too.
+
+        Divided by a temperature or by Sinkhorn's ε of 0.05, bfloat16's steps of 0.004 would be too coarse.
+        """
+        weight = self.prototypes.weight
+        with torch.autocast(weight.device.type, enabled=False):
+            return F.linear(embedding.to(weight.dtype), F.normalize(weight, dim=1))
+
+    def layers(self, features: Tensor) -> list[Tensor]:
+        """What each of the projection's layers makes of [B, D]: the hidden ones after ReLU, [B, hidden], then the last.
+
+        The last, [B, outputs], is not normalised: `embed` is its F.normalize. For linear monitors (table 6). Like
+        `embed`, one call moves the batch norms' running statistics once: a training step makes one call of either.
+        """
+        outputs = []
+        for layer in self.projection:
+            features = layer(features)
+            if isinstance(layer, nn.ReLU):
+                outputs.append(features)
+        return [*outputs, features]
+
+
+class InstanceHead(nn.Module):
+    """SimMatch's φ and g on the same features: linear class logits, and a perceptron to a unit embedding (3.1, 3.2)."""
+
+    def __init__(self, dimension: int, settings: InstanceSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.classifier = nn.Linear(dimension, settings.classes)
+        hidden = settings.hidden or dimension
+        self.projection = ProjectionHead(dimension, ProjectionSettings(hidden=hidden, outputs=settings.outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, D] to class logits [B, K]."""
+        logits: Tensor = self.classifier(features)
+        return logits
+
+    def embed(self, features: Tensor) -> Tensor:
+        """[B, D] to [B, outputs], each of length 1."""
+        return F.normalize(self.projection(features), dim=1)
+
+
+Head = ProjectionHead | ClusterHeads | LinearHead | PrototypeHead | InstanceHead | nn.Identity
 
 
 def build_head(settings: HeadSettings | None, dimension: int) -> Head:
@@ -107,4 +198,8 @@ def build_head(settings: HeadSettings | None, dimension: int) -> Head:
         return ClusterHeads(dimension, settings)
     if isinstance(settings, LinearSettings):
         return LinearHead(dimension, settings)
+    if isinstance(settings, PrototypeSettings):
+        return PrototypeHead(dimension, settings)
+    if isinstance(settings, InstanceSettings):
+        return InstanceHead(dimension, settings)
     return nn.Identity()

@@ -1,37 +1,62 @@
 """A network: normalisation, backbone, head."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import Range
+from sslpipe.io.settings import Fraction, Range
 from sslpipe.nets.heads import Head, HeadSettings, build_head
 from sslpipe.nets.layers import Backbone
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
 from sslpipe.nets.tiny_resnet import tiny_resnet
+from sslpipe.nets.vit import vit_mini_4, vit_small_16, vit_tiny_4
 from sslpipe.nets.wide_resnet import WideResNet
 
-RESNETS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
-WIDE_RESNETS = {"wrn_28_2": (3, 2), "wrn_28_8": (3, 8), "wrn_37_2": (4, 2)}
-"""Name → groups, widening factor."""
+Builders = dict[str, Callable[..., Backbone]]
+RESNETS: Builders = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
+"""These take a stem."""
+VITS: Builders = {"vit_small_16": vit_small_16, "vit_tiny_4": vit_tiny_4, "vit_mini_4": vit_mini_4}
+"""These take a rate of stochastic depth."""
+BACKBONES: Builders = {
+    "tiny_resnet": tiny_resnet,
+    "wrn_28_2": partial(WideResNet, groups=3, widen=2),
+    "wrn_28_8": partial(WideResNet, groups=3, widen=8),
+    "wrn_37_2": partial(WideResNet, groups=4, widen=2),
+    **RESNETS,
+    **VITS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSettings:
     """Which backbone."""
 
-    name: Literal["tiny_resnet", "resnet18", "resnet34", "resnet50", "wrn_28_2", "wrn_28_8", "wrn_37_2"]
+    name: Literal[
+        "tiny_resnet",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "wrn_28_2",
+        "wrn_28_8",
+        "wrn_37_2",
+        "vit_small_16",
+        "vit_tiny_4",
+        "vit_mini_4",
+    ]
     stem: Stem = "cifar"
     """How resnet18, 34 and 50 begin. cifar: 3×3, for 32 px. stl: 3×3 and max-pool of 2, for 96 px. imagenet: 7×7 of
-    stride 2 and max-pool of 3, for 224 px. The others have their own 3×3 stem, which is called cifar here."""
+    stride 2 and max-pool of 3, for 224 px. The others have their own beginning, which is called cifar here."""
     batch_norm_momentum: Annotated[float, Range(above=0, high=1)] = 0.1
     """What the running statistics take from each batch. 0.1 is torch's default; the FixMatch family trains its wide
-    ResNets with 0.001, at which the statistics are of use after thousands of steps only."""
+    ResNets with 0.001, at which the statistics are of use after thousands of steps only. The vits have no such norm."""
+    drop_path: Fraction = 0.0
+    """Rate of stochastic depth in a vit's last block; it rises linearly from 0 in the first. DINO and DeiT take 0.1."""
 
 
 class Network(nn.Module):
@@ -83,18 +108,19 @@ def build_network(backbone: BackboneSettings, info: StoreInfo) -> Network:
 def build_backbone(settings: BackboneSettings, channels: int) -> Backbone:
     """The backbone for images of `channels` channels, its start values drawn from torch's global generator.
 
-    Raises UserError for a stem other than cifar where the backbone has none to choose.
+    Raises UserError for a stem or a stochastic depth where the backbone has none.
     """
-    if settings.name not in RESNETS and settings.stem != "cifar":
-        raise UserError(f"network.stem: '{settings.stem}' found, expected 'cifar', the only one of {settings.name}")
-    backbone: Backbone
-    if settings.name in RESNETS:
-        backbone = RESNETS[settings.name](stem=settings.stem, channels=channels)
-    elif settings.name in WIDE_RESNETS:
-        groups, widen = WIDE_RESNETS[settings.name]
-        backbone = WideResNet(groups=groups, widen=widen, channels=channels)
-    else:
-        backbone = tiny_resnet(channels=channels)
+    name = settings.name
+    options: dict[str, Any] = {"channels": channels}
+    if name in RESNETS:
+        options["stem"] = settings.stem
+    elif settings.stem != "cifar":
+        raise UserError(f"network.stem: '{settings.stem}' found, expected 'cifar', the only one of {name}")
+    if name in VITS:
+        options["drop_path"] = settings.drop_path
+    elif settings.drop_path:
+        raise UserError(f"network.drop_path: {settings.drop_path:g} found, expected 0, since {name} has none")
+    backbone = BACKBONES[name](**options)
     for layer in backbone.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = settings.batch_norm_momentum

@@ -1,6 +1,6 @@
-"""The random operations of SCAN's strong augmentation (SCAN, table S4)."""
+"""The random operations of strong views, with the ranges of SCAN (table S4) and of FixMatch (table 12)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -26,6 +26,7 @@ OperationName = Literal[
     "posterize",
     "shear_y",
 ]
+RangesName = Literal["scan", "fixmatch"]
 
 
 class Operation(NamedTuple):
@@ -55,20 +56,50 @@ OPERATIONS: dict[OperationName, Operation] = {
     "posterize": Operation(lambda image, bits: color.posterize(image, bits.floor().clamp(max=8)), 4, 9),
     "shear_y": Operation(lambda image, rate: affine(image, shear_y=rate), -0.1, 0.1),
 }
+_FARTHER: tuple[OperationName, ...] = ("shear_x", "shear_y", "translate_x", "translate_y")
+OPERATION_RANGES: Mapping[RangesName, Mapping[OperationName, Operation]] = {
+    "scan": OPERATIONS,
+    # FixMatch, table 12: the same fourteen, sheared and moved farther. Its threshold of solarize, 0 to 1, is 0 to 256.
+    "fixmatch": {**OPERATIONS, **{name: OPERATIONS[name]._replace(low=-0.3, high=0.3) for name in _FARTHER}},
+}
 
 
-def random_operations(image: Tensor, draw: Draw, *, rounds: int, names: Sequence[OperationName]) -> Tensor:
+def random_operations(
+    image: Tensor,
+    draw: Draw,
+    *,
+    rounds: int,
+    names: Sequence[OperationName],
+    table: Mapping[OperationName, Operation] = OPERATIONS,
+) -> Tensor:
     """Do `rounds` operations to each image, drawn from `names` with replacement, image by image.
 
-    image: float [B, C, H, W] in [0, 1]. Each operation is computed for the images that drew it and for no other.
+    image: float [B, C, H, W] in [0, 1]. table: what each name does, and its interval of magnitudes.
     """
     chosen = torch.stack([draw.whole(0, len(names) - 1) for _ in range(rounds)])
-    share = [draw.uniform(0.0, 1.0) for _ in range(rounds)]
+    share = torch.stack([draw.uniform(0.0, 1.0) for _ in range(rounds)])
+    return apply_operations(image, chosen, share, names=names, table=table)
+
+
+def apply_operations(
+    image: Tensor,
+    chosen: Tensor,
+    share: Tensor,
+    *,
+    names: Sequence[OperationName],
+    table: Mapping[OperationName, Operation],
+) -> Tensor:
+    """Do to each image what was drawn for it, round by round.
+
+    image: float [B, C, H, W] in [0, 1]. chosen: int64 [rounds, B], places in `names`. share: float [rounds, B] in
+    [0, 1), the magnitudes' places in their intervals, 0 the lower end. table: the operations with their intervals.
+    Each operation is computed for the images that drew it and for no other.
+    """
     # All rounds' group sizes at once: the one point at which the device is waited for.
     sizes = torch.nn.functional.one_hot(chosen, len(names)).sum(1).tolist()
     for order, groups, unit in zip(chosen.argsort(dim=1, stable=True), sizes, share, strict=True):
         parts = zip(names, torch.split(image[order], groups), torch.split(unit[order], groups), strict=True)
-        done = torch.cat([_apply(OPERATIONS[name], part, at) for name, part, at in parts])
+        done = torch.cat([_apply(table[name], part, at) for name, part, at in parts])
         image = torch.empty_like(image).index_copy_(0, order, done)
     return image
 

@@ -1,19 +1,20 @@
 """Policies: which random view of an image a method sees, as settings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import log
 from typing import Annotated, Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import CountOrZero, Fraction, NonNegative, Positive, Range
+from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, Range
 from sslpipe.views import color, geometry
 from sslpipe.views.draw import Draw
 from sslpipe.views.geometry import Padding
-from sslpipe.views.operations import OperationName, random_operations
+from sslpipe.views.operations import OPERATION_RANGES, OperationName, RangesName, random_operations
 
 # The SCAN paper says "random flips, random crops and jitter" without values: those of the SCAN code's pretext on
 # CIFAR (simclr_cifar10.yml; recipes.md, 1.1). SimCLR's own crop is 0.08 to 1.
@@ -26,6 +27,7 @@ _CROP_FLIP_JITTER: dict[str, Any] = {
     "saturation": 0.4,
     "hue": 0.1,
 }
+_FLIP_SHIFT: dict[str, Any] = {"flip": 0.5, "shift": 0.125}
 POLICIES: dict[str, dict[str, Any]] = {
     "plain": {},
     "standard": _CROP_FLIP_JITTER,
@@ -34,6 +36,11 @@ POLICIES: dict[str, dict[str, Any]] = {
     # SCAN, section C.2: four operations of table S4, then Cutout. Flip and the largest hole from the code, which takes
     # 16 of 32 pixels on CIFAR, 32 of 96 on STL-10, 75 of 224 on ImageNet (recipes.md, 1.3).
     "strong": {"flip": 0.5, "operations": 4, "cutout": 0.5},
+    # FixMatch, section 2.3: flip, and shifts of up to 12.5 % of the side (4 of 32 pixels).
+    "weak": _FLIP_SHIFT,
+    # FixMatch, sections 2.3 and D: two operations of table 12 at random magnitudes, on the weak view, then Cutout. The
+    # code does each operation with probability 0.5 and cuts half the side always; both are drawn here as for "strong".
+    "randaugment": {**_FLIP_SHIFT, "operations": 2, "operation_ranges": "fixmatch", "cutout": 0.5},
 }
 """The values of each policy; what it leaves out is off."""
 
@@ -43,6 +50,7 @@ _DETAILS: dict[str, Any] = {
     "blur_sigma": (0.1, 2.0),  # SimCLR, appendix A; MoCo v2
     "padding": "zeros",
     "operation_names": get_args(OperationName),
+    "operation_ranges": "scan",
 }
 """Values under all policies that turn nothing on by themselves."""
 
@@ -54,7 +62,7 @@ class ViewSettings:
     They are applied in this order (the geometry as one map, with one interpolation).
     """
 
-    policy: Literal["plain", "standard", "simclr", "strong"] = "standard"
+    policy: Literal["plain", "standard", "simclr", "strong", "weak", "randaugment"] = "standard"
     """plain: the image as it is."""
     shift: Fraction | None = None
     """Greatest move in x and y, part of the side, whole pixels; what comes in is the image reflected."""
@@ -70,6 +78,8 @@ class ViewSettings:
     """Least and greatest area of the box that is cut out and enlarged, part of the image's area."""
     crop_ratio: tuple[Positive, ...] | None = None
     """Least and greatest width over height of that box."""
+    size: Count | None = None
+    """Side of the square view that comes out of the crop, pixels; left out: the image's own. SwAV's small crops: 96."""
     flip: Fraction | None = None
     """Probability of swapping left and right."""
     padding: Padding | None = None
@@ -94,6 +104,8 @@ class ViewSettings:
     """Number of random operations per image."""
     operation_names: tuple[OperationName, ...] | None = None
     """Those that are drawn from, by their names in table S4 of SCAN."""
+    operation_ranges: RangesName | None = None
+    """Whose intervals of magnitudes: scan (table S4) or fixmatch (table 12: shears and moves three times as far)."""
     noise: NonNegative | None = None
     """Standard deviation of Gaussian noise, on values in [0, 1]."""
     cutout: Fraction | None = None
@@ -104,12 +116,18 @@ class ViewSettings:
             bounds = getattr(self, name)
             if bounds and (len(bounds) != 2 or bounds[0] > bounds[1]):
                 raise UserError(f"{name}: {list(bounds)} found, expected [least, greatest], or [] for off")
+        if self.size and not (POLICIES[self.policy].get("crop_scale") if self.crop_scale is None else self.crop_scale):
+            raise UserError(f"size: {self.size} found without a crop, expected crop_scale beside it")
 
     def resolved(self) -> "ViewSettings":
         """The settings with the policy's values filled in; what is None (or 0, or empty) then is off."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         given = {name: value for name, value in own.items() if value is not None}
         return ViewSettings(**{**_DETAILS, **POLICIES[self.policy], **given})
+
+
+Operations = Callable[[Tensor, Draw], Tensor]
+"""(view float [B, C, H, W] in [0, 1], draw) → view of the same shape; for example a `CTAugment`."""
 
 
 def plain(image: Tensor) -> Tensor:
@@ -126,27 +144,32 @@ class Views:
         self._mean = torch.tensor(mean, dtype=torch.float32)
 
     @torch.no_grad()
-    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, image: Tensor, generator: torch.Generator, operations: Operations | None = None) -> Tensor:
         """image: uint8 [B, C, H, W] → float32 [B, C, H, W] in [0, 1], a function of it and the generator's state.
 
-        generator: on the image's device.
+        H and W are the setting `size` where it is given. generator: on the image's device. operations: done in the
+        place of the policy's own random operations, whether it has any or not.
         """
         settings, draw = self.settings, Draw(len(image), generator)
-        height, width = image.shape[-2:]
         if settings.shift:
-            far = [min(round(settings.shift * side), side - 1) for side in (width, height)]
+            far = [min(round(settings.shift * side), side - 1) for side in (image.shape[-1], image.shape[-2])]
             image = geometry.shift(image, right=draw.whole(-far[0], far[0]), down=draw.whole(-far[1], far[1]))
         view = self._jitter(self._move(plain(image), draw), draw)
         if settings.gray:
             view = _where(draw.chance(settings.gray), color.grayscale(view), view)
         if settings.blur and settings.blur_sigma:
-            radius = min(max(round(min(height, width) / 20), 1), min(height, width) - 1)
+            shorter = min(view.shape[-2:])
+            radius = min(max(round(shorter / 20), 1), shorter - 1)
             blurred = color.gaussian_blur(view, draw.uniform(*settings.blur_sigma), radius=radius)
             view = _where(draw.chance(settings.blur), blurred, view)
         if settings.solarize:
             view = color.solarize(view, torch.where(draw.chance(settings.solarize), 0.5, 2.0))
-        if settings.operations and settings.operation_names:
-            view = random_operations(view, draw, rounds=settings.operations, names=settings.operation_names)
+        if operations is not None:
+            view = operations(view, draw)
+        elif settings.operations and settings.operation_names:
+            table = OPERATION_RANGES[settings.operation_ranges or "scan"]
+            names = settings.operation_names
+            view = random_operations(view, draw, rounds=settings.operations, names=names, table=table)
         if settings.noise:
             view = view + settings.noise * draw.normal(*view.shape[1:])
         # Interpolation, too, may leave [0, 1] by a rounding error.
@@ -167,7 +190,10 @@ class Views:
         if flipped is not None:
             matrix = geometry.compose(matrix, geometry.flip_matrix(flipped))
         # A crop reads up to half a pixel beyond the image's rim, which must not darken it.
-        return geometry.warp(view, matrix, (settings.padding or "zeros") if is_affine else "border")
+        padding = (settings.padding or "zeros") if is_affine else "border"
+        if settings.size is None:
+            return geometry.warp(view, matrix, padding)
+        return _warp_to(view, matrix, padding, size=settings.size)
 
     def _affine(self, size: tuple[int, int], draw: Draw) -> Tensor:
         """[B, 3, 3]."""
@@ -225,6 +251,22 @@ def _crop(scale: Sequence[float], ratio: Sequence[float], size: tuple[int, int],
     left = (width - box_width) * draw.uniform(0.0, 1.0)
     top = (height - box_height) * draw.uniform(0.0, 1.0)
     return geometry.crop_matrix(left=left, top=top, width=box_width, height=box_height, size=size)
+
+
+def _warp_to(view: Tensor, matrix: Tensor, padding: Padding, *, size: int) -> Tensor:
+    """`geometry.warp` read at size x size points spread evenly over the view; [B, C, size, size].
+
+    Plain bilinear interpolation also where that shrinks the image: a box of more than twice the size loses fine detail
+    to aliasing, which antialiasing would blur; small crops come from small boxes, and are seldom shrunk by as much.
+    """
+    unit = (2 * torch.arange(size, device=view.device) + 1 - size) / size
+    height, width = view.shape[-2:]
+    x, y = unit * (width / 2), unit[:, None] * (height / 2)
+    entry = matrix[:, :, :, None, None]
+    at_x = entry[:, 0, 0] * x + entry[:, 0, 1] * y + entry[:, 0, 2]
+    at_y = entry[:, 1, 0] * x + entry[:, 1, 1] * y + entry[:, 1, 2]
+    grid = torch.stack([at_x * (2 / width), at_y * (2 / height)], dim=-1)
+    return grid_sample(view, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def _where(chosen: Tensor, view: Tensor, other: Tensor) -> Tensor:

@@ -93,10 +93,39 @@ def test_labels_per_class_are_balanced_and_nested():
     assert len(draw_labelled(label, "abc", Labelled(per_class=0), seed=3)) == 0
 
 
+@given(
+    label=st.lists(st.integers(0, 3), min_size=1, max_size=80),
+    fewer=st.integers(0, 5),
+    seed=st.integers(0, 2**32),
+    fold=st.integers(0, 9),
+)
+@settings(max_examples=60, deadline=None)
+def test_in_each_fold_more_labels_contain_the_fewer(label, fewer, seed, fold):
+    label = np.array(label)
+    most = np.bincount(label, minlength=4).min()
+    few, more = (
+        draw_labelled(label, "abcd", Labelled(per_class=n, fold=fold), seed=seed) for n in (min(fewer, most), most)
+    )
+    assert set(few) <= set(more)
+    half, whole = (draw_labelled(label, "abcd", Labelled(fraction=f, fold=fold), seed=seed) for f in (0.5, 0.8))
+    assert set(half) <= set(whole)
+
+
 def test_seeds_label_different_images():
     label = np.arange(60) % 3
     drawn = {tuple(draw_labelled(label, "abc", Labelled(per_class=4), seed=seed)) for seed in range(4)}
     assert len(drawn) == 4
+
+
+def test_folds_label_different_images_and_fold_0_is_the_draw_of_the_seed():
+    label = np.arange(60) % 3
+    folds = [draw_labelled(label, "abc", Labelled(per_class=4, fold=fold), seed=0).tolist() for fold in range(5)]
+    assert len({tuple(fold) for fold in folds}) == 5
+    assert all(np.bincount(label[fold]).tolist() == [4, 4, 4] for fold in folds)
+    assert folds[0] == draw_labelled(label, "abc", Labelled(per_class=4), seed=0).tolist()
+    # Not the draws of other seeds under another name.
+    seeds = [draw_labelled(label, "abc", Labelled(per_class=4), seed=seed).tolist() for seed in range(5)]
+    assert not any(fold in seeds for fold in folds[1:])
 
 
 def test_without_a_wish_every_known_label_is_used():

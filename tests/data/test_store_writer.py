@@ -1,5 +1,6 @@
 import errno
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,12 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
+def npy(array) -> bytes:
+    file = BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def picture_folder(root: Path, count: int = 24) -> folder.Source:
     for i in range(count):
         path = root / "ab"[i % 2] / f"{i}.png"
@@ -64,9 +71,10 @@ def test_what_is_written_is_read_again(tmp_path, protocol):
         assert store.labels(split).tolist() == [Arrays.entries[i].label for i in place]
         places += place
     assert sorted(places) == list(range(60))
-    labelled = store.labelled()
-    assert (np.diff(labelled) > 0).all()
-    assert np.bincount(store.labels("train")[labelled]).tolist() == [3, 3, 3]
+    index, label = store.labelled()
+    assert (np.diff(index) > 0).all()
+    assert label.tolist() == store.labels("train")[index].tolist()
+    assert np.bincount(label).tolist() == [3, 3, 3]
 
 
 def test_statistics_are_those_of_the_training_images_alone(tmp_path):
@@ -112,11 +120,22 @@ def test_fingerprint_tells_stores_apart(tmp_path):
     assert len(set(found)) == 5
 
 
-def test_labelled_changes_nothing_but_itself(tmp_path):
-    write(tmp_path / "few", labelled=Labelled(per_class=2))
-    write(tmp_path / "more", labelled=Labelled(fraction=0.5))
-    few, more = contents(tmp_path / "few"), contents(tmp_path / "more")
-    assert {name for name in few if few[name] != more[name]} == {"labelled.npy", "report.json"}
+@pytest.mark.parametrize("other", [Labelled(fraction=0.5), Labelled(per_class=1, fold=1)])
+def test_labelled_changes_nothing_but_itself(tmp_path, other):
+    write(tmp_path / "few", labelled=Labelled(per_class=1))
+    write(tmp_path / "other", labelled=other)
+    few, others = contents(tmp_path / "few"), contents(tmp_path / "other")
+    changed = {name for name in few if few[name] != others[name]}
+    assert "labelled/index.npy" in changed
+    assert changed <= {"labelled/index.npy", "labelled/label.npy", "report.json"}
+
+
+def test_a_store_without_labels_has_no_labelled_images(tmp_path):
+    for i in range(4):
+        Image.fromarray(IMAGES[i]).save(tmp_path / f"{i}.png")
+    write(tmp_path / "out", folder.Source(folder.Settings(path=str(tmp_path))), held_out=0.0)
+    index, label = Store(tmp_path / "out").labelled()
+    assert len(index) == len(label) == 0
 
 
 def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
@@ -221,7 +240,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
         ("train/images.npy", lambda data: None, "no such file"),
         ("store.json", lambda data: data[:-20], "not readable as JSON"),
         ("store.json", lambda data: data.replace(b'"size": 6', b'"size": 7'), "store.json says uint8"),
-        ("labelled.npy", lambda data: data[:-8] + b"\xff" * 8, "labelled.npy: expected int64 indices below 40"),
+        ("labelled/index.npy", lambda data: data[:-8] + b"\xff" * 8, "-1 found, expected int64 .* below 40"),
+        ("labelled/index.npy", lambda data: data[:-8] + data[-16:-8], "expected ascending indices"),
+        ("labelled/index.npy", lambda data: data.replace(b"<i8", b"<f8"), r"float64 \[32\] found, expected int64"),
+        ("labelled/index.npy", lambda data: npy(np.zeros((3, 2), np.int64)), r"int64 \[3, 2\] found, expected int64"),
+        ("labelled/label.npy", lambda data: data[:-8] + np.int64(3).tobytes(), "3 found, expected int64 .* below 3"),
+        ("labelled/label.npy", lambda data: npy(np.zeros(31, np.int64)), "32 in index.npy and 31 in label.npy found"),
+        ("labelled/label.npy", lambda data: None, "no such file"),
     ],
 )
 def test_a_damaged_store_is_refused(tmp_path, name, damage, message):
@@ -240,3 +265,4 @@ def test_a_damaged_store_is_refused(tmp_path, name, damage, message):
     with pytest.raises(UserError, match=message) as raised:
         read()
     assert path.name in str(raised.value)
+    assert "\n" not in str(raised.value)

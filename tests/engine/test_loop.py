@@ -38,7 +38,7 @@ class Autoencoder(Method):
         terms = {"loss": loss * float("nan") if self.nan else loss}
         return {**terms, "skipped": torch.tensor(1.0)} if self.skip else terms
 
-    def after_step(self, progress):
+    def after_step(self):
         self.seen += 1
         if self.seen == self.break_at:
             signal.raise_signal(signal.SIGINT)

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from sslpipe.data.batches import Batch
-from sslpipe.engine.method import Progress
 from sslpipe.io.errors import UserError
 from sslpipe.methods.self_label.confident import SelfLabelling, Settings
 from sslpipe.nets.heads import LinearHead, LinearSettings
@@ -58,6 +57,6 @@ def test_the_average_follows_and_is_what_is_kept(digits, labelling):
     before = method.averaged.module.head.weight.clone()
     with torch.no_grad():
         method.network.head.weight += 1
-    method.after_step(Progress(1, 10))
+    method.after_step()
     torch.testing.assert_close(method.averaged.module.head.weight, before + 0.1)
     assert method.selected() is method.averaged.module

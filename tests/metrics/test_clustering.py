@@ -163,8 +163,15 @@ def test_k_best_mappings_begin_with_the_hungarian_one() -> None:
     assert second <= total
 
 
-def test_k_best_mappings_of_equal_scores_differ() -> None:
-    assert len({tuple(mapping) for _, mapping in k_best_mappings(np.zeros((3, 3)), 10)}) == 6
+@pytest.mark.parametrize("k", [1, 10, 100, 720, 1000])
+@pytest.mark.parametrize("values", [1, 2, 3])
+def test_k_best_mappings_of_equal_scores_differ(k: int, values: int) -> None:
+    score = np.random.default_rng(5).integers(values, size=(6, 6))
+    totals = sorted((sum(score[i, c] for i, c in enumerate(m)) for m in permutations(range(6))), reverse=True)
+    found = k_best_mappings(score, k)
+    assert [total for total, _ in found] == totals[:k]
+    assert len({tuple(mapping) for _, mapping in found}) == min(k, 720)
+    assert all(score[np.arange(6), mapping].sum() == total for total, mapping in found)
 
 
 @pytest.mark.parametrize("mapping", [[2, 0, 1, UNMAPPED], [0, 0, 1, 2]])

@@ -1,12 +1,14 @@
 """Backbones against torchvision, published parameter counts, and what every network keeps to."""
 
+from typing import get_args, get_type_hints
+
 import pytest
 import torch
 import torchvision
 from torch import nn
 
 from sslpipe.io.errors import UserError
-from sslpipe.nets.network import BackboneSettings, build_backbone
+from sslpipe.nets.network import BACKBONES, BackboneSettings, build_backbone
 from sslpipe.nets.wide_resnet import WideResNet
 
 SMALL = ["tiny_resnet", "resnet18", "wrn_28_2", "wrn_37_2"]
@@ -18,6 +20,9 @@ DIMENSIONS = {
     "wrn_28_2": 128,
     "wrn_28_8": 512,
     "wrn_37_2": 256,
+    "vit_small_16": 384,
+    "vit_tiny_4": 192,
+    "vit_mini_4": 96,
 }
 
 
@@ -123,6 +128,10 @@ def test_features_have_the_announced_dimension(name):
         assert backbone(torch.rand(1, 3, 16, 16)).shape == (1, backbone.dimension) == (1, DIMENSIONS[name])
 
 
+def test_every_name_of_the_settings_has_a_builder():
+    assert set(get_args(get_type_hints(BackboneSettings)["name"])) == set(BACKBONES) == set(DIMENSIONS)
+
+
 @pytest.mark.parametrize("size", [8, 15, 16, 28, 32, 96])
 @pytest.mark.parametrize(
     ("name", "stem"),
@@ -139,7 +148,7 @@ def test_stem_keeps_halves_or_quarters_the_image(stem, side):
     assert backbone.stem(torch.rand(1, 3, 32, 32)).shape == (1, 64, side, side)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, "vit_mini_4"])
 def test_channels_last_gives_the_same_features_and_gradients(name):
     # In float64: in float32 the order of sums alone moves a deep network's gradients by a percent.
     plain, last = build(name).double(), build(name).double().to(memory_format=torch.channels_last)
@@ -151,7 +160,7 @@ def test_channels_last_gives_the_same_features_and_gradients(name):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8 * one.abs().max().item())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, "vit_mini_4"])
 def test_start_values_are_a_function_of_the_global_seed_alone(name):
     one, other = build(name).state_dict(), build(name).state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -174,7 +183,13 @@ def test_batch_norm_momentum_reaches_every_batch_norm(name):
     assert all(layer.momentum == 0.001 for layer in layers)
 
 
-@pytest.mark.parametrize("name", ["tiny_resnet", "wrn_28_2"])
+@pytest.mark.parametrize("name", ["tiny_resnet", "wrn_28_2", "vit_mini_4"])
 def test_a_stem_that_would_have_no_effect_is_refused(name):
     with pytest.raises(UserError, match=rf"network.stem: 'stl' found, expected 'cifar', the only one of {name}"):
         build(name, stem="stl")
+
+
+@pytest.mark.parametrize("name", ["tiny_resnet", "resnet18", "wrn_28_2"])
+def test_stochastic_depth_where_there_is_none_is_refused(name):
+    with pytest.raises(UserError, match=rf"network.drop_path: 0.1 found, expected 0, since {name} has none"):
+        build(name, drop_path=0.1)

@@ -9,7 +9,7 @@ import torch
 
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
-from sslpipe.nets.heads import ClusterSettings, LinearSettings, ProjectionSettings
+from sslpipe.nets.heads import ClusterSettings, InstanceSettings, LinearSettings, ProjectionSettings, PrototypeSettings
 from sslpipe.nets.model_file import card_for, check_data, load_model, save_model, weights_path
 from sslpipe.nets.network import BackboneSettings, Network
 
@@ -64,6 +64,8 @@ HEADS = [
     ClusterSettings(clusters=3, heads=2),
     ProjectionSettings(hidden=5, outputs=2, batch_norm=True),
     ProjectionSettings(outputs=2, depth=1),
+    PrototypeSettings(prototypes=3, hidden=5, outputs=2, temperature=0.07),
+    InstanceSettings(classes=3),
 ]
 BACKBONES = [
     TINY,
@@ -73,6 +75,7 @@ BACKBONES = [
     BackboneSettings(name="wrn_28_2", batch_norm_momentum=0.001),
     BackboneSettings(name="wrn_28_8"),
     BackboneSettings(name="wrn_37_2"),
+    BackboneSettings(name="vit_mini_4", drop_path=0.1),
 ]
 
 
@@ -100,6 +103,11 @@ def test_a_loaded_model_answers_as_the_saved_one(tmp_path):
     assert torch.equal(load_model(tmp_path)[0].eval()(images), network(images))
 
 
+def test_a_card_of_before_stochastic_depth_still_loads(folder):
+    change_card(folder, lambda card: card["network"]["backbone"].pop("drop_path"))
+    assert load_model(folder)[0].settings == TINY
+
+
 def test_channels_last_weights_are_written_as_the_same_bytes(tmp_path):
     network = make(tmp_path / "one", BackboneSettings(name="wrn_28_2"))
     _, card = load_model(tmp_path / "one")
@@ -111,7 +119,7 @@ def test_the_card_says_what_the_model_is_and_where_it_is_from(folder):
     content = json.loads((folder / "model.json").read_text())
     assert content == {
         "network": {
-            "backbone": {"name": "tiny_resnet", "stem": "cifar", "batch_norm_momentum": 0.1},
+            "backbone": {"name": "tiny_resnet", "stem": "cifar", "batch_norm_momentum": 0.1, "drop_path": 0.0},
             "head": {"kind": "linear", "outputs": 4},
             "mean": [0.4914, 0.48, 0.1],
             "std": pytest.approx([0.2, 1 / 3, 0.26]),
@@ -235,6 +243,7 @@ def test_weights_of_another_architecture_are_refused(folder, tmp_path):
         (lambda card: card.pop("network"), ["network.backbone: missing"]),
         (lambda card: card["network"]["backbone"].update(name="resnet19"), ["resnet19", "resnet18"]),
         (lambda card: card["network"]["backbone"].update(stem="stl"), ["network.stem"]),
+        (lambda card: card["network"]["backbone"].update(drop_path=0.1), ["network.drop_path: 0.1 found, expected 0"]),
         (lambda card: card["network"]["head"].update(kind="none"), ["network.head"]),
         (lambda card: card["network"].update(mean=[0.5]), ["mean: 1 values found, expected 3"]),
         (lambda card: card["network"].update(std=[0.5, 0.5, 0.0]), ["std[2]: 0.0 is out of range"]),

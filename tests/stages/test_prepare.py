@@ -47,7 +47,7 @@ def test_digits(project, capsys):
     assert (store.info.train, store.info.held_out, store.info.test) == (1213, 135, 449)
     assert store.images("train").shape == (1213, 1, 16, 16)
     assert store.info.classes == tuple("0123456789")
-    assert np.bincount(store.labels("train")[store.labelled()]).tolist() == [4] * 10
+    assert np.bincount(store.labelled()[1]).tolist() == [4] * 10
     assert capsys.readouterr().out.splitlines()[-1] == (
         "runs/prepare: 1213 train, 135 held_out, 449 test images of 10 classes, 40 labelled; 0 broken (report.json)"
     )
@@ -59,12 +59,21 @@ def test_folder_by_options(project, capsys):
     prepare(path="mine", size=4, seed=3, assignments=["channels=3", "labelled.per_class=1"])
     store = Store(project / "runs/prepare")
     assert store.images("test").shape[1:] == (3, 4, 4)
-    assert len(store.labelled()) == 2
+    assert store.labelled()[1].tolist() in ([0, 1], [1, 0])
     out = capsys.readouterr().out
     assert "prepare.folder.path = mine  (option; params.yaml: nowhere)" in out
     assert "seed = 3  (option; params.yaml: 0)" in out
     assert out.splitlines()[-1].endswith("2 labelled; 1 broken (report.json)")
     assert json.loads((project / "runs/prepare/report.json").read_text())["source"]["name"] == "folder"
+
+
+def test_a_labels_file_that_names_a_missing_image(project, sslpipe):
+    pictures(project / "mine", classes="a")
+    (project / "mine/labels.csv").write_text("file,label\na/0.jpg,cat\na/9.jpg,dog\n")
+    done = sslpipe("prepare", "--path", "mine")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["error: mine/labels.csv line 3: 'a/9.jpg' is no image in mine"]
+    assert not (project / "runs").exists()
 
 
 def test_full_protocol(project):
@@ -85,6 +94,7 @@ def test_full_protocol(project):
         (["test=1.5"], "prepare.test: 1.5 is out of range"),
         (["labelled.per_clas=4"], "prepare.labelled.per_clas: unknown key; did you mean 'per_class'"),
         (["labelled.fraction=0.1"], "prepare.labelled: expected exactly one"),
+        (["labelled.fold=-1"], "prepare.labelled.fold: -1 is out of range, expected at least 0"),
         (["labelled.per_class=200"], "per_class: 200 asked, but class '0' has"),
         (["digits.size=4"], "prepare.digits.size: unknown key"),
         (["protocol=whole"], "protocol: unknown value 'whole'"),
@@ -127,7 +137,7 @@ def test_command_line(project):
     assert result.exit_code == 0, result.output
     store = Store(project / "out")
     assert store.images("train").shape[1:] == (3, 8, 8)
-    assert store.labelled().tolist() == list(range(store.info.train))
+    assert store.labelled()[0].tolist() == list(range(store.info.train))
 
 
 def test_the_command_is_quick_to_load():

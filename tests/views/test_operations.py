@@ -1,6 +1,7 @@
 """The random operations of table S4."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import atan, degrees
 from typing import get_args
 
@@ -11,7 +12,15 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from sslpipe.views.draw import Draw
-from sslpipe.views.operations import OPERATIONS, OperationName, random_operations
+from sslpipe.views.operations import (
+    OPERATION_RANGES,
+    OPERATIONS,
+    OperationName,
+    RangesName,
+    apply_operations,
+    random_operations,
+)
+from sslpipe.views.policies import Views, ViewSettings, plain
 
 
 def draws(count: int, seed: int = 0) -> Draw:
@@ -130,3 +139,66 @@ def test_rounds_are_drawn_with_replacement() -> None:
     image = torch.ones(4000, 1, 1, 1)
     view = random_operations(image, draws(4000), rounds=2, names=["identity", "brightness"]).flatten()
     assert abs(float((view == 1).float().mean()) - 1 / 4) < 0.03
+
+
+def test_fixmatchs_ranges_are_its_tables() -> None:
+    # FixMatch, table 12, in the order of SCAN's; solarize's threshold, there 0 to 1, in levels. Posterize draws from
+    # [4, 9) and rounds down.
+    geometry = dict.fromkeys(("shear_x", "shear_y", "translate_x", "translate_y"), (-0.3, 0.3))
+    blends = dict.fromkeys(("color", "contrast", "brightness", "sharpness"), (0.05, 0.95))
+    none = dict.fromkeys(("identity", "autocontrast", "equalize"), (0, 0))
+    expected = {**geometry, **blends, **none, "rotate": (-30, 30), "solarize": (0, 256), "posterize": (4, 9)}
+    table = OPERATION_RANGES["fixmatch"]
+    assert list(table) == list(OPERATIONS)
+    assert {name: (operation.low, operation.high) for name, operation in table.items()} == expected
+    assert OPERATION_RANGES["scan"] is OPERATIONS
+    assert set(OPERATION_RANGES) == set(get_args(RangesName))
+
+
+def test_what_is_applied_is_what_was_drawn() -> None:
+    image, table = images(20), OPERATION_RANGES["fixmatch"]
+    draw = draws(20, seed=5)
+    chosen = torch.stack([draw.whole(0, 13) for _ in range(3)])
+    share = torch.stack([draw.uniform(0, 1) for _ in range(3)])
+    expected = random_operations(image, draws(20, seed=5), rounds=3, names=list(OPERATIONS), table=table)
+    assert torch.equal(apply_operations(image, chosen, share, names=list(OPERATIONS), table=table), expected)
+    assert not torch.equal(apply_operations(image, chosen, share, names=list(OPERATIONS), table=OPERATIONS), expected)
+
+
+@pytest.mark.parametrize(("share", "factor"), [(0.0, 0.05), (0.5, 0.5), (1.0, 0.95)])
+def test_share_is_the_place_in_the_interval(share: float, factor: float) -> None:
+    image = torch.ones(1, 1, 1, 1)
+    view = apply_operations(
+        image, torch.zeros(1, 1).long(), torch.tensor([[share]]), names=["brightness"], table=OPERATIONS
+    )
+    assert float(view) == pytest.approx(factor)
+
+
+def pixels() -> Tensor:
+    return (images(64) * 255).to(torch.uint8)
+
+
+def view(given: ViewSettings) -> Tensor:
+    return Views(given, [0.4] * 3)(pixels(), torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("ranges", OPERATION_RANGES)
+def test_policy_takes_the_chosen_ranges(ranges: RangesName) -> None:
+    names, table = list(OPERATIONS), OPERATION_RANGES[ranges]
+    expected = random_operations(plain(pixels()), draws(64), rounds=2, names=names, table=table)
+    assert torch.equal(view(ViewSettings(policy="plain", operations=2, operation_ranges=ranges)), expected.clamp(0, 1))
+    assert (ViewSettings(policy="randaugment").resolved().operation_ranges == ranges) == (ranges == "fixmatch")
+
+
+@pytest.mark.parametrize("given", [ViewSettings(policy="strong"), ViewSettings(policy="weak")])
+def test_given_operations_take_the_place_of_the_policys(given: ViewSettings) -> None:
+    # Given what the policy would do, it is the policy; the rest (flip, shift, Cutout) is done all the same.
+    generator = torch.Generator().manual_seed(0)
+
+    def four(image: Tensor, draw: Draw) -> Tensor:
+        assert draw.generator is generator
+        return random_operations(image, draw, rounds=4, names=list(OPERATIONS))
+
+    result = Views(given, [0.4] * 3)(pixels(), generator, four)
+    assert torch.equal(result, view(replace(given, operations=4)))
+    assert not torch.equal(result, view(replace(given, operations=0)))

@@ -60,6 +60,8 @@ def test_own_values_replace_the_policys() -> None:
     assert (resolved.flip, resolved.crop_scale, resolved.noise, resolved.gray) == (0, (0.5, 1), 0.1, 0.2)
     assert resolved.resolved() == resolved
     assert parse(ViewSettings, {}, where="views").resolved().crop_scale == (0.2, 1.0)
+    weak = ViewSettings(policy="weak").resolved()  # FixMatch, section 2.3
+    assert (weak.flip, weak.shift, weak.operations) == (0.5, 0.125, None)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -77,6 +79,10 @@ def test_a_policys_values_are_valid(policy: str) -> None:
         ({"crop_scale": [1, 0.2]}, "crop_scale: .* expected \\[least, greatest\\]"),
         ({"scale": [1]}, "scale: .* expected \\[least, greatest\\]"),
         ({"blurr": 1}, "did you mean 'blur'"),
+        ({"operation_ranges": "fixmatc"}, "did you mean 'fixmatch'"),
+        ({"size": 0}, "views.size: 0 is out of range"),
+        ({"policy": "weak", "size": 8}, "views: size: 8 found .* expected crop_scale"),
+        ({"policy": "standard", "crop_scale": [], "size": 8}, "views: size: 8 found .* expected crop_scale"),
     ],
 )
 def test_mistakes_are_named(block: dict[str, Any], message: str) -> None:
@@ -92,7 +98,7 @@ def pairs(low: float, high: float) -> st.SearchStrategy[tuple[float, float]]:
 chance = st.none() | st.sampled_from([0.0, 0.5, 1.0])
 any_settings = st.builds(
     ViewSettings,
-    policy=st.sampled_from(["plain", "standard", "simclr", "strong"]),
+    policy=st.sampled_from(["plain", "standard", "simclr", "strong", "weak", "randaugment"]),
     crop_scale=st.none() | st.just(()) | pairs(0.01, 1),
     crop_ratio=st.none() | pairs(0.2, 5),
     shift=st.none() | st.floats(0, 1),
@@ -114,6 +120,7 @@ any_settings = st.builds(
     noise=st.none() | st.floats(0, 1),
     operations=st.none() | st.integers(0, 5),
     operation_names=st.none() | st.lists(st.sampled_from(list(OPERATIONS)), max_size=4).map(tuple),
+    operation_ranges=st.none() | st.sampled_from(["scan", "fixmatch"]),
     cutout=st.none() | st.floats(0, 1),
 )
 
@@ -123,16 +130,20 @@ any_settings = st.builds(
     given=any_settings,
     channels=st.sampled_from([1, 3]),
     size=st.sampled_from([(2, 2), (8, 8), (9, 12)]),
+    small=st.none() | st.integers(1, 16),
     count=st.integers(1, 5),
     seed=st.integers(0, 2**32),
 )
 def test_any_policy_is_an_image_and_a_function_of_the_seed(
-    given: ViewSettings, channels: int, size: tuple[int, int], count: int, seed: int
+    given: ViewSettings, channels: int, size: tuple[int, int], small: int | None, count: int, seed: int
 ) -> None:
     image = images(count, channels, 16)[..., : size[0], : size[1]]
     before = image.clone()
+    shape = image.shape
+    if given.resolved().crop_scale and small:
+        given, shape = replace(given, size=small), torch.Size((count, channels, small, small))
     result = view(given, image, seed)
-    assert result.shape == image.shape
+    assert result.shape == shape
     assert result.dtype == torch.float32
     assert result.isfinite().all()
     assert 0 <= float(result.min()) <= float(result.max()) <= 1
@@ -259,3 +270,30 @@ def test_shift_goes_both_ways_by_whole_pixels() -> None:
     which = (ways == result).flatten(2).all(2)
     assert (which.sum(0) == 1).all()
     assert (which.sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (12, 20)])
+@pytest.mark.parametrize("size", [1, 5, 8, 40])
+def test_small_view_is_the_same_box_read_at_fewer_points(shape: tuple[int, int], size: int) -> None:
+    # On a linear ramp bilinear interpolation is exact, so that the view can be computed from the box alone.
+    box = _crop((0.2, 0.6), (3 / 4, 4 / 3), shape, Draw(50, torch.Generator().manual_seed(0)))
+    given = ViewSettings(policy="plain", crop_scale=(0.2, 0.6), size=size)
+    for axis, side in ((0, shape[1]), (1, shape[0])):
+        ramp = (torch.arange(side) * 10).to(torch.uint8).expand(50, 1, shape[axis], side)
+        result = view(given, ramp if axis == 0 else ramp.mT)
+        places = ((torch.arange(size) + 0.5) / size - 0.5) * side  # from the image's centre, spread over its side
+        read = (box[:, axis, axis, None] * places + box[:, axis, 2:] + (side - 1) / 2).clamp(0, side - 1)
+        expected = (read * 10 / 255)[:, None, None, :].expand(50, 1, size, size)
+        torch.testing.assert_close(result, expected if axis == 0 else expected.mT, rtol=0, atol=1e-5)
+
+
+def test_small_view_of_the_own_size_is_the_view() -> None:
+    given = ViewSettings(policy="simclr", rotate=20, padding="reflection")
+    torch.testing.assert_close(view(replace(given, size=16), images()), view(given, images()), rtol=0, atol=1e-5)
+
+
+def test_what_follows_the_crop_works_on_the_small_view() -> None:
+    # Cutout of half the side: 4 of 8 pixels, not 8 of 16.
+    image = torch.zeros(3000, 1, 16, 16, dtype=torch.uint8)
+    given = ViewSettings(policy="plain", crop_scale=(0.2, 0.5), size=8, cutout=0.5, noise=0)
+    assert (view(given, image) > 0).flatten(1).sum(1).max() == 4**2

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from sslpipe.data.batches import Batch
 from sslpipe.data.images import Images
 from sslpipe.engine.loop import FitSettings
-from sslpipe.engine.method import Method, Progress
+from sslpipe.engine.method import Method
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.settings import CountOrZero, Fraction, NonNegative, Positive
@@ -88,7 +88,7 @@ class Pretext(Method):
         return {"loss": discrimination + self.settings.proximal * drift, "nce": discrimination, "proximal": drift}
 
     @torch.no_grad()
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self) -> None:
         """Move the visited rows of the memory towards their new features."""
         if self._latest is None:
             return

@@ -9,7 +9,7 @@ from torch import Tensor
 from sslpipe.data.batches import Batch
 from sslpipe.data.images import Images
 from sslpipe.engine.loop import FitSettings
-from sslpipe.engine.method import Method, Progress
+from sslpipe.engine.method import Method
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction
@@ -76,7 +76,7 @@ class SelfLabelling(Method):
             "skipped": (terms["confident"] == 0).float(),
         }
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self) -> None:
         """Let the average follow."""
         if self.averaged is not None:
             self.averaged.update(self.network, decay=self.settings.decay)

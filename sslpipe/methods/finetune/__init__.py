@@ -1,0 +1,1 @@
+"""A model → a classifier of its features, or its last touches."""

@@ -1,0 +1,33 @@
+"""Suave's fine-tuning (Fini et al. 2023, sections 4 and A.1): the same objective, lighter views, prototypes anew."""
+
+from dataclasses import dataclass
+
+from sslpipe.engine.loop import FitSettings
+from sslpipe.engine.optimizers import OptimizerSettings
+from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.methods.parts.task import Task
+from sslpipe.methods.semisup import suave
+from sslpipe.methods.training import Training
+from sslpipe.views.policies import ViewSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(suave.Settings):
+    """Defaults: section A.1, for 1 % of ImageNet's labels (5 epochs for 10 %)."""
+
+    views: ViewSettings = ViewSettings(
+        policy="standard", crop_scale=(0.08, 1.0), brightness=0.1, contrast=0.1, saturation=0.1
+    )
+    global_views: ViewSettings = ViewSettings(policy="plain", crop_scale=(0.08, 1.0), flip=0.5)
+    local_crops: int = 0
+    fit: FitSettings = FitSettings(
+        epochs=3,
+        batch=256,
+        optimizer=OptimizerSettings(name="lars", lr=0.02, momentum=0.9, weight_decay=1e-6),
+        schedule=ScheduleSettings(name="cosine", final=0.01),
+    )
+
+
+def tune(settings: Settings, task: Task, training: Training) -> None:
+    """Go on with a Suave model: it gives backbone and projection."""
+    training.train(lambda: suave.Learner(settings, task), settings, labelled=task.labelled)

@@ -1,0 +1,1 @@
+"""What methods with few labels are made of."""

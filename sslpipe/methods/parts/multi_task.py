@@ -1,0 +1,196 @@
+"""The framework of Suave and Daino (Fini et al. 2023, section 3.2): prototypes of clusters that are those of classes.
+
+One cross-entropy for labelled images and for unlabelled ones, whose targets a clustering δ assigns (eq. 1 to 3).
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.functional import one_hot
+
+from sslpipe.data.labelled import Pair
+from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
+from sslpipe.methods.parts.monitors import LinearMonitors, watched_layers
+from sslpipe.methods.parts.task import Task
+from sslpipe.methods.semisup import supervised
+from sslpipe.nets.heads import LinearHead, PrototypeHead, PrototypeSettings
+from sslpipe.nets.inference import infer
+from sslpipe.nets.network import Network
+from sslpipe.objectives.supervised import cross_entropy, multi_task
+from sslpipe.views.mixing import MixSettings, draw_mix
+from sslpipe.views.policies import ViewSettings
+
+MixUnlabelled = Literal["none", "global", "all"]
+GLOBAL_CROPS = 2
+"""Those that are assigned to prototypes."""
+
+# Section A.1: SwAV's colours for unlabelled images, lighter ones for labelled images.
+SWAV_COLORS = ViewSettings(
+    policy="simclr", brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5, crop_scale=(0.14, 1.0)
+)
+LABELLED = ViewSettings(policy="simclr", crop_scale=(0.08, 1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(supervised.Settings):
+    """What both share. Defaults: section A.1."""
+
+    labelled_batch: Count = 128
+    views: ViewSettings = LABELLED
+    label_smoothing: Fraction = 0.01
+    hidden: Count = 2048
+    """Width of the projection's hidden layer."""
+    outputs: Count = 128
+    """Length of an embedding."""
+    temperature: Positive = 0.1
+    """τ of the predictions."""
+    global_views: ViewSettings = SWAV_COLORS
+    local_views: ViewSettings = replace(SWAV_COLORS, crop_scale=(0.08, 0.14))
+    """`size` makes them small images (96 of 224 pixels)."""
+    local_crops: CountOrZero = 8
+    mixing: MixSettings = MixSettings()
+    mix_labelled: bool = True
+    """Add mixed labelled images to the labelled ones."""
+    mix_unlabelled: MixUnlabelled = "global"
+    """Add mixed crops, whose targets are interpolated likewise (all: CIFAR-100, section A.2)."""
+    monitors: bool = True
+    """Linear classifiers on backbone and projection layers, for the history."""
+
+
+class MultiTask(supervised.Learner):
+    """The pseudo-code of figure 2 with multi-crop and mixing (section 4)."""
+
+    settings: Settings
+
+    def __init__(self, settings: Settings, task: Task) -> None:
+        super().__init__(settings, task)
+        self.global_views, self.local_views = self.policy(settings.global_views), self.policy(settings.local_views)
+        self.monitors: LinearMonitors | None = None
+        if settings.monitors:
+            widths = {"backbone": task.network.backbone.dimension, "projection_1": settings.hidden}
+            self.monitors = LinearMonitors({**widths, "projection_2": settings.outputs}, task.labelled.classes)
+
+    def add_head(self, task: Task) -> None:
+        """Projection and prototypes; a start's own projection of that form is kept, its prototypes are not.
+
+        Where the start knows the classes, each prototype begins at the mean embedding of its class.
+        """
+        network, settings = task.network, self.settings
+        known = network.head
+        head = PrototypeHead(
+            network.backbone.dimension,
+            PrototypeSettings(
+                prototypes=task.labelled.classes,
+                hidden=settings.hidden,
+                outputs=settings.outputs,
+                temperature=settings.temperature,
+            ),
+        ).to(network.mean.device)
+        if isinstance(known, PrototypeHead) and replace(known.settings, prototypes=1) == replace(
+            head.settings, prototypes=1
+        ):
+            head.projection.load_state_dict(known.projection.state_dict())
+        if isinstance(known, LinearHead) and known.out_features == task.labelled.classes:
+            place_prototypes(head, network, known, task)
+        network.head = head
+
+    @abstractmethod
+    def assign(self, crops: Tensor, embeddings: Tensor) -> Tensor:
+        """δ: targets [G, B, C] of the G global crops, and whatever the method remembers of them.
+
+        crops: [G, B, …], the views. embeddings: [G, B, D], the student's, of length 1 and without gradient.
+        """
+
+    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+        """Eq. 3: each term a mean over its predictions, weighted by their number."""
+        labelled, truth = self._labelled(batch, generator)
+        image, locals_ = batch.unlabelled.image, self.settings.local_crops
+        crops = [self.global_views(image, generator) for _ in range(GLOBAL_CROPS)]
+        crops += [self.local_views(image, generator) for _ in range(locals_)]
+        to_mix = {"none": 0, "global": GLOBAL_CROPS, "all": len(crops)}[self.settings.mix_unlabelled]
+        mixes = [
+            draw_mix(self.settings.mixing, len(image), (c.shape[-2], c.shape[-1]), generator) for c in crops[:to_mix]
+        ]
+        mixed = [mix.images(crop) for mix, crop in zip(mixes, crops[:to_mix], strict=True)]
+
+        views = [labelled, *crops, *mixed]
+        sizes = [len(view) for view in views]
+        layers = watched_layers(self.network, torch.cat(self._features(views)))
+        embeddings = F.normalize(next(reversed(layers.values())).float(), dim=1)
+        assert isinstance(self.network.head, PrototypeHead)
+        logits = self.network.head.scores(embeddings) / self.settings.temperature
+        seen, *predicted = torch.split(logits, sizes)
+        own = torch.split(embeddings.detach(), sizes)[1 : 1 + GLOBAL_CROPS]
+        with torch.no_grad():
+            targets = self.assign(torch.stack(crops[:GLOBAL_CROPS]), torch.stack(own))
+
+        known = cross_entropy(seen, truth, smoothing=self.settings.label_smoothing)
+        swapped = self.swapped(targets, predicted[: len(crops)])
+        terms, counts = [known, swapped], [len(seen), len(crops) * len(image)]
+        if mixed:
+            interpolated = [
+                cross_entropy(logit, mix.targets(others(targets, view)))
+                for view, (logit, mix) in enumerate(zip(predicted[len(crops) :], mixes, strict=True))
+            ]
+            terms.append(torch.stack(interpolated).mean())
+            counts.append(len(mixed) * len(image))
+        loss = multi_task(terms, counts)
+        if self.monitors is not None:
+            loss = loss + self.monitors.loss({name: layer[: len(seen)] for name, layer in layers.items()}, truth)
+        share = targets.mean(dim=(0, 1)).max()
+        return {"loss": loss, "labelled": known, "swapped": swapped, "largest_share": share}
+
+    @abstractmethod
+    def swapped(self, targets: Tensor, predicted: Sequence[Tensor]) -> Tensor:
+        """Mean cross-entropy of each crop's prediction [B, C] under the targets [G, B, C] of the other global crops."""
+
+    def _labelled(self, batch: Pair, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Views and targets [·, C] of the labelled images, and of their mixtures behind them."""
+        views = self.views(batch.labelled.image, generator)
+        truth = one_hot(batch.labelled.label, self.labelled.classes).float()
+        if not self.settings.mix_labelled:
+            return views, truth
+        mix = draw_mix(self.settings.mixing, len(views), (views.shape[-2], views.shape[-1]), generator)
+        return torch.cat([views, mix.images(views)]), torch.cat([truth, mix.targets(truth)])
+
+    def _features(self, views: list[Tensor]) -> list[Tensor]:
+        """The backbone's features of each, in one forward a size of image."""
+        sizes = {view.shape[-1]: None for view in views}
+        features: dict[int, Tensor] = {}
+        for size in sizes:
+            places = [place for place, view in enumerate(views) if view.shape[-1] == size]
+            joint = self.network.features(torch.cat([views[place] for place in places]))
+            features |= dict(zip(places, torch.split(joint, [len(views[place]) for place in places]), strict=True))
+        return [features[place] for place in range(len(views))]
+
+    def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
+        """As of any learner, and the monitors' accuracies."""
+        row = super().after_epoch(terms)
+        if self.watch and self.monitors is not None:
+            row |= self.monitors.accuracies(self.network, self.watch)
+        return row
+
+
+def others(targets: Tensor, view: int) -> Tensor:
+    """[B, C] mean target of the global crops other than this view; targets: [G, B, C]."""
+    kept = [target for place, target in enumerate(targets) if place != view]
+    return torch.stack(kept).mean(dim=0)
+
+
+@torch.no_grad()
+def place_prototypes(head: PrototypeHead, network: Network, known: LinearHead, task: Task) -> None:
+    """Set each prototype to the mean embedding of the training images that a classifier gives its class.
+
+    head: of random weights, whose batch norms take their statistics from these images.
+    """
+    features = infer(network.eval().features, task.labelled.images)
+    network.train()
+    given = one_hot(known(features).argmax(dim=1), task.labelled.classes).float()
+    means = F.normalize(given.T @ head.train().embed(features), dim=1)
+    there = given.sum(dim=0) > 0
+    head.prototypes.weight.copy_(torch.where(there[:, None], means, head.prototypes.weight))

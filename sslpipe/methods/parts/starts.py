@@ -1,0 +1,111 @@
+"""What a learner with few labels starts from: nothing, a pretext task, clusters that get the classes' names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sslpipe.data.labelled import LabelledImages
+from sslpipe.data.store import StoreInfo
+from sslpipe.io.console import say
+from sslpipe.io.errors import UserError
+from sslpipe.io.files import read_json
+from sslpipe.metrics.clustering import k_best_mappings
+from sslpipe.nets.heads import LinearHead, ProjectionHead
+from sslpipe.nets.inference import infer
+from sslpipe.nets.model_file import CARD, check_data, load_model
+from sslpipe.nets.network import BackboneSettings, Network, build_network
+
+CLUSTER_STAGES = ("cluster", "self-label")
+LEAST_PROBABILITY = 0.01
+"""No answer for an image counts as surer than this of being wrong: clusters are too sure of themselves (own choice)."""
+MAPPINGS = 100
+"""The best mappings, among which the one taken is weighed (as many as the alternation paper's figure 6 shows)."""
+
+
+def start_network(
+    folder: Path | None, backbone: BackboneSettings, info: StoreInfo, labelled: LabelledImages
+) -> Network:
+    """The network to go on with, on the CPU; its head's outputs are the classes, or it has to be replaced.
+
+    folder: of the model to start from; None: a new one. A pretext task's projection is dropped.
+    Raises UserError for another data set's model, another backbone than `backbone`, clusters other in number than
+    classes.
+    """
+    if folder is None:
+        return build_network(backbone, info)
+    network, card = load_model(folder)
+    check_data(card, info, folder)
+    if network.settings != backbone:
+        raise UserError(
+            f"{folder / CARD}: network: {network.settings.name} found with other settings than params.yaml's "
+            f"{backbone.name}; run the stage '{card.stage}' again"
+        )
+    if card.stage in CLUSTER_STAGES:
+        network.head = named_head(network, labelled, folder)
+    elif isinstance(network.head, ProjectionHead):
+        network.head = nn.Identity()
+    return network
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Which class each cluster is, and how sure that is."""
+
+    classes: NDArray[np.int64]
+    """[K] the class of each cluster."""
+    agreeing: float
+    """Share of the labelled images whose most probable cluster has their class."""
+    sureness: float
+    """Share of this mapping in the likelihood of the best MAPPINGS ones, all equally likely beforehand."""
+    cluster_sureness: NDArray[np.float64]
+    """[K] share of the mappings, so weighed, that give each cluster this class."""
+
+
+def name_clusters(probability: NDArray[np.float32], label: NDArray[np.int64], classes: int) -> Naming:
+    """The one-to-one mapping of clusters to classes under which the labels are likeliest (Hungarian matching).
+
+    probability: [L, K] of each labelled image's clusters, K = classes. label: [L].
+    The score of cluster k as class c is Σ log p(k | x) over the labelled images x of class c.
+    """
+    score = np.zeros((classes, classes))
+    np.add.at(score.T, label, np.log(np.maximum(probability, LEAST_PROBABILITY)))
+    ranked = k_best_mappings(score, MAPPINGS)
+    weight = np.exp(np.array([total for total, _ in ranked]) - ranked[0][0])
+    weight /= weight.sum()
+    best = ranked[0][1]
+    same = np.stack([mapping == best for _, mapping in ranked])
+    agreeing = float((best[probability.argmax(axis=1)] == label).mean())
+    return Naming(best, agreeing, float(weight[0]), weight @ same)
+
+
+def named_head(network: Network, labelled: LabelledImages, folder: Path) -> LinearHead:
+    """The cluster head with its outputs in the order of classes; says which and how sure that is."""
+    head = network.head
+    if not isinstance(head, LinearHead) or head.out_features != labelled.classes:
+        found = head.out_features if isinstance(head, LinearHead) else "no"
+        raise UserError(
+            f"{folder}: {found} clusters found, expected {labelled.classes}, one a class; "
+            "set cluster.clusters, or start from pretrain"
+        )
+    network.eval()
+    device = labelled.images.device
+    logits = infer(network.to(device), labelled.images)[labelled.index].cpu()
+    naming = name_clusters(logits.softmax(dim=1).numpy(), labelled.label.cpu().numpy(), labelled.classes)
+    names = read_json(folder / CARD)["classes"]
+    say(
+        f"{folder}: clusters named by {len(labelled.label)} labels, {naming.agreeing:.0%} of them agree; "
+        f"this mapping {naming.sureness:.0%} sure"
+    )
+    for cluster in np.flatnonzero(naming.cluster_sureness < 0.95):
+        say(f"  cluster {cluster} is {names[naming.classes[cluster]]!r}: {naming.cluster_sureness[cluster]:.0%} sure")
+    order = torch.from_numpy(np.argsort(naming.classes))
+    named = LinearHead(head.in_features, head.settings)
+    with torch.no_grad():
+        named.weight.copy_(head.weight[order.to(device)])
+        named.bias.copy_(head.bias[order.to(device)])
+    network.train().cpu()
+    return named

@@ -1,0 +1,171 @@
+"""Semi-supervised epochs in turn with clustering epochs (Lerner et al. 2020, "Boosting SSL by clustering")."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslpipe.data.labelled import Pair
+from sslpipe.engine.loop import FitSettings
+from sslpipe.engine.method import Method, Pace
+from sslpipe.engine.optimizers import OptimizerSettings
+from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.io.params import find_module
+from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, parse
+from sslpipe.methods.parts.task import Task
+from sslpipe.nets.heads import ProjectionSettings, build_head
+from sslpipe.nets.network import Network
+from sslpipe.objectives.alternation import assign_targets, clustering
+from sslpipe.views.policies import Views, ViewSettings, plain
+
+Phase = Literal["rotation", "semisupervised", "clustering"]
+NONE = -1
+"""The target of an image that owns none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Defaults: the paper's for CIFAR-10 (section 4.1); what it leaves open from its code (recipes.md, 5)."""
+
+    ssl: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the semi-supervised method (semisup.methods.alternation.base), save labelled_batch and fit, which
+    stand here."""
+    labelled_batch: Count = 64
+    warmup_epochs: CountOrZero = 20
+    """Of rotation alone, before all else."""
+    ssl_epochs: Count = 10
+    """e1 of algorithm 2; 5 on SVHN and STL-10."""
+    rotation_epochs: CountOrZero = 1
+    """Before the clustering epochs of an iteration (none on SVHN)."""
+    cluster_epochs: CountOrZero = 1
+    """e2."""
+    share: Fraction = 1.0
+    """α, of images that own a target; 0.6 on SVHN and STL-10."""
+    radius: NonNegative = 0.2
+    """ρ, the squared distance to the nearest unit vector below which an image without target learns it."""
+    copies: Count = 3
+    """r, views of an image that learn its target."""
+    lr: Positive = 0.01
+    """Of rotation and clustering; it follows the run's schedule."""
+    weight_decay: NonNegative = 1e-4
+    """Of rotation and clustering."""
+    views: ViewSettings = ViewSettings(
+        policy="weak", jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125
+    )
+    """Of the copies."""
+    rotation_views: ViewSettings = ViewSettings(policy="weak", flip=0.0)
+    rotation_head: ProjectionSettings = ProjectionSettings(depth=3, hidden=128, outputs=4, batch_norm=True)
+    fit: FitSettings = FitSettings(
+        epochs=20 + 200 * 12,
+        batch=448,
+        optimizer=OptimizerSettings(name="sgd", lr=0.03, momentum=0.9, weight_decay=5e-4),
+        schedule=ScheduleSettings(name="cosine_7_16"),
+    )
+    """Of the semi-supervised epochs: `lr` and `weight_decay` take the place of its own elsewhere."""
+
+
+class Learner(Method):
+    """Algorithm 2, with algorithm 1 as its clustering epochs."""
+
+    targets: Tensor
+
+    def __init__(self, settings: Settings, task: Task) -> None:
+        """task: its base is the semi-supervised method."""
+        super().__init__()
+        self.settings = settings
+        where = "semisup.methods.alternation.base"
+        module = find_module("sslpipe.methods.semisup", task.base, where=where)
+        self.base: Any = module.Learner(parse(module.Settings, settings.ssl, where="semisup.alternation.ssl"), task)
+        network, images = self.network, task.labelled.images
+        self.rotation = build_head(settings.rotation_head, network.backbone.dimension)
+        mean = network.mean.flatten().tolist()
+        self.views, self.rotation_views = Views(settings.views, mean), Views(settings.rotation_views, mean)
+        self.register_buffer("targets", balanced_targets(len(images), task.labelled.classes, settings.share))
+
+    @property
+    def network(self) -> Network:
+        """The one that all phases train."""
+        network: Network = self.base.network
+        return network
+
+    def phase(self) -> Phase:
+        """What the epoch under way does."""
+        settings = self.settings
+        epoch = int(self.progress.epochs) - settings.warmup_epochs
+        if epoch < 0:
+            return "rotation"
+        place = epoch % (settings.ssl_epochs + settings.rotation_epochs + settings.cluster_epochs)
+        if place < settings.ssl_epochs:
+            return "semisupervised"
+        return "rotation" if place < settings.ssl_epochs + settings.rotation_epochs else "clustering"
+
+    def pace(self) -> Pace:
+        """Rotation and clustering have a learning rate and a weight decay of their own."""
+        if self.phase() == "semisupervised":
+            return Pace()
+        optimizer = self.settings.fit.optimizer
+        decay = self.settings.weight_decay / optimizer.weight_decay if optimizer.weight_decay else 1.0
+        return Pace(lr=self.settings.lr / optimizer.lr, weight_decay=decay)
+
+    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+        """One of three losses, as the epoch has it; labels count in the semi-supervised one alone."""
+        phase = self.phase()
+        if phase == "semisupervised":
+            self.base.progress = self.progress
+            terms: dict[str, Tensor] = self.base.losses(batch, generator)
+            return terms
+        if phase == "rotation":
+            return self._rotation(batch.unlabelled.image, generator)
+        return self._clustering(batch.unlabelled.image, batch.unlabelled.index, generator)
+
+    def _rotation(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """RotNet (Gidaris et al. 2018): by which of four angles an image was turned."""
+        turned = torch.cat([self.rotation_views(image, generator).rot90(quarter, (2, 3)) for quarter in range(4)])
+        angle = torch.arange(4, device=image.device).repeat_interleave(len(image))
+        logits = self.rotation(self.network.features(turned)).float()
+        loss = F.cross_entropy(logits, angle)
+        return {"loss": loss, "rotation": loss, "rotation_acc": (logits.argmax(dim=1) == angle).float().mean()}
+
+    def _clustering(self, image: Tensor, index: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Algorithm 1: the batch's targets change hands (eq. 4), then copies of the images learn them (eq. 5)."""
+        with torch.no_grad():
+            anchors = F.normalize(self.network.eval()(plain(image)).float(), dim=1)
+            self.network.train()
+        before = self.targets[index]
+        present = before[before != NONE]
+        after = torch.full_like(before, NONE)
+        after[assign_targets(anchors, present)] = present
+        self.targets[index] = after
+        copies = self.views(image.repeat(self.settings.copies, 1, 1, 1), generator)
+        outputs = F.normalize(self.network(copies).float(), dim=1)
+        terms = clustering(
+            outputs.view(self.settings.copies, len(image), -1), after, radius=self.settings.radius, anchors=anchors
+        )
+        moved = (before != after).float().mean()
+        return {"loss": terms["loss"], "clustering": terms["loss"], "kept": terms["kept"], "moved": moved}
+
+    def after_step(self) -> None:
+        """The averaged weights follow through all phases (section 4.1)."""
+        self.base.progress = self.progress
+        self.base.after_step()
+
+    def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
+        """As of the semi-supervised method."""
+        row: dict[str, float] = self.base.after_epoch(terms)
+        return row
+
+    def selected(self) -> Network:
+        """The network to keep."""
+        network: Network = self.base.selected()
+        return network
+
+
+def balanced_targets(images: int, clusters: int, share: float) -> Tensor:
+    """int64 [images]: share · images / clusters of each cluster at random places, NONE elsewhere (eq. 3)."""
+    each = int(share * images / clusters)
+    targets = torch.full((images,), NONE)
+    targets[torch.randperm(images)[: each * clusters]] = torch.arange(clusters).repeat_interleave(each)
+    return targets

@@ -1,0 +1,62 @@
+"""MixMatch (Berthelot et al. 2019): averaged, sharpened answers, and Mixup of everything with everything."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from sslpipe.data.labelled import Pair
+from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
+from sslpipe.methods.parts.task import Task
+from sslpipe.methods.semisup import supervised
+from sslpipe.objectives.mixmatch import mixmatch, sharpen
+from sslpipe.views.mixing import MixSettings, draw_mix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(supervised.Settings):
+    """Defaults: the MixMatch paper's for CIFAR-10 (section 4.1), in FixMatch's batches and schedule."""
+
+    copies: Count = 2
+    """K, views of an unlabelled image whose answers are averaged."""
+    temperature: Positive = 0.5
+    """T of the sharpening."""
+    unlabelled_weight: NonNegative = 75.0
+    """λ_U."""
+    ramp: Fraction = 0.4
+    """Share of the run over which λ_U rises linearly from 0 (the paper: 16,000 steps; the share: public code)."""
+    mixing: MixSettings = MixSettings(mixup=0.75, cutmix=0.0, dominant=True)
+
+
+class Learner(supervised.Learner):
+    """MixMatch, algorithm 1."""
+
+    settings: Settings
+
+    def __init__(self, settings: Settings, task: Task) -> None:
+        super().__init__(settings, task)
+
+    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+        """Guess labels, mix, learn."""
+        settings, labelled = self.settings, batch.labelled
+        labelled_views = self.views(labelled.image, generator)
+        unlabelled_views = self.views(batch.unlabelled.image.repeat(settings.copies, 1, 1, 1), generator)
+        guess = self._guess(unlabelled_views)
+        truth = one_hot(labelled.label, guess.shape[1]).float()
+        views, targets = torch.cat([labelled_views, unlabelled_views]), torch.cat([truth, guess])
+        mix = draw_mix(settings.mixing, len(views), (views.shape[-2], views.shape[-1]), generator)
+        sizes = [len(labelled_views), len(unlabelled_views)]
+        logits, unlabelled_logits = torch.split(self.network(mix.images(views)).float(), sizes)
+        target, unlabelled_target = torch.split(mix.targets(targets), sizes)
+        terms = mixmatch(logits, target, unlabelled_logits, unlabelled_target)
+        ramp = min(1.0, self.progress.fraction / settings.ramp) if settings.ramp else 1.0
+        return {"loss": terms["labelled"] + ramp * settings.unlabelled_weight * terms["unlabelled"], **terms}
+
+    @torch.no_grad()
+    def _guess(self, views: Tensor) -> Tensor:
+        """[K·B, C], each image's sharpened mean answer, for all of its copies."""
+        answers = self.network(views).float().softmax(dim=1)
+        copies = self.settings.copies
+        mean = answers.view(copies, -1, answers.shape[1]).mean(dim=0)
+        return sharpen(mean, temperature=self.settings.temperature).repeat(copies, 1)

@@ -1,0 +1,128 @@
+"""SimMatch (Zheng et al. 2022): similarity to classes and similarity to labelled images correct each other."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslpipe.data.labelled import Pair
+from sslpipe.engine import world
+from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
+from sslpipe.methods.parts.alignment import DistributionAlignment
+from sslpipe.methods.parts.task import Task
+from sslpipe.methods.semisup import supervised
+from sslpipe.nets.heads import InstanceHead, InstanceSettings, LinearHead
+from sslpipe.nets.inference import infer
+from sslpipe.nets.network import Network
+from sslpipe.objectives.simmatch import propagate, similarities, simmatch
+from sslpipe.objectives.supervised import cross_entropy
+from sslpipe.views.policies import ViewSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(supervised.Settings):
+    """Defaults: the SimMatch paper's for CIFAR (section 4.1); views as in FixMatch."""
+
+    threshold: Fraction = 0.95
+    """τ."""
+    unlabelled_weight: NonNegative = 1.0
+    """λ_u."""
+    instance_weight: NonNegative = 1.0
+    """λ_in."""
+    temperature: Positive = 0.1
+    """t of eq. 3 and 4."""
+    smoothing: Fraction = 0.9
+    """α of eq. 10."""
+    alignment_steps: Count = 32
+    """Steps over which the answers are averaged."""
+    memory: Literal["temporal", "teacher"] = "temporal"
+    """temporal: each memory follows its image's embedding (eq. 12). teacher: the averaged network embeds the labelled
+    and answers for the weak views (eq. 11), for many labels; then `decay` is its momentum."""
+    momentum: Fraction = 0.7
+    """m of eq. 12."""
+    hidden: Count = 128
+    """Width of the projection's hidden layer (public code: the backbone's)."""
+    outputs: Count = 128
+    """Length of an embedding."""
+    strong: ViewSettings = ViewSettings(policy="randaugment")
+
+
+class Learner(supervised.Learner):
+    """SimMatch, algorithm 1; the labelled memory is addressed by the image's number."""
+
+    settings: Settings
+
+    bank: Tensor
+    bank_labels: Tensor
+
+    def __init__(self, settings: Settings, task: Task) -> None:
+        super().__init__(settings, task)
+        self.strong = self.policy(settings.strong)
+        self.align = DistributionAlignment(task.labelled.classes, steps=settings.alignment_steps)
+        network = task.network.eval()
+        bank = infer(lambda images: answers(network, images)[1], task.labelled.images)[task.labelled.index]
+        network.train()
+        self.register_buffer("bank", bank)
+        self.register_buffer("bank_labels", task.labelled.label.clone())
+
+    def add_head(self, task: Task) -> None:
+        """Classes and embeddings side by side; a start that knows the classes keeps its layer to them."""
+        known = task.network.head
+        settings = InstanceSettings(
+            classes=task.labelled.classes, hidden=self.settings.hidden, outputs=self.settings.outputs
+        )
+        head = InstanceHead(task.network.backbone.dimension, settings).to(task.network.mean.device)
+        if isinstance(known, LinearHead) and known.out_features == settings.classes:
+            head.classifier.load_state_dict(known.state_dict())
+        task.network.head = head
+
+    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+        """Eq. 6; labelled, weak and strong images in one forward, save with a teacher."""
+        settings, labelled, unlabelled = self.settings, batch.labelled, batch.unlabelled.image
+        weak = self.views(torch.cat([labelled.image, unlabelled]), generator)
+        strong = self.strong(unlabelled, generator)
+        count, others = len(labelled.image), len(unlabelled)
+        if settings.memory == "teacher":
+            assert self.averaged is not None
+            logits, z = answers(self.network, torch.cat([weak[:count], strong]))
+            (labelled_logits, strong_logits), z_strong = torch.split(logits, [count, others]), z[count:]
+            with torch.no_grad():
+                logits, z = answers(self.averaged.module, weak)
+            weak_logits, (z_labelled, z_weak) = logits[count:], torch.split(z, [count, others])
+        else:
+            logits, z = answers(self.network, torch.cat([weak, strong]))
+            labelled_logits, weak_logits, strong_logits = torch.split(logits, [count, others, others])
+            z_labelled, z_weak, z_strong = torch.split(z, [count, others, others])
+        bank = self.bank.clone()  # the memory moves on before the gradient is taken
+        with torch.no_grad():
+            p = self.align(weak_logits.softmax(dim=1))
+            q = similarities(z_weak, bank, temperature=settings.temperature)
+            p_hat, q_hat = propagate(p, q, self.bank_labels, alpha=settings.smoothing)
+        strong_q = similarities(z_strong, bank, temperature=settings.temperature)
+        terms = simmatch(p_hat, q_hat, strong_logits, strong_q, threshold=settings.threshold)
+        supervised_loss = cross_entropy(labelled_logits, labelled.label, smoothing=settings.label_smoothing)
+        self._remember(labelled.index, z_labelled.detach())
+        unlabelled_loss = settings.unlabelled_weight * terms["semantic"] + settings.instance_weight * terms["instance"]
+        return {"loss": supervised_loss + unlabelled_loss, "labelled": supervised_loss, **terms}
+
+    @torch.no_grad()
+    def _remember(self, index: Tensor, z: Tensor) -> None:
+        """Eq. 12, or the teacher's embeddings as they are. An image that is drawn twice counts with its mean.
+
+        index: [B], places in the memory. z: [B, D], of length 1.
+        """
+        index, z = world.gather(index), world.gather(z)
+        count = torch.zeros(len(self.bank), 1, device=z.device).index_add_(0, index, z.new_ones(len(index), 1))
+        mean = torch.zeros_like(self.bank).index_add_(0, index, z) / count.clamp(min=1)
+        momentum = self.settings.momentum if self.settings.memory == "temporal" else 0.0
+        moved = F.normalize(momentum * self.bank + (1 - momentum) * mean, dim=1)
+        self.bank.copy_(torch.where(count > 0, moved, self.bank))
+
+
+def answers(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Class logits [B, C] and embeddings [B, D] of length 1."""
+    assert isinstance(network.head, InstanceHead)
+    features = network.features(images)
+    return network.head(features).float(), network.head.embed(features).float()
