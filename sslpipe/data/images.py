@@ -24,6 +24,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.array)
 
+    def subset(self, index: Tensor) -> "Images":
+        """Some of the images (int64 [L]), in that order."""
+        return Images(self.array[index.cpu().numpy()], self.device)
+
     def __getitem__(self, index: Tensor) -> Tensor:
         if self._resident is not None:
             return self._resident[index.to(self.device, non_blocking=True)]

@@ -90,8 +90,8 @@ class Store:
         label = _whole_numbers(label_path, below=len(self.info.classes))
         if len(index) != len(label) or (np.diff(index) <= 0).any():
             raise UserError(
-                f"{index_path.parent}: {len(index)} in index.npy and {len(label)} in label.npy found, ascending indices "
-                "and a label for each expected; run 'sslpipe prepare' again"
+                f"{index_path.parent}: {len(index)} in index.npy and {len(label)} in label.npy found, expected "
+                "ascending indices and a label for each; run 'sslpipe prepare' again"
             )
         return index, label
 

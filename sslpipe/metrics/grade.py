@@ -23,8 +23,6 @@ from sslpipe.metrics.clustering import (
     top_k_accuracy,
 )
 from sslpipe.metrics.permutations import permutation_accuracies
-from sslpipe.metrics.table import chosen_figures as chosen_figures
-from sslpipe.metrics.table import print_table as print_table
 
 NAMINGS = (1, 10, 100)
 """How many permutations of the class names are tried for best_of_<k>_acc: the paper found the best of all among the

@@ -45,6 +45,21 @@ def probabilities(network: Network, images: Images) -> NDArray[np.float32]:
     return infer(network, images, title="answers").softmax(dim=1).cpu().numpy()
 
 
+def rotated_votes(network: Network, images: Images, label: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """[K, classes]: mean probability of each output over the images of each class, turned by 0, 90, 180 and 270°.
+
+    images: labelled ones, label: [L] their classes, of which none is missing. Turned, since a trained model knows them
+    as they are by heart ("Boosting SSL by unsupervised clustering", section 4.2, figure 6).
+    """
+
+    def answer(upright: Tensor) -> Tensor:
+        turned = torch.cat([upright.rot90(quarter, (2, 3)) for quarter in range(4)])
+        return torch.stack(network(turned).float().softmax(dim=1).chunk(4)).mean(dim=0)
+
+    mean = infer(answer, images).double().cpu().numpy()
+    return np.stack([mean[label == each].mean(axis=0) for each in range(classes)], axis=1)
+
+
 def unit_features(network: Network) -> Callable[[Images], NDArray[np.float32]]:
     """A function to the backbone's features of images, [N, D], each of length 1: neighbours were mined by cosine."""
     return lambda images: F.normalize(infer(network.features, images, title="features"), dim=1).cpu().numpy()

@@ -133,6 +133,14 @@ def check_data(card: ModelCard, info: StoreInfo, path: Path) -> None:
     _expect(card.data == info.fingerprint, path, "data", _short(card.data), f"{_short(info.fingerprint)}, the store's")
 
 
+def check_classes(card: ModelCard, network: Network, info: StoreInfo, folder: Path) -> None:
+    """Raise UserError unless the model of a folder classifies the images of this store into its classes."""
+    check_data(card, info, folder)
+    with torch.no_grad():
+        outputs = network.eval()(torch.zeros(1, info.channels, info.size, info.size)).shape[-1]
+    _expect(outputs == len(info.classes), folder / CARD, "outputs", str(outputs), f"{len(info.classes)}, one a class")
+
+
 def _check_images(card: ModelCard, channels: int, size: int, path: Path) -> None:
     _expect(card.channels == channels, path, "channels", str(card.channels), str(channels))
     _expect(card.size == size, path, "size", f"{card.size} px", f"{size} px")

@@ -7,15 +7,12 @@ from torch import Tensor
 
 from sslpipe.io.console import say
 from sslpipe.io.settings import Count, Positive
+from sslpipe.methods.parts.logistic import DEFAULT_PENALTY, labelled_features, regress, set_classifier
 from sslpipe.methods.parts.task import Task
 from sslpipe.methods.semisup.supervised import add_classifier
 from sslpipe.methods.training import Training
 from sslpipe.nets.heads import LinearHead
-from sslpipe.nets.inference import infer
 from sslpipe.objectives.supervised import cross_entropy
-
-DEFAULT_PENALTY = 1e-3
-"""Where a class has one label, and so nothing can be left out to choose by (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +29,12 @@ class Settings:
 
 def tune(settings: Settings, task: Task, training: Training) -> None:
     """Write the start's network with a linear classifier, its backbone untouched."""
-    network, labelled = task.network.eval(), task.labelled
-    features = infer(network.features, labelled.images)[labelled.index].double()
-    mean, std = features.mean(dim=0), features.std(dim=0).clamp(min=1e-8)
-    features = (features - mean) / std
-    penalty = choose_penalty(features, labelled.label, settings)
-    weight, bias = regress(features, labelled.label, penalty, settings.iterations)
+    network, labelled = task.network, task.labelled
     add_classifier(network, labelled.classes)
+    features, label = labelled_features(network, labelled)
+    penalty = choose_penalty(features, label, settings)
     assert isinstance(network.head, LinearHead)
-    with torch.no_grad():
-        network.head.weight.copy_(weight / std)
-        network.head.bias.copy_(bias - weight @ (mean / std))
+    set_classifier(network.head, *regress(features, label, penalty, settings.iterations))
     training.write(network, settings, [{"penalty": penalty, "labels": len(labelled)}])
 
 
@@ -67,20 +59,3 @@ def choose_penalty(features: Tensor, label: Tensor, settings: Settings) -> float
     best = min(losses, key=lambda penalty: losses[penalty])
     say(f"linear: penalty {best:g}, by {folds}-fold cross-validation over {len(label)} labels")
     return best
-
-
-def regress(features: Tensor, label: Tensor, penalty: float, iterations: int) -> tuple[Tensor, Tensor]:
-    """Weights [C, D] and biases [C] of least penalised cross-entropy; features: [L, D], label: [L] with all classes."""
-    classes = int(label.max()) + 1
-    weight = features.new_zeros(classes, features.shape[1], requires_grad=True)
-    bias = features.new_zeros(classes, requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=iterations, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        solver.zero_grad()
-        value = cross_entropy(features @ weight.T + bias, label) + penalty / 2 * weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    solver.step(loss)  # type: ignore[no-untyped-call]
-    return weight.detach(), bias.detach()

@@ -9,18 +9,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import one_hot
 
-from sslpipe.data.labelled import Pair
+from sslpipe.data.labelled import LabelledImages, Pair
 from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
 from sslpipe.methods.parts.monitors import LinearMonitors, watched_layers
 from sslpipe.methods.parts.task import Task
 from sslpipe.methods.semisup import supervised
 from sslpipe.nets.heads import LinearHead, PrototypeHead, PrototypeSettings
 from sslpipe.nets.inference import infer
-from sslpipe.nets.network import Network
 from sslpipe.objectives.supervised import cross_entropy, multi_task
 from sslpipe.views.mixing import MixSettings, draw_mix
 from sslpipe.views.policies import ViewSettings
@@ -78,7 +77,8 @@ class MultiTask(supervised.Learner):
     def add_head(self, task: Task) -> None:
         """Projection and prototypes; a start's own projection of that form is kept, its prototypes are not.
 
-        Where the start knows the classes, each prototype begins at the mean embedding of its class.
+        Where the start knows the classes, each prototype begins at the mean embedding of the images it gives its class;
+        with `head: fitted`, at that of the labelled ones.
         """
         network, settings = task.network, self.settings
         known = network.head
@@ -95,8 +95,11 @@ class MultiTask(supervised.Learner):
             head.settings, prototypes=1
         ):
             head.projection.load_state_dict(known.projection.state_dict())
-        if isinstance(known, LinearHead) and known.out_features == task.labelled.classes:
-            place_prototypes(head, network, known, task)
+        knows = isinstance(known, LinearHead) and known.out_features == task.labelled.classes
+        if knows or settings.head == "fitted":
+            features = infer(network.eval().features, task.labelled.images)
+            given = known(features).argmax(dim=1) if knows else labels_of_all(task.labelled)
+            place_prototypes(head, features, given)
         network.head = head
 
     @abstractmethod
@@ -182,15 +185,28 @@ def others(targets: Tensor, view: int) -> Tensor:
     return torch.stack(kept).mean(dim=0)
 
 
-@torch.no_grad()
-def place_prototypes(head: PrototypeHead, network: Network, known: LinearHead, task: Task) -> None:
-    """Set each prototype to the mean embedding of the training images that a classifier gives its class.
+def labels_of_all(labelled: LabelledImages) -> Tensor:
+    """int64 [N], the classes of all training images, -1 where unknown."""
+    label = torch.full((len(labelled.images),), -1, device=labelled.label.device)
+    label[labelled.index] = labelled.label
+    return label
 
-    head: of random weights, whose batch norms take their statistics from these images.
+
+@torch.no_grad()
+def place_prototypes(head: PrototypeHead, features: Tensor, given: Tensor) -> None:
+    """Set each prototype to the mean embedding of the images that are given its class, seen from the mean of all.
+
+    A prototype without images stays. head: its batch norms take their running statistics from these images, since a
+    momentum encoder answers by them from the first step on. features: [N, D]. given: int64 [N], -1 for no class.
     """
-    features = infer(network.eval().features, task.labelled.images)
-    network.train()
-    given = one_hot(known(features).argmax(dim=1), task.labelled.classes).float()
-    means = F.normalize(given.T @ head.train().embed(features), dim=1)
-    there = given.sum(dim=0) > 0
-    head.prototypes.weight.copy_(torch.where(there[:, None], means, head.prototypes.weight))
+    norms = [layer for layer in head.modules() if isinstance(layer, nn.BatchNorm1d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    embedding = head.train().embed(features)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    member = one_hot(given + 1, head.settings.prototypes + 1)[:, 1:].float()
+    count = member.sum(dim=0)
+    means = F.normalize(member.T @ embedding / count.clamp(min=1)[:, None] - embedding.mean(dim=0), dim=1)
+    head.prototypes.weight.copy_(torch.where(count[:, None] > 0, means, head.prototypes.weight))

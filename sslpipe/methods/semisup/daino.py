@@ -65,8 +65,9 @@ class Learner(multi_task.MultiTask):
         network = self.averaged.module
         assert isinstance(network.head, PrototypeHead)
         scores = network.head.scores(network.head.embed(network.features(crops.flatten(0, 1)))).float()
+        targets = assign(scores, self.center, temperature=self.teacher_temperature())
         self.scores = scores.view(len(crops), -1, scores.shape[1])
-        return assign(self.scores, self.center, temperature=self.teacher_temperature())
+        return targets.view_as(self.scores)
 
     def swapped(self, targets: Tensor, predicted: Sequence[Tensor]) -> Tensor:
         """DINO, algorithm 1: every crop learns the teacher's answers for the other global crops; the centre moves."""

@@ -76,6 +76,8 @@ class Learner(supervised.Learner):
         head = InstanceHead(task.network.backbone.dimension, settings).to(task.network.mean.device)
         if isinstance(known, LinearHead) and known.out_features == settings.classes:
             head.classifier.load_state_dict(known.state_dict())
+        elif self.settings.head == "fitted":
+            supervised.fit_classifier(head.classifier, task)
         task.network.head = head
 
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:

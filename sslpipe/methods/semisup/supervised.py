@@ -1,9 +1,10 @@
 """Labels alone: the baseline, and what every other learner with few labels adds to."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslpipe.data.labelled import Pair
 from sslpipe.engine.loop import FitSettings
@@ -11,6 +12,7 @@ from sslpipe.engine.method import Method
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.settings import Count, Fraction
+from sslpipe.methods.parts.logistic import DEFAULT_PENALTY, labelled_features, regress, set_classifier
 from sslpipe.methods.parts.task import Task
 from sslpipe.nets.averaged import AveragedWeights, warm_decay
 from sslpipe.nets.heads import LinearHead, LinearSettings
@@ -28,6 +30,10 @@ class Settings:
     views: ViewSettings = ViewSettings(policy="weak")
     """Of labelled images."""
     label_smoothing: Fraction = 0.0
+    head: Literal["drawn", "fitted"] = "drawn"
+    """Where the layer to the classes begins, if the start has none: at random (all the papers), or fitted to the
+    labelled images' features before anything moves. A random one drags a pretrained backbone away from what it knows
+    (Kumar et al. 2022, "Fine-tuning can distort pretrained features")."""
     decay: Fraction | None = 0.999
     """Of the averaged weights, which are kept; null: the weights as they are at the end."""
     fit: FitSettings = FitSettings(
@@ -54,7 +60,9 @@ class Learner(Method):
 
     def add_head(self, task: Task) -> None:
         """Put the head on the network that the method learns with."""
-        add_classifier(task.network, task.labelled.classes)
+        if add_classifier(task.network, task.labelled.classes) and self.settings.head == "fitted":
+            assert isinstance(task.network.head, LinearHead)
+            fit_classifier(task.network.head, task)
 
     def policy(self, settings: ViewSettings) -> Views:
         """Views whose Cutout fills in the images' mean."""
@@ -84,7 +92,14 @@ class Learner(Method):
         return self.network if self.averaged is None else self.averaged.module
 
 
-def add_classifier(network: Network, classes: int) -> None:
-    """Give the network a linear layer to the classes, unless its start has one."""
-    if not (isinstance(network.head, LinearHead) and network.head.out_features == classes):
-        network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=classes)).to(network.mean.device)
+def add_classifier(network: Network, classes: int) -> bool:
+    """Give the network a linear layer to the classes, unless its start has one; returns whether it was needed."""
+    if isinstance(network.head, LinearHead) and network.head.out_features == classes:
+        return False
+    network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=classes)).to(network.mean.device)
+    return True
+
+
+def fit_classifier(layer: nn.Linear, task: Task) -> None:
+    """Set a layer on the backbone to the logistic regression of the labelled images."""
+    set_classifier(layer, *regress(*labelled_features(task.network, task.labelled), DEFAULT_PENALTY, 200))
