@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import one_hot
 
-from sslpipe.data.labelled import LabelledImages, Pair
+from sslpipe.data.labelled import Pair
 from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
 from sslpipe.methods.parts.monitors import LinearMonitors, watched_layers
 from sslpipe.methods.parts.task import Task
@@ -77,8 +77,8 @@ class MultiTask(supervised.Learner):
     def add_head(self, task: Task) -> None:
         """Projection and prototypes; a start's own projection of that form is kept, its prototypes are not.
 
-        Where the start knows the classes, each prototype begins at the mean embedding of the images it gives its class;
-        with `head: fitted`, at that of the labelled ones.
+        Where the start knows the classes, or with `head: fitted` a logistic regression on its features does, each
+        prototype begins at the mean embedding of the images that are given its class.
         """
         network, settings = task.network, self.settings
         known = network.head
@@ -95,11 +95,11 @@ class MultiTask(supervised.Learner):
             head.settings, prototypes=1
         ):
             head.projection.load_state_dict(known.projection.state_dict())
-        knows = isinstance(known, LinearHead) and known.out_features == task.labelled.classes
-        if knows or settings.head == "fitted":
+        if settings.head == "fitted" and supervised.add_classifier(network, task.labelled.classes):
+            supervised.fit_classifier(network.head, task)
+        if isinstance(network.head, LinearHead) and network.head.out_features == task.labelled.classes:
             features = infer(network.eval().features, task.labelled.images)
-            given = known(features).argmax(dim=1) if knows else labels_of_all(task.labelled)
-            place_prototypes(head, features, given)
+            place_prototypes(head, features, network.head(features).argmax(dim=1))
         network.head = head
 
     @abstractmethod
@@ -185,19 +185,12 @@ def others(targets: Tensor, view: int) -> Tensor:
     return torch.stack(kept).mean(dim=0)
 
 
-def labels_of_all(labelled: LabelledImages) -> Tensor:
-    """int64 [N], the classes of all training images, -1 where unknown."""
-    label = torch.full((len(labelled.images),), -1, device=labelled.label.device)
-    label[labelled.index] = labelled.label
-    return label
-
-
 @torch.no_grad()
 def place_prototypes(head: PrototypeHead, features: Tensor, given: Tensor) -> None:
     """Set each prototype to the mean embedding of the images that are given its class, seen from the mean of all.
 
     A prototype without images stays. head: its batch norms take their running statistics from these images, since a
-    momentum encoder answers by them from the first step on. features: [N, D]. given: int64 [N], -1 for no class.
+    momentum encoder answers by them from the first step on. features: [N, D]. given: int64 [N].
     """
     norms = [layer for layer in head.modules() if isinstance(layer, nn.BatchNorm1d)]
     momenta = [norm.momentum for norm in norms]
@@ -206,7 +199,7 @@ def place_prototypes(head: PrototypeHead, features: Tensor, given: Tensor) -> No
     embedding = head.train().embed(features)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    member = one_hot(given + 1, head.settings.prototypes + 1)[:, 1:].float()
+    member = one_hot(given, head.settings.prototypes).float()
     count = member.sum(dim=0)
     means = F.normalize(member.T @ embedding / count.clamp(min=1)[:, None] - embedding.mean(dim=0), dim=1)
     head.prototypes.weight.copy_(torch.where(count[:, None] > 0, means, head.prototypes.weight))

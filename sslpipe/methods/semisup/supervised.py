@@ -61,7 +61,6 @@ class Learner(Method):
     def add_head(self, task: Task) -> None:
         """Put the head on the network that the method learns with."""
         if add_classifier(task.network, task.labelled.classes) and self.settings.head == "fitted":
-            assert isinstance(task.network.head, LinearHead)
             fit_classifier(task.network.head, task)
 
     def policy(self, settings: ViewSettings) -> Views:
@@ -100,6 +99,7 @@ def add_classifier(network: Network, classes: int) -> bool:
     return True
 
 
-def fit_classifier(layer: nn.Linear, task: Task) -> None:
-    """Set a layer on the backbone to the logistic regression of the labelled images."""
+def fit_classifier(layer: nn.Module, task: Task) -> None:
+    """Set a linear layer on the backbone to the logistic regression of the labelled images."""
+    assert isinstance(layer, nn.Linear)
     set_classifier(layer, *regress(*labelled_features(task.network, task.labelled), DEFAULT_PENALTY, 200))
