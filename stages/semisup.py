@@ -9,68 +9,38 @@ from sslpipe.io import options
 
 
 def semisup(
-    method: Annotated[str, typer.Option(help="A method by name; 'dvc repro' runs those of semisup.methods.")],
+    method: Annotated[str, typer.Option(help="Method by name; 'dvc repro' runs those of semisup.methods.")],
     start: Annotated[
         str | None,
-        typer.Option(help="Start from pretrain, cluster or self-label; prepare: from scratch (params: methods)."),
+        typer.Option(help="pretrain, cluster, self-label, or prepare: from scratch (params: methods.<method>.start)."),
     ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
     seed: options.Seed = None,
     prepared: options.Prepared = Path("runs/prepare"),
     runs: options.Runs = Path("runs"),
-    out: Annotated[Path | None, typer.Option(help="Folder to write; by default runs/semisup/<method>.")] = None,
+    out: options.MethodOut = None,
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
     """Train a classifier with the few labels and all images."""
-    from sslpipe.data.device import choose_device
-    from sslpipe.data.images import Images
-    from sslpipe.data.labelled import read_labelled
-    from sslpipe.data.store import Store
-    from sslpipe.io.params import Params, find_module, siblings
-    from sslpipe.methods.parts.starts import start_network
-    from sslpipe.methods.parts.task import Entry, Task, read_watch
-    from sslpipe.methods.training import Training
-    from sslpipe.nets.network import BackboneSettings
+    from sslpipe.io.params import Params
+    from sslpipe.methods.parts.run import open_run
 
-    package = "sslpipe.methods.semisup"
-    module = find_module(package, method, where="--method")
-    where, entry_key = f"semisup.{method}", f"semisup.methods.{method}"
-    project = Params(params)
-    project.override(
-        {"seed": seed, f"{entry_key}.start": start, f"{where}.fit.epochs": epochs, f"{where}.fit.batch": batch},
+    run = open_run(
+        "sslpipe.methods.semisup",
+        "semisup",
+        method,
+        Params(params),
+        {"seed": seed, "start": start, "fit.epochs": epochs, "fit.batch": batch},
         assignments,
-        stage=where,
-    )
-    project.check_keys("semisup", ["methods", *siblings(package)])
-    entry = project.parse(Entry, entry_key)
-    settings = project.parse(module.Settings, where)
-    backbone = project.parse(BackboneSettings, "network")
-
-    store = Store(prepared)
-    images = Images(store.images("train"), choose_device(device))
-    labelled = read_labelled(store, images)
-    started_from = entry.folder(runs)
-    training = Training(
-        stage="semisup",
-        out=out or runs / "semisup" / method,
-        where=where,
-        store=store,
-        images=images,
-        seed=project.seed,
-        started_from=started_from,
-        decides=[method, entry, backbone],
-        inputs=store.labelled_files(),
-        facts={"method": method, "start": entry.start, "base": entry.base, "labels": len(labelled)},
+        prepared=prepared,
+        runs=runs,
+        out=out,
+        device=device,
         checkpoint_seconds=checkpoint_seconds,
     )
-
-    def build() -> object:
-        network = start_network(started_from, backbone, store.info, labelled)
-        task = Task(network.to(images.device), labelled, read_watch(store, images.device), entry.base)
-        return module.Learner(settings, task)
-
-    training.train(build, settings, labelled=labelled)
+    training = run.training
+    training.train(lambda: run.module.Learner(run.settings, run.task()), run.settings, labelled=run.labelled)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.functional import one_hot
 
 from sslpipe.data.labelled import Pair
+from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
 from sslpipe.methods.parts.monitors import LinearMonitors, watched_layers
 from sslpipe.methods.parts.task import Task
@@ -46,6 +47,9 @@ class Settings(supervised.Settings):
     """Width of the projection's hidden layer."""
     outputs: Count = 128
     """Length of an embedding."""
+    projection: Literal["drawn", "kept"] = "drawn"
+    """Whether the start's projection, a pretext task's or a Suave model's, is taken over; the public code drops it for
+    training and keeps it for fine-tuning. It has to be of that form: two layers, batch norm."""
     temperature: Positive = 0.1
     """τ of the predictions."""
     global_views: ViewSettings = SWAV_COLORS
@@ -75,7 +79,7 @@ class MultiTask(supervised.Learner):
             self.monitors = LinearMonitors({**widths, "projection_2": settings.outputs}, task.labelled.classes)
 
     def add_head(self, task: Task) -> None:
-        """Projection and prototypes; a start's own projection of that form is kept, its prototypes are not.
+        """Projection and prototypes; a start's own prototypes are never kept.
 
         Where the start knows the classes, or with `head: fitted` a logistic regression on its features does, each
         prototype begins at the mean embedding of the images that are given its class.
@@ -91,10 +95,8 @@ class MultiTask(supervised.Learner):
                 temperature=settings.temperature,
             ),
         ).to(network.mean.device)
-        if isinstance(known, PrototypeHead) and replace(known.settings, prototypes=1) == replace(
-            head.settings, prototypes=1
-        ):
-            head.projection.load_state_dict(known.projection.state_dict())
+        if settings.projection == "kept":
+            keep_projection(head, known)
         if settings.head == "fitted" and supervised.add_classifier(network, task.labelled.classes):
             supervised.fit_classifier(network.head, task)
         if isinstance(network.head, LinearHead) and network.head.out_features == task.labelled.classes:
@@ -183,6 +185,17 @@ def others(targets: Tensor, view: int) -> Tensor:
     """[B, C] mean target of the global crops other than this view; targets: [G, B, C]."""
     kept = [target for place, target in enumerate(targets) if place != view]
     return torch.stack(kept).mean(dim=0)
+
+
+def keep_projection(head: PrototypeHead, known: nn.Module) -> None:
+    """Take over the projection of a start's head; raises UserError where that has none of this form."""
+    projection = known.projection if isinstance(known, PrototypeHead) else known
+    found = {name: value.shape for name, value in projection.state_dict().items()}
+    wanted = {name: value.shape for name, value in head.projection.state_dict().items()}
+    if found != wanted:
+        form = f"hidden {head.settings.hidden}, outputs {head.settings.outputs}, batch_norm, depth 2"
+        raise UserError(f"projection: kept asked, but the start's head is no projection of {form}")
+    head.projection.load_state_dict(projection.state_dict())
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.store import StoreInfo
@@ -14,7 +13,7 @@ from sslpipe.io.console import say
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json
 from sslpipe.metrics.clustering import k_best_mappings
-from sslpipe.nets.heads import LinearHead, ProjectionHead
+from sslpipe.nets.heads import LinearHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import CARD, check_data, load_model
 from sslpipe.nets.network import BackboneSettings, Network, build_network
@@ -31,7 +30,7 @@ def start_network(
 ) -> Network:
     """The network to go on with, on the CPU; its head's outputs are the classes, or it has to be replaced.
 
-    folder: of the model to start from; None: a new one. A pretext task's projection is dropped.
+    folder: of the model to start from; None: a new one.
     Raises UserError for another data set's model, another backbone than `backbone`, clusters other in number than
     classes.
     """
@@ -46,8 +45,6 @@ def start_network(
         )
     if card.stage in CLUSTER_STAGES:
         network.head = named_head(network, labelled, folder)
-    elif isinstance(network.head, ProjectionHead):
-        network.head = nn.Identity()
     return network
 
 
