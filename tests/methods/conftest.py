@@ -30,6 +30,12 @@ def digits():
     return Images(images[:300], cpu), Images(images[300:360], cpu), data.target[:300], data.target[300:360]
 
 
+@pytest.fixture(scope="session")
+def info():
+    """What a store of these images says of them."""
+    return INFO
+
+
 @pytest.fixture
 def network():
     """A small network with start values of seed 0."""
