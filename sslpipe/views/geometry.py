@@ -55,19 +55,26 @@ def compose(first: Tensor, then: Tensor) -> Tensor:
     return (first[:, :, :, None] * then[:, None, :, :]).sum(2)
 
 
-def warp(image: Tensor, matrix: Tensor, padding: Padding = "zeros") -> Tensor:
+def warp(image: Tensor, matrix: Tensor, padding: Padding = "zeros", *, size: int | None = None) -> Tensor:
     """Move each image by its map, in bilinear interpolation.
 
-    image: float [B, C, H, W]. matrix: [B, 3, 3]. padding: what lies outside the image.
+    image: float [B, C, H, W]. matrix: [B, 3, 3]. padding: what lies outside the image. size: side of the result, which
+    is read at points spread evenly over the image; None: [H, W] again. A box of more than twice the size loses fine
+    detail to aliasing, which antialiasing would blur; small crops come from small boxes, and are seldom shrunk so much.
     """
     height, width = image.shape[-2:]
-    x = torch.arange(width, device=image.device) - (width - 1) / 2
-    y = torch.arange(height, device=image.device) - (height - 1) / 2
+    x = _spread(size or width, image.device) * (width / 2)
+    y = _spread(size or height, image.device) * (height / 2)
     entry = matrix[:, :, :, None, None]
     at_x = entry[:, 0, 0] * x + entry[:, 0, 1] * y[:, None] + entry[:, 0, 2]
     at_y = entry[:, 1, 0] * x + entry[:, 1, 1] * y[:, None] + entry[:, 1, 2]
     grid = torch.stack([at_x * (2 / width), at_y * (2 / height)], dim=-1)
     return grid_sample(image, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def _spread(count: int, device: torch.device) -> Tensor:
+    """Centres of `count` equal parts of -1..1."""
+    return (2 * torch.arange(count, device=device) + 1 - count) / count
 
 
 def affine(

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, Range
@@ -191,9 +190,7 @@ class Views:
             matrix = geometry.compose(matrix, geometry.flip_matrix(flipped))
         # A crop reads up to half a pixel beyond the image's rim, which must not darken it.
         padding = (settings.padding or "zeros") if is_affine else "border"
-        if settings.size is None:
-            return geometry.warp(view, matrix, padding)
-        return _warp_to(view, matrix, padding, size=settings.size)
+        return geometry.warp(view, matrix, padding, size=settings.size)
 
     def _affine(self, size: tuple[int, int], draw: Draw) -> Tensor:
         """[B, 3, 3]."""
@@ -251,22 +248,6 @@ def _crop(scale: Sequence[float], ratio: Sequence[float], size: tuple[int, int],
     left = (width - box_width) * draw.uniform(0.0, 1.0)
     top = (height - box_height) * draw.uniform(0.0, 1.0)
     return geometry.crop_matrix(left=left, top=top, width=box_width, height=box_height, size=size)
-
-
-def _warp_to(view: Tensor, matrix: Tensor, padding: Padding, *, size: int) -> Tensor:
-    """`geometry.warp` read at size x size points spread evenly over the view; [B, C, size, size].
-
-    Plain bilinear interpolation also where that shrinks the image: a box of more than twice the size loses fine detail
-    to aliasing, which antialiasing would blur; small crops come from small boxes, and are seldom shrunk by as much.
-    """
-    unit = (2 * torch.arange(size, device=view.device) + 1 - size) / size
-    height, width = view.shape[-2:]
-    x, y = unit * (width / 2), unit[:, None] * (height / 2)
-    entry = matrix[:, :, :, None, None]
-    at_x = entry[:, 0, 0] * x + entry[:, 0, 1] * y + entry[:, 0, 2]
-    at_y = entry[:, 1, 0] * x + entry[:, 1, 1] * y + entry[:, 1, 2]
-    grid = torch.stack([at_x * (2 / width), at_y * (2 / height)], dim=-1)
-    return grid_sample(view, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def _where(chosen: Tensor, view: Tensor, other: Tensor) -> Tensor:

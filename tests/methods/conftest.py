@@ -1,11 +1,20 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from sslpipe.data.batches import Batches
 from sslpipe.data.images import Images
+from sslpipe.data.labelled import LabelledBatches, PairedBatches
 from sslpipe.data.store import StoreInfo
+from sslpipe.methods.parts.task import Task
 from sslpipe.nets.network import BackboneSettings, build_network
+
+sys.path.insert(0, str(Path(__file__).parent))
+from every_method import few_labels
 
 INFO = StoreInfo(
     size=8,
@@ -41,3 +50,27 @@ def network():
     """A small network with start values of seed 0."""
     torch.manual_seed(0)
     return build_network(BackboneSettings(name="tiny_resnet"), INFO)
+
+
+@pytest.fixture(scope="session")
+def labelled(digits):
+    """The first four images of each class, labelled."""
+    return few_labels(digits)
+
+
+@pytest.fixture
+def task(network, labelled):
+    """The small network from scratch, 40 labels."""
+    return Task(network, labelled)
+
+
+@pytest.fixture(scope="session")
+def pair(digits, labelled):
+    """Twenty labelled images and thirty others."""
+    return PairedBatches(Batches(digits[0], 30, seed=0), LabelledBatches(labelled, 20, seed=0)).at(0)
+
+
+@pytest.fixture
+def generator():
+    """Draws of seed 0."""
+    return torch.Generator().manual_seed(0)

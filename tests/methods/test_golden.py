@@ -5,15 +5,15 @@ After a change that is meant to change them: UPDATE_GOLDEN=1 pytest tests/method
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from every_method import METHODS, train
 
 PATH = Path(__file__).parent / "golden.json"
+COUNTED = ("confident", "unlabelled", "semantic", "moved", "monitor/")
+"""Sums over images that cross a threshold or change their class; rounding, as by another number of threads, may move
+one or two across. What they add to the loss is held to the loss's own tolerance."""
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -26,7 +26,10 @@ def test_twenty_steps_are_as_they_were(name, digits, network):
         return
     assert len(curve) == len(golden[name])
     for row, expected in zip(curve, golden[name], strict=True):
-        assert row == pytest.approx(expected, rel=5e-3, abs=1e-4)
+        assert row.keys() == expected.keys()
+        for column, value in row.items():
+            tolerance = {"abs": 0.05} if column.startswith(COUNTED) else {"rel": 1e-2, "abs": 1e-4}
+            assert value == pytest.approx(expected[column], **tolerance), column
     # Compared are rows of the same terms, those of one phase of a method that alternates; where labels are learned,
     # their term, since others may come into the loss as the run goes on.
     for terms in {frozenset(row) for row in curve}:

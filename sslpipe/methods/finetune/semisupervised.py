@@ -1,6 +1,7 @@
 """Suave's fine-tuning (Fini et al. 2023, sections 4 and A.1): the same objective, lighter views, prototypes anew."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
@@ -18,6 +19,7 @@ class Settings(suave.Settings):
     views: ViewSettings = ViewSettings(
         policy="standard", crop_scale=(0.08, 1.0), brightness=0.1, contrast=0.1, saturation=0.1
     )
+    projection: Literal["drawn", "kept"] = "kept"
     global_views: ViewSettings = ViewSettings(policy="plain", crop_scale=(0.08, 1.0), flip=0.5)
     local_crops: int = 0
     fit: FitSettings = FitSettings(

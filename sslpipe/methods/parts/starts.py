@@ -21,8 +21,10 @@ from sslpipe.nets.network import BackboneSettings, Network, build_network
 CLUSTER_STAGES = ("cluster", "self-label")
 LEAST_PROBABILITY = 0.01
 """No answer for an image counts as surer than this of being wrong: clusters are too sure of themselves (own choice)."""
+EXACT = 16
+"""Up to so many clusters, the mapping taken is weighed against all others; with more, against the best MAPPINGS."""
 MAPPINGS = 100
-"""The best mappings, among which the one taken is weighed (as many as the alternation paper's figure 6 shows)."""
+"""As many as the alternation paper's figure 6 shows."""
 
 
 def start_network(
@@ -57,9 +59,9 @@ class Naming:
     agreeing: float
     """Share of the labelled images whose most probable cluster has their class."""
     sureness: float
-    """Share of this mapping in the likelihood of the best MAPPINGS ones, all equally likely beforehand."""
+    """Share of this mapping in the likelihood of all one-to-one mappings, equally likely beforehand."""
     cluster_sureness: NDArray[np.float64]
-    """[K] share of the mappings, so weighed, that give each cluster this class."""
+    """[K] likewise, of those that give each cluster this class."""
 
 
 def name_clusters(probability: NDArray[np.float32], label: NDArray[np.int64], classes: int) -> Naming:
@@ -70,13 +72,46 @@ def name_clusters(probability: NDArray[np.float32], label: NDArray[np.int64], cl
     """
     score = np.zeros((classes, classes))
     np.add.at(score.T, label, np.log(np.maximum(probability, LEAST_PROBABILITY)))
-    ranked = k_best_mappings(score, MAPPINGS)
-    weight = np.exp(np.array([total for total, _ in ranked]) - ranked[0][0])
-    weight /= weight.sum()
-    best = ranked[0][1]
-    same = np.stack([mapping == best for _, mapping in ranked])
+    total, best = k_best_mappings(score, 1)[0]
     agreeing = float((best[probability.argmax(axis=1)] == label).mean())
-    return Naming(best, agreeing, float(weight[0]), weight @ same)
+    if classes > EXACT:
+        ranked = k_best_mappings(score, MAPPINGS)
+        weight = np.exp(np.array([other for other, _ in ranked]) - total)
+        same = np.stack([mapping == best for _, mapping in ranked])
+        return Naming(best, agreeing, float(weight[0] / weight.sum()), weight @ same / weight.sum())
+    evidence, share = permanent_shares(score - score[np.arange(classes), best][:, None])
+    return Naming(best, agreeing, 1 / evidence, share[np.arange(classes), best])
+
+
+def permanent_shares(score: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """Σ exp(score of a mapping) over all one-to-one mappings, and the share of it that each pair has; [K, K].
+
+    score: [K, K], log-weights of cluster k as class c, of which the best mapping's sum is near 0. By the sets of
+    classes that the first clusters take, 2^K of them.
+    """
+    clusters = len(score)
+    weight, sets = np.exp(score), np.arange(2**clusters)
+    ways = [np.zeros(len(sets))]
+    ways[0][0] = 1.0
+    for row in weight:
+        taken = np.zeros(len(sets))
+        for each, value in enumerate(row):
+            without = sets[(sets >> each) & 1 == 0]
+            taken[without | (1 << each)] += ways[-1][without] * value
+        ways.append(taken)
+    rest = np.zeros(len(sets))
+    rest[-1] = 1.0
+    shares = np.zeros_like(score)
+    for cluster in reversed(range(clusters)):
+        before = np.zeros(len(sets))
+        for each in range(clusters):
+            without = sets[(sets >> each) & 1 == 0]
+            onwards = rest[without | (1 << each)] * weight[cluster, each]
+            shares[cluster, each] = (ways[cluster][without] * onwards).sum()
+            before[without] += onwards
+        rest = before
+    evidence = float(ways[-1][-1])
+    return evidence, shares / evidence
 
 
 def named_head(network: Network, labelled: LabelledImages, folder: Path) -> LinearHead:
@@ -90,7 +125,7 @@ def named_head(network: Network, labelled: LabelledImages, folder: Path) -> Line
         )
     network.eval()
     device = labelled.images.device
-    logits = infer(network.to(device), labelled.images)[labelled.index].cpu()
+    logits = infer(network.to(device), labelled.images.subset(labelled.index)).cpu()
     naming = name_clusters(logits.softmax(dim=1).numpy(), labelled.label.cpu().numpy(), labelled.classes)
     names = read_json(folder / CARD)["classes"]
     say(

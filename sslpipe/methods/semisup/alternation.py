@@ -13,6 +13,7 @@ from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import Method, Pace
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.io.errors import UserError
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, parse
 from sslpipe.methods.parts.task import Task
@@ -66,6 +67,13 @@ class Settings:
     )
     """Of the semi-supervised epochs: `lr` and `weight_decay` take the place of its own elsewhere."""
 
+    def __post_init__(self) -> None:
+        for key in ("labelled_batch", "fit"):
+            if key in self.ssl:
+                raise UserError(f"ssl.{key}: found, expected beside ssl, where it holds for all epochs")
+        if self.weight_decay and not self.fit.optimizer.weight_decay:
+            raise UserError("weight_decay: needs fit.optimizer.weight_decay above 0, of which it is a multiple")
+
 
 class Learner(Method):
     """Algorithm 2, with algorithm 1 as its clustering epochs."""
@@ -105,7 +113,9 @@ class Learner(Method):
     def pace(self) -> Pace:
         """Rotation and clustering have a learning rate and a weight decay of their own."""
         if self.phase() == "semisupervised":
-            return Pace()
+            self.base.progress = self.progress
+            pace: Pace = self.base.pace()
+            return pace
         optimizer = self.settings.fit.optimizer
         decay = self.settings.weight_decay / optimizer.weight_decay if optimizer.weight_decay else 1.0
         return Pace(lr=self.settings.lr / optimizer.lr, weight_decay=decay)

@@ -62,7 +62,7 @@ class Learner(supervised.Learner):
         self.strong = self.policy(settings.strong)
         self.align = DistributionAlignment(task.labelled.classes, steps=settings.alignment_steps)
         network = task.network.eval()
-        bank = infer(lambda images: answers(network, images)[1], task.labelled.images)[task.labelled.index]
+        bank = infer(lambda images: answers(network, images)[1], task.labelled.images.subset(task.labelled.index))
         network.train()
         self.register_buffer("bank", bank)
         self.register_buffer("bank_labels", task.labelled.label.clone())

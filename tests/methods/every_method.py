@@ -1,0 +1,132 @@
+"""Every method in a tiny form, for the tests that hold for all of them."""
+
+from dataclasses import replace
+
+import torch
+
+from sslpipe.data.batches import Batches
+from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches
+from sslpipe.engine.checkpoint import Checkpoint
+from sslpipe.engine.loop import fit
+from sslpipe.methods.cluster import scan
+from sslpipe.methods.parts.task import Task, Watch
+from sslpipe.methods.pretrain import nce, simclr
+from sslpipe.methods.self_label import confident
+from sslpipe.methods.semisup import alternation, daino, fixmatch, mixmatch, simmatch, suave, supervised, uda
+from sslpipe.neighbors.search import nearest_neighbors
+from sslpipe.nets.heads import LinearHead, LinearSettings
+from sslpipe.views.policies import ViewSettings
+
+WEAK = ViewSettings(policy="weak", flip=0.0)
+STRONG = ViewSettings(policy="randaugment", flip=0.0)
+CROP = ViewSettings(policy="plain", crop_scale=(0.5, 1.0))
+SMALL_CROP = ViewSettings(policy="plain", crop_scale=(0.2, 0.5), size=6)
+LEARNER = {"labelled_batch": 20, "views": WEAK, "decay": 0.9}
+MULTI_TASK = {
+    "labelled_batch": 20,
+    "views": WEAK,
+    "hidden": 32,
+    "outputs": 16,
+    "global_views": CROP,
+    "local_views": SMALL_CROP,
+    "local_crops": 2,
+}
+
+
+def few_labels(digits, each=4):
+    """The first `each` training images of each class, labelled."""
+    train, _, label, _ = digits
+    label = torch.as_tensor(label)
+    index = torch.cat([(label == number).nonzero()[:each, 0] for number in range(10)]).sort().values
+    return LabelledImages(train, index, label[index], 10)
+
+
+def tiny_task(digits, network, base="supervised"):
+    """40 labels, and a look at the held-out images."""
+    return Task(network, few_labels(digits), Watch(digits[1], torch.as_tensor(digits[3])), base)
+
+
+def pretext(module, **settings):
+    """A builder: (digits, network) → (settings, method)."""
+
+    def build(digits, network):
+        chosen = module.Settings(**settings)
+        return chosen, module.Pretext(chosen, network, digits[0])
+
+    return build
+
+
+def scan_method(digits, network):
+    settings = scan.Settings(clusters=10, heads=2)
+    hoods = []
+    for images in digits[:2]:
+        indices, _ = nearest_neighbors(torch.from_numpy(images.array).flatten(1).float(), k=5)
+        hoods.append(scan.Neighborhood(images, torch.from_numpy(indices)))
+    return settings, scan.Clustering(settings, network, *hoods)
+
+
+def confident_method(digits, network):
+    settings = confident.Settings(threshold=0.1, targets="averaged", decay=0.9)
+    network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=10))
+    return settings, confident.SelfLabelling(settings, network, digits[0])
+
+
+def learner(module, base="supervised", **settings):
+    """A builder, of a learner with few labels."""
+
+    def build(digits, network):
+        chosen = module.Settings(**settings)
+        return chosen, module.Learner(chosen, tiny_task(digits, network, base))
+
+    return build
+
+
+MATCH = {**LEARNER, "strong": STRONG, "threshold": 0.2}
+SIMMATCH = {**MATCH, "alignment_steps": 6, "hidden": 32, "outputs": 16}
+LEARNERS = {
+    "semisup/supervised": learner(supervised, **LEARNER),
+    "semisup/fixmatch": learner(fixmatch, **MATCH),
+    "semisup/fixmatch ctaugment alignment": learner(
+        fixmatch, **MATCH, ctaugment=True, alignment=True, alignment_steps=6
+    ),
+    "semisup/mixmatch": learner(mixmatch, **LEARNER),
+    "semisup/uda": learner(uda, **MATCH, annealing="linear"),
+    "semisup/simmatch temporal": learner(simmatch, **SIMMATCH),
+    "semisup/simmatch teacher": learner(simmatch, **SIMMATCH, memory="teacher"),
+    "semisup/suave": learner(suave, **MULTI_TASK, queue=100, momentum_encoder=True, decay=0.9),
+    "semisup/daino": learner(daino, **MULTI_TASK, decay=0.8, teacher_temperature_epochs=2.0),
+    # Epochs: rotation, semi-supervised, rotation, clustering, semi-supervised.
+    "semisup/alternation": learner(
+        alternation,
+        base="fixmatch",
+        ssl={"decay": 0.9, "threshold": 0.2, "views": {"flip": 0.0}, "strong": {"flip": 0.0}},
+        labelled_batch=20,
+        warmup_epochs=1,
+        ssl_epochs=1,
+        share=0.8,
+        copies=2,
+    ),
+}
+METHODS = {
+    "pretrain/simclr": pretext(simclr),
+    "pretrain/nce softmax": pretext(nce, negatives=0),
+    "pretrain/nce noise": pretext(nce, negatives=32, proximal=0.5),
+    "cluster/scan": scan_method,
+    "self_label/confident": confident_method,
+    **LEARNERS,
+}
+
+
+def train(name, digits, settings, method, *, batch, lr=1e-3, checkpoint=None, **budget):
+    """The history of a run of seed 0 with Adam or AdamW, without the column that is never the same.
+
+    budget: further fields of FitSettings.
+    """
+    name_of_optimizer = "adamw" if settings.fit.optimizer.name == "adamw" else "adam"
+    optimizer = replace(settings.fit.optimizer, name=name_of_optimizer, lr=lr)
+    chosen = replace(settings.fit, batch=batch, optimizer=optimizer, **budget)
+    stream = Batches(digits[0], batch, seed=0)
+    if hasattr(settings, "labelled_batch"):
+        stream = PairedBatches(stream, LabelledBatches(few_labels(digits), settings.labelled_batch, seed=0))
+    history = fit(method, stream, chosen, where=name, seed=0, checkpoint=checkpoint or Checkpoint(None, 1e9))
+    return [{key: value for key, value in row.items() if key != "images_per_s"} for row in history]

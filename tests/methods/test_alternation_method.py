@@ -1,0 +1,237 @@
+import copy
+from dataclasses import replace
+from itertools import permutations
+from math import log
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from sslpipe.engine.loop import FitSettings
+from sslpipe.engine.method import Pace, Progress
+from sslpipe.engine.optimizers import OptimizerSettings
+from sslpipe.io.errors import UserError
+from sslpipe.methods.parts.task import Task
+from sslpipe.methods.semisup import fixmatch, mixmatch, uda
+from sslpipe.methods.semisup.alternation import NONE, Learner, Settings, balanced_targets
+from sslpipe.nets.network import BackboneSettings, build_network
+from sslpipe.views.policies import ViewSettings, plain
+
+STEPS_PER_EPOCH = 4
+SHORT = {"R": "rotation", "S": "semisupervised", "C": "clustering"}
+
+
+@pytest.fixture
+def build(task):
+    def learner(base="fixmatch", **given):
+        return Learner(Settings(**given), replace(task, base=base))
+
+    return learner
+
+
+def at_epoch(method, epoch):
+    method.progress = Progress(int(epoch * STEPS_PER_EPOCH), 1000, STEPS_PER_EPOCH)
+    return method
+
+
+def clustering_epoch(build, **given):
+    return at_epoch(build(warmup_epochs=0, ssl_epochs=1, rotation_epochs=0, **given), 1)
+
+
+def counts(targets):
+    return torch.bincount(targets[targets != NONE], minlength=10).tolist()
+
+
+@pytest.mark.parametrize(
+    ("warmup", "ssl", "rotation", "cluster", "expected"),
+    [
+        (2, 3, 1, 1, "RRSSSRCSSSRCS"),
+        (0, 2, 0, 1, "SSCSSC"),
+        (1, 1, 2, 2, "RSRRCCSRRCC"),
+        (1, 2, 0, 0, "RSSSS"),
+    ],
+)
+def test_phases_follow_in_order(build, warmup, ssl, rotation, cluster, expected):
+    method = build(warmup_epochs=warmup, ssl_epochs=ssl, rotation_epochs=rotation, cluster_epochs=cluster)
+    for epoch, phase in enumerate(expected):
+        for within in (0.0, 0.75):
+            assert at_epoch(method, epoch + within).phase() == SHORT[phase]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "terms"),
+    [
+        (0, {"loss", "rotation", "rotation_acc"}),
+        (1, {"loss", "labelled", "unlabelled", "confident"}),
+        (2, {"loss", "rotation", "rotation_acc"}),
+        (3, {"loss", "clustering", "kept", "moved"}),
+    ],
+)
+def test_each_phase_has_its_terms_and_its_weights(build, pair, generator, epoch, terms):
+    method = at_epoch(build(warmup_epochs=1, ssl_epochs=1, rotation_epochs=1), epoch)
+    found = method.losses(pair, generator)
+    assert set(found) == terms
+    found["loss"].backward()
+    head, rotation = method.network.head.weight.grad, method.rotation[-1].weight.grad
+    assert (rotation is not None) == ("rotation" in terms)
+    assert (head is not None) == ("rotation" not in terms)
+    assert method.network.backbone.stem[0].weight.grad.abs().sum() > 0
+    assert method.network.training
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+def test_labels_count_in_the_semi_supervised_phase_alone(build, pair, epoch):
+    method = at_epoch(build(warmup_epochs=1, ssl_epochs=1), epoch)
+    others = replace(pair, labelled=replace(pair.labelled, label=pair.labelled.label.flip(0)))
+    first, second = (
+        copy.deepcopy(method).losses(each, torch.Generator().manual_seed(0))["loss"] for each in (pair, others)
+    )
+    assert torch.equal(first, second) is (epoch != 1)
+
+
+def test_rotation_and_clustering_have_a_pace_of_their_own(build):
+    optimizer = OptimizerSettings(name="sgd", lr=0.05, weight_decay=2e-3)
+    fit = FitSettings(batch=30, optimizer=optimizer)
+    method = build(warmup_epochs=1, ssl_epochs=1, lr=0.01, weight_decay=1e-3, fit=fit)
+    for epoch, expected in enumerate((Pace(0.2, 0.5), Pace(1.0, 1.0), Pace(0.2, 0.5), Pace(0.2, 0.5))):
+        pace = at_epoch(method, epoch).pace()
+        assert (pace.lr, pace.weight_decay) == pytest.approx((expected.lr, expected.weight_decay))
+
+
+def test_an_image_is_turned_by_each_quarter(build, pair, generator):
+    views = ViewSettings(policy="plain")
+    method = at_epoch(build(warmup_epochs=1, rotation_views=views), 0)
+    seen = []
+    method.network.backbone.register_forward_pre_hook(lambda module, images: seen.append(images[0].clone()))
+    terms = method.losses(pair, generator)
+    network = method.network
+    turned = [plain(image).rot90(quarter, (1, 2)) for quarter in range(4) for image in pair.unlabelled.image]
+    torch.testing.assert_close(seen[0], (torch.stack(turned) - network.mean) / network.std)
+    logits = method.rotation(network.features(torch.stack(turned))).detach()
+    loss = -sum(row.log_softmax(0)[place // 30] for place, row in enumerate(logits)) / 120
+    assert terms["rotation"].item() == pytest.approx(loss.item(), rel=1e-4)
+    with torch.no_grad():
+        method.rotation[-1].weight.zero_()
+        method.rotation[-1].bias.zero_()
+    assert method.losses(pair, generator)["rotation"].item() == pytest.approx(log(4))
+
+
+@given(st.integers(1, 400), st.integers(2, 12), st.sampled_from([0.0, 0.3, 0.6, 0.8, 1.0]))
+def test_targets_are_balanced_and_leave_their_share_without(images, clusters, share):
+    targets = balanced_targets(images, clusters, share)
+    each = int(share * images / clusters)
+    assert torch.bincount(targets[targets != NONE], minlength=clusters).tolist() == [each] * clusters
+    assert (targets == NONE).sum() == images - each * clusters
+    assert targets.unique().tolist() == [*([NONE] if each * clusters < images else []), *range(clusters if each else 0)]
+
+
+def test_a_share_of_six_tenths_leaves_four_tenths_without(build):
+    targets = build(share=0.6).targets
+    assert counts(targets) == [18] * 10
+    assert (targets == NONE).sum() == 120
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), share=st.sampled_from([0.6, 1.0]))
+def test_targets_stay_balanced_for_ever_and_move_within_the_batch_alone(data, share, digits, info, labelled):
+    network = build_network(BackboneSettings(name="tiny_resnet"), info)
+    given_settings = Settings(warmup_epochs=0, ssl_epochs=1, rotation_epochs=0, share=share, copies=1)
+    method = at_epoch(Learner(given_settings, Task(network, labelled, base="fixmatch")), 1)
+    balanced = counts(method.targets)
+    for _ in range(3):
+        index = torch.tensor(data.draw(st.lists(st.integers(0, 299), min_size=2, max_size=20, unique=True)))
+        before = method.targets.clone()
+        method._clustering(digits[0][index], index, torch.Generator().manual_seed(0))
+        assert counts(method.targets) == balanced
+        assert sorted(method.targets[index].tolist()) == sorted(before[index].tolist())
+        others = torch.ones(300, dtype=torch.bool)
+        others[index] = False
+        assert torch.equal(method.targets[others], before[others])
+
+
+def test_the_batchs_targets_go_where_they_are_nearest(build, digits):
+    method = clustering_epoch(build, share=0.6, copies=2, radius=0.5)
+    index = torch.tensor([250, 3, 77, 140, 9])
+    method.targets[index] = torch.tensor([4, NONE, 4, NONE, 7])
+    outputs = F.normalize(method.network.eval()(plain(digits[0][index])), dim=1).double().detach()
+    method.network.train()
+    terms = method._clustering(digits[0][index], index, torch.Generator().manual_seed(0))
+
+    def distance(images):
+        pairs = zip(images, (4, 4, 7), strict=True)
+        return sum((outputs[image] - F.one_hot(torch.tensor(target), 10)).square().sum() for image, target in pairs)
+
+    best = min(permutations(range(5), 3), key=distance)
+    expected = torch.full((5,), NONE)
+    expected[list(best)] = torch.tensor([4, 4, 7])
+    assert torch.equal(method.targets[index], expected)
+    moved = (expected != torch.tensor([4, NONE, 4, NONE, 7])).float().mean()
+    assert terms["moved"] == moved
+
+
+def test_copies_learn_their_images_target_and_the_near_ones_without_theirs(build, digits):
+    method = clustering_epoch(build, share=0.6, copies=2, radius=0.9, views=ViewSettings(policy="weak"))
+    index = torch.arange(100, 112)
+    image = digits[0][index]
+    anchors = F.normalize(method.network.eval()(plain(image)), dim=1).double().detach()
+    method.network.train()
+    terms = method._clustering(image, index, torch.Generator().manual_seed(1))
+    views = method.views(image.repeat(2, 1, 1, 1), torch.Generator().manual_seed(1))
+    outputs = F.normalize(method.network(views), dim=1).double().detach()
+    distances = []
+    for place, target in enumerate(method.targets[index].tolist()):
+        if target == NONE:
+            target = int(anchors[place].argmax())
+            if (anchors[place] - F.one_hot(torch.tensor(target), 10)).square().sum() >= 0.9:
+                continue
+        unit = F.one_hot(torch.tensor(target), 10)
+        distances.append(sum((outputs[place + 12 * copy] - unit).square().sum() for copy in range(2)) / 2)
+    assert terms["kept"].item() == pytest.approx(len(distances) / 12)
+    assert terms["clustering"].item() == pytest.approx(float(sum(distances) / len(distances)), rel=1e-4)
+
+
+def test_targets_are_state(build):
+    method = build(share=0.6)
+    assert torch.equal(method.state_dict()["targets"], method.targets)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+def test_the_average_follows_through_all_phases(build, epoch):
+    method = at_epoch(build(warmup_epochs=1, ssl_epochs=1, ssl={"decay": 0.5}), epoch)
+    before = method.selected().head.bias.clone()
+    with torch.no_grad():
+        method.network.head.bias += 1
+    method.after_step()
+    step = epoch * STEPS_PER_EPOCH
+    decay = min(0.5, (1 + step) / (10 + step))
+    torch.testing.assert_close(method.selected().head.bias, before + 1 - decay)
+
+
+def test_the_rotation_head_is_not_kept(build):
+    method = build()
+    state = method.selected().state_dict()
+    assert not any("rotation" in name for name in state)
+    kept = {id(weight) for weight in method.selected().parameters()}
+    assert not any(id(weight) in kept for weight in method.rotation.parameters())
+    assert any(name.startswith("rotation.") for name in method.state_dict())
+
+
+@pytest.mark.parametrize(("base", "module"), [("fixmatch", fixmatch), ("mixmatch", mixmatch), ("uda", uda)])
+def test_the_base_is_found_by_name_and_takes_its_settings(build, pair, generator, base, module):
+    method = build(base, warmup_epochs=0, ssl_epochs=1, ssl={"unlabelled_weight": 0.25})
+    assert type(method.base) is module.Learner
+    assert method.base.settings == module.Settings(unlabelled_weight=0.25)
+    at_epoch(method, 0.5).losses(pair, generator)
+    assert method.base.progress == method.progress
+
+
+def test_an_unknown_base_is_a_users_mistake(build):
+    with pytest.raises(UserError, match=r"^semisup\.methods\.alternation\.base: unknown name 'fixmtach'[^\n]*fixmatch"):
+        build("fixmtach")
+
+
+def test_an_unknown_key_of_the_base_is_named_where_it_stands(build):
+    with pytest.raises(UserError, match=r"^semisup\.alternation\.ssl\.treshold: unknown key[^\n]*threshold[^\n]*$"):
+        build(ssl={"treshold": 0.9})

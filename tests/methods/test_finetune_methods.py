@@ -1,0 +1,124 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sslpipe.methods.finetune import linear, semisupervised, supervised
+from sslpipe.methods.parts.logistic import DEFAULT_PENALTY, labelled_features, regress
+from sslpipe.methods.semisup import suave
+from sslpipe.methods.semisup import supervised as learner
+from sslpipe.nets.heads import LinearHead, LinearSettings, ProjectionHead, ProjectionSettings
+from sslpipe.objectives.supervised import cross_entropy
+
+
+class Recorder:
+    """Stands for the stage's run; keeps what it is given."""
+
+    def train(self, build, settings, *, labelled=None):
+        self.method, self.settings, self.labelled = build(), settings, labelled
+
+    def write(self, network, settings, history):
+        self.network, self.settings, self.history = network, settings, history
+
+
+def test_linear_leaves_the_backbone_alone(task, labelled):
+    training = Recorder()
+    before = {name: value.clone() for name, value in task.network.backbone.state_dict().items()}
+    settings = linear.Settings(penalties=(1e-3, 1e-1), folds=2)
+    linear.tune(settings, task, training)
+    assert all(torch.equal(value, before[name]) for name, value in training.network.backbone.state_dict().items())
+    features, label = labelled_features(training.network, labelled)
+    [row] = training.history
+    assert row["labels"] == 40
+    weight, bias = regress(features, label, row["penalty"], 200)
+    torch.testing.assert_close(training.network.head.weight, weight.float())
+    torch.testing.assert_close(training.network.head.bias, bias.float())
+    answer = training.network.head(features.float()).argmax(dim=1)
+    assert (answer == label).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("outputs", [10, 12])
+def test_linear_fits_anew_whatever_the_start_knew(task, outputs):
+    task.network.head = known = LinearHead(task.network.backbone.dimension, LinearSettings(outputs=outputs))
+    before, training = known.weight.detach().clone(), Recorder()
+    linear.tune(linear.Settings(penalties=(1e-2,), folds=2), task, training)
+    assert training.network.head.out_features == 10
+    assert not torch.equal(training.network.head.weight, before)
+
+
+def held_out_loss(features, label, penalty, folds):
+    """Cross-validation by loops; the images of a class go to the parts in turn."""
+    part, seen = [], {}
+    for each in label.tolist():
+        part.append(seen.get(each, 0) % folds)
+        seen[each] = seen.get(each, 0) + 1
+    part = torch.tensor(part)
+    losses = []
+    for fold in range(folds):
+        weight, bias = regress(features[part != fold], label[part != fold], penalty, 200)
+        losses.append(cross_entropy(features[part == fold] @ weight.T + bias, label[part == fold]).item())
+    return sum(losses) / folds
+
+
+def noisy(each=4, noise=2.0):
+    random = torch.Generator().manual_seed(0)
+    label = torch.arange(3).repeat(each)
+    features = torch.eye(3)[label] + noise * torch.randn(len(label), 3, generator=random)
+    return features.double(), label
+
+
+@pytest.mark.parametrize("noise", [0.05, 2.0])
+def test_the_penalty_is_the_candidate_under_which_images_left_out_are_likeliest(noise, capsys):
+    features, label = noisy(noise=noise)
+    settings = linear.Settings(penalties=(1e-4, 1e-2, 1.0), folds=5)
+    chosen = linear.choose_penalty(features, label, settings)
+    expected = min(settings.penalties, key=lambda penalty: held_out_loss(features, label, penalty, 4))
+    assert chosen == expected
+    assert "4-fold cross-validation over 12 labels" in capsys.readouterr().out
+
+
+def test_noise_wants_a_greater_penalty():
+    settings = linear.Settings(penalties=(1e-4, 1.0))
+    assert [linear.choose_penalty(*noisy(noise=noise), settings) for noise in (0.05, 2.0)] == [1e-4, 1.0]
+
+
+def test_one_label_a_class_leaves_nothing_to_choose_by(capsys):
+    features, label = noisy(each=1)
+    assert linear.choose_penalty(features, label, linear.Settings(penalties=(1.0,))) == DEFAULT_PENALTY
+    assert "one label alone" in capsys.readouterr().out
+
+
+def test_the_rarest_class_bounds_the_folds(capsys):
+    features, label = noisy(each=4)
+    kept = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 9, 10])  # class 2 twice, the others four times
+    linear.choose_penalty(features[kept], label[kept], linear.Settings(penalties=(0.1,)))
+    assert "2-fold" in capsys.readouterr().out
+
+
+def test_supervised_goes_on_with_all_weights(task, labelled):
+    training, settings = Recorder(), supervised.Settings(head="fitted")
+    supervised.tune(settings, task, training)
+    assert type(training.method) is learner.Learner
+    assert training.labelled is labelled
+    assert training.method.selected() is task.network
+    assert all(weight.requires_grad for weight in training.method.network.parameters())
+
+
+def test_semisupervised_goes_on_with_a_suave_models_projection_and_new_prototypes(task, labelled):
+    shape = {"hidden": 32, "outputs": 16, "queue": 0}
+    start = suave.Learner(suave.Settings(**shape), task).network
+    projection = start.head.projection[0].weight.clone()
+    prototypes = start.head.prototypes.weight.clone()
+    training, settings = Recorder(), semisupervised.Settings(**shape, projection="kept")
+    semisupervised.tune(settings, replace(task, network=start), training)
+    assert type(training.method) is suave.Learner
+    assert training.labelled is labelled
+    head = training.method.network.head
+    assert torch.equal(head.projection[0].weight, projection)
+    assert not torch.equal(head.prototypes.weight, prototypes)
+
+
+def test_a_pretext_projection_is_dropped_by_the_classifier(task):
+    task.network.head = ProjectionHead(task.network.backbone.dimension, ProjectionSettings(hidden=8, outputs=10))
+    method = learner.Learner(learner.Settings(), task)
+    assert isinstance(method.network.head, LinearHead)

@@ -1,0 +1,110 @@
+from dataclasses import replace
+from math import log
+
+import pytest
+import torch
+
+from sslpipe.io.errors import UserError
+from sslpipe.methods.semisup.fixmatch import Learner, Settings
+from sslpipe.views.ctaugment import Probe
+from sslpipe.views.policies import ViewSettings, plain
+
+PLAIN = ViewSettings(policy="plain")
+
+
+def forwards(method):
+    """A list that fills with (train mode, images) of each forward of the method's network."""
+    seen = []
+    method.network.register_forward_pre_hook(lambda module, images: seen.append((module.training, len(images[0]))))
+    return seen
+
+
+@pytest.mark.parametrize("alignment", [False, True])
+def test_labelled_weak_and_strong_images_go_through_one_forward(task, pair, generator, alignment):
+    method = Learner(Settings(alignment=alignment), task)
+    seen = forwards(method)
+    method.losses(pair, generator)
+    assert seen == [(True, 20 + 30 + 30)]
+
+
+@pytest.mark.parametrize("over", ["batch", "confident"])
+def test_the_loss_is_that_of_the_papers_algorithm(task, pair, over):
+    settings = Settings(threshold=0.16, unlabelled_weight=3.0, alignment=True, over=over, label_smoothing=0.1)
+    method = Learner(settings, task)
+    terms = method.losses(pair, torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    weak = method.views(torch.cat([pair.labelled.image, pair.unlabelled.image]), generator)
+    strong = method.strong(pair.unlabelled.image, generator)
+    logits = method.network(torch.cat([weak, strong])).double().detach()
+    labelled, answers, strong = logits[:20], logits[20:50].softmax(dim=1), logits[50:]
+
+    known = 0.0
+    for logit, label in zip(labelled, pair.labelled.label, strict=True):
+        target = [0.9 * (label == c) + 0.1 / 10 for c in range(10)]
+        known -= sum(t * logit.log_softmax(0)[c] for c, t in enumerate(target)) / 20
+    average = answers.mean(dim=0)
+    counts = torch.bincount(task.labelled.label).double()
+    kept, total = 0, 0.0
+    for answer, logit in zip(answers, strong, strict=True):
+        aligned = answer * counts / counts.sum() / average
+        aligned /= aligned.sum()
+        if aligned.max() >= 0.16:
+            kept += 1
+            total -= logit.log_softmax(0)[aligned.argmax()]
+    assert 0 < kept < 30
+    unlabelled = total / (30 if over == "batch" else kept)
+    assert terms["confident"].item() == pytest.approx(kept / 30)
+    assert terms["loss"].item() == pytest.approx((known + 3 * unlabelled).item(), rel=1e-4)
+
+
+def test_answers_are_aligned_with_the_labels_given(task, labelled):
+    uneven = replace(labelled, index=labelled.index[:20], label=torch.arange(20).clamp(max=9))
+    method = Learner(Settings(alignment=True), replace(task, labelled=uneven))
+    torch.testing.assert_close(method.align.target, torch.tensor([0.05] * 9 + [0.55]))
+
+
+def test_the_rates_learn_what_the_network_still_sees(task, pair, generator, monkeypatch):
+    method = Learner(Settings(ctaugment=True, views=PLAIN), task)
+    identity = method.ctaugment.names.index("identity")
+    chosen = torch.full((2, 20), identity)
+    bins = torch.stack([torch.zeros(20, dtype=torch.int64), torch.arange(20) % 5 + 1])
+    monkeypatch.setattr(method.ctaugment, "probe", lambda draw: Probe(chosen, bins, (bins + 0.5) / 17))
+    images = plain(pair.labelled.image)
+    answer = method.network.eval()(images).softmax(dim=1).detach()
+    method.network.train()
+    expected = torch.ones(len(method.ctaugment.names), 17)
+    for image, label in enumerate(pair.labelled.label):
+        match = answer[image, label]
+        for each in bins[:, image]:
+            expected[identity, each] = 0.99 * expected[identity, each] + 0.01 * match
+    seen = forwards(method)
+    method.losses(pair, generator)
+    torch.testing.assert_close(method.ctaugment.rates, expected)
+    assert seen == [(False, 20), (True, 80)]
+    assert torch.equal(method.state_dict()["ctaugment.rates"], method.ctaugment.rates)
+
+
+def test_the_rates_move_at_the_probed_bins_alone_and_not_with_strong_views(task, pair, generator, monkeypatch):
+    method = Learner(Settings(ctaugment=True), task)
+    probes = []
+    probe = method.ctaugment.probe
+    monkeypatch.setattr(method.ctaugment, "probe", lambda draw: probes.append(probe(draw)) or probes[-1])
+    method.losses(pair, generator)
+    probed = torch.zeros(method.ctaugment.rates.shape, dtype=torch.bool)
+    probed[probes[0].chosen, probes[0].bins] = True
+    assert torch.equal(method.ctaugment.rates < 1, probed)
+    before = method.ctaugment.rates.clone()
+    method.strong(pair.unlabelled.image, generator, operations=method.ctaugment)
+    assert torch.equal(method.ctaugment.rates, before)
+
+
+def test_ctaugment_without_operations_is_a_users_mistake(task):
+    with pytest.raises(UserError, match=r"^ctaugment: the strong policy has no operations[^\n]*$"):
+        Learner(Settings(ctaugment=True, strong=PLAIN), task)
+
+
+def test_nothing_confident_leaves_the_labels_alone(task, pair, generator):
+    terms = Learner(Settings(threshold=1.0), task).losses(pair, generator)
+    assert terms["unlabelled"] == 0
+    assert torch.equal(terms["loss"], terms["labelled"])
+    assert terms["labelled"].item() == pytest.approx(log(10), abs=1.0)

@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from sslpipe.engine.method import Progress
+from sslpipe.methods.semisup.mixmatch import Learner, Settings
+
+
+@pytest.mark.parametrize(
+    ("step", "ramp", "share"), [(0, 0.4, 0.0), (10, 0.4, 0.25), (40, 0.4, 1.0), (90, 0.4, 1.0), (0, 0.0, 1.0)]
+)
+def test_the_unlabelled_weight_rises_linearly(task, pair, generator, step, ramp, share):
+    method = Learner(Settings(ramp=ramp, unlabelled_weight=60.0), task)
+    method.progress = Progress(step, 100, 10)
+    terms = method.losses(pair, generator)
+    torch.testing.assert_close(terms["loss"], terms["labelled"] + share * 60 * terms["unlabelled"])
+    assert terms["unlabelled"] > 0
+
+
+def test_a_guess_is_the_sharpened_mean_over_the_copies(task, pair, generator):
+    method = Learner(Settings(copies=3, temperature=0.4), task)
+    views = method.views(pair.unlabelled.image.repeat(3, 1, 1, 1), generator)
+    guess = method._guess(views)
+    answers = method.network(views).softmax(dim=1).double().detach()
+    for image in range(30):
+        mean = sum(answers[image + 30 * copy] for copy in range(3)) / 3
+        power = [float(p) ** (1 / 0.4) for p in mean]
+        expected = torch.tensor(power) / sum(power)
+        for copy in range(3):
+            torch.testing.assert_close(guess[image + 30 * copy], expected, rtol=1e-4, atol=1e-6)
+    assert not guess.requires_grad
+
+
+def test_everything_is_mixed_with_everything(task, pair, generator, monkeypatch):
+    method = Learner(Settings(copies=2), task)
+    seen, mixes = [], []
+    monkeypatch.setattr("sslpipe.methods.semisup.mixmatch.draw_mix", recorded(mixes))
+    method.network.register_forward_pre_hook(lambda module, images: seen.append(images[0]))
+    method.losses(pair, generator)
+    guessed, mixed = seen
+    assert (len(guessed), len(mixed)) == (60, 80)
+    partner, weight = mixes[0].partner, mixes[0].weight
+    assert (weight >= 0.5).all()
+    assert (partner[:20] >= 20).any()
+    for place in range(20, 80):
+        if partner[place] >= 20:
+            own, other = guessed[place - 20], guessed[partner[place] - 20]
+            torch.testing.assert_close(mixed[place], weight[place] * own + (1 - weight[place]) * other)
+
+
+def recorded(mixes):
+    """draw_mix, its results kept in a list."""
+    from sslpipe.views.mixing import draw_mix
+
+    return lambda *arguments: mixes.append(draw_mix(*arguments)) or mixes[-1]

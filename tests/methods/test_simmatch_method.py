@@ -1,0 +1,131 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sslpipe.data.labelled import LabelledBatch
+from sslpipe.methods.semisup.simmatch import Learner, Settings, answers
+from sslpipe.nets.heads import LinearHead, LinearSettings
+from sslpipe.views.policies import ViewSettings, plain
+
+PLAIN = ViewSettings(policy="plain")
+
+
+def drawing(pair, labelled, index):
+    """The pair with these of the labelled images."""
+    index = torch.tensor(index)
+    batch = LabelledBatch(image=labelled.images[labelled.index[index]], index=index, label=labelled.label[index])
+    return replace(pair, labelled=batch)
+
+
+def embeddings(network, images):
+    return answers(network.eval(), plain(images))[1].detach()
+
+
+def test_the_memory_begins_with_the_labelled_images(task, labelled):
+    method = Learner(Settings(), task)
+    expected = embeddings(method.network, labelled.images[labelled.index])
+    torch.testing.assert_close(method.bank, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(method.bank_labels, labelled.label)
+    assert set(method.state_dict()) > {"bank", "bank_labels", "align.window", "align.seen"}
+
+
+@pytest.mark.parametrize("memory", ["temporal", "teacher"])
+def test_the_memory_moves_as_equation_12_has_it(task, memory):
+    method = Learner(Settings(memory=memory, outputs=8), task)
+    random = torch.Generator().manual_seed(0)
+    bank = method.bank.clone().double()
+    momentum = 0.7 if memory == "temporal" else 0.0
+    for index in ([3, 3, 7], [39, 0, 0, 0, 7]):
+        z = F.normalize(torch.randn(len(index), 8, generator=random), dim=1)
+        method._remember(torch.tensor(index), z)
+        for image in set(index):
+            seen = [z[place].double() for place, each in enumerate(index) if each == image]
+            moved = momentum * bank[image] + (1 - momentum) * sum(seen) / len(seen)
+            bank[image] = moved / moved.norm()
+        torch.testing.assert_close(method.bank.double(), bank, rtol=1e-5, atol=1e-6)
+
+
+def test_the_memory_is_addressed_by_the_labelled_images_number(task, pair, labelled, generator):
+    method = Learner(Settings(), task)
+    before = method.bank.clone()
+    method.losses(drawing(pair, labelled, [5, 11, 5, 30]), generator)
+    moved = (method.bank != before).any(dim=1).nonzero()[:, 0]
+    assert moved.tolist() == [5, 11, 30]
+
+
+def test_a_teacher_writes_its_own_embeddings_and_unlabelled_images_do_not_count(task, pair, labelled):
+    method = Learner(Settings(memory="teacher", views=PLAIN), task)
+    with torch.no_grad():
+        for weight in method.network.parameters():
+            weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    batch = drawing(pair, labelled, [5, 11, 30])
+    before = method.bank.clone()
+    others = replace(batch, unlabelled=replace(batch.unlabelled, image=255 - batch.unlabelled.image))
+    banks = []
+    for each in (batch, others):
+        method.bank.copy_(torch.where(torch.arange(40)[:, None] == 5, -before, before))
+        method.losses(each, torch.Generator().manual_seed(0))
+        banks.append(method.bank.clone())
+    assert torch.equal(*banks)
+    expected = embeddings(method.averaged.module, batch.labelled.image)
+    torch.testing.assert_close(banks[0][[5, 11, 30]], expected, rtol=1e-4, atol=1e-5)
+    students = embeddings(method.network, batch.labelled.image)
+    assert not torch.allclose(expected, students, atol=1e-2)
+
+
+def test_the_terms_are_those_of_the_papers_algorithm(task, pair, labelled):
+    settings = Settings(threshold=0.16, smoothing=0.6, instance_weight=2.0, unlabelled_weight=3.0)
+    method = Learner(settings, task)
+    bank, label = method.bank.double(), labelled.label
+    terms = method.losses(pair, torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(2)
+    weak = method.views(torch.cat([pair.labelled.image, pair.unlabelled.image]), generator)
+    strong = method.strong(pair.unlabelled.image, generator)
+    logits, z = (each.double().detach() for each in answers(method.network, torch.cat([weak, strong])))
+    known = -sum(logits[i].log_softmax(0)[pair.labelled.label[i]] for i in range(20)) / 20
+    average = logits[20:50].softmax(dim=1).mean(dim=0)
+    semantic = instance = kept = 0
+    for image in range(30):
+        p = logits[20 + image].softmax(0) / average  # distribution alignment over the first step
+        p = p / p.sum()
+        q = (bank @ z[20 + image] / 0.1).softmax(0)  # eq. 3
+        p_hat = [0.6 * p[c] + 0.4 * sum(q[j] for j in range(40) if label[j] == c) for c in range(10)]  # eq. 9, 10
+        q_hat = torch.stack([q[j] * p[label[j]] for j in range(40)])  # eq. 7, 8
+        q_hat = q_hat / q_hat.sum()
+        if max(p_hat) > 0.16:
+            kept += 1
+            semantic -= sum(p_hat[c] * logits[50 + image].log_softmax(0)[c] for c in range(10)) / 30
+        instance -= (q_hat * (bank @ z[50 + image] / 0.1).log_softmax(0)).sum() / 30
+    assert 0 < kept < 30
+    assert terms["confident"].item() == pytest.approx(kept / 30)
+    for name, expected in (("labelled", known), ("semantic", semantic), ("instance", instance)):
+        assert terms[name].item() == pytest.approx(float(expected), rel=1e-3), name
+    assert terms["loss"].item() == pytest.approx(float(known + 3 * semantic + 2 * instance), rel=1e-3)
+
+
+@pytest.mark.parametrize(("memory", "forwards"), [("temporal", [(True, 80)]), ("teacher", [(True, 50), (False, 50)])])
+def test_with_a_teacher_the_student_sees_no_weak_view_of_the_unlabelled(task, pair, generator, memory, forwards):
+    method = Learner(Settings(memory=memory), task)
+    seen = []
+    for network in (method.network, method.averaged.module):
+        network.backbone.register_forward_pre_hook(
+            lambda module, images: seen.append((module.training, len(images[0])))
+        )
+    method.losses(pair, generator)
+    assert seen == forwards
+
+
+@pytest.mark.parametrize("head", ["drawn", "fitted"])
+def test_a_start_that_knows_the_classes_keeps_its_layer(task, head):
+    task.network.head = known = LinearHead(task.network.backbone.dimension, LinearSettings(outputs=10))
+    method = Learner(Settings(head=head), task)
+    assert torch.equal(method.network.head.classifier.weight, known.weight)
+    assert torch.equal(method.network.head.classifier.bias, known.bias)
+
+
+def test_a_fitted_layer_knows_the_labelled_images(task, labelled):
+    method = Learner(Settings(head="fitted"), task)
+    logits, _ = answers(method.network.eval(), plain(labelled.images[labelled.index]))
+    assert torch.equal(logits.argmax(dim=1), labelled.label)

@@ -1,0 +1,113 @@
+import pytest
+import torch
+from every_method import CROP, SMALL_CROP, WEAK
+from torch.nn import functional as F
+
+from sslpipe.engine.method import Progress
+from sslpipe.io.errors import UserError
+from sslpipe.methods.semisup.suave import Learner, Settings
+from sslpipe.objectives.swav import sinkhorn
+
+
+def build(task, **settings):
+    given = {"views": WEAK, "hidden": 32, "outputs": 16, "global_views": CROP, "local_views": SMALL_CROP}
+    return Learner(Settings(**given | {"local_crops": 2, "queue": 0} | settings), task)
+
+
+def embeddings(count, seed):
+    return F.normalize(torch.randn(2, count, 16, generator=torch.Generator().manual_seed(seed)), dim=2)
+
+
+def test_the_queue_holds_the_newest_first(task):
+    method = build(task, queue=10)
+    batches = [embeddings(4, seed) for seed in range(4)]
+    for batch in batches:
+        method.assign(torch.empty(0), batch)
+    assert torch.equal(method.queue, torch.cat([batches[3], batches[2], batches[1][:, :2]], dim=1))
+    assert method.queued == 16
+    assert set(method.state_dict()) > {"queue", "queued"}
+
+
+def test_the_queue_is_used_once_it_is_full(task):
+    method = build(task, queue=10, epsilon=0.1, iterations=4)
+    scores = method.network.head.scores
+    earlier = torch.empty(2, 0, 16)
+    for seed in range(5):
+        batch = embeddings(4, seed)
+        targets = method.assign(torch.empty(0), batch)
+        for crop in range(2):
+            context = earlier[crop, :10] if earlier.shape[1] >= 10 else earlier[crop, :0]
+            whole = sinkhorn(scores(torch.cat([context, batch[crop]])), epsilon=0.1, iterations=4)
+            torch.testing.assert_close(targets[crop], whole[-4:])
+        alone = sinkhorn(scores(batch[0]), epsilon=0.1, iterations=4)
+        assert torch.allclose(targets[0], alone, atol=1e-5) is (seed < 3)
+        earlier = torch.cat([batch, earlier], dim=1)
+
+
+def test_every_class_gets_its_share_of_a_batch(task):
+    method = build(task, epsilon=0.1, iterations=200)
+    batch = embeddings(40, 0) + 0.3 * torch.ones(16)  # one prototype is nearest to most
+    targets = method.assign(torch.empty(0), F.normalize(batch, dim=2))
+    torch.testing.assert_close(targets.sum(dim=2), torch.ones(2, 40))
+    torch.testing.assert_close(targets.sum(dim=1), torch.full((2, 10), 4.0), rtol=1e-3, atol=1e-3)
+
+
+def test_each_crop_has_a_queue_of_its_own(task):
+    method = build(task, queue=8)
+    batch = embeddings(4, 0)
+    method.assign(torch.empty(0), batch)
+    assert torch.equal(method.queue[:, :4], batch)
+    assert not torch.equal(method.queue[0], method.queue[1])
+
+
+@pytest.mark.parametrize("momentum", [False, True])
+def test_a_momentum_encoder_assigns_in_the_networks_place(task, momentum):
+    method = build(task, momentum_encoder=momentum, decay=0.9, queue=30)
+    crops, batch = torch.rand(2, 30, 1, 8, 8), embeddings(30, 0)
+    network = method.averaged.module if momentum else method.network
+    with torch.no_grad():
+        network.head.prototypes.weight.add_(torch.randn(10, 16, generator=torch.Generator().manual_seed(1)))
+        seen = torch.stack([network.head.embed(network.features(crop)) for crop in crops]) if momentum else batch
+    targets = method.assign(crops, batch)
+    for crop in range(2):
+        expected = sinkhorn(network.head.scores(seen[crop]), epsilon=0.05, iterations=3)
+        torch.testing.assert_close(targets[crop], expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(method.queue[crop], seen[crop], rtol=1e-3, atol=1e-4)
+    assert method.selected() is method.averaged.module
+
+
+def test_a_momentum_encoder_has_no_warm_up_and_a_plain_average_has(task):
+    for momentum, decay in ((True, 0.99), (False, 2 / 11)):
+        method = build(task, momentum_encoder=momentum, decay=0.99)
+        method.progress = Progress(1, 100, 10)
+        assert method.current_decay() == pytest.approx(decay)
+
+
+def test_a_momentum_encoder_without_decay_is_a_users_mistake():
+    with pytest.raises(UserError, match=r"^momentum_encoder: needs decay, such as 0\.99$"):
+        Settings(momentum_encoder=True)
+
+
+def test_the_loss_is_equation_3_crop_by_crop(task, pair, generator, monkeypatch):
+    """Terms of images without mixing, from the network's logits and the assignments, by loops."""
+    method = build(task, mix_labelled=False, mix_unlabelled="none", monitors=False, label_smoothing=0.2)
+    given = {}
+    features, assign = method._features, method.assign
+    monkeypatch.setattr(method, "_features", lambda views: given.setdefault("features", features(views)))
+    monkeypatch.setattr(method, "assign", lambda *a: given.setdefault("targets", assign(*a)))
+    terms = method.losses(pair, generator)
+    joint = method.network.head(torch.cat(given["features"])).log_softmax(dim=1).double().detach()
+    labelled, *crops = torch.split(joint, [20, 30, 30, 30, 30])
+    total = count = 0
+    for logits, label in zip(labelled, pair.labelled.label, strict=True):
+        total -= 0.8 * logits[label] + 0.2 * logits.mean()
+        count += 1
+    swapped, pairs = 0, 0
+    for other, target in enumerate(given["targets"]):
+        for view, logits in enumerate(crops):
+            if view != other:
+                swapped -= (target.double() * logits).sum() / 30
+                pairs += 1
+    assert terms["labelled"].item() == pytest.approx(float(total / count), rel=1e-4)
+    assert terms["swapped"].item() == pytest.approx(float(swapped / pairs), rel=1e-4)
+    assert terms["loss"].item() == pytest.approx(float(total / 20 * 20 / 140 + swapped / pairs * 120 / 140), rel=1e-4)

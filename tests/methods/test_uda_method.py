@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from sslpipe.engine.method import Progress
+from sslpipe.methods.semisup.uda import Learner, Settings
+
+
+def reference(method, settings, pair, seed, eta):
+    """The loss from the paper, image by image; eta: the threshold on the labelled images' own probability."""
+    generator = torch.Generator().manual_seed(seed)
+    weak = method.views(torch.cat([pair.labelled.image, pair.unlabelled.image]), generator)
+    strong = method.strong(pair.unlabelled.image, generator)
+    logits = method.network(torch.cat([weak, strong])).double().detach()
+    known = [
+        -logit.log_softmax(0)[label]
+        for logit, label in zip(logits[:20], pair.labelled.label, strict=True)
+        if logit.softmax(0)[label] <= eta
+    ]
+    total = 0.0
+    for weak_logit, strong_logit in zip(logits[20:50], logits[50:], strict=True):
+        if weak_logit.softmax(0).max() > settings.threshold:
+            target = (weak_logit / settings.temperature).softmax(0)
+            total -= (target * strong_logit.log_softmax(0)).sum()
+    labelled = sum(known) / max(len(known), 1)
+    return labelled + settings.unlabelled_weight * total / 30, len(known) / 20
+
+
+@pytest.mark.parametrize(
+    ("annealing", "step", "eta"),
+    [("off", 0, 1.0), ("linear", 0, 0.1), ("linear", 5, 0.145), ("linear", 100, 1.0), ("log", 100, 0.994)],
+)
+def test_the_loss_is_the_papers_and_labels_are_released_as_training_goes_on(task, pair, annealing, step, eta):
+    settings = Settings(threshold=0.16, annealing=annealing, unlabelled_weight=2.0)
+    method = Learner(settings, task)
+    method.progress = Progress(step, 100, 10)
+    terms = method.losses(pair, torch.Generator().manual_seed(3))
+    loss, released = reference(method, settings, pair, 3, eta)
+    assert terms["loss"].item() == pytest.approx(float(loss), rel=1e-4)
+    assert terms["released"].item() == pytest.approx(released)
+    assert 0 < terms["confident"] < 1
+
+
+def test_some_labels_are_held_back_at_first(task, pair, generator):
+    method = Learner(Settings(annealing="linear"), task)
+    method.progress = Progress(0, 100, 10)
+    assert 0 < method.losses(pair, generator)["released"] < 1
+
+
+def test_labelled_weak_and_strong_images_go_through_one_forward(task, pair, generator):
+    method = Learner(Settings(), task)
+    sizes = []
+    method.network.register_forward_pre_hook(lambda module, images: sizes.append(len(images[0])))
+    method.losses(pair, generator)
+    assert sizes == [80]
