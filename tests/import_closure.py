@@ -1,10 +1,41 @@
-"""Which first-party files a file reaches through its imports, inside functions too."""
+"""What dvc.yaml says, and which first-party files a file reaches through its imports, inside functions too."""
 
 import ast
+import re
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("sslpipe", "stages")
+
+
+def stages(params: dict) -> dict[str, dict]:
+    """The stages of dvc.yaml as `dvc repro` runs them: foreach written out as stage@key, ${...} filled in."""
+    written = {}
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        if "foreach" not in stage:
+            written[name] = filled(stage, params)
+            continue
+        for key, item in value_at(params, stage["foreach"][2:-1]).items():
+            written[f"{name}@{key}"] = filled(stage["do"], {**params, "key": key, "item": item})
+    return written
+
+
+def filled(content, values):
+    """Texts, lists and mappings of them with the values of ${dotted.key} filled in."""
+    if isinstance(content, dict):
+        return {key: filled(value, values) for key, value in content.items()}
+    if isinstance(content, list):
+        return [filled(value, values) for value in content]
+    return re.sub(r"\$\{([\w.]+)\}", lambda found: str(value_at(values, found[1])), content)
+
+
+def value_at(tree, dotted):
+    """The value at a dotted key; KeyError where there is none."""
+    for part in dotted.split("."):
+        tree = tree[part]
+    return tree
 
 
 def module_file(name: str) -> Path | None:
@@ -25,11 +56,10 @@ def imported(path: Path) -> set[Path]:
 
 
 def named_packages(path: Path) -> set[str]:
-    """Packages that a stage names in a text, to find a module in them by its name."""
+    """Packages that a file names in a text, to find a module in them by its name."""
     texts = {n.value for n in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(n, ast.Constant)}
-    return {
-        t for t in texts if isinstance(t, str) and t.startswith("sslpipe.") and (ROOT / t.replace(".", "/")).is_dir()
-    }
+    names = {text for text in texts if isinstance(text, str) and re.fullmatch(r"sslpipe(\.\w+)+", text)}
+    return {name for name in names if (ROOT / name.replace(".", "/")).is_dir()}
 
 
 def closure(start: set[Path]) -> set[Path]:

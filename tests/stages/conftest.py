@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.__main__ import app
 from stages.cluster import cluster
 from stages.evaluate import evaluate
+from stages.finetune import finetune
 from stages.mine_neighbors import mine_neighbors
 from stages.prepare import prepare
 from stages.pretrain import pretrain
 from stages.self_label import self_label
+from stages.semisup import semisup
 
 ROOT = Path(__file__).parents[2]
 RUNNING = {
@@ -22,8 +25,13 @@ RUNNING = {
     "mine-neighbors": mine_neighbors,
     "cluster": cluster,
     "self-label": self_label,
+    "semisup": semisup,
+    "finetune": finetune,
     "evaluate": evaluate,
 }
+WITH_METHODS = ("semisup", "finetune")
+BRIEF = {"epochs": 2, "batch": 240}
+SMALL = {"hidden": 32, "outputs": 16, "local_views": {"size": 6}, "local_crops": 1, "queue": 240, "fit": BRIEF}
 TINY = {
     "prepare": {"size": 8},
     "pretrain": {
@@ -33,6 +41,18 @@ TINY = {
     "mine_neighbors": {"k": 6},
     "cluster": {"fit": {"epochs": 2, "batch": 128}},
     "self_label": {"threshold": 0.1, "fit": {"epochs": 2, "batch": 128}},
+    "semisup": {
+        "methods": {  # those that the demonstration leaves out
+            "mixmatch": {"start": "pretrain", "base": "supervised", "objective": "mixmatch"},
+            "uda": {"start": "self-label", "base": "supervised", "objective": "uda"},
+        },
+        **{method: {"fit": BRIEF} for method in ("supervised", "fixmatch", "mixmatch", "uda")},
+        "simmatch": {"hidden": 32, "outputs": 16, "fit": BRIEF},
+        "suave": SMALL,
+        "daino": {key: value for key, value in SMALL.items() if key != "queue"},
+        "alternation": {"ssl_epochs": 1, "fit": BRIEF},
+    },
+    "finetune": {"supervised": {"fit": BRIEF}, "semisupervised": SMALL},
     "evaluate": {"restarts": 10},
 }
 
@@ -51,7 +71,7 @@ def tiny_params():
 
 
 OPENED = {}
-"""Stage → files under runs/ that it opened to read."""
+"""Stage, such as cluster or semisup@fixmatch → files under runs/ that it opened to read."""
 _now = []
 
 
@@ -69,13 +89,18 @@ sys.addaudithook(_listen)
 def finished(tmp_path_factory):
     """A project's folder in which every stage has run once, shortly. Not to be changed."""
     folder = tmp_path_factory.mktemp("project")
-    (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params()))
+    (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params(), sort_keys=False))
     before = Path.cwd()
     os.chdir(folder)
     try:
         for name, stage in RUNNING.items():
-            _now[:] = [name, folder]
-            stage()
+            if name not in WITH_METHODS:
+                _now[:] = [name, folder]
+                stage()
+                continue
+            for method in tiny_params()[name]["methods"]:
+                _now[:] = [f"{name}@{method}", folder]
+                stage(method=method)
     finally:
         _now.clear()
         os.chdir(before)
@@ -84,7 +109,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def opened(finished):
-    """Stage → files under runs/ that it opened to read."""
+    """Stage, such as cluster or semisup@fixmatch → files under runs/ that it opened to read."""
     return OPENED
 
 
@@ -111,6 +136,30 @@ def sslpipe():
         command = [sys.executable, "-m", "stages", *map(str, arguments)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **kwargs)
+
+    return run
+
+
+@pytest.fixture
+def at_once(capsys):
+    """As `sslpipe`, within this process, which takes no time to start; exit code, stdout and stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            app([*map(str, arguments)])
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(at_once):
+    """Run a command that is a user's mistake: exit code 2; the one line on stderr."""
+
+    def run(*arguments):
+        code, _, err = at_once(*arguments)
+        assert (code, len(err.splitlines())) == (2, 1), err
+        return err
 
     return run
 

@@ -1,33 +1,63 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from sslpipe.io.errors import UserError
 from stages.evaluate import evaluate
 
 OUT = Path("runs/evaluate")
-MODELS = ["kmeans_pixels", "kmeans_features", "cluster", "self_label"]
+GROUPINGS = ["kmeans_pixels", "kmeans_features", "cluster", "self_label"]
 
 
-def test_writes_a_row_a_model(finished, read_csv):
+@pytest.fixture
+def classifiers(tiny):
+    """Model → its entry in params.yaml."""
+    return {f"{stage}.{key}": e for stage in ("semisup", "finetune") for key, e in tiny[stage]["methods"].items()}
+
+
+def test_writes_a_row_a_model(finished, read_csv, classifiers):
     metrics = json.loads((finished / OUT / "metrics.json").read_text())
-    assert sorted(metrics) == sorted(MODELS)
-    for row in metrics.values():
-        assert {"cluster_acc", "nmi", "ari", "many_to_one_acc", "protocol", "seed", "images"} <= set(row)
-        assert 0.1 <= row["cluster_acc"] <= row["many_to_one_acc"] <= 1
+    models = [*GROUPINGS, *classifiers]
+    assert list(metrics) == models
+    for model, row in metrics.items():
+        assert {"cluster_acc", "nmi", "ari", "protocol", "seed", "images"} <= set(row)
+        # A classifier has as many outputs as there are classes, and no use for several of one class.
+        greatest = row["many_to_one_acc"] if model in GROUPINGS else 1
+        assert 0.1 <= row["cluster_acc"] <= greatest <= 1
     assert metrics["kmeans_pixels"]["cluster_acc"] == pytest.approx(0.79, abs=0.12)
     table = read_csv(finished / OUT / "table.csv")
-    assert [row["model"] for row in table] == MODELS
+    assert [row["model"] for row in table] == models
 
 
-def test_confusion_and_classes_and_clusters_agree_with_the_figures(finished, read_csv):
+def test_a_classifiers_row_has_its_own_naming_the_best_ones_and_what_it_is_made_of(finished, read_csv, classifiers):
     metrics = json.loads((finished / OUT / "metrics.json").read_text())
-    for model in MODELS:
+    for model, entry in classifiers.items():
+        row = metrics[model]
+        assert (row["labels"], row["start"]) == (40, entry["start"])
+        assert row["gap"] == pytest.approx(row["cluster_acc"] - row["acc"])
+        assert row["gap"] >= 0
+        assert row["acc"] <= row["top5_acc"] <= 1
+        assert 0 <= row["ece"] <= 1
+        ranked = read_csv(finished / OUT / model / "permutations.csv")
+        assert len(ranked) == 100
+        for k in (1, 10, 100):
+            assert row[f"best_of_{k}_acc"] == float(ranked[k - 1]["best"])
+        assert row["best_of_1_acc"] <= row["best_of_10_acc"] <= row["best_of_100_acc"] <= row["cluster_acc"]
+    for model in GROUPINGS:
+        assert not {"acc", "gap", "labels", "start", "best_of_1_acc"} & set(metrics[model])
+        assert not (finished / OUT / model / "permutations.csv").exists()
+
+
+def test_confusion_and_classes_and_clusters_agree_with_the_figures(finished, read_csv, classifiers):
+    metrics = json.loads((finished / OUT / "metrics.json").read_text())
+    for model in [*GROUPINGS, *classifiers]:
         pairs = read_csv(finished / OUT / model / "confusion.csv")
         right = sum(pair["actual"] == pair["predicted"] for pair in pairs) / len(pairs)
-        assert right == pytest.approx(metrics[model]["cluster_acc"])
+        assert right == pytest.approx(metrics[model]["acc" if model in classifiers else "cluster_acc"])
         clusters = read_csv(finished / OUT / model / "clusters.csv")
         assert sum(int(row["images"]) for row in clusters) == len(pairs) == metrics[model]["images"]
         classes = read_csv(finished / OUT / model / "classes.csv")
@@ -58,6 +88,38 @@ def test_without_labels_the_figures_that_need_none_are_given(project, capsys):
     assert "cluster_acc" not in metrics["cluster"]
     assert metrics["cluster"]["clusters_used"] >= 1
     assert not (OUT / "cluster/confusion.csv").exists()
+
+
+def test_a_listed_method_that_has_not_run_is_left_out_with_one_line(project, capsys, classifiers):
+    before = json.loads((OUT / "metrics.json").read_text())
+    shutil.rmtree("runs/semisup/suave")
+    shutil.rmtree("runs/finetune")
+    evaluate()
+    after = json.loads((OUT / "metrics.json").read_text())
+    gone = ["semisup.suave", *(model for model in classifiers if model.startswith("finetune"))]
+    assert after == {model: row for model, row in before.items() if model not in gone}
+    lines = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    paths = [Path("runs", *model.split(".")) for model in gone]
+    assert lines == [
+        f"{model}: {path} is not there, left out; run 'dvc repro' for all"
+        for model, path in zip(gone, paths, strict=True)
+    ]
+
+
+def test_a_method_that_is_not_listed_is_not_scored(project, tiny):
+    for name in ("semisup", "finetune"):
+        tiny = {**tiny, name: {**tiny[name], "methods": {}}}
+    Path("params.yaml").write_text(yaml.safe_dump(tiny))
+    evaluate()
+    assert list(json.loads((OUT / "metrics.json").read_text())) == GROUPINGS
+
+
+def test_a_classifier_of_other_classes_is_refused(project):
+    path = Path("runs/prepare/store.json")
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps({**info, "classes": [*info["classes"], "ten"]}))
+    with pytest.raises(UserError, match=r"runs/semisup/supervised/model\.json: outputs: 10 found, expected 11"):
+        evaluate()
 
 
 def test_a_missing_model_is_named(project):

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sslpipe.io.files import sha256
+from sslpipe.nets.model_file import load_model
+from stages.finetune import finetune
+
+ROOT = Path(__file__).parents[2]
+METHODS = sorted(path.stem for path in (ROOT / "sslpipe/methods/finetune").glob("[a-z]*.py"))
+OUT = Path("runs/finetune")
+LABELLED = Path("runs/prepare/labelled")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_writes_a_classifier_and_says_what_it_is_made_of(finished, tiny, method):
+    folder = finished / OUT / method
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "model.json", "history.csv"}
+    _, card = load_model(folder)
+    entry = tiny["finetune"]["methods"][method]
+    said = {key: card.settings[key] for key in ("method", "start", "base", "labels")}
+    assert said == {"method": method, "start": entry["start"], "base": entry["base"], "labels": 40}
+    assert card.parent == sha256(finished / "runs" / entry["start"] / "model.safetensors")
+    assert (card.stage, len(card.classes)) == ("finetune", 10)
+
+
+def test_linear_leaves_the_backbone_as_it_was_and_says_its_penalty(finished, read_csv):
+    before, after = load_model(finished / "runs/pretrain")[0], load_model(finished / OUT / "linear")[0]
+    for name, value in before.backbone.state_dict().items():
+        assert value.equal(after.backbone.state_dict()[name]), name
+    assert after.head.out_features == 10
+    rows = read_csv(finished / OUT / "linear/history.csv")
+    assert [row["labels"] for row in rows] == ["40"]
+    assert 1e-5 <= float(rows[0]["penalty"]) <= 1
+
+
+def test_semisupervised_takes_over_the_projection_and_no_prototypes(project):
+    finetune("semisupervised", epochs=1, assignments=["fit.optimizer.lr=1.0e-12", "decay=null", "momentum_encoder=no"])
+    start, tuned = (load_model(folder)[0].head for folder in (Path("runs/semisup/suave"), OUT / "semisupervised"))
+    for name, value in start.projection.named_parameters():
+        assert value.allclose(dict(tuned.projection.named_parameters())[name], atol=1e-6), name
+    assert not start.prototypes.weight.allclose(tuned.prototypes.weight, atol=1e-3)
+
+
+@pytest.mark.parametrize("start", ["self-label", "semisup/simmatch", "prepare"])
+@pytest.mark.parametrize("method", ["linear", "supervised"])
+def test_goes_on_from_whatever_there_is(project, method, start):
+    finetune(method, start=start)
+    assert load_model(OUT / method)[0].head.out_features == 10
+
+
+def test_one_label_a_class_is_enough_for_linear(project, capsys):
+    label = np.load(LABELLED / "label.npy")
+    first = np.sort(np.unique(label, return_index=True)[1])
+    for name in ("index", "label"):
+        np.save(LABELLED / f"{name}.npy", np.load(LABELLED / f"{name}.npy")[first])
+    finetune("linear")
+    assert "linear: a class has one label alone; penalty 0.001" in capsys.readouterr().out
+    assert load_model(OUT / "linear")[1].settings["labels"] == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "liner"], "--method: unknown name 'liner'; did you mean 'linear'"),
+        (["--method", "linear", "--set", "penalty=1"], "finetune.linear.penalty: unknown key"),
+        (["--method", "linear", "--set", "penalties=[0.0]"], "finetune.linear.penalties"),
+        (["--method", "linear", "--epochs", "3"], "finetune.linear.fit: unknown key"),
+        (["--method", "linear", "--start", "nowhere"], "runs/nowhere/model."),
+        (
+            ["--method", "supervised", "--batch", "100000"],
+            "finetune.supervised.fit.batch: 100000 is more than the 1213",
+        ),
+        (["--method", "semisupervised", "--start", "pretrain"], "projection: kept asked"),
+        (["--method", "semisupervised", "--set", "network.name=resnet18"], "network: tiny_resnet found"),
+    ],
+    ids=" ".join,
+)
+def test_mistakes_are_one_line_and_cost_nothing(project, refused, arguments, message):
+    before = {path: sha256(path) for path in OUT.rglob("model.*")}
+    assert message in refused("finetune", *arguments)
+    assert {path: sha256(path) for path in OUT.rglob("model.*")} == before
+    assert not list(Path("runs").rglob(".*"))
+
+
+def test_labels_with_a_gap_are_one_line(project, refused):
+    label = np.load(LABELLED / "label.npy")
+    for name in ("index", "label"):
+        np.save(LABELLED / f"{name}.npy", np.load(LABELLED / f"{name}.npy")[label > 0])
+    assert "runs/prepare/labelled: class '0' has no labelled image" in refused("finetune", "--method", "linear")
