@@ -1,7 +1,6 @@
 """The one training loop."""
 
 import math
-import time
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +46,8 @@ def fit(
     """Train a method, going on from its checkpoint if there is one.
 
     method: on the device, weights drawn. where: the params key of the settings, for progress and errors. Returns the
-    history, a row an interval: epoch, step, lr, means of the method's terms, its after_epoch columns, images_per_s.
+    history, a row an interval: epoch, step, lr, means of the method's terms, its after_epoch columns; no times, so
+    that equal runs write equal files.
     Everything random is a function of the seed and the step, so a run that was cut off ends bit for bit as it would
     have (CPU). Raises UserError where the loss is no longer a number, KeyboardInterrupt after saving on Ctrl-C.
     """
@@ -61,7 +61,6 @@ def fit(
         say(f"{where}: going on after step {state.step} of {total}")
     generator = torch.Generator(device)
     method.train()
-    row_began, row_from = time.monotonic(), state.step
     with (
         listening() as interrupts,
         progress(where, total * settings.batch, "images", done=state.step * settings.batch) as bar,
@@ -88,10 +87,7 @@ def fit(
                 _check(state.sums["loss"], where)
             if row_is_due:
                 row = _add_row(state, method, interval, {"epoch": state.step / batches.steps_per_epoch, "lr": lr})
-                seconds = time.monotonic() - row_began
-                row["images_per_s"] = round((state.step - row_from) * settings.batch / max(seconds, 1e-9), 1)
                 bar.advance(0, note=f"epoch {row['epoch']:.4g}  loss {row['loss']:.4f}")
-                row_began, row_from = time.monotonic(), state.step
                 state.finished = method.finished
             if checkpoint.due() or interrupts.received:
                 _check(sum(state.sums.values(), torch.zeros(())), where)

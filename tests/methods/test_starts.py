@@ -147,7 +147,8 @@ def test_another_backbone_is_a_users_mistake(network, labelled, info, tmp_path):
     folder = saved(tmp_path / "p", network, info, "pretrain")
     other = replace(TINY, batch_norm_momentum=0.01)
     with pytest.raises(
-        UserError, match=r"^[^\n]*model\.json: network: tiny_resnet found[^\n]*run the stage 'pretrain'"
+        UserError,
+        match=r"^[^\n]*model\.json: network\.batch_norm_momentum: 0\.1 found, expected 0\.01[^\n]*run the stage",
     ):
         start_network(folder, other, info, labelled)
 

@@ -104,7 +104,7 @@ def test_a_choice_by_option_is_said_and_goes_where_it_is_told(project, at_once):
         (["--batch", "100000"], "semisup.fixmatch.fit.batch: 100000 is more than the 1213 images to train on"),
         (["--start", "nowhere"], "runs/nowhere/model."),
         (["--start", "semisup/nothing"], "runs/semisup/nothing/model."),
-        (["--set", "network.name=resnet18"], "runs/pretrain/model.json: network: tiny_resnet found"),
+        (["--set", "network.name=resnet18"], "runs/pretrain/model.json: network.name: tiny_resnet found"),
         (["--set", "ctaugment=true"], "ctaugment: the strong policy has no operations"),
         (["--method", "suave", "--set", "projection=kept"], "projection: kept asked"),
         (["--method", "suave", "--set", "decay=null"], "semisup.suave: momentum_encoder: needs decay"),

@@ -1,6 +1,6 @@
 """What a learner with few labels starts from: nothing, a pretext task, clusters that get the classes' names."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +40,12 @@ def start_network(
         return build_network(backbone, info)
     network, card = load_model(folder)
     check_data(card, info, folder)
-    if network.settings != backbone:
-        raise UserError(
-            f"{folder / CARD}: network: {network.settings.name} found with other settings than params.yaml's "
-            f"{backbone.name}; run the stage '{card.stage}' again"
-        )
+    for key, found in asdict(network.settings).items():
+        if found != (expected := asdict(backbone)[key]):
+            raise UserError(
+                f"{folder / CARD}: network.{key}: {found} found, expected {expected} as in params.yaml; "
+                f"run the stage '{card.stage}' again"
+            )
     if card.stage in CLUSTER_STAGES:
         network.head = named_head(network, labelled, folder)
     return network
