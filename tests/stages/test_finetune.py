@@ -73,7 +73,7 @@ def test_one_label_a_class_is_enough_for_linear(project, capsys):
             "finetune.supervised.fit.batch: 100000 is more than the 1213",
         ),
         (["--method", "semisupervised", "--start", "pretrain"], "projection: kept asked"),
-        (["--method", "semisupervised", "--set", "network.name=resnet18"], "network: tiny_resnet found"),
+        (["--method", "semisupervised", "--set", "network.name=resnet18"], "network.name: tiny_resnet found"),
     ],
     ids=" ".join,
 )
