@@ -12,7 +12,6 @@ from sslpipe.data.store import UNKNOWN
 from sslpipe.io.files import write_csv, write_json
 from sslpipe.metrics.classification import accuracy, calibration_error
 from sslpipe.metrics.clustering import (
-    UNMAPPED,
     ari,
     cluster_accuracy,
     cluster_sizes,
@@ -22,6 +21,7 @@ from sslpipe.metrics.clustering import (
     per_class,
     top_k_accuracy,
 )
+from sslpipe.metrics.mappings import UNMAPPED
 from sslpipe.metrics.permutations import permutation_accuracies
 
 NAMINGS = (1, 10, 100)

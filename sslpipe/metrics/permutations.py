@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sslpipe.metrics.clustering import contingency, k_best_mappings
+from sslpipe.metrics.clustering import contingency
+from sslpipe.metrics.mappings import k_best_mappings
 
 
 def permutation_accuracies(

@@ -10,7 +10,6 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from sslpipe.metrics.clustering import (
-    UNMAPPED,
     ClassFigures,
     ari,
     cluster_accuracy,
@@ -18,13 +17,13 @@ from sslpipe.metrics.clustering import (
     confusion,
     contingency,
     grouping_figures,
-    k_best_mappings,
     many_to_one_accuracy,
     nmi,
     per_class,
     size_entropy,
     top_k_accuracy,
 )
+from sslpipe.metrics.mappings import UNMAPPED
 
 Ints = NDArray[np.int64]
 
@@ -135,45 +134,6 @@ def test_empty_clusters_and_classes_keep_their_place() -> None:
     assert len(cluster_accuracy(np.array([0, 3]), np.array([0, -1]))[1]) == 4
 
 
-@pytest.mark.parametrize("shape", [(6, 6), (3, 5), (5, 3), (1, 4), (4, 1)])
-def test_k_best_mappings_are_those_of_enumeration(shape: tuple[int, int]) -> None:
-    clusters, classes = shape
-    score = np.random.default_rng(1).standard_normal(shape)
-    wide = score if clusters <= classes else score.T
-    every = permutations(range(wide.shape[1]), len(wide))
-    totals = sorted(sum(row[c] for row, c in zip(wide, mapping, strict=True)) for mapping in every)
-    found = k_best_mappings(score, 1000)
-    assert [total for total, _ in found] == pytest.approx(totals[::-1])
-    assert len({tuple(mapping) for _, mapping in found}) == len(totals)
-    for total, mapping in found:
-        assert mapping.shape == (clusters,)
-        used = np.flatnonzero(mapping != UNMAPPED)
-        assert len(set(mapping[used])) == len(used) == min(shape)
-        assert score[used, mapping[used]].sum() == pytest.approx(total)
-
-
-def test_k_best_mappings_begin_with_the_hungarian_one() -> None:
-    random = np.random.default_rng(2)
-    prediction, label = random.integers(6, size=(2, 200))
-    counts = contingency(prediction, label)
-    accuracy, mapping = cluster_accuracy(prediction, label)
-    (total, best), (second, _) = k_best_mappings(counts, 2)
-    assert total == accuracy * 200
-    assert counts[np.arange(6), best].sum() == counts[np.arange(6), mapping].sum()
-    assert second <= total
-
-
-@pytest.mark.parametrize("k", [1, 10, 100, 720, 1000])
-@pytest.mark.parametrize("values", [1, 2, 3])
-def test_k_best_mappings_of_equal_scores_differ(k: int, values: int) -> None:
-    score = np.random.default_rng(5).integers(values, size=(6, 6))
-    totals = sorted((sum(score[i, c] for i, c in enumerate(m)) for m in permutations(range(6))), reverse=True)
-    found = k_best_mappings(score, k)
-    assert [total for total, _ in found] == totals[:k]
-    assert len({tuple(mapping) for _, mapping in found}) == min(k, 720)
-    assert all(score[np.arange(6), mapping].sum() == total for total, mapping in found)
-
-
 @pytest.mark.parametrize("mapping", [[2, 0, 1, UNMAPPED], [0, 0, 1, 2]])
 @pytest.mark.parametrize("k", [1, 2, 4, 9])
 def test_top_k_is_a_search_among_the_likeliest_clusters(mapping: list[int], k: int) -> None:
@@ -246,16 +206,10 @@ def test_wrong_input_is_named(prediction: list[int], label: list[int], message: 
         cluster_accuracy(np.array(prediction), np.array(label), n_clusters=5, n_classes=4)
 
 
-def test_wrong_scores_probabilities_and_k_are_named() -> None:
-    with pytest.raises(ValueError, match="score: expected a finite"):
-        k_best_mappings(np.array([[0, np.nan]]), 1)
+def test_wrong_probabilities_mappings_and_k_are_named() -> None:
     with pytest.raises(ValueError, match="without NaN"):
         top_k_accuracy(np.array([[0.5, np.nan]]), np.array([0]), np.array([0, 1]), 1)
     with pytest.raises(ValueError, match="mapping: 1 clusters found, expected 2"):
         top_k_accuracy(np.array([[0.5, 0.5]]), np.array([0]), np.array([0]), 1)
-    for call in (
-        lambda: k_best_mappings(np.eye(2), 0),
-        lambda: top_k_accuracy(np.eye(2), np.arange(2), np.arange(2), 0),
-    ):
-        with pytest.raises(ValueError, match="k: 0 found"):
-            call()
+    with pytest.raises(ValueError, match="k: 0 found"):
+        top_k_accuracy(np.eye(2), np.arange(2), np.arange(2), 0)

@@ -12,7 +12,7 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.io.console import say
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json
-from sslpipe.metrics.clustering import k_best_mappings
+from sslpipe.metrics.mappings import k_best_mappings
 from sslpipe.nets.heads import LinearHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import CARD, check_data, load_model
