@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sslpipe.io.errors import UserError
-from sslpipe.methods.parts.starts import LEAST_PROBABILITY, name_clusters, permanent_shares, start_network
+from sslpipe.methods.parts.naming import LEAST_PROBABILITY, name_clusters, permanent_shares
+from sslpipe.methods.parts.starts import start_network
 from sslpipe.nets.heads import LinearHead, LinearSettings, ProjectionHead, ProjectionSettings
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import card_for, save_model
