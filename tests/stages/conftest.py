@@ -52,7 +52,11 @@ TINY = {
         "daino": {key: value for key, value in SMALL.items() if key != "queue"},
         "alternation": {"ssl_epochs": 1, "fit": BRIEF},
     },
-    "finetune": {"supervised": {"fit": BRIEF}, "semisupervised": SMALL},
+    "finetune": {
+        "methods": {"supervised": {"start": "pretrain", "base": "supervised", "objective": "supervised"}},
+        "supervised": {"fit": BRIEF},
+        "semisupervised": SMALL,
+    },
     "evaluate": {"restarts": 10},
 }
 
