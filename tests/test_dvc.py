@@ -18,9 +18,10 @@ def methods_of(stage):
 def params_with_every_method():
     """params.yaml, those methods listed as well that the demonstration leaves out."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for method in methods_of("semisup"):
-        entry = {"start": "pretrain", "base": "supervised", "objective": method}
-        params["semisup"]["methods"].setdefault(method, entry)
+    for stage in ("semisup", "finetune"):
+        for method in methods_of(stage):
+            entry = {"start": "pretrain", "base": "supervised", "objective": method}
+            params[stage]["methods"].setdefault(method, entry)
     return params
 
 

@@ -1,13 +1,16 @@
 import csv
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from sslpipe.io.files import sha256
 from stages.__main__ import app
 from stages.cluster import cluster
 from stages.evaluate import evaluate
@@ -142,6 +145,30 @@ def sslpipe():
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **kwargs)
 
     return run
+
+
+@pytest.fixture
+def killed_and_resumed():
+    """Run a stage whole, kill it once it has saved and run it again: it went on, and ends with the same weights."""
+
+    def check(weights, *arguments):
+        command = [sys.executable, "-m", "stages", *arguments, "--checkpoint-seconds", "0"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+        expected = sha256(weights)
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not list(Path(".sslpipe/checkpoints").glob(f"{arguments[0]}-*/run.safetensors")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        resumed = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+        assert "going on after step" in resumed.stdout
+        assert sha256(weights) == expected
+        assert not list(Path("runs").rglob(".*"))
+
+    return check
 
 
 @pytest.fixture

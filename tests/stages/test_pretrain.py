@@ -1,9 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -72,20 +67,5 @@ def test_a_store_that_is_cut_off_is_named(project):
         pretrain()
 
 
-def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(project):
-    command = [sys.executable, "-m", "stages", "pretrain", "--epochs", "4", "--checkpoint-seconds", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, env=environment, capture_output=True)
-    expected = sha256(WEIGHTS)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(Path(".sslpipe/checkpoints").glob("pretrain-*/run.safetensors")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    resumed = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-    assert "going on after step" in resumed.stdout
-    assert sha256(WEIGHTS) == expected
-    assert not list(Path("runs").glob(".*"))
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(project, killed_and_resumed):
+    killed_and_resumed(WEIGHTS, "pretrain", "--epochs", "4")

@@ -1,9 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -153,20 +148,5 @@ def test_a_start_of_other_images_is_refused(project, refused):
     assert "runs/pretrain: data: " in refused("semisup", "--method", "fixmatch")
 
 
-def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(project):
-    command = [sys.executable, "-m", "stages", "semisup", "--method", "fixmatch", "--epochs", "6"]
-    command += ["--checkpoint-seconds", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    semisup("fixmatch", epochs=6)
-    expected = sha256(WEIGHTS)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(Path(".sslpipe/checkpoints").glob("semisup-*/run.safetensors")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    resumed = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-    assert "going on after step" in resumed.stdout
-    assert sha256(WEIGHTS) == expected
-    assert not list(Path("runs").rglob(".*"))
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(project, killed_and_resumed):
+    killed_and_resumed(WEIGHTS, "semisup", "--method", "fixmatch", "--epochs", "6")

@@ -25,10 +25,11 @@ def start_network(
         return build_network(backbone, info)
     network, card = load_model(folder)
     check_data(card, info, folder)
+    expected = asdict(backbone)
     for key, found in asdict(network.settings).items():
-        if found != (expected := asdict(backbone)[key]):
+        if found != expected[key]:
             raise UserError(
-                f"{folder / CARD}: network.{key}: {found} found, expected {expected} as in params.yaml; "
+                f"{folder / CARD}: network.{key}: {found} found, expected {expected[key]} as in params.yaml; "
                 f"run the stage '{card.stage}' again"
             )
     if card.stage in CLUSTER_STAGES:
