@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +38,8 @@ class FitSettings:
     optimizer: OptimizerSettings
     schedule: ScheduleSettings = ScheduleSettings()
     clip: Positive | None = None
-    """Largest norm of the gradient of all weights together."""
+    """Largest norm of the gradient: of all weights together, or of each tensor by itself (DINO: 3)."""
+    clip_by: Literal["all", "tensor"] = "all"
 
 
 def fit(
@@ -114,7 +116,9 @@ def _step(
         optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()  # type: ignore[no-untyped-call]
         if settings.clip is not None:
-            torch.nn.utils.clip_grad_norm_(method.parameters(), settings.clip)
+            weights = list(method.parameters())
+            for part in [weights] if settings.clip_by == "all" else [[weight] for weight in weights]:
+                torch.nn.utils.clip_grad_norm_(part, settings.clip)
         optimizer.step()
     return {name: value.detach() for name, value in terms.items()}
 

@@ -29,9 +29,19 @@ def factor(settings: ScheduleSettings, step: int, total: int, steps_per_epoch: i
         return (step + 1) / warmup if warmup >= 1 else 1.0
     share = (step - warmup) / max(total - warmup, 1)
     if settings.name == "cosine":
-        return settings.final + (1 - settings.final) * (1 + cos(pi * share)) / 2
+        return half_cosine(1.0, settings.final, share)
     if settings.name == "cosine_7_16":
         return cos(7 * pi * share / 16)
     if settings.name == "steps":
         return float(settings.gamma ** sum(share >= milestone for milestone in settings.milestones))
     return 1.0
+
+
+def half_cosine(first: float, last: float, share: float) -> float:
+    """From `first` at share 0 to `last` at share 1 on half a wave."""
+    return last + (first - last) * (1 + cos(pi * share)) / 2
+
+
+def linear(first: float, last: float, share: float) -> float:
+    """From `first` at share 0 straight to `last` at share 1, where it stays."""
+    return first + (last - first) * min(1.0, share)

@@ -1,4 +1,4 @@
-"""What stands on a backbone: a projection, cluster heads, a linear layer, prototypes, a classifier with embedding."""
+"""What stands on a backbone: projections, cluster heads, a linear layer, prototypes, a classifier with embedding."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.io.settings import Count, Positive
+
+Activation = Literal["relu", "gelu"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,8 @@ class ProjectionSettings:
     """Number of linear layers; 1 is a linear map."""
     batch_norm: bool = False
     """Normalise the hidden layers (SimCLR, MoCo v3, BYOL) or not (SCAN)."""
+    activation: Activation = "relu"
+    """After the hidden layers; gelu in DINO."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,8 @@ class PrototypeSettings:
     outputs: Count = 128
     depth: Count = 2
     batch_norm: bool = True
-    """These four as those of ProjectionSettings."""
+    activation: Activation = "relu"
+    """These five as those of ProjectionSettings."""
     temperature: Positive = 0.1
     """The cosines are divided by it (SwAV, Suave, Daino's student)."""
 
@@ -68,7 +73,18 @@ class InstanceSettings:
     outputs: Count = 128
 
 
-HeadSettings = ProjectionSettings | ClusterSettings | LinearSettings | PrototypeSettings | InstanceSettings
+@dataclass(frozen=True, kw_only=True)
+class DecoupledSettings:
+    """One half of the features tells rotations, the other one instances (Feature Decoupling)."""
+
+    kind: Literal["decoupled"] = "decoupled"
+    rotations: Count = 4
+    outputs: Count = 128
+
+
+HeadSettings = (
+    ProjectionSettings | ClusterSettings | LinearSettings | PrototypeSettings | InstanceSettings | DecoupledSettings
+)
 
 
 class ProjectionHead(nn.Sequential):
@@ -81,7 +97,7 @@ class ProjectionHead(nn.Sequential):
             layers.append(nn.Linear(dimension, settings.hidden, bias=not settings.batch_norm))
             if settings.batch_norm:
                 layers.append(nn.BatchNorm1d(settings.hidden))
-            layers.append(nn.ReLU(inplace=True))
+            layers.append(nn.ReLU(inplace=True) if settings.activation == "relu" else nn.GELU())
             dimension = settings.hidden
         super().__init__(*layers, nn.Linear(dimension, settings.outputs))
         self.settings = settings
@@ -128,7 +144,11 @@ class PrototypeHead(nn.Module):
         super().__init__()
         self.settings = settings
         projection = ProjectionSettings(
-            hidden=settings.hidden, outputs=settings.outputs, depth=settings.depth, batch_norm=settings.batch_norm
+            hidden=settings.hidden,
+            outputs=settings.outputs,
+            depth=settings.depth,
+            batch_norm=settings.batch_norm,
+            activation=settings.activation,
         )
         self.projection = ProjectionHead(dimension, projection)
         self.prototypes = nn.Linear(settings.outputs, settings.prototypes, bias=False)
@@ -159,7 +179,7 @@ class PrototypeHead(nn.Module):
         outputs = []
         for layer in self.projection:
             features = layer(features)
-            if isinstance(layer, nn.ReLU):
+            if isinstance(layer, nn.ReLU | nn.GELU):
                 outputs.append(features)
         return [*outputs, features]
 
@@ -184,7 +204,31 @@ class InstanceHead(nn.Module):
         return F.normalize(self.projection(features), dim=1)
 
 
-Head = ProjectionHead | ClusterHeads | LinearHead | PrototypeHead | InstanceHead | nn.Identity
+class DecoupledHead(nn.Module):
+    """Feature Decoupling's two tasks, each on its half of the features (Feng et al. 2019, section 3)."""
+
+    def __init__(self, dimension: int, settings: DecoupledSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        half = dimension // 2
+        self.rotation = nn.Linear(half, settings.rotations)
+        self.projection = nn.Linear(dimension - half, settings.outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, D] to the unit embedding [B, outputs] of the half that is alike in all rotations."""
+        return self.embed(self.halves(features)[1])
+
+    def halves(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, D] to the half for rotations, [B, D // 2], and the one to be alike in all of them, [B, D - D // 2]."""
+        covariant, invariant = torch.split(features, [self.rotation.in_features, self.projection.in_features], dim=1)
+        return covariant, invariant
+
+    def embed(self, invariant: Tensor) -> Tensor:
+        """[B, D - D // 2] to [B, outputs], each of length 1."""
+        return F.normalize(self.projection(invariant), dim=1)
+
+
+Head = ProjectionHead | ClusterHeads | LinearHead | PrototypeHead | InstanceHead | DecoupledHead | nn.Identity
 
 
 def build_head(settings: HeadSettings | None, dimension: int) -> Head:
@@ -202,4 +246,6 @@ def build_head(settings: HeadSettings | None, dimension: int) -> Head:
         return PrototypeHead(dimension, settings)
     if isinstance(settings, InstanceSettings):
         return InstanceHead(dimension, settings)
+    if isinstance(settings, DecoupledSettings):
+        return DecoupledHead(dimension, settings)
     return nn.Identity()

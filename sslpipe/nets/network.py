@@ -94,6 +94,15 @@ class Network(nn.Module):
         features: Tensor = self.backbone((images - self.mean) / self.std)
         return features
 
+    def features_of(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """The backbone's features of several views, which may differ in size; one forward a size (SwAV, multi-crop)."""
+        features: dict[int, Tensor] = {}
+        for size in dict.fromkeys(view.shape[-1] for view in views):
+            places = [place for place, view in enumerate(views) if view.shape[-1] == size]
+            joint = self.features(torch.cat([views[place] for place in places]))
+            features |= dict(zip(places, torch.split(joint, [len(views[place]) for place in places]), strict=True))
+        return [features[place] for place in range(len(views))]
+
     def forward(self, images: Tensor) -> Tensor:
         """The head's output for float images [B, C, H, W] in [0, 1]."""
         output: Tensor = self.head(self.features(images))

@@ -125,7 +125,7 @@ class MultiTask(supervised.Learner):
 
         views = [labelled, *crops, *mixed]
         sizes = [len(view) for view in views]
-        layers = watched_layers(self.network, torch.cat(self._features(views)))
+        layers = watched_layers(self.network, torch.cat(self.network.features_of(views)))
         embeddings = F.normalize(next(reversed(layers.values())).float(), dim=1)
         assert isinstance(self.network.head, PrototypeHead)
         logits = self.network.head.scores(embeddings) / self.settings.temperature
@@ -162,16 +162,6 @@ class MultiTask(supervised.Learner):
             return views, truth
         mix = draw_mix(self.settings.mixing, len(views), (views.shape[-2], views.shape[-1]), generator)
         return torch.cat([views, mix.images(views)]), torch.cat([truth, mix.targets(truth)])
-
-    def _features(self, views: list[Tensor]) -> list[Tensor]:
-        """The backbone's features of each, in one forward a size of image."""
-        sizes = {view.shape[-1]: None for view in views}
-        features: dict[int, Tensor] = {}
-        for size in sizes:
-            places = [place for place, view in enumerate(views) if view.shape[-1] == size]
-            joint = self.network.features(torch.cat([views[place] for place in places]))
-            features |= dict(zip(places, torch.split(joint, [len(views[place]) for place in places]), strict=True))
-        return [features[place] for place in range(len(views))]
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """As of any learner, and the monitors' accuracies."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import cos, pi
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from sslpipe.engine import world
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import Pace
 from sslpipe.engine.optimizers import OptimizerSettings
-from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.schedules import ScheduleSettings, half_cosine, linear
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.methods.parts import multi_task
 from sslpipe.methods.parts.multi_task import SWAV_COLORS
@@ -28,7 +27,7 @@ class Settings(multi_task.Settings):
     labelled_batch: Count = 512
     global_views: ViewSettings = replace(SWAV_COLORS, crop_scale=(0.25, 1.0))
     local_views: ViewSettings = replace(SWAV_COLORS, crop_scale=(0.05, 0.25))
-    teacher_temperature: tuple[Positive, ...] = (0.04, 0.07)
+    teacher_temperature: tuple[Positive, Positive] = (0.04, 0.07)
     """ε of eq. 8, at the start and from `teacher_temperature_epochs` on; linear in between."""
     teacher_temperature_epochs: NonNegative = 10.0
     decay: Fraction = 0.99
@@ -90,9 +89,8 @@ class Learner(multi_task.MultiTask):
 
     def teacher_temperature(self) -> float:
         """ε of eq. 8 for this step."""
-        first, last = self.settings.teacher_temperature
         epochs = self.settings.teacher_temperature_epochs
-        return first + (last - first) * (min(1.0, self.progress.epochs / epochs) if epochs else 1.0)
+        return linear(*self.settings.teacher_temperature, self.progress.epochs / epochs if epochs else 1.0)
 
     def current_decay(self) -> float:
         """η of eq. 7 for this step."""
@@ -101,8 +99,3 @@ class Learner(multi_task.MultiTask):
     def pace(self) -> Pace:
         """The weight decay's rise."""
         return Pace(weight_decay=half_cosine(1.0, self.settings.final_weight_decay, self.progress.fraction))
-
-
-def half_cosine(first: float, last: float, share: float) -> float:
-    """From `first` at share 0 to `last` at share 1."""
-    return last + (first - last) * (1 + cos(pi * share)) / 2
