@@ -25,9 +25,9 @@ def mine_neighbors(
     from sslpipe.io.console import progress, say
     from sslpipe.io.files import whole_folder, write_array, write_csv, write_json
     from sslpipe.io.params import Params
-    from sslpipe.metrics.neighbors import purities
+    from sslpipe.metrics.neighbors import knn_accuracy, purities, vote_size
     from sslpipe.neighbors.mining import MiningSettings, check_counts
-    from sslpipe.neighbors.search import nearest_neighbors
+    from sslpipe.neighbors.search import nearest_in, nearest_neighbors
     from sslpipe.nets.inference import head_output, infer
     from sslpipe.nets.model_file import load_network
 
@@ -40,25 +40,30 @@ def mine_neighbors(
     network = load_network(pretrained, store.info)
     where = choose_device(device)
     network.to(where).eval()
-    metrics = {}
+    metrics, compared = {}, {}
     with whole_folder(out) as folder:
         wanted: dict[Split, int] = {"train": settings.k, "held_out": settings.held_out_k}
         for split, count in wanted.items():
             features = infer(network.features, Images(store.images(split), where), title=f"features of {split}")
-            compared = features if settings.layer == "backbone" else head_output(network, features)
+            compared[split] = features if settings.layer == "backbone" else head_output(network, features)
             with progress(f"neighbours in {split}", len(features), "images") as bar:
                 indices, similarities = nearest_neighbors(
-                    compared, k=count, settings=settings, device=where, advance=bar.advance
+                    compared[split], k=count, settings=settings, device=where, advance=bar.advance
                 )
             (folder / split).mkdir()
             write_array(folder / split / "features.npy", features.cpu().numpy())
             write_array(folder / split / "indices.npy", indices)
             write_array(folder / split / "similarities.npy", similarities)
             metrics[split] = purities(indices, store.labels(split))
-        write_json(
-            folder / "metrics.json",
-            {split: {f"purity@{k}": p for k, p in by_k.items()} for split, by_k in metrics.items()},
-        )
+        figures = {split: {f"purity@{k}": p for k, p in by_k.items()} for split, by_k in metrics.items()}
+        if metrics["train"] and metrics["held_out"]:
+            votes = vote_size(store.info.train, len(store.info.classes))
+            indices, similarities = nearest_in(
+                compared["held_out"], compared["train"], k=votes, settings=settings, device=where
+            )
+            label = store.labels("train")[indices]
+            figures["held_out"]["knn_acc"] = knn_accuracy(similarities, label, store.labels("held_out"))
+        write_json(folder / "metrics.json", figures)
         write_csv(folder / "purity.csv", [{"k": k, "purity": p} for k, p in metrics["train"].items()])
     purity = ", ".join(f"{p:.3f} at k = {k}" for k, p in metrics["train"].items())
     say(f"training neighbours of the same class: {purity or 'unknown, no labels'}")

@@ -22,13 +22,15 @@ def pretrain(
     from sslpipe.data.images import Images
     from sslpipe.data.store import Store
     from sslpipe.io.params import Params, find_module
+    from sslpipe.methods.pretext.task import WATCH, Task
     from sslpipe.methods.training import Training
-    from sslpipe.nets.network import BackboneSettings, build_network
+    from sslpipe.methods.watch import read_watch
+    from sslpipe.nets.network import BackboneSettings
 
     package = "sslpipe.methods.pretrain"
     project = Params(params)
     project.override({"seed": seed, "pretrain.method": method}, assignments, stage="pretrain")
-    name = project.method("pretrain", package)
+    name = project.method("pretrain", package, also=["watch"])
     where = f"pretrain.{name}"
     project.override({f"{where}.fit.epochs": epochs, f"{where}.fit.batch": batch})
     module = find_module(package, name, where="pretrain.method")
@@ -37,6 +39,8 @@ def pretrain(
 
     store = Store(prepared)
     images = Images(store.images("train"), choose_device(device))
+    labels = project.choice("pretrain.watch", WATCH) == "held_out"
+    watch = read_watch(store, images.device, labels=labels)
     training = Training(
         stage="pretrain",
         out=out,
@@ -44,7 +48,8 @@ def pretrain(
         store=store,
         images=images,
         seed=project.seed,
-        decides=[name, backbone],
+        decides=[name, backbone, labels],
+        facts={"method": name},
         checkpoint_seconds=checkpoint_seconds,
     )
-    training.train(lambda: module.Pretext(settings, build_network(backbone, store.info), images), settings)
+    training.train(lambda: module.Pretext(settings, Task(backbone, store.info, images, watch)), settings)

@@ -59,13 +59,21 @@ class Params:
             block[name] = value
             say(f"{key} = {value}  (option; {self.path}: {before})")
 
-    def method(self, stage: str, package: str) -> str:
+    def method(self, stage: str, package: str, *, also: Sequence[str] = ()) -> str:
         """The name of the method that a stage shall use, one of the modules of `package`.
 
-        The stage's block may hold nothing but `method` and a block for each module.
+        The stage's block may hold nothing but `method`, the keys `also`, and a block for each module.
         """
-        self.check_keys(stage, ["method", *siblings(package)])
+        self.check_keys(stage, ["method", *also, *siblings(package)])
         return str(self._block(stage).get("method"))
+
+    def choice(self, where: str, options: Sequence[str]) -> str:
+        """The text at a dotted key, one of `options`, the first of them where there is none."""
+        block, _, name = where.rpartition(".")
+        value = str(self._block(block).get(name, options[0]))
+        if value not in options:
+            raise UserError(f"{where}: unknown value '{value}'{nearest(value, options)}")
+        return value
 
     def check_keys(self, where: str, known: Sequence[str]) -> None:
         """Raise UserError for a key of the block `where` that is not among the known ones."""

@@ -22,8 +22,8 @@ class MethodSettings(Protocol):
     """A method's frozen dataclass of settings; with labels, it also has `labelled_batch`."""
 
     @property
-    def fit(self) -> FitSettings:
-        """How long and how fast it learns."""
+    def fit(self) -> FitSettings | None:
+        """How long and how fast it learns; None: it is finished as it is built."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,10 @@ class Training:
 
         labelled: given for methods that learn on pairs of a labelled and an unlabelled batch.
         """
+        if settings.fit is None:
+            method = build().to(self.images.device)
+            self.write(method.selected(), settings, [method.after_epoch({})])
+            return
         every = Batches(self.images, settings.fit.batch, seed=self.seed, where=f"{self.where}.fit.batch")
         batches: Stream = every
         if labelled is not None:

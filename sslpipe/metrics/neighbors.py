@@ -32,6 +32,29 @@ def purity(neighbors: NDArray[Any], label: NDArray[Any], ks: Sequence[int]) -> d
     return result
 
 
+def knn_accuracy(
+    similarity: NDArray[Any], neighbor_label: NDArray[Any], label: NDArray[Any], *, temperature: float = 0.07
+) -> float:
+    """Accuracy of the weighted vote of the nearest images (Wu et al. 2018, section 3.4), 0 to 1.
+
+    similarity: [M, K] cosines of each image's nearest neighbours; neighbor_label: [M, K] their classes, UNKNOWN (-1)
+    for those that have no vote; label: [M] the images' own. A neighbour votes with exp(similarity / τ). The share is
+    over images with a known label; NaN where there is none. Without a vote an image counts as wrong.
+    """
+    label, neighbor_label = np.asarray(label), np.asarray(neighbor_label)
+    known = label != UNKNOWN
+    votes = np.zeros((len(label), max(int(neighbor_label.max(initial=0)), int(label.max(initial=0))) + 1))
+    weight = np.exp((np.asarray(similarity, np.float64) - 1) / temperature) * (neighbor_label != UNKNOWN)
+    np.add.at(votes, (np.arange(len(label))[:, None], neighbor_label), weight)
+    right = (votes.argmax(axis=1) == label) & (votes.max(axis=1) > 0)
+    return float(right[known].mean()) if known.any() else float("nan")
+
+
+def vote_size(count: int, classes: int) -> int:
+    """How many neighbours vote: 200, as Wu et al. do, but at most half of what a class has on average of `count`."""
+    return max(1, min(200, count // (2 * max(classes, 1)), count))
+
+
 def purities(neighbors: NDArray[Any], label: NDArray[Any]) -> dict[int, float]:
     """`purity` for k = 1, 2, 5, 10, 20, 50 and all K neighbours, as far as there are so many; {} without labels."""
     if (np.asarray(label) == UNKNOWN).all():

@@ -18,6 +18,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json, write_bytes, write_json
 from sslpipe.io.settings import Count, Positive, parse
 from sslpipe.nets.heads import HeadSettings
+from sslpipe.nets.libraries import InputSettings
 from sslpipe.nets.network import BackboneSettings, Network
 
 WEIGHTS = "model.safetensors"
@@ -34,6 +35,8 @@ class _Architecture:
     """Per channel, of images in [0, 1]."""
     std: tuple[Positive, ...]
     """Per channel, of images in [0, 1]."""
+    input: InputSettings | None = None
+    """How images are resized and cropped before they are normalised; null: not at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,11 @@ def save_model(folder: Path, network: Network, card: ModelCard) -> None:
     """
     head = None if isinstance(network.head, nn.Identity) else network.head.settings
     architecture = _Architecture(
-        backbone=network.settings, head=head, mean=_decimals(network.mean), std=_decimals(network.std)
+        backbone=network.settings,
+        head=head,
+        mean=_decimals(network.mean),
+        std=_decimals(network.std),
+        input=network.input,
     )
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     # safetensors' save_file would report a full disk in its own way; bytes are written as every other file is.
@@ -112,11 +119,20 @@ def load_model(folder: Path) -> tuple[Network, ModelCard]:
     weights = _read_weights(folder / WEIGHTS, card)
     try:
         with torch.random.fork_rng(devices=[]):
-            network = Network(architecture.backbone, architecture.head, mean=architecture.mean, std=architecture.std)
+            network = Network(
+                architecture.backbone,
+                architecture.head,
+                mean=architecture.mean,
+                std=architecture.std,
+                input=architecture.input,
+                channels=card.channels,
+            )
     except UserError as error:
         raise UserError(f"{folder / CARD}: {error}") from None
-    _check_weights(weights, network.state_dict(), folder / WEIGHTS)
-    network.load_state_dict(weights)
+    state = network.state_dict()
+    _check_weights(weights, state, folder / WEIGHTS)
+    state.update(weights)  # keeps what the state_dict says of its modules' versions, which torchvision's mnasnets want
+    network.load_state_dict(state)
     return network, card
 
 
@@ -165,8 +181,10 @@ def _read_card(path: Path) -> tuple[_Architecture, ModelCard]:
     settings = content.pop("settings", None)
     _expect(isinstance(settings, dict), path, "settings", repr(settings), "a block of keys")
     origin = parse(_Origin, content, where=where)
+    # Grey images may go through a network for colour, which has three of each.
+    count = 3 if origin.channels == 1 and len(architecture.mean) == 3 else origin.channels
     for name, values in (("mean", architecture.mean), ("std", architecture.std)):
-        _expect(len(values) == origin.channels, path, name, f"{len(values)} values", f"{origin.channels}, as channels")
+        _expect(len(values) == count, path, name, f"{len(values)} values", f"{count}, as channels")
     return architecture, ModelCard(settings=settings, **{f.name: getattr(origin, f.name) for f in fields(origin)})
 
 

@@ -13,6 +13,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Fraction, Range
 from sslpipe.nets.heads import Head, HeadSettings, build_head
 from sslpipe.nets.layers import Backbone
+from sslpipe.nets.libraries import LIBRARIES, InputSettings, Published, resize_and_crop
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
 from sslpipe.nets.tiny_resnet import tiny_resnet
 from sslpipe.nets.vit import vit_mini_4, vit_small_16, vit_tiny_4
@@ -30,7 +31,12 @@ BACKBONES: Builders = {
     "wrn_37_2": partial(WideResNet, groups=4, widen=2),
     **RESNETS,
     **VITS,
+    **{library: partial(Published, library) for library in LIBRARIES},
 }
+
+
+RESIZED_AT_ONCE = 64
+"""Images that an answering network takes in one forward where it enlarges them, which costs memory (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +54,11 @@ class BackboneSettings:
         "vit_small_16",
         "vit_tiny_4",
         "vit_mini_4",
+        "torchvision",
+        "timm",
     ]
+    architecture: str | None = None
+    """Which one of torchvision's or timm's, such as resnet50; the others have none."""
     stem: Stem = "cifar"
     """How resnet18, 34 and 50 begin. cifar: 3×3, for 32 px. stl: 3×3 and max-pool of 2, for 96 px. imagenet: 7×7 of
     stride 2 and max-pool of 3, for 224 px. The others have their own beginning, which is called cifar here."""
@@ -76,21 +86,38 @@ class Network(nn.Module):
         *,
         mean: Sequence[float],
         std: Sequence[float],
+        input: InputSettings | None = None,
+        channels: int | None = None,
     ) -> None:
         """head: None leaves the features as they are, until a method puts its own in `head`.
 
-        mean, std: per channel, of images in [0, 1]; there are as many channels as values.
+        mean, std: per channel of what the backbone sees, of images in [0, 1]. input: how images are resized and
+        cropped first; None leaves them as they are. channels: of the images; None says as many as there are means.
+        Grey images may meet three means.
         Start values are drawn from torch's global generator, the backbone's first.
         """
         super().__init__()
         self.settings = backbone
+        self.input = input
+        self.channels = channels or len(mean)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
-        self.backbone = build_backbone(backbone, len(mean))
+        self.backbone = build_backbone(backbone, len(mean), side=input.crop if input else None)
         self.head: Head = build_head(head, self.backbone.dimension)
+
+    @property
+    def image_mean(self) -> list[float]:
+        """Mean colour, one value per channel of the images, in [0, 1]: for grey images the average of three means."""
+        mean = self.mean.flatten()
+        return (mean.mean(dim=0, keepdim=True) if self.channels == 1 else mean).tolist()
 
     def features(self, images: Tensor) -> Tensor:
         """The backbone's features, [B, backbone.dimension], of float images [B, C, H, W] in [0, 1]."""
+        if self.input is not None:
+            if not self.training and len(images) > RESIZED_AT_ONCE:
+                return torch.cat([self.features(few) for few in images.split(RESIZED_AT_ONCE)])
+            images = resize_and_crop(images, self.input)
+        # Grey images become three channels here where the means are three: [B, 1, H, W] - [3, 1, 1] is [B, 3, H, W].
         features: Tensor = self.backbone((images - self.mean) / self.std)
         return features
 
@@ -111,16 +138,26 @@ class Network(nn.Module):
 
 def build_network(backbone: BackboneSettings, info: StoreInfo) -> Network:
     """A new network without a head for the images of a store."""
-    return Network(backbone, mean=info.mean, std=info.std)
+    return Network(backbone, mean=info.mean, std=info.std, channels=info.channels)
 
 
-def build_backbone(settings: BackboneSettings, channels: int) -> Backbone:
+def build_backbone(settings: BackboneSettings, channels: int, *, side: int | None = None) -> Backbone:
     """The backbone for images of `channels` channels, its start values drawn from torch's global generator.
 
-    Raises UserError for a stem or a stochastic depth where the backbone has none.
+    side: of the images, pixels, where it is known; only torchvision's vits hang on it.
+    Raises UserError for a stem, a stochastic depth or an architecture where the backbone has none.
     """
     name = settings.name
     options: dict[str, Any] = {"channels": channels}
+    if name in LIBRARIES:
+        if settings.architecture is None:
+            raise UserError(f"network.architecture: missing, expected one of {name}'s, such as resnet50")
+        options = {"architecture": settings.architecture, "side": side}
+    elif settings.architecture is not None:
+        raise UserError(
+            f"network.architecture: '{settings.architecture}' found, expected none with the name {name}; "
+            "set network.name: torchvision or timm"
+        )
     if name in RESNETS:
         options["stem"] = settings.stem
     elif settings.stem != "cifar":

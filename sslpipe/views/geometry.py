@@ -128,6 +128,11 @@ def shift(image: Tensor, *, right: Tensor, down: Tensor) -> Tensor:
     return moved.gather(3, columns[:, None, None, :].expand_as(image))
 
 
+def quarter_turns(image: Tensor) -> Tensor:
+    """Square images [B, C, H, H] to [4B, C, H, H]: all of them upright, then after one quarter turn, two, three."""
+    return torch.cat([image.rot90(quarter, (2, 3)) for quarter in range(4)])
+
+
 def cutout(image: Tensor, *, center_x: Tensor, center_y: Tensor, side: Tensor, fill: Tensor) -> Tensor:
     """Cover a square of each image (Cutout, DeVries & Taylor 2017); what lies outside the image is lost.
 

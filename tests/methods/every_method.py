@@ -1,6 +1,7 @@
 """Every method in a tiny form, for the tests that hold for all of them."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import torch
 
@@ -9,12 +10,16 @@ from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.loop import fit
 from sslpipe.methods.cluster import scan
-from sslpipe.methods.parts.task import Task, Watch
-from sslpipe.methods.pretrain import nce, simclr
+from sslpipe.methods.parts.task import Task
+from sslpipe.methods.pretext import task as pretext_task
+from sslpipe.methods.pretext.crops import CropSettings
+from sslpipe.methods.pretrain import byol, dino, feature_decoupling, moco, nce, rotnet, simclr, swav
 from sslpipe.methods.self_label import confident
 from sslpipe.methods.semisup import alternation, daino, fixmatch, mixmatch, simmatch, suave, supervised, uda
+from sslpipe.methods.watch import Watch
 from sslpipe.neighbors.search import nearest_neighbors
-from sslpipe.nets.heads import LinearHead, LinearSettings
+from sslpipe.nets.heads import LinearHead, LinearSettings, ProjectionSettings
+from sslpipe.nets.network import Network
 from sslpipe.views.policies import ViewSettings
 
 WEAK = ViewSettings(policy="weak", flip=0.0)
@@ -22,6 +27,8 @@ STRONG = ViewSettings(policy="randaugment", flip=0.0)
 CROP = ViewSettings(policy="plain", crop_scale=(0.5, 1.0))
 SMALL_CROP = ViewSettings(policy="plain", crop_scale=(0.2, 0.5), size=6)
 LEARNER = {"labelled_batch": 20, "views": WEAK, "decay": 0.9}
+PROJECTION = ProjectionSettings(hidden=32, outputs=16, batch_norm=True)
+CROPS = CropSettings(large=CROP, small=SMALL_CROP, small_crops=1)
 MULTI_TASK = {
     "labelled_batch": 20,
     "views": WEAK,
@@ -46,12 +53,29 @@ def tiny_task(digits, network, base="supervised"):
     return Task(network, few_labels(digits), Watch(digits[1], torch.as_tensor(digits[3])), base)
 
 
+@dataclass(frozen=True)
+class GivenTask(pretext_task.Task):
+    """A pretext task on a network that is there already."""
+
+    given: Network
+
+    def network(self):
+        return self.given
+
+
+def pretext_given(digits, network):
+    """The digits, the held-out ones with their labels, and a network."""
+    train, held_out, _, held_out_label = digits
+    info = SimpleNamespace(mean=network.mean.flatten().tolist())
+    return GivenTask(network.settings, info, train, Watch(held_out, torch.as_tensor(held_out_label)), network)
+
+
 def pretext(module, **settings):
     """A builder: (digits, network) → (settings, method)."""
 
     def build(digits, network):
         chosen = module.Settings(**settings)
-        return chosen, module.Pretext(chosen, network, digits[0])
+        return chosen, module.Pretext(chosen, pretext_given(digits, network))
 
     return build
 
@@ -111,6 +135,28 @@ METHODS = {
     "pretrain/simclr": pretext(simclr),
     "pretrain/nce softmax": pretext(nce, negatives=0),
     "pretrain/nce noise": pretext(nce, negatives=32, proximal=0.5),
+    "pretrain/moco": pretext(moco, projection=PROJECTION, momentum=0.9, views=CROP),
+    "pretrain/byol": pretext(
+        byol, projection=PROJECTION, prediction=PROJECTION, momentum=0.9, views=CROP, second_views=WEAK
+    ),
+    "pretrain/rotnet": pretext(rotnet, views=WEAK),
+    "pretrain/feature_decoupling": pretext(
+        feature_decoupling, negatives=32, outputs=16, views=CROP, ambiguity_from=0.4
+    ),
+    "pretrain/swav": pretext(
+        swav, prototypes=30, hidden=32, outputs=16, crops=CROPS, queue=100, queue_from_epoch=2.0, frozen_epochs=0.5
+    ),
+    "pretrain/dino": pretext(
+        dino,
+        prototypes=30,
+        hidden=32,
+        outputs=16,
+        crops=CROPS,
+        momentum=0.8,
+        teacher_temperature=(0.04, 0.07),
+        teacher_temperature_epochs=2.0,
+        frozen_epochs=0.5,
+    ),
     "cluster/scan": scan_method,
     "self_label/confident": confident_method,
     **LEARNERS,

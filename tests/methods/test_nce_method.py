@@ -1,4 +1,5 @@
 import torch
+from every_method import pretext_given
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
@@ -15,7 +16,7 @@ def step(method, images, index, seed=0):
 
 
 def test_visited_rows_of_the_memory_move_and_stay_on_the_sphere(digits, network):
-    method = Pretext(Settings(negatives=0, momentum=0.5), network, digits[0])
+    method = Pretext(Settings(negatives=0, momentum=0.5), pretext_given(digits, network))
     before, index = method.memory.clone(), torch.tensor([3, 7, 290])
     _, feature = step(method, digits[0], index)
     torch.testing.assert_close(method.memory[index], F.normalize(0.5 * before[index] + 0.5 * feature, dim=1))
@@ -28,7 +29,7 @@ def test_visited_rows_of_the_memory_move_and_stay_on_the_sphere(digits, network)
 def test_the_normalizer_is_the_mean_of_the_first_epochs_estimates(digits, network, monkeypatch):
     estimates = iter([2.0, 4.0, 9.0, 100.0])
     monkeypatch.setattr(nce_module, "estimate_normalizer", lambda *_, **__: torch.tensor(next(estimates)))
-    method = Pretext(Settings(negatives=64), network, digits[0])
+    method = Pretext(Settings(negatives=64), pretext_given(digits, network))
     index = torch.arange(30)
     for expected in (2.0, 3.0, 5.0):
         step(method, digits[0], index)
@@ -39,6 +40,6 @@ def test_the_normalizer_is_the_mean_of_the_first_epochs_estimates(digits, networ
 
 
 def test_the_proximal_term_is_added(digits, network):
-    method = Pretext(Settings(negatives=16, proximal=2.0), network, digits[0])
+    method = Pretext(Settings(negatives=16, proximal=2.0), pretext_given(digits, network))
     terms, _ = step(method, digits[0], torch.arange(30))
     torch.testing.assert_close(terms["loss"], terms["nce"] + 2 * terms["proximal"])

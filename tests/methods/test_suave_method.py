@@ -18,30 +18,21 @@ def embeddings(count, seed):
     return F.normalize(torch.randn(2, count, 16, generator=torch.Generator().manual_seed(seed)), dim=2)
 
 
-def test_the_queue_holds_the_newest_first(task):
-    method = build(task, queue=10)
-    batches = [embeddings(4, seed) for seed in range(4)]
-    for batch in batches:
-        method.assign(torch.empty(0), batch)
-    assert torch.equal(method.queue, torch.cat([batches[3], batches[2], batches[1][:, :2]], dim=1))
-    assert method.queued == 16
-    assert set(method.state_dict()) > {"queue", "queued"}
-
-
 def test_the_queue_is_used_once_it_is_full(task):
     method = build(task, queue=10, epsilon=0.1, iterations=4)
     scores = method.network.head.scores
     earlier = torch.empty(2, 0, 16)
     for seed in range(5):
+        method.progress = Progress(seed, 5, 5)
         batch = embeddings(4, seed)
         targets = method.assign(torch.empty(0), batch)
         for crop in range(2):
-            context = earlier[crop, :10] if earlier.shape[1] >= 10 else earlier[crop, :0]
+            context = earlier[crop, -10:] if earlier.shape[1] >= 10 else earlier[crop, :0]
             whole = sinkhorn(scores(torch.cat([context, batch[crop]])), epsilon=0.1, iterations=4)
             torch.testing.assert_close(targets[crop], whole[-4:])
         alone = sinkhorn(scores(batch[0]), epsilon=0.1, iterations=4)
         assert torch.allclose(targets[0], alone, atol=1e-5) is (seed < 3)
-        earlier = torch.cat([batch, earlier], dim=1)
+        earlier = torch.cat([earlier, batch], dim=1)
 
 
 def test_every_class_gets_its_share_of_a_batch(task):
@@ -56,8 +47,8 @@ def test_each_crop_has_a_queue_of_its_own(task):
     method = build(task, queue=8)
     batch = embeddings(4, 0)
     method.assign(torch.empty(0), batch)
-    assert torch.equal(method.queue[:, :4], batch)
-    assert not torch.equal(method.queue[0], method.queue[1])
+    assert torch.equal(method.queue.rows[:4], batch.transpose(0, 1))
+    assert not torch.equal(method.queue.rows[:4, 0], method.queue.rows[:4, 1])
 
 
 @pytest.mark.parametrize("momentum", [False, True])
@@ -72,7 +63,7 @@ def test_a_momentum_encoder_assigns_in_the_networks_place(task, momentum):
     for crop in range(2):
         expected = sinkhorn(network.head.scores(seen[crop]), epsilon=0.05, iterations=3)
         torch.testing.assert_close(targets[crop], expected, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(method.queue[crop], seen[crop], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(method.queue.rows[:, crop], seen[crop], rtol=1e-3, atol=1e-4)
     assert method.selected() is method.averaged.module
 
 
@@ -92,8 +83,8 @@ def test_the_loss_is_equation_3_crop_by_crop(task, pair, generator, monkeypatch)
     """Terms of images without mixing, from the network's logits and the assignments, by loops."""
     method = build(task, mix_labelled=False, mix_unlabelled="none", monitors=False, label_smoothing=0.2)
     given = {}
-    features, assign = method._features, method.assign
-    monkeypatch.setattr(method, "_features", lambda views: given.setdefault("features", features(views)))
+    features, assign = method.network.features_of, method.assign
+    monkeypatch.setattr(method.network, "features_of", lambda views: given.setdefault("features", features(views)))
     monkeypatch.setattr(method, "assign", lambda *a: given.setdefault("targets", assign(*a)))
     terms = method.losses(pair, generator)
     joint = method.network.head(torch.cat(given["features"])).log_softmax(dim=1).double().detach()

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sslpipe.engine.method import Progress
-from sslpipe.methods.parts.task import Watch
 from sslpipe.methods.semisup.supervised import Learner, Settings
+from sslpipe.methods.watch import Watch
 from sslpipe.nets.heads import LinearHead, LinearSettings
 from sslpipe.nets.inference import infer
 

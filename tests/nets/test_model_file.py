@@ -108,6 +108,24 @@ def test_a_card_of_before_stochastic_depth_still_loads(folder):
     assert load_model(folder)[0].settings == TINY
 
 
+def test_a_card_of_before_published_networks_still_loads(folder):
+    change_card(folder, lambda card: (card["network"].pop("input"), card["network"]["backbone"].pop("architecture")))
+    network, _ = load_model(folder)
+    assert (network.settings, network.input) == (TINY, None)
+
+
+def test_grey_images_may_meet_three_means(folder):
+    change_card(folder, lambda card: card.update(channels=1))
+    network, _ = load_model(folder)
+    assert network.image_mean == pytest.approx([sum(INFO.mean) / 3])
+    assert network.eval()(torch.rand(2, 1, 16, 16)).shape == (2, 4)
+
+
+def test_the_input_is_checked(folder):
+    change_card(folder, lambda card: card["network"].update(input={"resize": 8, "crop": 9, "interpolation": "nearest"}))
+    refused(folder, "network.input: crop: 9 px found, expected at most resize, 8 px")
+
+
 def test_channels_last_weights_are_written_as_the_same_bytes(tmp_path):
     network = make(tmp_path / "one", BackboneSettings(name="wrn_28_2"))
     _, card = load_model(tmp_path / "one")
@@ -119,10 +137,17 @@ def test_the_card_says_what_the_model_is_and_where_it_is_from(folder):
     content = json.loads((folder / "model.json").read_text())
     assert content == {
         "network": {
-            "backbone": {"name": "tiny_resnet", "stem": "cifar", "batch_norm_momentum": 0.1, "drop_path": 0.0},
+            "backbone": {
+                "name": "tiny_resnet",
+                "architecture": None,
+                "stem": "cifar",
+                "batch_norm_momentum": 0.1,
+                "drop_path": 0.0,
+            },
             "head": {"kind": "linear", "outputs": 4},
             "mean": [0.4914, 0.48, 0.1],
             "std": pytest.approx([0.2, 1 / 3, 0.26]),
+            "input": None,
         },
         "stage": "pretrain",
         "size": 16,

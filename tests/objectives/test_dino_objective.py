@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslpipe.objectives.dino import assign, distill, moved_center
+from sslpipe.objectives.dino import assign, distill, distill_crops, moved_center
 
 
 def softmax(logits):
@@ -82,3 +82,23 @@ def test_only_the_student_learns_in_float32():
     moved = moved_center(center, teacher, momentum=0.9)
     assert moved.dtype == torch.float32
     assert not moved.requires_grad
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), crops=st.integers(2, 5))
+def test_every_crop_learns_from_every_other_global_crop(seed, crops):
+    """DINO, eq. 3: x in the two global views, x' in all views, x' ≠ x."""
+    generator = torch.Generator().manual_seed(seed)
+    students, teachers = torch.randn(crops, 3, 5, generator=generator), torch.randn(2, 3, 5, generator=generator)
+    center, temperatures = (
+        torch.randn(5, generator=generator),
+        {"student_temperature": 0.1, "teacher_temperature": 0.04},
+    )
+    losses = [
+        distill(students[other], teachers[x], center, **temperatures).item()
+        for x in range(2)
+        for other in range(crops)
+        if other != x
+    ]
+    result = distill_crops(list(students), teachers, center, **temperatures)
+    assert result.item() == pytest.approx(sum(losses) / len(losses), rel=1e-4)

@@ -87,7 +87,7 @@ class Clustering(Method):
         network.head = ClusterHeads(
             network.backbone.dimension, ClusterSettings(clusters=settings.clusters, heads=settings.heads)
         )
-        self.views = Views(settings.views, network.mean.flatten().tolist())
+        self.views = Views(settings.views, network.image_mean)
         self.train_set, self.held_out = train, held_out
         for name, value in network.state_dict().items():
             self.register_buffer(_best(name), value.clone())

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sslpipe.methods.parts.task import Watch
+from sslpipe.methods.watch import Watch
 from sslpipe.nets.heads import PrototypeHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.network import Network

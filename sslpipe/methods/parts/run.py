@@ -12,8 +12,9 @@ from sslpipe.data.labelled import LabelledImages, read_labelled
 from sslpipe.data.store import Store
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.methods.parts.starts import start_network
-from sslpipe.methods.parts.task import Entry, Task, read_watch
+from sslpipe.methods.parts.task import Entry, Task
 from sslpipe.methods.training import Training
+from sslpipe.methods.watch import read_watch
 from sslpipe.nets.network import BackboneSettings
 
 

@@ -3,14 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledImages
-from sslpipe.data.store import Store
-from sslpipe.nets.inference import infer
+from sslpipe.methods.watch import Watch
 from sslpipe.nets.network import Network
 
 SCRATCH = "prepare"
@@ -34,30 +28,6 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Held-out images, for figures in the history that decide nothing."""
-
-    images: Images
-    label: Tensor
-    """int64 [M], -1 where unknown, on the images' device."""
-
-    def accuracy(self, logits: Tensor) -> float:
-        """Share of the held-out images with a known label that logits [M, C] name rightly; 0 to 1."""
-        known = self.label >= 0
-        return float((logits.argmax(dim=1) == self.label)[known].float().mean())
-
-    @property
-    def sees(self) -> bool:
-        """Whether any held-out label is known."""
-        return bool((self.label >= 0).any())
-
-    @torch.no_grad()
-    def accuracy_of(self, network: Network) -> float:
-        """As `accuracy`, of a network's answers for the images as they are; leaves the network in eval mode."""
-        return self.accuracy(infer(network.eval(), self.images))
-
-
-@dataclass(frozen=True)
 class Task:
     """A start, labelled images, and all the others."""
 
@@ -68,9 +38,3 @@ class Task:
     watch: Watch | None = None
     base: str = "supervised"
     """The method that the learner builds on, where it has a choice (semisup.methods.<method>.base)."""
-
-
-def read_watch(store: Store, device: torch.device) -> Watch:
-    """The held-out images and whatever labels of them are known."""
-    label = torch.from_numpy(np.array(store.labels("held_out"))).to(device)
-    return Watch(Images(store.images("held_out"), device), label)

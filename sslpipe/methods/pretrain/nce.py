@@ -1,22 +1,21 @@
 """Instance discrimination (Wu et al. 2018): every image is a class of its own, the SCAN paper's pretext task."""
 
 from dataclasses import dataclass
+from math import log
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
-from sslpipe.data.images import Images
 from sslpipe.engine.loop import FitSettings
-from sslpipe.engine.method import Method
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.settings import CountOrZero, Fraction, NonNegative, Positive
+from sslpipe.methods.pretext.task import SelfSupervised, Task, unit_rows
 from sslpipe.nets.heads import ProjectionSettings, build_head
-from sslpipe.nets.network import Network
 from sslpipe.objectives.nce import estimate_normalizer, instance_softmax, nce, proximal
-from sslpipe.views.policies import Views, ViewSettings
+from sslpipe.views.policies import ViewSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +40,21 @@ class Settings:
     )
 
 
-class Pretext(Method):
+class Pretext(SelfSupervised):
     """Wu et al., section 3, with the features of the last visit in a memory bank."""
+
+    remedy = "lower the learning rate or raise pretrain.nce.temperature"
 
     memory: Tensor
     normalizer: Tensor
     estimates: Tensor
     first_epoch: Tensor
 
-    def __init__(self, settings: Settings, network: Network, images: Images) -> None:
-        """network: its head is replaced by the projection to the sphere. images: the training images."""
-        super().__init__()
-        self.network = network
-        network.head = build_head(settings.projection, network.backbone.dimension)
-        self.views = Views(settings.views, network.mean.flatten().tolist())
+    def __init__(self, settings: Settings, task: Task) -> None:
+        super().__init__(task, settings.views)
         self.settings = settings
-        start = F.normalize(torch.randn(len(images), settings.projection.outputs), dim=1)
-        self.register_buffer("memory", start)
+        self.network.head = build_head(settings.projection, self.network.backbone.dimension)
+        self.register_buffer("memory", unit_rows(len(task.images), settings.projection.outputs))
         # Z of eq. 4: "derived from initial batches" (section 3.2), which are those of the first epoch here. The first
         # batch alone, as in the public code, sees a random memory and falls short of Z by orders of magnitude.
         self.register_buffer("normalizer", torch.zeros(()))
@@ -100,8 +97,8 @@ class Pretext(Method):
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """Keep Z as it is from now on."""
         self.first_epoch.fill_(False)
-        return {}
+        return super().after_epoch(terms)
 
-    def selected(self) -> Network:
-        """The network to keep."""
-        return self.network
+    def chance(self) -> dict[str, float]:
+        """Rows of the memory alike; a noise-contrastive estimate has no such level."""
+        return {} if self.settings.negatives else {"loss": log(len(self.memory))}

@@ -1,22 +1,21 @@
 """SimCLR (Chen et al. 2020): two views of an image agree, views of different images do not."""
 
 from dataclasses import dataclass
+from math import log
 
 import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Batch
-from sslpipe.data.images import Images
 from sslpipe.engine import world
 from sslpipe.engine.loop import FitSettings
-from sslpipe.engine.method import Method
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.settings import Positive
+from sslpipe.methods.pretext.task import SelfSupervised, Task
 from sslpipe.nets.heads import ProjectionSettings, build_head
-from sslpipe.nets.network import Network
 from sslpipe.objectives.simclr import nt_xent
-from sslpipe.views.policies import Views, ViewSettings
+from sslpipe.views.policies import ViewSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +33,22 @@ class Settings:
     )
 
 
-class Pretext(Method):
+class Pretext(SelfSupervised):
     """SimCLR, algorithm 1."""
 
-    def __init__(self, settings: Settings, network: Network, images: Images) -> None:
-        """network: its head is replaced by the projection head. images: the training images."""
-        super().__init__()
-        self.network = network
-        network.head = build_head(settings.projection, network.backbone.dimension)
-        self.views = Views(settings.views, network.mean.flatten().tolist())
-        self.temperature = settings.temperature
+    remedy = "lower the learning rate or pretrain.simclr.temperature"
+
+    def __init__(self, settings: Settings, task: Task) -> None:
+        super().__init__(task, settings.views)
+        self.settings = settings
+        self.network.head = build_head(settings.projection, self.network.backbone.dimension)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Both views of all images in one forward."""
         views = self.views(torch.cat([batch.image, batch.image]), generator)
         z1, z2 = self.network(views).float().chunk(2)
-        return {"loss": nt_xent(world.gather(z1), world.gather(z2), temperature=self.temperature)}
+        return {"loss": nt_xent(world.gather(z1), world.gather(z2), temperature=self.settings.temperature)}
 
-    def selected(self) -> Network:
-        """The network to keep."""
-        return self.network
+    def chance(self) -> dict[str, float]:
+        """All views alike."""
+        return {"loss": log(2 * self.settings.fit.batch - 1)}

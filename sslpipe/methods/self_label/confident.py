@@ -54,7 +54,7 @@ class SelfLabelling(Method):
         self.settings = settings
         self.network = network
         self.averaged = AveragedWeights(network) if settings.targets == "averaged" else None
-        self.views = Views(settings.views, network.mean.flatten().tolist())
+        self.views = Views(settings.views, network.image_mean)
         self.register_buffer("best_confident", torch.tensor(0.0))
         self.register_buffer("stale_epochs", torch.tensor(0))
 

@@ -89,7 +89,7 @@ class Learner(Method):
         self.base: Any = module.Learner(parse(module.Settings, settings.ssl, where="semisup.alternation.ssl"), task)
         network, images = self.network, task.labelled.images
         self.rotation = build_head(settings.rotation_head, network.backbone.dimension)
-        mean = network.mean.flatten().tolist()
+        mean = network.image_mean
         self.views, self.rotation_views = Views(settings.views, mean), Views(settings.rotation_views, mean)
         self.register_buffer("targets", balanced_targets(len(images), task.labelled.classes, settings.share))
 

@@ -16,7 +16,7 @@ from sslpipe.methods.parts import multi_task
 from sslpipe.methods.parts.multi_task import SWAV_COLORS
 from sslpipe.methods.parts.task import Task
 from sslpipe.nets.heads import PrototypeHead
-from sslpipe.objectives.dino import assign, distill, moved_center
+from sslpipe.objectives.dino import assign, distill_crops, moved_center
 from sslpipe.views.policies import ViewSettings
 
 
@@ -71,21 +71,16 @@ class Learner(multi_task.MultiTask):
     def swapped(self, targets: Tensor, predicted: Sequence[Tensor]) -> Tensor:
         """DINO, algorithm 1: every crop learns the teacher's answers for the other global crops; the centre moves."""
         temperature = self.settings.temperature
-        pairs = [
-            distill(
-                logits * temperature,
-                scores,
-                self.center,
-                student_temperature=temperature,
-                teacher_temperature=self.teacher_temperature(),
-            )
-            for place, scores in enumerate(self.scores)
-            for view, logits in enumerate(predicted)
-            if view != place
-        ]
+        loss = distill_crops(
+            [logits * temperature for logits in predicted],
+            self.scores,
+            self.center,
+            student_temperature=temperature,
+            teacher_temperature=self.teacher_temperature(),
+        )
         everyone = world.gather(self.scores.flatten(0, 1))
         self.center.copy_(moved_center(self.center, everyone, momentum=self.settings.center_momentum))
-        return torch.stack(pairs).mean()
+        return loss
 
     def teacher_temperature(self) -> float:
         """ε of eq. 8 for this step."""

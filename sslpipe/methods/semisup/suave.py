@@ -16,6 +16,7 @@ from sslpipe.methods.parts import multi_task
 from sslpipe.methods.parts.multi_task import GLOBAL_CROPS
 from sslpipe.methods.parts.task import Task
 from sslpipe.nets.heads import PrototypeHead
+from sslpipe.nets.queue import EmbeddingQueue
 from sslpipe.objectives.swav import sinkhorn, swapped_prediction
 
 
@@ -49,13 +50,9 @@ class Learner(multi_task.MultiTask):
 
     settings: Settings
 
-    queue: Tensor
-    queued: Tensor
-
     def __init__(self, settings: Settings, task: Task) -> None:
         super().__init__(settings, task)
-        self.register_buffer("queue", torch.zeros(GLOBAL_CROPS, settings.queue, settings.outputs))
-        self.register_buffer("queued", torch.tensor(0))
+        self.queue = EmbeddingQueue(settings.queue, GLOBAL_CROPS, settings.outputs)
 
     def assign(self, crops: Tensor, embeddings: Tensor) -> Tensor:
         """Sinkhorn on the scores of each global crop, the queue's along with them (eq. 5)."""
@@ -66,20 +63,16 @@ class Learner(multi_task.MultiTask):
             assert isinstance(network.head, PrototypeHead)
             embeddings = network.head.embed(network.features(crops.flatten(0, 1))).float().view_as(embeddings)
         assert isinstance(network.head, PrototypeHead)
+        everyone, step = world.gather(embeddings.transpose(0, 1)), self.progress.step
+        in_use = self.queue.is_full(step, len(everyone))
+        context = torch.cat([self.queue.rows, everyone]) if in_use else everyone
         targets = []
-        for crop, mine in enumerate(embeddings):
-            everyone = world.gather(mine)
-            context = [self.queue[crop]] if self.settings.queue and self.queued >= self.settings.queue else []
-            scores = network.head.scores(torch.cat([*context, everyone]))
+        for crop in context.unbind(dim=1):
+            scores = network.head.scores(crop)
             assignment = sinkhorn(scores, epsilon=self.settings.epsilon, iterations=self.settings.iterations)
             targets.append(assignment[-len(everyone) :].chunk(world.size())[world.rank()])
-            self._remember(crop, everyone)
-        self.queued += world.size() * embeddings.shape[1]
+        self.queue.push(everyone, step)
         return torch.stack(targets)
-
-    def _remember(self, crop: int, embeddings: Tensor) -> None:
-        """Newest first."""
-        self.queue[crop] = torch.cat([embeddings, self.queue[crop]])[: self.settings.queue]
 
     def swapped(self, targets: Tensor, predicted: Sequence[Tensor]) -> Tensor:
         """SwAV, eq. 2, over all crops."""

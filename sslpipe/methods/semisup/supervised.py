@@ -65,7 +65,7 @@ class Learner(Method):
 
     def policy(self, settings: ViewSettings) -> Views:
         """Views whose Cutout fills in the images' mean."""
-        return Views(settings, self.network.mean.flatten().tolist())
+        return Views(settings, self.network.image_mean)
 
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
         """The labelled images alone."""

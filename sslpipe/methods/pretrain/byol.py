@@ -1,0 +1,67 @@
+"""BYOL (Grill et al. 2020): one view predicts what a slower network makes of the other; no negatives."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sslpipe.data.batches import Batch
+from sslpipe.engine.loop import FitSettings
+from sslpipe.engine.optimizers import OptimizerSettings
+from sslpipe.engine.schedules import ScheduleSettings, half_cosine
+from sslpipe.io.settings import Fraction
+from sslpipe.methods.pretext.task import SelfSupervised, Task
+from sslpipe.nets.averaged import AveragedWeights
+from sslpipe.nets.heads import ProjectionSettings, build_head
+from sslpipe.objectives.byol import regression
+from sslpipe.views.policies import ViewSettings
+
+PERCEPTRON = ProjectionSettings(hidden=4096, outputs=256, batch_norm=True)
+# Appendix B, table 6.
+FIRST = ViewSettings(policy="simclr", crop_scale=(0.08, 1.0), saturation=0.2, blur=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Defaults: the paper's for 1000 epochs of ImageNet (section 3.2)."""
+
+    momentum: Fraction = 0.996
+    """τ of the target network at the start; to 1 on half a cosine."""
+    projection: ProjectionSettings = PERCEPTRON
+    prediction: ProjectionSettings = PERCEPTRON
+    """Of the predictor, which the target network lacks; its `outputs` are the projection's."""
+    views: ViewSettings = FIRST
+    second_views: ViewSettings = replace(FIRST, blur=0.1, solarize=0.2)
+    fit: FitSettings = FitSettings(
+        epochs=1000,
+        batch=4096,
+        # 0.2 for each 256 images.
+        optimizer=OptimizerSettings(name="lars", lr=3.2, momentum=0.9, weight_decay=1.5e-6),
+        schedule=ScheduleSettings(name="cosine", warmup_epochs=10),
+    )
+
+
+class Pretext(SelfSupervised):
+    """BYOL, algorithm 1. The target normalises by averaged statistics (Cai et al. 2021), as MoCo's keys do here."""
+
+    remedy = "raise pretrain.byol.momentum, lower the learning rate, let the predictor have batch_norm"
+
+    def __init__(self, settings: Settings, task: Task) -> None:
+        super().__init__(task, settings.views)
+        self.settings = settings
+        self.second_views = self.policy(settings.second_views)
+        self.network.head = build_head(settings.projection, self.network.backbone.dimension)
+        outputs = settings.projection.outputs
+        self.predictor = build_head(replace(settings.prediction, outputs=outputs), outputs)
+        self.target = AveragedWeights(self.network)
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Eq. 2 for both orders of the views, their mean (the paper takes the sum)."""
+        views = torch.cat([self.views(batch.image, generator), self.second_views(batch.image, generator)])
+        first, second = self.predictor(self.network(views)).chunk(2)
+        first_target, second_target = self.target(views).chunk(2)
+        return {"loss": (regression(first, second_target) + regression(second, first_target)) / 2}
+
+    def after_step(self) -> None:
+        """Let the target follow (eq. 1)."""
+        self.target.update(self.network, decay=half_cosine(self.settings.momentum, 1.0, self.progress.fraction))

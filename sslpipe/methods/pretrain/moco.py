@@ -1,0 +1,80 @@
+"""MoCo v2 (He et al. 2020; Chen et al. 2020): a view agrees with its image's key, not with keys of earlier batches."""
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor
+
+from sslpipe.data.batches import Batch
+from sslpipe.engine import world
+from sslpipe.engine.loop import FitSettings
+from sslpipe.engine.optimizers import OptimizerSettings
+from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.io.settings import Count, Fraction, Positive
+from sslpipe.methods.pretext.task import SelfSupervised, Task, unit_rows
+from sslpipe.nets.averaged import AveragedWeights
+from sslpipe.nets.heads import ProjectionSettings, build_head
+from sslpipe.nets.queue import EmbeddingQueue
+from sslpipe.objectives.moco import info_nce
+from sslpipe.views.policies import ViewSettings
+
+LONGEST_QUEUE = 65_536
+"""On ImageNet, a twentieth of the images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Defaults: MoCo v2, ImageNet."""
+
+    temperature: Positive = 0.2
+    momentum: Fraction = 0.999
+    """m of eq. 2."""
+    queue: Count | None = None
+    """Keys that are compared with; null: a quarter of the images, at most 65,536. A queue as long as the data set or
+    longer holds an image's own earlier key, which then counts as another image's (own choice; at a quarter 3 % of the
+    queries meet theirs)."""
+    projection: ProjectionSettings = ProjectionSettings(hidden=2048, outputs=128)
+    views: ViewSettings = ViewSettings(policy="simclr", blur=0.5)
+    fit: FitSettings = FitSettings(
+        epochs=200,
+        batch=256,
+        optimizer=OptimizerSettings(name="sgd", lr=0.03, momentum=0.9, weight_decay=1e-4, decay_all=True),
+        schedule=ScheduleSettings(name="cosine"),
+    )
+
+
+class Pretext(SelfSupervised):
+    """MoCo, algorithm 1.
+
+    The key encoder normalises by averaged statistics, not by the batch's: a query could else tell its key by the batch
+    that both were normalised with. MoCo shuffles the batch over several GPUs to that end; averaging does it on one
+    (Cai et al. 2021, "Exponential moving average normalization", section 3).
+    """
+
+    remedy = "raise pretrain.moco.momentum or the queue, lower the learning rate"
+
+    def __init__(self, settings: Settings, task: Task) -> None:
+        super().__init__(task, settings.views)
+        self.settings = settings
+        self.network.head = build_head(settings.projection, self.network.backbone.dimension)
+        self.averaged = AveragedWeights(self.network)
+        length = settings.queue or max(1, min(LONGEST_QUEUE, len(task.images) // 4))
+        self.queue = EmbeddingQueue(length, settings.projection.outputs)
+        self.queue.rows.copy_(unit_rows(*self.queue.rows.shape))
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Queries of one view, keys of another."""
+        query = self.network(self.views(batch.image, generator)).float()
+        key = self.averaged(self.views(batch.image, generator)).float()
+        loss = info_nce(query, key, self.queue.rows, temperature=self.settings.temperature)
+        self.queue.push(torch.nn.functional.normalize(world.gather(key), dim=1), self.progress.step)
+        return {"loss": loss}
+
+    def after_step(self) -> None:
+        """Let the key encoder follow (eq. 2)."""
+        self.averaged.update(self.network, decay=self.settings.momentum)
+
+    def chance(self) -> dict[str, float]:
+        """Key and queue alike."""
+        return {"loss": log(len(self.queue.rows) + 1)}

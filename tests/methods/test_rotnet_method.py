@@ -1,0 +1,30 @@
+import torch
+from every_method import pretext_given
+from torch.nn import functional as F
+
+from sslpipe.data.batches import Batch
+from sslpipe.methods.pretrain.rotnet import Pretext, Settings
+from sslpipe.views.geometry import quarter_turns
+from sslpipe.views.policies import ViewSettings
+
+
+def test_quarter_turns_are_numpys_image_by_image():
+    images = torch.rand(3, 2, 5, 5)
+    turned = quarter_turns(images)
+    for turns in range(4):
+        for image in range(3):
+            expected = torch.from_numpy(images[image].numpy().copy()).rot90(turns, (1, 2))
+            assert torch.equal(turned[3 * turns + image], expected)
+
+
+def test_the_loss_is_that_of_all_four_rotations(digits, network):
+    method = Pretext(Settings(views=ViewSettings(policy="plain")), pretext_given(digits, network)).eval()
+    index = torch.arange(10)
+    terms = method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
+    losses, right = [], []
+    for turns in range(4):
+        logits = network((digits[0][index].float() / 255).rot90(turns, (2, 3)))
+        losses.append(F.cross_entropy(logits, torch.full((10,), turns)))
+        right.append((logits.argmax(dim=1) == turns).float().mean())
+    torch.testing.assert_close(terms["loss"], torch.stack(losses).mean(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(terms["rotation_acc"], torch.stack(right).mean())

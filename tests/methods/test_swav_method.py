@@ -1,0 +1,60 @@
+import pytest
+import torch
+from every_method import CROPS, METHODS, pretext_given, train
+from torch.nn import functional as F
+
+from sslpipe.data.batches import Batch
+from sslpipe.engine.method import Progress
+from sslpipe.methods.pretrain.swav import Pretext, Settings
+from sslpipe.objectives.swav import sinkhorn
+
+
+def build(digits, network, **settings):
+    given = {"prototypes": 12, "hidden": 32, "outputs": 16, "crops": CROPS, "queue": 0}
+    return Pretext(Settings(**given | settings), pretext_given(digits, network))
+
+
+def embeddings(count, seed):
+    return F.normalize(torch.randn(2, count, 16, generator=torch.Generator().manual_seed(seed)), dim=2)
+
+
+def test_the_loss_is_equation_6_crop_by_crop(digits, network, monkeypatch):
+    method = build(digits, network)
+    given = {}
+    features, assign = network.features_of, method._assign
+    monkeypatch.setattr(network, "features_of", lambda views: given.setdefault("features", features(views)))
+    monkeypatch.setattr(method, "_assign", lambda *a: given.setdefault("targets", assign(*a)))
+    index = torch.arange(30)
+    terms = method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
+    assert [len(crop) for crop in given["features"]] == [30, 30, 30]
+    logits = network.head(torch.cat(given["features"])).log_softmax(dim=1).double().detach().split(30)
+    swapped = pairs = 0
+    for other, target in enumerate(given["targets"]):
+        for view, prediction in enumerate(logits):
+            if view != other:
+                swapped -= float((target.double() * prediction).sum() / 30)
+                pairs += 1
+    assert terms["loss"].item() == pytest.approx(swapped / pairs, rel=1e-4)
+
+
+def test_the_queue_is_used_once_it_is_full_and_its_epoch_has_come(digits, network):
+    method = build(digits, network, queue=10, queue_from_epoch=2.0, epsilon=0.1)
+    head, earlier = network.head, torch.empty(2, 0, 16)
+    for step in range(6):
+        method.progress = Progress(step, 6, 2)  # the third epoch begins at step 4
+        batch = embeddings(4, step)
+        targets = method._assign(head, batch)
+        for crop in range(2):
+            context = earlier[crop, -10:] if step >= 4 else earlier[crop, :0]
+            expected = sinkhorn(head.scores(torch.cat([context, batch[crop]])), epsilon=0.1, iterations=3)[-4:]
+            torch.testing.assert_close(targets[crop], expected, rtol=1e-3, atol=1e-5)
+        earlier = torch.cat([earlier, batch], dim=1)
+
+
+def test_prototypes_stay_for_the_first_epochs(digits, network):
+    settings, method = METHODS["pretrain/swav"](digits, network)
+    drawn = network.head.prototypes.weight.clone()
+    train("pretrain/swav", digits, settings, method, batch=150, epochs=1, steps=1)
+    assert torch.equal(network.head.prototypes.weight, drawn)
+    train("pretrain/swav", digits, settings, method, batch=150, epochs=1)
+    assert not torch.equal(network.head.prototypes.weight, drawn)
