@@ -39,7 +39,7 @@ def parse(cls: type[T], block: Any, *, where: str, base: T | None = None) -> T:
     """The settings class `cls` filled from a mapping.
 
     block: what stands in params.yaml at the key `where`. A missing key takes its value from `base`, else the field's
-    default; a nested block is laid over the nested default in the same way.
+    default; a nested block is laid over the nested default in the same way, unless it names the class's `PRESET` key.
     Raises UserError for an unknown key, a missing one without a default, a wrong type, a value out of range.
     """
     if not isinstance(block, Mapping):
@@ -77,7 +77,9 @@ def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
     if origin in (Union, types.UnionType):
         return _convert_union(hint, value, where)
     if is_dataclass(hint) and isinstance(hint, type):
-        return parse(hint, value, where=where, base=default if isinstance(default, hint) else None)
+        # A block that names its preset has that preset's values, not the details that a default adds to another one.
+        is_preset = isinstance(value, Mapping) and getattr(hint, "PRESET", None) in value
+        return parse(hint, value, where=where, base=default if isinstance(default, hint) and not is_preset else None)
     if origin is Literal:
         if any(value == option and type(value) is type(option) for option in get_args(hint)):
             return value

@@ -115,7 +115,7 @@ class Network(nn.Module):
         """The backbone's features, [B, backbone.dimension], of float images [B, C, H, W] in [0, 1]."""
         if self.input is not None:
             if not self.training and len(images) > RESIZED_AT_ONCE:
-                return torch.cat([self.features(few) for few in images.split(RESIZED_AT_ONCE)])
+                return torch.cat([self.features(few) for few in torch.split(images, RESIZED_AT_ONCE)])
             images = resize_and_crop(images, self.input)
         # Grey images become three channels here where the means are three: [B, 1, H, W] - [3, 1, 1] is [B, 3, H, W].
         features: Tensor = self.backbone((images - self.mean) / self.std)

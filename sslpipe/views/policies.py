@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import log
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -58,9 +58,11 @@ _DETAILS: dict[str, Any] = {
 class ViewSettings:
     """A policy by name; each further key replaces one of its values, 0 or [] turns it off.
 
-    They are applied in this order (the geometry as one map, with one interpolation).
+    They are applied in this order (the geometry as one map, with one interpolation). A block that names a policy begins
+    with that policy alone; one that does not is laid over the method's default.
     """
 
+    PRESET: ClassVar = "policy"
     policy: Literal["plain", "standard", "simclr", "strong", "weak", "randaugment"] = "standard"
     """plain: the image as it is."""
     shift: Fraction | None = None

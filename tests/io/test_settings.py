@@ -29,6 +29,24 @@ def test_defaults_and_nested_defaults_are_kept_under_what_is_given():
     assert settings == Outer(inner=Inner(lr=1.0, name="adam"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    PRESET = "policy"
+    policy: Literal["plain", "busy"] = "plain"
+    blur: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    views: Preset = Preset(policy="busy", blur=0.5)
+
+
+def test_a_block_that_names_its_preset_has_nothing_of_the_default():
+    assert parse(Holder, {"views": {"blur": 0.2}}, where="x").views == Preset(policy="busy", blur=0.2)
+    assert parse(Holder, {"views": {"policy": "plain"}}, where="x").views == Preset(policy="plain", blur=0.0)
+    assert parse(Holder, {"views": {"policy": "busy"}}, where="x").views == Preset(policy="busy", blur=0.0)
+
+
 def test_numbers_that_yaml_reads_as_text_are_numbers():
     assert parse(Inner, {"lr": "1e-4"}, where="x").lr == 1e-4
 
