@@ -90,7 +90,7 @@ def test_no_dep_can_be_deleted_and_all_are_there(stage, choice):
 
 def test_a_folder_is_listed_whole_only_where_its_files_change_together():
     folders = {dep for stage in STAGES for dep in code_deps(stage, PARAMS) if (ROOT / dep).is_dir()}
-    names = {"io", "data", "engine", "nets", "neighbors", "views", "methods/parts"}
+    names = {"io", "data", "engine", "nets", "neighbors", "views", "methods/parts", "methods/pretext"}
     assert folders <= {Path("sslpipe", name) for name in names}
 
 

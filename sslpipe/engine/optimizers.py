@@ -93,6 +93,12 @@ def build_optimizer(
     # Fused: one kernel for all weights, on CPU and on CUDA.
     if settings.name == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0
-        return torch.optim.SGD(groups, **common, momentum=settings.momentum, nesterov=nesterov, fused=True)
+        sgd = torch.optim.SGD(groups, **common, momentum=settings.momentum, nesterov=nesterov, fused=True)
+        if settings.momentum:
+            # As after a first gradient of 0. torch begins where the first gradient comes, but its fused kernel fails
+            # where weights begin at different steps, as prototypes do that stay frozen for a while.
+            for weight in (weight for group in groups for weight in group["params"]):
+                sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        return sgd
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
     return kind(groups, **common, betas=settings.betas, fused=True)

@@ -23,20 +23,28 @@ class AveragedWeights(nn.Module, Generic[M]):
     Parameters and floating-point buffers are averaged: average ← decay · average + (1 - decay) · module. The batch
     norms' running statistics are averaged too, not copied, because they have to belong to the same point in training
     as the weights that give rise to them, and the averaged weights lag behind. Whole-number buffers are copied.
+    With `own_statistics` buffers are left alone: in training its batch norms use the batch's statistics and keep
+    running ones of their own (the target of BYOL, the teacher of DINO).
     The state_dict holds the average whole, under `module.`.
     """
 
     module: M
 
-    def __init__(self, module: M) -> None:
+    def __init__(self, module: M, *, own_statistics: bool = False) -> None:
         """module: copied; the copy starts equal to it."""
         super().__init__()
+        self.own_statistics = own_statistics
         self.module = copy.deepcopy(module).requires_grad_(False)
-        self.train(False)
+        self.train(module.training)
 
     def train(self, mode: bool = True) -> "AveragedWeights[M]":
-        """Stay in eval mode, also when a module that holds this one is put in train mode."""
-        return super().train(False)
+        """Stay in eval mode, but for batch norms with statistics of their own."""
+        super().train(False)
+        if self.own_statistics:
+            for layer in self.module.modules():
+                if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+                    layer.train(mode)
+        return self
 
     @torch.no_grad()
     def forward(self, *inputs: Any) -> Any:
@@ -46,7 +54,7 @@ class AveragedWeights(nn.Module, Generic[M]):
     @torch.no_grad()
     def update(self, module: nn.Module, *, decay: float) -> None:
         """Move the average towards `module`, which has the structure of the one it was made of."""
-        mine, theirs = _state(self.module), _state(module)
+        mine, theirs = (_state(each, buffers=not self.own_statistics) for each in (self.module, module))
         pairs = list(zip(mine, theirs, strict=True))
         averaged = [(a, b) for a, b in pairs if a.is_floating_point()]
         copied = [(a, b) for a, b in pairs if not a.is_floating_point()]
@@ -55,5 +63,5 @@ class AveragedWeights(nn.Module, Generic[M]):
             torch._foreach_copy_([a for a, _ in copied], [b for _, b in copied])
 
 
-def _state(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]
+def _state(module: nn.Module, *, buffers: bool) -> list[Tensor]:
+    return [*module.parameters(), *(module.buffers() if buffers else ())]

@@ -79,3 +79,16 @@ def test_every_optimiser_lowers_the_loss(name):
     before = net(inputs).square().sum().item()
     train(net, build_optimizer(OptimizerSettings(name=name, lr=0.01, trust=0.5), net), steps=30)
     assert net(inputs).square().sum().item() < 0.7 * before
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars"])
+def test_a_weight_may_begin_to_learn_later_than_others(name):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
+    optimizer = build_optimizer(OptimizerSettings(name=name, lr=0.1, momentum=0.9, weight_decay=0.1), model)
+    late, drawn = model[1], model[1].weight.clone()
+    for step in range(4):
+        late.requires_grad_(step >= 2)
+        optimizer.zero_grad()
+        model(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+        assert torch.equal(late.weight, drawn) is (step < 2)

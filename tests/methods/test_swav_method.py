@@ -56,5 +56,6 @@ def test_prototypes_stay_for_the_first_epochs(digits, network):
     drawn = network.head.prototypes.weight.clone()
     train("pretrain/swav", digits, settings, method, batch=150, epochs=1, steps=1)
     assert torch.equal(network.head.prototypes.weight, drawn)
+    network.head.prototypes.requires_grad_(True)
     train("pretrain/swav", digits, settings, method, batch=150, epochs=1)
     assert not torch.equal(network.head.prototypes.weight, drawn)

@@ -111,3 +111,23 @@ def test_another_structure_is_refused():
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.1), (1, 2 / 11), (8, 0.5), (8989, 0.999), (10**6, 0.999)])
 def test_warm_decay(step, expected):
     assert warm_decay(step, decay=0.999) == pytest.approx(expected, rel=1e-4)
+
+
+def test_own_statistics_are_those_of_its_own_batches():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.9))
+    average = AveragedWeights(module.train(), own_statistics=True)
+    batch = 5 + torch.randn(50, 3)
+    outputs = average(batch)
+    torch.testing.assert_close(outputs.mean(dim=0), torch.zeros(4), rtol=0, atol=1e-4)  # the batch's, and no dropout
+    torch.testing.assert_close(average.module[1].running_mean, 0.1 * average.module[0](batch).mean(dim=0))
+    assert module[1].running_mean.abs().sum() == 0
+    before = average.module[1].running_mean.clone()
+    with torch.no_grad():
+        module[0].bias.add_(1.0)
+    expected = average.module[0].bias + 0.5
+    average.update(module, decay=0.5)
+    torch.testing.assert_close(average.module[0].bias, expected)
+    assert torch.equal(average.module[1].running_mean, before)
+    average.eval()(batch)
+    assert torch.equal(average.module[1].running_mean, before)

@@ -34,16 +34,17 @@ RUNNING = {
 }
 WITH_METHODS = ("semisup", "finetune")
 BRIEF = {"epochs": 2, "batch": 240}
+SHORT = {"epochs": 2, "batch": 128}
 SMALL = {"hidden": 32, "outputs": 16, "local_views": {"size": 6}, "local_crops": 1, "queue": 240, "fit": BRIEF}
 TINY = {
     "prepare": {"size": 8},
     "pretrain": {
-        "simclr": {"fit": {"epochs": 2, "batch": 128}},
-        "nce": {"fit": {"epochs": 2, "batch": 128}},
+        **{name: {"fit": SHORT} for name in ("simclr", "nce", "moco", "byol", "rotnet", "feature_decoupling")},
+        **{name: {"prototypes": 20, "hidden": 32, "outputs": 16, "fit": SHORT} for name in ("swav", "dino")},
     },
     "mine_neighbors": {"k": 6},
-    "cluster": {"fit": {"epochs": 2, "batch": 128}},
-    "self_label": {"threshold": 0.1, "fit": {"epochs": 2, "batch": 128}},
+    "cluster": {"fit": SHORT},
+    "self_label": {"threshold": 0.1, "fit": SHORT},
     "semisup": {
         "methods": {  # those that the demonstration leaves out
             "mixmatch": {"start": "pretrain", "base": "supervised", "objective": "mixmatch"},

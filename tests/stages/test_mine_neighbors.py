@@ -33,6 +33,24 @@ def test_purity_is_that_of_the_labels(finished):
     assert metrics["train"]["purity@5"] > 0.5
 
 
+def test_held_out_images_are_classified_by_their_training_neighbours(finished):
+    unit = {}
+    for split in ("train", "held_out"):
+        features = np.load(finished / OUT / split / "features.npy")
+        unit[split] = features / np.linalg.norm(features, axis=1, keepdims=True)
+    label = {split: np.load(finished / f"runs/prepare/{split}/labels.npy") for split in unit}
+    votes = len(unit["train"]) // 20  # half of a class of ten, fewer than 200
+    right = 0
+    for vector, own in zip(unit["held_out"], label["held_out"], strict=True):
+        similarity = unit["train"] @ vector
+        nearest = np.argsort(-similarity)[:votes]
+        total = np.bincount(label["train"][nearest], weights=np.exp(similarity[nearest] / 0.07), minlength=10)
+        right += int(total.argmax() == own)
+    metrics = json.loads((finished / OUT / "metrics.json").read_text())
+    assert metrics["held_out"]["knn_acc"] == pytest.approx(right / len(label["held_out"]))
+    assert metrics["held_out"]["knn_acc"] > 0.5
+
+
 def test_runs_by_hand_with_another_k(project, sslpipe):
     done = sslpipe("mine-neighbors", "--k", 3)
     assert done.returncode == 0, done.stderr

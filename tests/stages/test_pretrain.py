@@ -1,11 +1,23 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+import torchvision
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import sha256
+from sslpipe.nets.model_file import load_model
+from stages.cluster import cluster
+from stages.evaluate import evaluate
+from stages.mine_neighbors import mine_neighbors
+from stages.prepare import prepare
 from stages.pretrain import pretrain
+from stages.semisup import semisup
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = Path("runs/pretrain/model.safetensors")
@@ -38,6 +50,55 @@ def test_nce_is_found_by_its_name(project, capsys):
     assert "pretrain.method = nce  (option; params.yaml: simclr)" in capsys.readouterr().out
 
 
+PRETEXTS = sorted({path.stem for path in (ROOT / "sslpipe/methods/pretrain").glob("[a-z]*.py")} - {"frozen"})
+
+
+@pytest.mark.parametrize("method", PRETEXTS)
+def test_what_follows_takes_every_pretext(project, method, read_csv):
+    pretrain(method=method)
+    card = json.loads(Path("runs/pretrain/model.json").read_text())
+    assert card["settings"]["method"] == method
+    rows = read_csv(Path("runs/pretrain/history.csv"))
+    assert {"held_out/deviation", "held_out/own_view", "monitor/knn_acc"} <= rows[-1].keys()
+    mine_neighbors()
+    cluster(epochs=1, assignments=["head_epochs=1"])  # on the cached features
+    semisup("fixmatch", start="pretrain", epochs=1)
+    for path in (Path("runs/cluster"), Path("runs/semisup/fixmatch")):
+        assert json.loads((path / "model.json").read_text())["parent"] == sha256(WEIGHTS)
+    evaluate(metric="cluster-acc")
+
+
+@pytest.mark.parametrize(("pretext", "learner"), [("swav", "suave"), ("dino", "daino")])
+def test_the_projection_is_dropped_for_training_and_may_be_kept(project, refused, pretext, learner):
+    """Suave and Daino, section A.1: prototypes always begin anew; the public code drops the projection, too."""
+    head = ["dino.depth=2", "dino.batch_norm=true", "dino.activation=relu"] if pretext == "dino" else []
+    pretrain(method=pretext, assignments=head)
+    projections = {}
+    for projection in ("drawn", "kept"):
+        given = [f"projection={projection}", "fit.optimizer.lr=1e-9", "head=drawn"]
+        given += ["decay=0.0"] if learner == "suave" else []
+        semisup(learner, start="pretrain", epochs=1, assignments=given)
+        network, _ = load_model(Path(f"runs/semisup/{learner}"))
+        projections[projection] = network.head.projection[-1].weight
+        assert network.head.prototypes.weight.shape[0] == 10
+    start = load_model(Path("runs/pretrain"))[0].head.projection[-1].weight
+    assert torch.allclose(projections["kept"], start, atol=1e-5)
+    assert not torch.allclose(projections["drawn"], start, atol=1e-2)
+    pretrain(method=pretext, assignments=[*head, f"{pretext}.hidden=24"])
+    kept = ["--set", "projection=kept"]
+    assert "projection: kept asked" in refused("semisup", "--method", learner, "--start", "pretrain", *kept)
+
+
+def test_labels_of_held_out_images_stay_closed_if_asked(project, read_csv):
+    Path("runs/prepare/held_out/labels.npy").unlink()
+    with pytest.raises(UserError, match=r"held_out/labels\.npy"):
+        pretrain()
+    pretrain(assignments=["watch=held_out/images.npy"])
+    rows = read_csv(Path("runs/pretrain/history.csv"))
+    assert "held_out/own_view" in rows[-1]
+    assert "monitor/knn_acc" not in rows[-1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -47,6 +108,8 @@ def test_nce_is_found_by_its_name(project, capsys):
         ({"batch": 5000}, r"pretrain\.simclr\.fit\.batch: 5000 is more than the \d+ images"),
         ({"assignments": ["network.name=resnet19"]}, r"network\.name: unknown value 'resnet19'"),
         ({"assignments": ["other.k=1"]}, r"pretrain\.other: unknown key"),
+        ({"assignments": ["watch=test"]}, r"pretrain\.watch: unknown value 'test'"),
+        ({"method": "frozen"}, r"network: name tiny_resnet .* expected name torchvision or timm"),
         ({"device": "tpu"}, r"--device tpu"),
         ({"device": "cuda:9"}, r"CUDA devices found"),
     ],
@@ -69,3 +132,52 @@ def test_a_store_that_is_cut_off_is_named(project):
 
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(project, killed_and_resumed):
     killed_and_resumed(WEIGHTS, "pretrain", "--epochs", "4")
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch, tiny):
+    """A project of 60 small colour images in three classes, their network to be torchvision's."""
+    random = np.random.default_rng(0)
+    for number in range(60):
+        folder = tmp_path / "images" / ("red", "green", "blue")[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 120, (12, 12, 3))
+        pixels[..., number % 3] += 120
+        Image.fromarray(pixels.astype("uint8")).save(folder / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    network = {"name": "torchvision", "architecture": "shufflenet_v2_x0_5"}
+    prepared = {**tiny["prepare"], "source": "folder", "folder": {"path": "images"}, "size": 12, "channels": 3}
+    prepared |= {"labelled": {"per_class": 2}, "held_out": 0.2}
+    clustered = {**tiny["cluster"], "clusters": 3, "fit": {"epochs": 1, "batch": 16}}
+    changes = {"prepare": prepared, "network": network, "cluster": clustered, "mine_neighbors": {"k": 5}}
+    Path("params.yaml").write_text(yaml.safe_dump({**tiny, **changes}))
+    torch.manual_seed(0)
+    model = torchvision.models.get_model("shufflenet_v2_x0_5")
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, "published.safetensors")
+    prepare()
+    return model
+
+
+def test_a_published_network_is_taken_as_it_is_with_its_own_preprocessing(photographs, read_csv):
+    pretrain(method="frozen", assignments=["frozen.weights=published.safetensors"])
+    rows = read_csv(Path("runs/pretrain/history.csv"))
+    assert {"held_out/alignment", "held_out/uniformity", "held_out/own_view", "monitor/knn_acc"} <= rows[0].keys()
+    mine_neighbors()
+    images = torch.from_numpy(np.load("runs/prepare/train/images.npy"))
+    expected = photographs.eval()
+    expected.fc = torch.nn.Identity()
+    prepared = torchvision.models.ShuffleNet_V2_X0_5_Weights.DEFAULT.transforms()(images)
+    with torch.no_grad():
+        features = expected(prepared).numpy()
+    assert np.allclose(np.load("runs/mine-neighbors/train/features.npy"), features, atol=0.02)
+    cluster(assignments=["head_epochs=1"])  # heads alone, on the cached features
+    semisup("fixmatch", start="pretrain", epochs=1, batch=16, assignments=["labelled_batch=6"])
+    assert json.loads(Path("runs/semisup/fixmatch/model.json").read_text())["parent"] == sha256(WEIGHTS)
+
+
+def test_no_download_is_tried_without_being_asked(photographs, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    with pytest.raises(UserError, match=r"pretrain\.frozen\.weights: .*set pretrain\.frozen\.download: true") as error:
+        pretrain(method="frozen")
+    assert "\n" not in str(error.value)
+    assert not Path("runs/pretrain").exists()

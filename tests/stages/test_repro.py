@@ -100,6 +100,11 @@ def test_runs_what_changed_and_nothing_else(repository):
     with changed(repository, pretrain__nce__temperature=0.2, semisup__uda__threshold=0.3):  # noqa: SIM117
         with edited(repository, "methods/pretrain/nce"), edited(repository, "objectives/uda"):
             assert stale(repository) == set()
+    for pretext in ("moco", "byol", "rotnet", "feature_decoupling", "swav", "dino", "frozen"):
+        with edited(repository, f"methods/pretrain/{pretext}"):
+            assert stale(repository) == set()
+    with edited(repository, "objectives/moco"), edited(repository, "objectives/byol"):
+        assert stale(repository) == set()
 
     with changed(repository, semisup__simmatch__threshold=0.5):
         assert repro(repository) == {"semisup@simmatch", "evaluate"}

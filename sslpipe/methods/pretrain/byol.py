@@ -42,7 +42,7 @@ class Settings:
 
 
 class Pretext(SelfSupervised):
-    """BYOL, algorithm 1. The target normalises by averaged statistics (Cai et al. 2021), as MoCo's keys do here."""
+    """BYOL, algorithm 1. The target normalises by the batch, as in the paper."""
 
     remedy = "raise pretrain.byol.momentum, lower the learning rate, let the predictor have batch_norm"
 
@@ -53,7 +53,7 @@ class Pretext(SelfSupervised):
         self.network.head = build_head(settings.projection, self.network.backbone.dimension)
         outputs = settings.projection.outputs
         self.predictor = build_head(replace(settings.prediction, outputs=outputs), outputs)
-        self.target = AveragedWeights(self.network)
+        self.target = AveragedWeights(self.network, own_statistics=True)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Eq. 2 for both orders of the views, their mean (the paper takes the sum)."""

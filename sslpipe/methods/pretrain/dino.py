@@ -65,7 +65,7 @@ class Settings:
 
 
 class Pretext(SelfSupervised):
-    """DINO, algorithm 1, with multi-crop."""
+    """DINO, algorithm 1, with multi-crop. The teacher's batch norms, if any, are its own, as in the public code."""
 
     remedy = "raise pretrain.dino.momentum, lower teacher_temperature, freeze the last layer for longer"
 
@@ -87,7 +87,7 @@ class Pretext(SelfSupervised):
             ),
         )
         self.crops = MultiCrop(self.views, self.policy(settings.crops.small), settings.crops.small_crops)
-        self.teacher = AveragedWeights(self.network)
+        self.teacher = AveragedWeights(self.network, own_statistics=True)
         self.register_buffer("center", torch.zeros(settings.prototypes))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
