@@ -89,6 +89,16 @@ def test_the_projection_is_dropped_for_training_and_may_be_kept(project, refused
     assert "projection: kept asked" in refused("semisup", "--method", learner, "--start", "pretrain", *kept)
 
 
+def test_dino_takes_a_vision_transformer_and_small_crops(project, read_csv):
+    crops = ["small_crops=2", "small={policy: plain, crop_scale: [0.2, 0.5], size: 4}"]
+    given = ["network.name=vit_mini_4", *(f"dino.crops.{each}" for each in crops)]
+    pretrain(method="dino", batch=400, assignments=given)
+    network, card = load_model(Path("runs/pretrain"))
+    assert network.settings.name == "vit_mini_4"
+    assert card.settings["crops"]["small_crops"] == 2
+    assert float(read_csv(Path("runs/pretrain/history.csv"))[-1]["held_out/deviation"]) > 0.01
+
+
 def test_labels_of_held_out_images_stay_closed_if_asked(project, read_csv):
     Path("runs/prepare/held_out/labels.npy").unlink()
     with pytest.raises(UserError, match=r"held_out/labels\.npy"):
