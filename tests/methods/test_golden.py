@@ -11,7 +11,7 @@ import pytest
 from every_method import METHODS, train
 
 PATH = Path(__file__).parent / "golden.json"
-COUNTED = ("confident", "unlabelled", "semantic", "moved", "monitor/")
+COUNTED = ("confident", "unlabelled", "semantic", "moved", "monitor/", "held_out/own_view")
 """Sums over images that cross a threshold or change their class; rounding, as by another number of threads, may move
 one or two across. What they add to the loss is held to the loss's own tolerance."""
 
@@ -32,6 +32,8 @@ def test_twenty_steps_are_as_they_were(name, digits, network):
         assert row.keys() == expected.keys()
         for column, value in row.items():
             tolerance = {"abs": 0.05} if column.startswith(COUNTED) else {"rel": 1e-2, "abs": 1e-4}
+            if column == "held_out/prototypes":  # likewise, but not a share
+                tolerance = {"abs": 2}
             assert value == pytest.approx(expected[column], **tolerance), column
     # Compared are rows of the same terms, those of one phase of a method that alternates; where labels are learned,
     # their term, since others may come into the loss as the run goes on.

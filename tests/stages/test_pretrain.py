@@ -141,7 +141,7 @@ def test_a_store_that_is_cut_off_is_named(project):
 
 
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(project, killed_and_resumed):
-    killed_and_resumed(WEIGHTS, "pretrain", "--epochs", "4")
+    killed_and_resumed(WEIGHTS, "pretrain", "--epochs", "3")
 
 
 @pytest.fixture

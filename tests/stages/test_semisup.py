@@ -149,4 +149,4 @@ def test_a_start_of_other_images_is_refused(project, refused):
 
 
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(project, killed_and_resumed):
-    killed_and_resumed(WEIGHTS, "semisup", "--method", "fixmatch", "--epochs", "6")
+    killed_and_resumed(WEIGHTS, "semisup", "--method", "fixmatch", "--epochs", "3")
