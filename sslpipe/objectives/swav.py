@@ -9,14 +9,14 @@ from torch import Tensor
 def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int) -> Tensor:
     """Balanced soft assignment by Sinkhorn-Knopp (SwAV, eq. 3 to 5 and appendix A; Suave, eq. 5 and 6), no gradient.
 
-    scores: [B, K] cosines of images and prototypes; iterations: at least 1. Returns [B, K]: exp(scores / ε), columns
-    and then rows scaled to equal sums in turn. Rows sum to 1; columns tend to B / K with the iterations.
-    At uniform scores: 1 / K.
+    scores: [..., B, K] cosines of images and prototypes, each [B, K] by itself; iterations: at least 1. Returns the
+    same shape: exp(scores / ε), columns and then rows scaled to equal sums in turn. Rows sum to 1; columns tend to
+    B / K with the iterations. At uniform scores: 1 / K.
     """
     # In logarithms, so that neither a large score overflows nor a row of small ones vanishes.
     log_assignment = scores.detach().float() / epsilon
     for _ in range(iterations):
-        log_assignment = log_assignment.log_softmax(dim=0).log_softmax(dim=1)
+        log_assignment = log_assignment.log_softmax(dim=-2).log_softmax(dim=-1)
     return log_assignment.exp()
 
 

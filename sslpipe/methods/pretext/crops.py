@@ -1,5 +1,6 @@
 """Multi-crop (SwAV, section 3.3): two large crops of an image and several small ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,8 +30,9 @@ class CropSettings:
 class MultiCrop:
     """Draws the crops of a batch."""
 
-    def __init__(self, large: Views, small: Views, small_crops: int) -> None:
-        self._draw = [large] * GLOBAL_CROPS + [small] * small_crops
+    def __init__(self, settings: CropSettings, policy: Callable[[ViewSettings], Views]) -> None:
+        """policy: from settings to views, such as SelfSupervised.policy."""
+        self._draw = [policy(settings.large)] * GLOBAL_CROPS + [policy(settings.small)] * settings.small_crops
 
     @torch.no_grad()
     def __call__(self, image: Tensor, generator: torch.Generator) -> list[Tensor]:

@@ -1,5 +1,7 @@
 """Figures of a network's features of held-out images, for the history; those that need labels decide nothing."""
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,17 +17,21 @@ from sslpipe.views.policies import Views
 
 WATCHED = 5000
 """Held-out images that are looked at, the first ones (own choice: their similarities are one small matrix)."""
+NOTHING: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {}
 FLAT = 0.01
 """A deviation below which all features are the same, up to rounding (own choice)."""
 
 
 @torch.no_grad()
-def look(network: Network, watch: Watch, views: Views) -> dict[str, float]:
+def look(
+    network: Network, watch: Watch, views: Views, further: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = NOTHING
+) -> dict[str, float]:
     """Columns of the history; {} with fewer than two held-out images. Leaves the network in eval mode.
 
     held_out/deviation: √(1 - |mean|²) of the unit features, 1 where they have no common direction, 0 where all are the
     same. held_out/own_view: share of images whose view is nearest to another view of the same image, among all held-out
     ones (how far SCAN's eq. 1 holds). held_out/prototypes: how many prototypes are some image's best.
+    further: column → scalar of the unit features [M, D] of two views of each image.
     monitor/knn_acc: weighted vote of the nearest other held-out images (Wu et al. 2018), where labels are known.
     """
     watch = _first(watch, WATCHED)
@@ -35,10 +41,12 @@ def look(network: Network, watch: Watch, views: Views) -> dict[str, float]:
     network.eval()
     features = infer(network.features, images)
     unit = F.normalize(features, dim=1)
+    first, second = two_views(network, images, views)
     row = {
         "held_out/deviation": (1 - unit.mean(dim=0).square().sum()).clamp(min=0).sqrt().item(),
-        "held_out/own_view": own_view(*two_views(network, images, views)),
+        "held_out/own_view": own_view(first, second),
     }
+    row |= {column: figure(first, second).item() for column, figure in further.items()}
     if isinstance(network.head, PrototypeHead):
         row["held_out/prototypes"] = float(head_output(network, features).argmax(dim=1).bincount().count_nonzero())
     if watch.sees:

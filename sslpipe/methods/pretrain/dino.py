@@ -86,7 +86,7 @@ class Pretext(SelfSupervised):
                 temperature=settings.student_temperature,
             ),
         )
-        self.crops = MultiCrop(self.views, self.policy(settings.crops.small), settings.crops.small_crops)
+        self.crops = MultiCrop(settings.crops, self.policy)
         self.teacher = AveragedWeights(self.network, own_statistics=True)
         self.register_buffer("center", torch.zeros(settings.prototypes))
 

@@ -66,7 +66,7 @@ class Pretext(SelfSupervised):
                 temperature=settings.temperature,
             ),
         )
-        self.crops = MultiCrop(self.views, self.policy(settings.crops.small), settings.crops.small_crops)
+        self.crops = MultiCrop(settings.crops, self.policy)
         self.queue = EmbeddingQueue(settings.queue, GLOBAL_CROPS, settings.outputs)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -87,13 +87,10 @@ class Pretext(SelfSupervised):
         everyone, step = world.gather(embeddings.transpose(0, 1)), self.progress.step
         in_use = self.queue.is_full(step, len(everyone)) and self.progress.epochs >= self.settings.queue_from_epoch
         context = torch.cat([self.queue.rows, everyone]) if in_use else everyone
-        targets = []
-        for crop in context.unbind(dim=1):
-            scores = head.scores(crop)
-            assignment = sinkhorn(scores, epsilon=self.settings.epsilon, iterations=self.settings.iterations)
-            targets.append(assignment[-len(everyone) :].chunk(world.size())[world.rank()])
         self.queue.push(everyone, step)
-        return torch.stack(targets)
+        scores = head.scores(context.transpose(0, 1))
+        assignment = sinkhorn(scores, epsilon=self.settings.epsilon, iterations=self.settings.iterations)
+        return assignment[:, -len(everyone) :].chunk(world.size(), dim=1)[world.rank()]
 
     def chance(self) -> dict[str, float]:
         """Prototypes alike."""

@@ -66,13 +66,10 @@ class Learner(multi_task.MultiTask):
         everyone, step = world.gather(embeddings.transpose(0, 1)), self.progress.step
         in_use = self.queue.is_full(step, len(everyone))
         context = torch.cat([self.queue.rows, everyone]) if in_use else everyone
-        targets = []
-        for crop in context.unbind(dim=1):
-            scores = network.head.scores(crop)
-            assignment = sinkhorn(scores, epsilon=self.settings.epsilon, iterations=self.settings.iterations)
-            targets.append(assignment[-len(everyone) :].chunk(world.size())[world.rank()])
         self.queue.push(everyone, step)
-        return torch.stack(targets)
+        scores = network.head.scores(context.transpose(0, 1))
+        assignment = sinkhorn(scores, epsilon=self.settings.epsilon, iterations=self.settings.iterations)
+        return assignment[:, -len(everyone) :].chunk(world.size(), dim=1)[world.rank()]
 
     def swapped(self, targets: Tensor, predicted: Sequence[Tensor]) -> Tensor:
         """SwAV, eq. 2, over all crops."""
