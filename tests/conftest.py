@@ -2,3 +2,6 @@ import os
 
 # As the command line does; read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A core each: processes whose threads share the cores wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslpipe.io.errors import UserError
-from sslpipe.io.projects import OWN, _error_line, numbers, plan, prepare_folder, read_settings
+from sslpipe.tools.repeats import OWN, _error_line, numbers, plan, prepare_folder, read_settings
 
 PARAMS = {"seed": 5, "prepare": {"size": 8, "labelled": {"per_class": 4}}, "cluster": {"heads": 2}}
 

@@ -1,0 +1,1 @@
+"""What is done with a project and its models beside the pipeline: setting it up, and taking its models home."""

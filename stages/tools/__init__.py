@@ -1,0 +1,1 @@
+"""Commands that are no stages: they set a project up, or use what the stages wrote."""

@@ -1,0 +1,52 @@
+"""The pipeline again for every seed and fold of labels."""
+
+from typing import Annotated
+
+import typer
+
+from sslpipe.io import options
+
+
+def repeat(
+    seeds: Annotated[str, typer.Option(help="Seeds, with commas between.")] = "0,1,2",
+    folds: Annotated[str, typer.Option(help="Draws of the labelled images, with commas between.")] = "0",
+    name: Annotated[str, typer.Option(help="Of this series of runs, kept in .sslpipe/repeats.")] = "default",
+    target: Annotated[list[str] | None, typer.Option(help="A stage: it and what it needs alone; repeatable.")] = None,
+    metric: options.Metric = None,
+    assignments: options.Assignments = None,
+) -> None:
+    """Run all stages for every seed and fold of labels: figures as mean ± deviation."""
+    from pathlib import Path
+
+    from sslpipe.io.console import say
+    from sslpipe.io.files import read_json, whole_folder, write_csv, write_json
+    from sslpipe.metrics.repeats import print_summary, summarise
+    from sslpipe.metrics.table import chosen_figures
+    from sslpipe.tools.repeats import numbers, plan, read_settings, run_all
+
+    figures, project = chosen_figures(metric), Path()
+    seed, fold = numbers("--seeds", seeds), numbers("--folds", folds)
+    repeats = plan(project, name=name, seeds=seed, folds=fold)
+    run_all(project, repeats, read_settings(project, folds=fold, assignments=assignments or []), target or [])
+    if target and "evaluate" not in target:
+        say("no table: evaluate is not among the targets")
+        return
+
+    runs = [read_json(repeat.folder / "runs/evaluate/metrics.json") for repeat in repeats]
+    rows = [
+        {"model": model, "seed": repeat.seed, "fold": repeat.fold, **row}
+        for repeat, run in zip(repeats, runs, strict=True)
+        for model, row in run.items()
+    ]
+    summary = summarise(runs)
+    with whole_folder(project / "runs/repeat") as folder:
+        settings = {"name": name, "seeds": seed, "folds": fold, "set": assignments or []}
+        write_json(folder / "summary.json", {"settings": settings, "models": summary})
+        write_csv(folder / "runs.csv", rows)
+    title = f"{_counted(len(fold), 'fold')} × {_counted(len(seed), 'seed')}, protocol {rows[0]['protocol']}"
+    labels = sorted({row["labels"] for row in rows if "labels" in row})
+    print_summary(summary, figures, f"{title}, {' or '.join(map(str, labels))} labels" if labels else title)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
