@@ -18,18 +18,23 @@ def evaluate(
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
-    """Score every model on the test images, which no other stage opens."""
+    """Score every model on the test images, which no other stage opens.
+
+    Which models: those whose stage has a block in params.yaml.
+    """
+    from dataclasses import asdict
+
     from sslpipe.data.device import choose_device
     from sslpipe.data.images import Images
     from sslpipe.data.store import Store
-    from sslpipe.io.files import whole_folder
+    from sslpipe.io.files import whole_folder, write_json
     from sslpipe.io.params import Params
     from sslpipe.methods.scoring import classifiers, score
     from sslpipe.metrics.grade import Grade, grade, write_grades
     from sslpipe.metrics.kmeans import KMeansSettings, kmeans
     from sslpipe.metrics.table import chosen_figures, print_table
-    from sslpipe.nets.inference import flat_pixels, probabilities, unit_features
-    from sslpipe.nets.model_file import load_network
+    from sslpipe.nets.inference import Vectors, flat_pixels, probabilities, unit_features
+    from sslpipe.nets.model_file import card_for, load_network, weights_path
 
     figures = chosen_figures(metric)
     project = Params(params)
@@ -42,20 +47,26 @@ def evaluate(
     train, images = Images(store.images("train"), on), Images(scored, on)
     grades: dict[str, Grade] = {}
     with whole_folder(out) as folder:
-        grouping = {
-            name: probabilities(load_network(path, store.info).to(on).eval(), images)
-            for name, path in {"cluster": clustered, "self_label": self_labelled}.items()
+        groups = project.present({"cluster": clustered, "self_label": self_labelled})
+        groupings = {
+            name: probabilities(load_network(path, store.info).to(on).eval(), images) for name, path in groups.items()
         }
-        clusters = grouping["cluster"].shape[1]
-        features = unit_features(load_network(pretrained, store.info).to(on).eval())
-        for name, vectors in {"pixels": flat_pixels, "features": features}.items():
+        clusters = next((answer.shape[1] for answer in groupings.values()), len(classes))
+        spaces: dict[str, Vectors] = {"pixels": flat_pixels}
+        for path in project.present({"pretrain": pretrained}).values():
+            spaces["features"] = unit_features(load_network(path, store.info).to(on).eval())
+        for name, vectors in spaces.items() if clusters else ():
             nearest = kmeans(vectors(train), vectors(images), clusters=clusters, settings=settings, seed=project.seed)
             grades[f"kmeans_{name}"] = grade(nearest, label, classes, clusters=clusters)
-        for name, answer in grouping.items():
+        for name, answer in groupings.items():
             grades[name] = grade(answer, label, classes, clusters=clusters)
         methods = {stage: project.names(f"{stage}.methods") for stage in ("semisup", "finetune")}
-        for name, path in classifiers(runs, methods).items():
+        knowing = classifiers(runs, methods)
+        for name, path in knowing.items():
             grades[name] = score(path, store, images, label)
+        weights = [weights_path(path) for path in {**groups, **knowing}.values()]
+        card = card_for("evaluate", store.info, settings, parent=None, inputs=weights)
+        write_json(folder / "card.json", asdict(card))
         facts = {"protocol": store.info.protocol, "seed": project.seed, "images": len(label)}
         metrics = write_grades(folder, grades, classes, facts)
     print_table(metrics, figures)

@@ -19,17 +19,19 @@ def mine_neighbors(
     assignments: options.Assignments = None,
 ) -> None:
     """Find each image's nearest images in feature space."""
+    from dataclasses import asdict
+
     from sslpipe.data.device import choose_device
     from sslpipe.data.images import Images
     from sslpipe.data.store import Split, Store
     from sslpipe.io.console import progress, say
-    from sslpipe.io.files import whole_folder, write_array, write_csv, write_json
+    from sslpipe.io.files import sha256, whole_folder, write_array, write_csv, write_json
     from sslpipe.io.params import Params
     from sslpipe.metrics.neighbors import knn_accuracy, purities, vote_size
     from sslpipe.neighbors.mining import MiningSettings, check_counts
     from sslpipe.neighbors.search import nearest_in, nearest_neighbors
     from sslpipe.nets.inference import head_output, infer
-    from sslpipe.nets.model_file import load_network
+    from sslpipe.nets.model_file import card_for, load_network, weights_path
 
     project = Params(params)
     project.override({"mine_neighbors.k": k, "mine_neighbors.backend": backend}, assignments, stage="mine_neighbors")
@@ -64,6 +66,8 @@ def mine_neighbors(
             label = store.labels("train")[indices]
             figures["held_out"]["knn_acc"] = knn_accuracy(similarities, label, store.labels("held_out"))
         write_json(folder / "metrics.json", figures)
+        card = card_for("mine-neighbors", store.info, settings, parent=sha256(weights_path(pretrained)))
+        write_json(folder / "card.json", asdict(card))
         write_csv(folder / "purity.csv", [{"k": k, "purity": p} for k, p in metrics["train"].items()])
     purity = ", ".join(f"{p:.3f} at k = {k}" for k, p in metrics["train"].items())
     say(f"training neighbours of the same class: {purity or 'unknown, no labels'}")

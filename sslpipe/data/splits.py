@@ -49,13 +49,20 @@ def protocol_named(name: object) -> ProtocolName:
 
 
 def draw_splits(
-    entries: Sequence[Entry], *, test: float, held_out: float, protocol: ProtocolName, seed: int
+    entries: Sequence[Entry],
+    *,
+    test: float,
+    held_out: float,
+    protocol: ProtocolName,
+    seed: int,
+    keep_labels: bool = False,
 ) -> dict[Split, Indices]:
     """Indices into `entries` of each split, ascending; together they are all entries, each once.
 
     test: fraction drawn for the test where the source has no test part of its own.
     held_out: fraction of the training images that is left, for model choice.
     protocol: with "full" nothing is kept for the test, and the source's own test images join training.
+    keep_labels: draws both among the images without a label alone.
     """
     label = np.array([entry.label for entry in entries], dtype=np.int64)
     everything = np.arange(len(entries))
@@ -64,9 +71,11 @@ def draw_splits(
     elif any(entry.part is not None for entry in entries):
         for_test = np.flatnonzero([entry.part == "test" for entry in entries])
     else:
-        for_test = _stratified(everything, label, test, mix(seed, TEST_DRAW))
+        free = everything[label < 0] if keep_labels else everything
+        for_test = _stratified(free, label[free], test, mix(seed, TEST_DRAW))
     pool = np.setdiff1d(everything, for_test)
-    for_choice = _stratified(pool, label[pool], held_out, mix(seed, HELD_OUT_DRAW))
+    free = pool[label[pool] < 0] if keep_labels else pool
+    for_choice = _stratified(free, label[free], held_out, mix(seed, HELD_OUT_DRAW))
     return {"train": np.setdiff1d(pool, for_choice), "held_out": for_choice, "test": for_test}
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_array, read_json
 from sslpipe.io.settings import parse
+from sslpipe.io.version import UNKNOWN as UNKNOWN_VERSION
 
 Split = Literal["train", "held_out", "test"]
 SPLITS: tuple[Split, ...] = ("train", "held_out", "test")
@@ -42,6 +43,8 @@ class StoreInfo:
     """split: trained on train, scored on test. full: there is no test; trained and scored on train and held_out."""
     fingerprint: str
     """sha256 over all images, in order of splits."""
+    version: str = UNKNOWN_VERSION
+    """Of sslpipe, which wrote the store."""
 
     def count(self, split: Split) -> int:
         """Number of images in a split."""

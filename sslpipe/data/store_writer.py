@@ -22,6 +22,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import whole_folder, write_array, write_json
 from sslpipe.io.params import Params
 from sslpipe.io.settings import Count, Fraction, parse
+from sslpipe.io.version import own_version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,9 @@ class Settings:
     """Of the training images, left for model choice."""
     labelled: Labelled | None = None
     """Which of the known training labels a method may use; null: all."""
+    keep_labels: bool = False
+    """Train on every image that has a label: test and held-out images are drawn among those without. For a few labels
+    of one's own; the figures are then those that need no label."""
 
 
 def read_settings(project: Params, *, sources: Sequence[str]) -> Settings:
@@ -86,7 +90,14 @@ def write_store(
     Raises UserError where no training image is left, a class has too few, or (`strict`) any image is broken.
     """
     entries = source.entries
-    drawn = draw_splits(entries, test=settings.test, held_out=settings.held_out, protocol=protocol, seed=seed)
+    drawn = draw_splits(
+        entries,
+        test=settings.test,
+        held_out=settings.held_out,
+        protocol=protocol,
+        seed=seed,
+        keep_labels=settings.keep_labels,
+    )
     # Too few labels are said now, and not after a long decoding.
     draw_labelled(_labels(entries, drawn["train"]), source.classes, settings.labelled, seed=seed)
     image_shape = (settings.channels, settings.size, settings.size)
@@ -123,6 +134,7 @@ def write_store(
             test=len(written["test"]),
             protocol=protocol,
             fingerprint=totals.fingerprint.hexdigest(),
+            version=own_version(),
         )
         (folder / "labelled").mkdir()
         write_array(folder / "labelled" / "index.npy", labelled)

@@ -12,6 +12,7 @@ import yaml
 from sslpipe.io.console import say
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.settings import parse
+from sslpipe.io.version import own_version
 
 T = TypeVar("T")
 
@@ -30,6 +31,13 @@ class Params:
             raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
         if not isinstance(tree, dict):
             raise UserError(f"{path}: expected a mapping of stages to settings")
+        # A project states the version that its results are of: another one may compute others.
+        wanted, found = str(tree.get("sslpipe", own_version())), own_version()
+        if wanted != found:
+            raise UserError(
+                f"{path}: sslpipe: {wanted} is written there, {found} is installed; write {found}, and every stage "
+                f"runs again, or install {wanted}"
+            )
         self.path = path
         self.tree: dict[str, Any] = tree
 
@@ -84,6 +92,10 @@ class Params:
     def names(self, where: str) -> tuple[str, ...]:
         """The keys of the block `where`, in order."""
         return tuple(str(key) for key in self._block(where))
+
+    def present(self, of_stages: Mapping[str, T]) -> dict[str, T]:
+        """Those items whose key, a stage's, has a block: a stage without one is no part of the project."""
+        return {stage: item for stage, item in of_stages.items() if stage in self.tree}
 
     def parse(self, cls: type[T], where: str) -> T:
         """The block at the dotted key `where` as settings of class `cls`; a block that is absent is empty."""

@@ -51,7 +51,8 @@ def parse(cls: type[T], block: Any, *, where: str, base: T | None = None) -> T:
     hints = get_type_hints(cls, include_extras=True)
     values = {}
     for name, field in known.items():
-        default = field.default if base is None else getattr(base, name)
+        made = field.default_factory() if field.default_factory is not MISSING else field.default
+        default = made if base is None else getattr(base, name)
         if name in block:
             values[name] = _convert(hints[name], block[name], f"{where}.{name}", default)
         elif default is not MISSING:

@@ -1,6 +1,6 @@
 """What every training stage does: train a method, going on from its checkpoint, and write the model that it selects."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,7 +42,7 @@ class Training:
     """Folder of the model whose weights it takes up."""
     decides: Sequence[Any] = ()
     """Further settings that the result hangs on, for the checkpoint's key; with a faithful repr."""
-    inputs: Iterable[Path] = ()
+    inputs: Sequence[Path] = ()
     """Further files of that kind."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What model.json shall also say of the settings."""
@@ -84,7 +84,8 @@ class Training:
             self._fill(folder, network, settings, history)
 
     def _fill(self, folder: Path, network: Network, settings: Any, history: Sequence[Mapping[str, Any]]) -> None:
-        card = card_for(self.stage, self.store.info, {**self.facts, **asdict(settings)}, parent=self._parent())
+        settings = {**self.facts, **asdict(settings)}
+        card = card_for(self.stage, self.store.info, settings, parent=self._parent(), inputs=self.inputs)
         save_model(folder, network, card)
         write_csv(folder / "history.csv", history)
 

@@ -3,8 +3,8 @@
 Loading is strict. A weight that is missing, unexpected or of another shape is an error, never passed over.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import read_json, write_bytes, write_json
+from sslpipe.io.files import read_json, sha256, write_bytes, write_json
 from sslpipe.io.settings import Count, Positive, parse
+from sslpipe.io.version import UNKNOWN, own_version
 from sslpipe.nets.heads import HeadSettings
 from sslpipe.nets.libraries import InputSettings
 from sslpipe.nets.network import BackboneSettings, Network
@@ -54,6 +55,10 @@ class _Origin:
     """Fingerprint of the image store."""
     parent: str | None
     """sha256 of the weights file that the training started from; null where it started anew."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Further files that the stage read → their sha256."""
+    version: str = UNKNOWN
+    """Of sslpipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +69,12 @@ class ModelCard(_Origin):
     """The settings of the stage and its method, as plain values."""
 
 
-def card_for(stage: str, info: StoreInfo, settings: Any, *, parent: str | None) -> ModelCard:
-    """The card of a model that `stage` trained on a store.
+def card_for(
+    stage: str, info: StoreInfo, settings: Any, *, parent: str | None, inputs: Iterable[Path] = ()
+) -> ModelCard:
+    """The card of what `stage` made of a store, a model or other files.
 
-    settings: a settings class's instance or a mapping. parent: as in ModelCard.
+    settings: a settings class's instance or a mapping. parent: as in ModelCard. inputs: further files that it read.
     """
     return ModelCard(
         stage=stage,
@@ -77,6 +84,8 @@ def card_for(stage: str, info: StoreInfo, settings: Any, *, parent: str | None) 
         data=info.fingerprint,
         parent=parent,
         settings=asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else settings,
+        inputs={path.as_posix(): sha256(path) for path in inputs},
+        version=own_version(),
     )
 
 

@@ -10,8 +10,8 @@ def table(metric: options.Metric = None) -> None:
     from sslpipe.io.files import read_json
     from sslpipe.metrics.table import chosen_figures, print_table
 
-    figures = chosen_figures(metric)
-    purity = read_json(Path("runs/mine-neighbors/metrics.json"))["train"]
-    shown = ", ".join(f"{name} {value:.3f}" for name, value in purity.items())
-    print(f"training neighbours of the same class: {shown or 'unknown, no labels'}")
+    figures, mined = chosen_figures(metric), Path("runs/mine-neighbors/metrics.json")
+    if mined.exists():
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in read_json(mined)["train"].items())
+        print(f"training neighbours of the same class: {shown or 'unknown, no labels'}")
     print_table(read_json(Path("runs/evaluate/metrics.json")), figures)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 
 import pytest
 import safetensors.torch
@@ -156,6 +157,8 @@ def test_the_card_says_what_the_model_is_and_where_it_is_from(folder):
         "data": "0123456789abcdef",
         "parent": None,
         "settings": {"temperature": 0.1, "fit": {"rates": [0.1, 0.01]}},
+        "inputs": {},
+        "version": version("sslpipe"),
     }
     _, card = load_model(folder)
     assert (card.stage, card.classes, card.parent) == ("pretrain", ("a", "ö"), None)

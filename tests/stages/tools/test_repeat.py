@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PRETRAIN = """
 import pathlib, sys, time, yaml
 seed = yaml.safe_load(open("params.yaml"))["seed"]
