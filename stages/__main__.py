@@ -15,6 +15,9 @@ from stages.prepare import prepare
 from stages.pretrain import pretrain
 from stages.self_label import self_label
 from stages.semisup import semisup
+from stages.tools.export import export
+from stages.tools.predict import predict
+from stages.tools.recipe import recipe
 from stages.tools.repeat import repeat
 from stages.tools.table import table
 
@@ -43,8 +46,9 @@ app = App(
 )
 for stage in (prepare, pretrain, mine_neighbors, cluster, self_label, semisup, finetune, evaluate):
     app.command(rich_help_panel="Stages")(stage)
-for tool in (table, repeat):
+for tool in (predict, export, table, repeat):
     app.command(rich_help_panel="Tools")(tool)
+app.add_typer(recipe, name="recipe", rich_help_panel="Tools")
 
 if __name__ == "__main__":
     app()

@@ -42,7 +42,7 @@ def evaluate(
     settings = project.parse(KMeansSettings, "evaluate")
 
     store = Store(prepared)
-    classes, on = store.info.classes, choose_device(device)
+    classes, on = store.classes, choose_device(device)
     scored, label = store.scored()
     train, images = Images(store.images("train"), on), Images(scored, on)
     grades: dict[str, Grade] = {}

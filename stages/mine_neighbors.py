@@ -23,7 +23,7 @@ def mine_neighbors(
 
     from sslpipe.data.device import choose_device
     from sslpipe.data.images import Images
-    from sslpipe.data.store import Split, Store
+    from sslpipe.data.store import UNKNOWN, Split, Store
     from sslpipe.io.console import progress, say
     from sslpipe.io.files import sha256, whole_folder, write_array, write_csv, write_json
     from sslpipe.io.params import Params
@@ -59,7 +59,7 @@ def mine_neighbors(
             metrics[split] = purities(indices, store.labels(split))
         figures = {split: {f"purity@{k}": p for k, p in by_k.items()} for split, by_k in metrics.items()}
         if metrics["train"] and metrics["held_out"]:
-            votes = vote_size(store.info.train, len(store.info.classes))
+            votes = vote_size(store.info.train, len(set(store.labels("train").tolist()) - {UNKNOWN}))
             indices, similarities = nearest_in(
                 compared["held_out"], compared["train"], k=votes, settings=settings, device=where
             )

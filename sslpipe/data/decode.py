@@ -1,8 +1,10 @@
 """Image files into uint8 arrays of one size, by several processes. Free of torch, so that these start quickly."""
 
+import errno
 import multiprocessing
 import os
 import signal
+import stat
 import threading
 import warnings
 from collections import deque
@@ -28,6 +30,16 @@ CHUNKS_PER_WORKER = 3
 """Chunks under way for each process: enough that none waits."""
 NO_IMAGES = {"EPS", "MPEG", "BUFR", "GRIB", "HDF5", "WMF"}
 """What Pillow recognises and does not decode by itself."""
+NO_FILES = {
+    stat.S_IFDIR: "Is a directory",
+    stat.S_IFIFO: "Is a pipe",
+    stat.S_IFSOCK: "Is a socket",
+    stat.S_IFCHR: "Is a device",
+    stat.S_IFBLK: "Is a device",
+}
+"""What may have a file's name and is none, in words like those of the system's own errors."""
+STRIP_PIXELS = 1 << 22
+"""Images are made flat or eight bits deep by this many pixels at a time (own choice: 100 MB at most)."""
 
 
 def available_cores() -> int:
@@ -53,9 +65,14 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
 
 
+def has_image_suffix(name: str) -> bool:
+    """Whether a file is to be taken as an image by its name alone."""
+    return os.path.splitext(name)[1].lower() in image_suffixes()
+
+
 def is_image(path: Path) -> bool:
     """Whether a file is to be taken as an image: by its suffix, else by its first bytes."""
-    if path.suffix.lower() in image_suffixes():
+    if has_image_suffix(path.name):
         return True
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=image_formats()):
@@ -74,6 +91,7 @@ def decode(picture: Picture, *, size: int, channels: int) -> NDArray[np.uint8]:
     try:
         if not isinstance(picture, Path):
             return _fitted(Image.fromarray(picture), size, channels)
+        check_plain(picture)
         with warnings.catch_warnings(action="ignore"), Image.open(picture, formats=image_formats()) as image:
             # A JPEG far larger than needed is decoded at a half, a quarter or an eighth of its size, many times faster.
             image.draft(None, (2 * size, 2 * size))
@@ -88,13 +106,19 @@ def decode(picture: Picture, *, size: int, channels: int) -> NDArray[np.uint8]:
         raise BrokenImageError(" ".join(text.split())) from None
 
 
+def check_plain(path: Path) -> None:
+    """Raise OSError unless the path leads to a file: what opens a pipe waits for ever, and a device may have no end."""
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, NO_FILES.get(kind, "Is no file"), str(path))
+
+
 def _fitted(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
     """[channels, size, size] of an opened image."""
     if image.mode[0] in "IF":
         image = Image.fromarray(_eight_bits(np.asarray(image)))
     elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = _over_white(image)
     image = image.convert("L" if channels == 1 else "RGB")
     # Equal to resizing first and cropping then, without an intermediate image as long as a strip of 1 x 10,000 needs.
     image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
@@ -102,17 +126,34 @@ def _fitted(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
+def _over_white(image: Image.Image) -> Image.Image:
+    """A transparent image over white, in RGB; by strips, since a large one would be there four times over."""
+    flat = Image.new("RGB", image.size)
+    for top, bottom in _strips(image.height, image.width):
+        strip = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        flat.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top))
+    return flat
+
+
 def _eight_bits(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Deep grey values as 0 to 255, by a scale that is the same for every image.
+    """Deep grey values [H, W] as 0 to 255, by a scale that is the same for every image.
 
     Whole numbers are taken as 16 bits; fractions lie in [0, 1] or in [0, 255].
     """
-    values = pixels.astype(np.float64)
-    low, high = values.min(), values.max()
+    low, high = (float(value) for value in (pixels.min(), pixels.max()))
     limit = 65535.0 if np.issubdtype(pixels.dtype, np.integer) else 1.0 if high <= 1.0 else 255.0
     if not (low >= 0 and high <= limit):
         raise BrokenImageError(f"{pixels.dtype} values from {low:g} to {high:g}, expected 0 to {limit:g}")
-    return np.rint(values * (255.0 / limit)).astype(np.uint8)
+    flat = np.empty(pixels.shape, np.uint8)
+    for top, bottom in _strips(*pixels.shape):
+        flat[top:bottom] = np.rint(pixels[top:bottom].astype(np.float64) * (255.0 / limit))
+    return flat
+
+
+def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """First row, and row after the last, of strips of about STRIP_PIXELS that make up an image."""
+    rows = max(1, STRIP_PIXELS // width)
+    return ((top, min(height, top + rows)) for top in range(0, height, rows))
 
 
 @dataclass(frozen=True)

@@ -45,5 +45,9 @@ class ImageSource(Protocol):
     def ignored(self) -> Mapping[str, int]:
         """How many files were passed over because they are no images, by suffix."""
 
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """Folders of the source that could not be looked into, and why."""
+
     def picture(self, index: int) -> Picture:
         """What to decode for entry `index`; it must be picklable, since other processes decode it."""

@@ -22,8 +22,13 @@ class LabelledImages:
     """int64 [L], which of them are labelled, ascending; on the images' device."""
     label: Tensor
     """int64 [L], their classes; on the images' device."""
-    classes: int
-    """Number of classes, at least 2."""
+    names: tuple[str, ...]
+    """Of the classes, at least 2."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.names)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -36,7 +41,7 @@ def read_labelled(store: Store, images: Images) -> LabelledImages:
     """
     index, label = store.labelled()
     where, again = store.root / "labelled", "and run 'sslpipe prepare' again"
-    names = store.info.classes
+    names = store.classes
     if not len(index):
         raise UserError(f"{where}: no image is labelled; label some of each class or raise prepare.labelled, {again}")
     if len(names) == 1:
@@ -49,7 +54,7 @@ def read_labelled(store: Store, images: Images) -> LabelledImages:
             f"or raise prepare.labelled, {again}"
         )
     device = images.device
-    return LabelledImages(images, torch.from_numpy(index).to(device), torch.from_numpy(label).to(device), len(names))
+    return LabelledImages(images, torch.from_numpy(index).to(device), torch.from_numpy(label).to(device), names)
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,22 @@ only the raw bits of PCG64 are used, whose stream numpy promises to keep. Each d
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sslpipe.data.entries import Entry
 from sslpipe.data.seeds import mix
-from sslpipe.data.store import PROTOCOLS, ProtocolName, Split
+from sslpipe.data.store import PROTOCOLS, UNKNOWN, ProtocolName, Split
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.settings import CountOrZero, Range
 
 Indices = NDArray[np.int64]
+
+DrawName = Literal["by_class", "unlabelled", "blind"]
+"""by_class: each class gives its share. unlabelled: images without a label alone are drawn, so that every label there
+is serves training. blind: labels are not looked at, so that labels that are added later move no image."""
 
 TEST_DRAW, HELD_OUT_DRAW, LABELLED_DRAW = 11, 12, 13
 """What tells the draws' generators apart."""
@@ -55,26 +59,26 @@ def draw_splits(
     held_out: float,
     protocol: ProtocolName,
     seed: int,
-    keep_labels: bool = False,
+    draw: DrawName = "by_class",
 ) -> dict[Split, Indices]:
     """Indices into `entries` of each split, ascending; together they are all entries, each once.
 
     test: fraction drawn for the test where the source has no test part of its own.
     held_out: fraction of the training images that is left, for model choice.
     protocol: with "full" nothing is kept for the test, and the source's own test images join training.
-    keep_labels: draws both among the images without a label alone.
+    draw: among which images, see DrawName.
     """
-    label = np.array([entry.label for entry in entries], dtype=np.int64)
+    label = np.array([UNKNOWN if draw == "blind" else entry.label for entry in entries], dtype=np.int64)
     everything = np.arange(len(entries))
     if protocol == "full":
         for_test = everything[:0]
     elif any(entry.part is not None for entry in entries):
         for_test = np.flatnonzero([entry.part == "test" for entry in entries])
     else:
-        free = everything[label < 0] if keep_labels else everything
+        free = everything[label < 0] if draw == "unlabelled" else everything
         for_test = _stratified(free, label[free], test, mix(seed, TEST_DRAW))
     pool = np.setdiff1d(everything, for_test)
-    free = pool[label[pool] < 0] if keep_labels else pool
+    free = pool[label[pool] < 0] if draw == "unlabelled" else pool
     for_choice = _stratified(free, label[free], held_out, mix(seed, HELD_OUT_DRAW))
     return {"train": np.setdiff1d(pool, for_choice), "held_out": for_choice, "test": for_test}
 

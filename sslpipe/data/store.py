@@ -1,6 +1,7 @@
 """The image store that prepare writes: uint8 images, labels where known, splits, statistics, a fingerprint."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +29,6 @@ class StoreInfo:
     """Side of the square images, pixels."""
     channels: int
     """1 grey, 3 colour."""
-    classes: tuple[str, ...]
-    """Class names in the order of their labels; empty where no image has a label."""
     mean: tuple[float, ...]
     """Per channel, over all pixels of the training images, in [0, 1]."""
     std: tuple[float, ...]
@@ -90,7 +89,7 @@ class Store:
         """
         index_path, label_path = self.labelled_files()
         index = _whole_numbers(index_path, below=self.info.train)
-        label = _whole_numbers(label_path, below=len(self.info.classes))
+        label = _whole_numbers(label_path, below=len(self.classes))
         if len(index) != len(label) or (np.diff(index) <= 0).any():
             raise UserError(
                 f"{index_path.parent}: {len(index)} in index.npy and {len(label)} in label.npy found, expected "
@@ -98,8 +97,16 @@ class Store:
             )
         return index, label
 
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of their labels; empty where no image has a label.
+
+        Beside the labels that a method may see, not in store.json: naming a class repeats no training without labels.
+        """
+        return tuple(read_json(self.root / "labelled" / "classes.json"))
+
     def labelled_files(self) -> tuple[Path, Path]:
-        """The files that `labelled` reads."""
+        """Which images, and their labels."""
         folder = self.root / "labelled"
         return folder / "index.npy", folder / "label.npy"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sslpipe.data.decode import Decoded, Decoder
 from sslpipe.data.entries import Entry, ImageSource
-from sslpipe.data.splits import Labelled, draw_labelled, draw_splits
+from sslpipe.data.splits import DrawName, Labelled, draw_labelled, draw_splits
 from sslpipe.data.store import SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
 from sslpipe.io.console import Progress, progress
 from sslpipe.io.errors import UserError
@@ -41,9 +41,9 @@ class Settings:
     """Of the training images, left for model choice."""
     labelled: Labelled | None = None
     """Which of the known training labels a method may use; null: all."""
-    keep_labels: bool = False
-    """Train on every image that has a label: test and held-out images are drawn among those without. For a few labels
-    of one's own; the figures are then those that need no label."""
+    draw: DrawName = "by_class"
+    """Among which images test and held-out ones are drawn. With a few labels of one's own, `unlabelled` trains on all
+    of them and leaves figures that need none; `blind` is for labels that are still to come."""
 
 
 def read_settings(project: Params, *, sources: Sequence[str]) -> Settings:
@@ -59,16 +59,19 @@ class Prepared:
     """What was written, for the line that prepare ends with."""
 
     info: StoreInfo
+    classes: int
     labelled: int
     broken: int
+    unreadable: int
     ignored: int
 
     def __str__(self) -> str:
         counts = ", ".join(f"{self.info.count(split)} {split}" for split in SPLITS)
+        unreadable = f", {self.unreadable} folders unreadable" if self.unreadable else ""
         ignored = f", {self.ignored} other files passed over" if self.ignored else ""
         return (
-            f"{counts} images of {len(self.info.classes)} classes, {self.labelled} labelled; "
-            f"{self.broken} broken{ignored} (report.json)"
+            f"{counts} images of {self.classes} classes, {self.labelled} labelled; "
+            f"{self.broken} broken{unreadable}{ignored} (report.json)"
         )
 
 
@@ -87,16 +90,23 @@ def write_store(
     The bytes written depend on the source, the settings, the protocol and the seed, and not on `workers`. The splits
     are drawn before decoding, so that mending a broken file moves no other image; the labelled images are drawn
     among those that could be decoded.
-    Raises UserError where no training image is left, a class has too few, or (`strict`) any image is broken.
+    Raises UserError where no training image is left, a class has too few, or (`strict`) any image is broken or any
+    folder of the source unreadable.
     """
     entries = source.entries
+    if strict and source.unreadable:
+        name, reason = next(iter(source.unreadable.items()))
+        raise UserError(
+            f"prepare: {len(source.unreadable)} folders unreadable, refused by --strict; "
+            f"the first is {name!r}: {reason}"
+        )
     drawn = draw_splits(
         entries,
         test=settings.test,
         held_out=settings.held_out,
         protocol=protocol,
         seed=seed,
-        keep_labels=settings.keep_labels,
+        draw=settings.draw,
     )
     # Too few labels are said now, and not after a long decoding.
     draw_labelled(_labels(entries, drawn["train"]), source.classes, settings.labelled, seed=seed)
@@ -126,7 +136,6 @@ def write_store(
         info = StoreInfo(
             size=settings.size,
             channels=settings.channels,
-            classes=tuple(_text(name) for name in source.classes),
             mean=mean,
             std=std,
             train=len(written["train"]),
@@ -139,20 +148,24 @@ def write_store(
         (folder / "labelled").mkdir()
         write_array(folder / "labelled" / "index.npy", labelled)
         write_array(folder / "labelled" / "label.npy", label[labelled])
+        write_json(folder / "labelled" / "classes.json", [_text(name) for name in source.classes])
         write_json(folder / "store.json", asdict(info))
         write_json(
             folder / "report.json",
             {
-                "source": {"name": settings.source, **asdict(source.settings)},
+                "source": {"name": settings.source, **_texts(asdict(source.settings))},
                 "seed": seed,
                 "protocol": protocol,
                 "splits": {split: _counts(source, written[split]) for split in SPLITS},
                 "labelled": _counts(source, written["train"][labelled]),
                 "broken": [{"file": _text(entries[i].name), "reason": broken[i]} for i in sorted(broken)],
-                "ignored": dict(source.ignored),
+                "unreadable": [{"folder": _text(name), "reason": why} for name, why in source.unreadable.items()],
+                "ignored": _texts(source.ignored),
             },
         )
-    return Prepared(info, len(labelled), len(broken), sum(source.ignored.values()))
+    return Prepared(
+        info, len(source.classes), len(labelled), len(broken), len(source.unreadable), sum(source.ignored.values())
+    )
 
 
 def _write_split(
@@ -269,3 +282,8 @@ def _counts(source: ImageSource, index: NDArray[np.int64]) -> dict[str, Any]:
 def _text(name: str) -> str:
     r"""A file's name as JSON can hold it: bytes that are no UTF-8 are shown as \xNN."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _texts(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Likewise a mapping's keys and values."""
+    return {_text(key): _text(value) if isinstance(value, str) else value for key, value in block.items()}

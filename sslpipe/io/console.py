@@ -11,8 +11,9 @@ PLAIN_LINE_SECONDS = 10.0
 
 
 def say(text: str) -> None:
-    """One line on stdout, at once."""
-    print(text, flush=True)
+    r"""One line on stdout, at once; what its encoding cannot hold (a file's name may be no UTF-8) is shown as \x."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 @dataclass

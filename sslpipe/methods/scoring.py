@@ -33,9 +33,9 @@ def score(folder: Path, store: Store, images: Images, label: NDArray[np.int64]) 
     The permutations of its outputs are ranked by its answers for the turned labelled images.
     """
     network, card = load_model(folder)
-    check_classes(card, network, store.info, folder)
+    check_classes(card, network, store.info, store.classes, folder)
     network.to(images.device).eval()
     index, known = store.labelled()
-    votes = rotated_votes(network, Images(store.images("train")[index], images.device), known, len(store.info.classes))
-    grade = grade_classifier(probabilities(network, images), label, store.info.classes, votes=votes)
+    votes = rotated_votes(network, Images(store.images("train")[index], images.device), known, len(store.classes))
+    grade = grade_classifier(probabilities(network, images), label, store.classes, votes=votes)
     return replace(grade, facts={fact: card.settings[fact] for fact in ("start", "labels") if fact in card.settings})

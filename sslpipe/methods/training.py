@@ -44,6 +44,8 @@ class Training:
     """Further settings that the result hangs on, for the checkpoint's key; with a faithful repr."""
     inputs: Sequence[Path] = ()
     """Further files of that kind."""
+    classes: tuple[str, ...] = ()
+    """What the outputs stand for, if they are classes."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What model.json shall also say of the settings."""
     checkpoint_seconds: float
@@ -85,7 +87,9 @@ class Training:
 
     def _fill(self, folder: Path, network: Network, settings: Any, history: Sequence[Mapping[str, Any]]) -> None:
         settings = {**self.facts, **asdict(settings)}
-        card = card_for(self.stage, self.store.info, settings, parent=self._parent(), inputs=self.inputs)
+        card = card_for(
+            self.stage, self.store.info, settings, parent=self._parent(), inputs=self.inputs, classes=self.classes
+        )
         save_model(folder, network, card)
         write_csv(folder / "history.csv", history)
 

@@ -3,7 +3,7 @@
 Loading is strict. A weight that is missing, unexpected or of another shape is an error, never passed over.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class _Origin:
     """Side of the square images, pixels."""
     channels: Count
     classes: tuple[str, ...]
-    """Class names of the images, in the order of their labels; empty where no image has a label."""
+    """What a classifier's outputs stand for; empty for a model that knows no classes."""
     data: str
     """Fingerprint of the image store."""
     parent: str | None
@@ -70,17 +70,24 @@ class ModelCard(_Origin):
 
 
 def card_for(
-    stage: str, info: StoreInfo, settings: Any, *, parent: str | None, inputs: Iterable[Path] = ()
+    stage: str,
+    info: StoreInfo,
+    settings: Any,
+    *,
+    parent: str | None,
+    inputs: Iterable[Path] = (),
+    classes: tuple[str, ...] = (),
 ) -> ModelCard:
     """The card of what `stage` made of a store, a model or other files.
 
-    settings: a settings class's instance or a mapping. parent: as in ModelCard. inputs: further files that it read.
+    settings: a settings class's instance or a mapping. inputs: further files that it read. parent, classes: as in
+    ModelCard.
     """
     return ModelCard(
         stage=stage,
         size=info.size,
         channels=info.channels,
-        classes=info.classes,
+        classes=classes,
         data=info.fingerprint,
         parent=parent,
         settings=asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else settings,
@@ -158,12 +165,14 @@ def check_data(card: ModelCard, info: StoreInfo, path: Path) -> None:
     _expect(card.data == info.fingerprint, path, "data", _short(card.data), f"{_short(info.fingerprint)}, the store's")
 
 
-def check_classes(card: ModelCard, network: Network, info: StoreInfo, folder: Path) -> None:
-    """Raise UserError unless the model of a folder classifies the images of this store into its classes."""
+def check_classes(card: ModelCard, network: Network, info: StoreInfo, classes: Sequence[str], folder: Path) -> None:
+    """Raise UserError unless the model of a folder classifies the images of this store into these classes."""
     check_data(card, info, folder)
     with torch.no_grad():
         outputs = network.eval()(torch.zeros(1, info.channels, info.size, info.size)).shape[-1]
-    _expect(outputs == len(info.classes), folder / CARD, "outputs", str(outputs), f"{len(info.classes)}, one a class")
+    _expect(outputs == len(classes), folder / CARD, "outputs", str(outputs), f"{len(classes)}, one a class")
+    for found, expected in zip(card.classes, classes, strict=True):
+        _expect(found == expected, folder / CARD, "classes", repr(found), f"{expected!r} at its place")
 
 
 def _check_images(card: ModelCard, channels: int, size: int, path: Path) -> None:

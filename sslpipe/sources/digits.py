@@ -24,6 +24,7 @@ class Source:
         self.classes = tuple(str(name) for name in digits.target_names)
         self.entries = [Entry(f"digits:{i}", int(label)) for i, label in enumerate(digits.target)]
         self.ignored: Mapping[str, int] = {}
+        self.unreadable: Mapping[str, str] = {}
         self._images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
 
     def picture(self, index: int) -> NDArray[np.uint8]:

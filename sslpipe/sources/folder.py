@@ -2,20 +2,23 @@
 
 import csv
 import os
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslpipe.data.decode import is_image
+from sslpipe.data.decode import check_plain
 from sslpipe.data.entries import Entry
 from sslpipe.data.store import UNKNOWN
+from sslpipe.data.walk import contents, find_images, natural, shown
 from sslpipe.io.console import say
 from sslpipe.io.errors import UserError
 
+WHERE = "prepare.folder.path"
 PARTS = {"train", "test"}
 OTHER_PARTS = {"val", "valid", "validation", "dev"}
 """Sub-folders that, beside train/, are meant as a part, and which prepare has no use for."""
+MOST_SUFFIXES = 5
+"""Of the files in a folder without images, this many kinds are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +38,21 @@ class Source:
     the whole), the labels come from the labels file where it names any of its images; else from the names of its
     sub-folders, unless images lie beside these: then the sub-folders mean nothing, and no image has a label.
     Links are followed; a folder is entered once. Hidden files are passed over; so are files that by suffix and first
-    bytes are no images, which are counted in `ignored`.
+    bytes are no images, which are counted in `ignored`, and sub-folders that cannot be read, in `unreadable`.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.root = Path(settings.path).expanduser()
-        where = "prepare.folder.path"
+        self.root = Path(os.path.expanduser(settings.path))
         if not os.path.isdir(self.root):
-            raise UserError(f"{where}: {self.root} is {'no folder' if os.path.exists(self.root) else 'not there'}")
-        self.labels_file = Path(settings.labels).expanduser() if settings.labels else self.root / "labels.csv"
+            raise UserError(f"{WHERE}: {self.root} is {'no folder' if os.path.exists(self.root) else 'not there'}")
+        self.labels_file = Path(os.path.expanduser(settings.labels)) if settings.labels else self.root / "labels.csv"
         self.ignored: Counter[str] = Counter()
-        parts = {part: self._find(self.root / part) for part in _parts(self.root)}
+        self.unreadable: dict[str, str] = {}
+        parts = {part: self._find(part) for part in _parts(self.root)}
         names = [name for found in parts.values() for name in found]
         if not names:
-            others = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.ignored.items()))
-            found = f", only other files ({others})" if others else ""
-            raise UserError(f"{where}: no image found in {self.root}{found}")
+            raise UserError(f"{WHERE}: no image found in {self.root}{self._else_there()}")
         given = self._given_labels(set(names))
         label = {name: text for found in parts.values() for name, text in self._labels(found, given).items()}
         self.classes = tuple(sorted(set(label.values()), key=natural))
@@ -71,29 +72,23 @@ class Source:
         """The file of an image."""
         return self.root / self.entries[index].name
 
-    def _find(self, top: Path) -> dict[str, str | None]:
-        """Every image below `top`, named from the root, with the sub-folder of `top` it lies in (None: in none)."""
-        found: dict[str, str | None] = {}
-        # A link that leads back above `top` must not bring in what lies beside it.
-        real = top.resolve()
-        seen = {_identity(folder) for folder in (self.root, real, *real.parents)}
-        waiting: list[tuple[Path, str | None]] = [(top, None)]
-        while waiting:
-            folder, group = waiting.pop()
-            below = []
-            for name in _listed(folder):
-                path = folder / name
-                if os.path.isdir(path):
-                    if (identity := _identity(path)) not in seen:
-                        seen.add(identity)
-                        below.append((path, group if folder != top else name))
-                # A link that leads nowhere is no file: it will be reported as broken.
-                elif (os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))) and is_image(path):
-                    found[path.relative_to(self.root).as_posix()] = group
-                elif path != self.labels_file:
-                    self.ignored[path.suffix.lower() or "without suffix"] += 1
-            waiting += reversed(below)
-        return found
+    def _find(self, part: str) -> dict[str, str | None]:
+        """Every image of a part, named from the root, with the part's sub-folder it lies in (None: in none)."""
+        prefix = "" if part == "." else f"{part}/"
+        found = find_images(self.root / part, where=WHERE, outside=(self.root,), skip=(self.labels_file,))
+        self.ignored += found.ignored
+        self.unreadable |= {prefix + name: reason for name, reason in found.unreadable.items()}
+        return {prefix + name: name.partition("/")[0] if "/" in name else None for name in found.images}
+
+    def _else_there(self) -> str:
+        """What was found where there are no images, for the error."""
+        found = [f"{count} {shown(suffix)}" for suffix, count in self.ignored.most_common(MOST_SUFFIXES)]
+        if len(self.ignored) > MOST_SUFFIXES:
+            found.append("...")
+        others = f", only other files ({', '.join(found)})" if found else ""
+        closed = [f"{shown(name)} cannot be read: {reason}" for name, reason in self.unreadable.items()]
+        more = f" and {len(closed) - 1} more" if len(closed) > 1 else ""
+        return others + (f"; {closed[0]}{more}" if closed else "")
 
     def _labels(self, found: dict[str, str | None], given: dict[str, str]) -> dict[str, str]:
         """Image → class of one part's images, for those that have one."""
@@ -103,7 +98,7 @@ class Source:
         loose = sum(group is None for group in found.values())
         if loose and groups:
             say(
-                f"prepare.folder.path: {loose} images lie beside {len(groups)} sub-folders of images in {self.root}: "
+                f"{WHERE}: {loose} images lie beside {len(groups)} sub-folders of images in {self.root}: "
                 "the sub-folders are not taken as classes"
             )
         return {} if loose else {name: group for name, group in found.items() if group is not None}
@@ -125,53 +120,38 @@ class Source:
         return labels
 
 
-def natural(name: str) -> tuple[list[tuple[int, str]], str]:
-    """A sort key by which numbers in names count as numbers."""
-    pieces = re.split("([0-9]+)", name)
-    return [(int(piece), "") if i % 2 else (0, piece) for i, piece in enumerate(pieces)], name
-
-
 def _parts(root: Path) -> tuple[str, ...]:
     """The sub-folders that are parts, training first; the folder itself where there are none."""
-    folders = {name for name in _listed(root) if os.path.isdir(root / name)}
+    folders = set(contents(root, where=WHERE)[0])
     if "train" not in folders or not folders <= PARTS | OTHER_PARTS:
         return (".",)
     if extra := folders - PARTS:
         raise UserError(
-            f"prepare.folder.path: {root} holds train/ and {', '.join(f'{name}/' for name in sorted(extra))}, "
+            f"{WHERE}: {root} holds train/ and {', '.join(f'{name}/' for name in sorted(extra))}, "
             "expected train/ and test/ alone; rename or move it"
         )
     return ("train", "test") if "test" in folders else ("train",)
 
 
-def _listed(folder: Path) -> list[str]:
-    """Names in a folder that are not hidden, in natural order."""
-    try:
-        return sorted((name for name in os.listdir(folder) if not name.startswith(".")), key=natural)
-    except OSError as error:
-        raise UserError(f"prepare.folder.path: {folder} cannot be read: {error.strerror}") from None
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    """What tells a folder from every other, whichever path leads to it."""
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
 def _rows(path: Path) -> list[tuple[int, str, str]]:
     """Line, file and label of each row of a labels file that gives a label."""
     try:
-        # -sig: spreadsheets write a mark at the start.
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        check_plain(path)
+        # -sig: spreadsheets write a mark at the start. surrogateescape: so a file's name that is no UTF-8 is listed.
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or []
             if not {"file", "label"} <= set(columns):
-                raise UserError(f"{path}: columns {', '.join(columns) or 'none'} found, expected file,label")
+                found = ", ".join(shown(column) for column in columns) or "none"
+                raise UserError(f"{path}: columns {found} found, expected file,label")
             rows = [(reader.line_num, row["file"] or "", (row["label"] or "").strip()) for row in reader]
     except FileNotFoundError:
         raise UserError(f"prepare.folder.labels: {path} is not there") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise UserError(f"{path}: not readable as CSV: {error}") from None
+    for line, _, label in rows:
+        if any("\ud800" <= character <= "\udfff" for character in label):
+            raise UserError(f"{path} line {line}: label {label!r} found, expected UTF-8")
     return [row for row in rows if row[2]]

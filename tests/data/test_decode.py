@@ -23,6 +23,7 @@ class Files:
     settings = None
     classes = ()
     ignored: dict[str, int] = {}  # noqa: RUF012
+    unreadable: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, pictures):
         self.pictures = pictures

@@ -26,6 +26,7 @@ class Numbered:
 
     settings = folder.Settings(path="numbered")
     ignored: dict[str, int] = {}  # noqa: RUF012
+    unreadable: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, labels, classes):
         self.entries = tuple(Entry(str(i), label) for i, label in enumerate(labels))
@@ -47,7 +48,7 @@ def few(count, total=40):
     """`count` labelled images among `total`, of which image n has the pixel value n and the label n % 2."""
     images = Images(np.arange(total, dtype=np.uint8).reshape(total, 1, 1, 1), CPU)
     index = torch.arange(total - 2 * count, total, 2)
-    return LabelledImages(images, index, index % 2, classes=2)
+    return LabelledImages(images, index, index % 2, ("a", "b"))
 
 
 def drawn(batches, steps):

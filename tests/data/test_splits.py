@@ -11,9 +11,9 @@ LABELS = st.lists(st.integers(-1, 5), max_size=120)
 FRACTIONS = st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.29, 0.5, 0.9, 1.0])
 
 
-def split(labels, *, test=0.25, held_out=0.1, protocol="split", seed=0, parts=None):
+def split(labels, *, test=0.25, held_out=0.1, protocol="split", seed=0, parts=None, draw="by_class"):
     entries = [Entry(str(i), label, parts[i] if parts else None) for i, label in enumerate(labels)]
-    return draw_splits(entries, test=test, held_out=held_out, protocol=protocol, seed=seed)
+    return draw_splits(entries, test=test, held_out=held_out, protocol=protocol, seed=seed, draw=draw)
 
 
 @given(labels=LABELS, test=FRACTIONS, held_out=FRACTIONS, seed=st.integers(0, 2**32))
@@ -152,3 +152,17 @@ def test_protocol_names():
     assert protocol_named("full") == "full"
     with pytest.raises(UserError, match="protocol: unknown value 'ful'; did you mean 'full'"):
         protocol_named("ful")
+
+
+def test_labels_of_ones_own_can_all_be_kept_for_training():
+    drawn = split([-1] * 60 + [0, 0, 1, 2], draw="unlabelled")
+    assert set(range(60, 64)) <= set(drawn["train"].tolist())
+    assert len(drawn["test"]) == 15
+
+
+@given(labels=LABELS.filter(len), seed=st.integers(0, 100))
+@settings(max_examples=30, deadline=None)
+def test_a_blind_draw_does_not_move_when_labels_come(labels, seed):
+    blind = split(labels, draw="blind", seed=seed)
+    unlabelled = split([-1] * len(labels), seed=seed)
+    assert all(np.array_equal(blind[name], unlabelled[name]) for name in blind)

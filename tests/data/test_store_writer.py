@@ -29,6 +29,7 @@ class Arrays:
     classes = ("a", "b", "c")
     entries = tuple(Entry(f"{i}", -1 if i % 5 == 0 else i % 3) for i in range(60))
     ignored: dict[str, int] = {}  # noqa: RUF012
+    unreadable: dict[str, str] = {}  # noqa: RUF012
 
     def picture(self, index):
         return IMAGES[index]
@@ -217,7 +218,7 @@ def test_names_that_are_no_utf8(tmp_path):
     Image.fromarray(IMAGES[0]).save(path)
     write(tmp_path / "out", folder.Source(folder.Settings(path=str(root))), test=0.0, held_out=0.0)
     store = Store(tmp_path / "out")
-    assert store.info.classes == (r"caf\xe9",)
+    assert store.classes == (r"caf\xe9",)
     assert store.files("train") == ["caf\\xe9/a\\xff\n.png"]
 
 

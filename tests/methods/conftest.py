@@ -19,7 +19,6 @@ from every_method import few_labels
 INFO = StoreInfo(
     size=8,
     channels=1,
-    classes=tuple("0123456789"),
     mean=(0.3,),
     std=(0.37,),
     train=300,

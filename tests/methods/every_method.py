@@ -45,7 +45,7 @@ def few_labels(digits, each=4):
     train, _, label, _ = digits
     label = torch.as_tensor(label)
     index = torch.cat([(label == number).nonzero()[:each, 0] for number in range(10)]).sort().values
-    return LabelledImages(train, index, label[index], 10)
+    return LabelledImages(train, index, label[index], tuple("0123456789"))
 
 
 def tiny_task(digits, network, base="supervised"):

@@ -18,7 +18,6 @@ TINY = BackboneSettings(name="tiny_resnet")
 INFO = StoreInfo(
     size=16,
     channels=3,
-    classes=("a", "ö"),
     mean=(0.4914, 0.48, 0.1),
     std=(0.2, 1 / 3, 0.26),
     train=8,
@@ -49,7 +48,7 @@ def make(folder, backbone=TINY, head=None, parent=None):
             tensor.copy_(torch.rand(tensor.shape, generator=generator))
         else:
             tensor.fill_(7)
-    save_model(folder, network, card_for("pretrain", INFO, Settings(), parent=parent))
+    save_model(folder, network, card_for("pretrain", INFO, Settings(), parent=parent, classes=("a", "ö")))
     return network
 
 

@@ -43,7 +43,7 @@ def test_a_head_may_be_put_in_later():
 
 def test_build_network_takes_channels_and_statistics_of_the_store():
     info = StoreInfo(
-        size=16, channels=1, classes=(), mean=(0.25,), std=(0.5,), train=1, held_out=1, test=1, protocol="split",
+        size=16, channels=1, mean=(0.25,), std=(0.5,), train=1, held_out=1, test=1, protocol="split",
         fingerprint="f",
     )  # fmt: skip
     network = build_network(TINY, info)

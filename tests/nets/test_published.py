@@ -307,7 +307,7 @@ def test_a_published_network_comes_back_bit_for_bit(tmp_path, small, channels):
     network = load(tmp_path / "small.pth", channels=channels)
     assert torch.equal(torch.rand(1), expected)  # the generator was left alone
     info = StoreInfo(
-        size=16, channels=channels, classes=(), mean=(0.25,) * channels, std=(0.5,) * channels, train=1, held_out=1,
+        size=16, channels=channels, mean=(0.25,) * channels, std=(0.5,) * channels, train=1, held_out=1,
         test=1, protocol="split", fingerprint="f",
     )  # fmt: skip
     save_model(tmp_path / "model", network, card_for("pretrain", info, {}, parent=None))
@@ -323,7 +323,7 @@ def test_a_published_network_comes_back_bit_for_bit(tmp_path, small, channels):
 def test_mnasnets_which_want_a_version_come_back(tmp_path):
     network = Network(BackboneSettings(name="torchvision", architecture="mnasnet0_5"), mean=[0.5] * 3, std=[1.0] * 3)
     info = StoreInfo(
-        size=16, channels=3, classes=(), mean=(0.5,) * 3, std=(1.0,) * 3, train=1, held_out=1, test=1,
+        size=16, channels=3, mean=(0.5,) * 3, std=(1.0,) * 3, train=1, held_out=1, test=1,
         protocol="split", fingerprint="f",
     )  # fmt: skip
     save_model(tmp_path, network, card_for("pretrain", info, {}, parent=None))

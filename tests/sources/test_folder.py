@@ -1,3 +1,4 @@
+import csv
 import os
 
 import pytest
@@ -119,7 +120,11 @@ def test_labels_file_elsewhere_and_class_folders_of_the_other_part(tmp_path):
         (b"file,label\n", "no label found"),
         (b"file,label\nz.png,cat\n", r"line 2: 'z.png' is no image in"),
         (b"file,label\na.png,cat\na.png,dog\n", "line 3: 'a.png' has two labels, 'cat' and 'dog'"),
-        (b"file,label\na.png\xff,cat\n", "not readable as CSV"),
+        (b"file,label\na.png\xff,cat\n", r"line 2: 'a.png\\udcff' is no image in"),
+        (b"file,label\na.png,c\xe9t\n", r"line 2: label 'c\\udce9t' found, expected UTF-8"),
+        ("file,label\na.png,cat\n".encode("utf-16"), r"columns '.*', '.*' found, expected file,label"),
+        (b"file,label\na.png," + b"c" * 200_000, "not readable as CSV: field larger than field limit"),
+        (b'file,label\na.png,"cat\nb.png,dog\n', r"'cat\\nb.png,dog"),
     ],
 )
 def test_bad_labels_files(tmp_path, content, message):
@@ -145,9 +150,10 @@ def test_other_files_are_passed_over_and_counted(tmp_path):
     (tmp_path / "cat" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
     (tmp_path / "empty").mkdir()
     os.mkfifo(tmp_path / "cat" / "pipe.png")
+    os.mkfifo(tmp_path / "cat" / "pipe")
     found = source(tmp_path)
-    assert labels(found) == {"cat/1.png": "cat", "cat/3": "cat"}
-    assert found.ignored == {"without suffix": 1, ".txt": 1, ".heic": 1, ".png": 1}
+    assert labels(found) == {"cat/1.png": "cat", "cat/3": "cat", "cat/pipe.png": "cat"}
+    assert found.ignored == {"without suffix": 2, ".txt": 1, ".heic": 1}
 
 
 def test_broken_files_with_an_image_suffix_are_kept_to_be_reported(tmp_path):
@@ -169,12 +175,74 @@ def test_links_are_followed_and_loops_are_not(tmp_path):
     assert labels(source(root)) == {"ant/2.png": "ant", "cat/1.png": "cat", "dog/1.png": "dog"}
 
 
-@pytest.mark.parametrize("name", ["with space.png", "new\nline.png", "猫.png", "кот é.png", "-dash.png", "a,b'\".png"])
+ODD_NAMES = [
+    "with space.png",
+    "new\nline.png",
+    "return\rline.png",
+    "猫.png",
+    "кот é.png",
+    "שלום.png",
+    "\u202egnp.png",
+    "-dash.png",
+    "a,b'\".png",
+    "=1+1.png",
+    "no utf-8 \udce9\udcff.png",
+    f"{'n' * 251}.png",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
 def test_odd_names(tmp_path, name):
     make(tmp_path, f"cat/{name}")
     found = source(tmp_path)
     assert labels(found) == {f"cat/{name}": "cat"}
     assert found.picture(0).exists()
+
+
+def test_odd_names_in_a_labels_file(tmp_path):
+    make(tmp_path, *ODD_NAMES)
+    with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label"])
+        writer.writerows([name, f"the {i} 猫\n"] for i, name in enumerate(ODD_NAMES))
+    assert labels(source(tmp_path)) == {name: f"the {i} 猫" for i, name in enumerate(ODD_NAMES)}
+
+
+def test_odd_class_names(tmp_path):
+    (tmp_path / "labels.csv").write_text(f"file,label\na.png,{'9' * 5000}\nb.png,{'0' * 6000}7\nc.png,10\n")
+    make(tmp_path, "a.png", "b.png", "c.png")
+    assert source(tmp_path).classes == ("0" * 6000 + "7", "10", "9" * 5000)
+
+
+def test_a_labels_file_that_is_none_is_not_waited_for(tmp_path):
+    make(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "labels.csv")
+    with pytest.raises(UserError, match=r"labels.csv: cannot be read: Is a pipe"):
+        source(tmp_path)
+
+
+def test_sub_folders_that_cannot_be_read_are_told(tmp_path, monkeypatch):
+    make(tmp_path, "train/cat/1.png", "train/dog/1.png", "test/cat/1.png", "test/dog/old/1.png")
+    closed = {str(tmp_path / name) for name in ("train/dog", "test/dog/old")}
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path) in closed:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = source(tmp_path)
+    assert labels(found) == {"train/cat/1.png": "cat", "test/cat/1.png": "cat"}
+    assert found.unreadable == {"train/dog": "Permission denied", "test/dog/old": "Permission denied"}
+    closed |= {str(tmp_path / name) for name in ("train/cat", "test/cat", "test/dog")}
+    with pytest.raises(
+        UserError, match=r"no image found in .*; train/cat cannot be read: Permission denied and 3 more"
+    ):
+        source(tmp_path)
+    closed.add(str(tmp_path / "test"))
+    with pytest.raises(UserError, match=r"^prepare.folder.path: .*test cannot be read: Permission denied$"):
+        source(tmp_path)
 
 
 def test_missing_wrong_and_empty_folders(tmp_path):
@@ -189,5 +257,12 @@ def test_missing_wrong_and_empty_folders(tmp_path):
     (tmp_path / "empty" / "cat" / "a.heic").touch()
     with pytest.raises(UserError, match=r"only other files \(1 .heic\)"):
         source(tmp_path / "empty")
+    for i in range(9):
+        (tmp_path / "empty" / f"b.\n{i}").touch()
+    with pytest.raises(UserError, match=r"only other files \(1 .heic, 1 '.\\n0', .*, \.\.\.\)$") as raised:
+        source(tmp_path / "empty")
+    assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="is not there"):
         source("x" * 5000)
+    with pytest.raises(UserError, match="~nobody-of-this-name is not there"):
+        source("~nobody-of-this-name")

@@ -115,9 +115,12 @@ def test_a_method_that_is_not_listed_is_not_scored(project, tiny):
 
 
 def test_a_classifier_of_other_classes_is_refused(project):
-    path = Path("runs/prepare/store.json")
-    info = json.loads(path.read_text())
-    path.write_text(json.dumps({**info, "classes": [*info["classes"], "ten"]}))
+    path = Path("runs/prepare/labelled/classes.json")
+    names = json.loads(path.read_text())
+    path.write_text(json.dumps([*names[:9], "nine"]))
+    with pytest.raises(UserError, match=r"supervised/model\.json: classes: '9' found, expected 'nine' at its place"):
+        evaluate()
+    path.write_text(json.dumps([*names, "ten"]))
     with pytest.raises(UserError, match=r"runs/semisup/supervised/model\.json: outputs: 10 found, expected 11"):
         evaluate()
 

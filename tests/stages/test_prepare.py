@@ -46,7 +46,7 @@ def test_digits(project, capsys):
     store = Store(project / "runs/prepare")
     assert (store.info.train, store.info.held_out, store.info.test) == (1213, 135, 449)
     assert store.images("train").shape == (1213, 1, 16, 16)
-    assert store.info.classes == tuple("0123456789")
+    assert store.classes == tuple("0123456789")
     assert np.bincount(store.labelled()[1]).tolist() == [4] * 10
     assert capsys.readouterr().out.splitlines()[-1] == (
         "runs/prepare: 1213 train, 135 held_out, 449 test images of 10 classes, 40 labelled; 0 broken (report.json)"
@@ -143,3 +143,20 @@ def test_command_line(project):
 def test_the_command_is_quick_to_load():
     code = "import sys, stages.prepare; sys.exit(bool({'torch', 'numpy', 'PIL', 'sklearn'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_labels_that_come_later_change_nothing_that_training_without_labels_reads(project):
+    pictures(project / "mine", classes="a", count=40)
+    out = project / "runs/prepare"
+    arguments = ["source=folder", "folder.path=mine/a", "draw=blind", "labelled=null"]
+    prepare(assignments=arguments)
+    read = ("store.json", "train/images.npy", "held_out/images.npy")
+    before = [(out / name).read_bytes() for name in read]
+    names = json.loads((out / "train/files.json").read_text())
+    (project / "labels.csv").write_text(
+        "file,label\n" + "".join(f"{name},x{i % 2}\n" for i, name in enumerate(names[:6]))
+    )
+    prepare(assignments=[*arguments, "folder.labels=labels.csv"])
+    assert [(out / name).read_bytes() for name in read] == before
+    assert Store(out).classes == ("x0", "x1")
+    assert len(Store(out).labelled()[0]) == 6

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.io.console import say
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import read_json
 from sslpipe.metrics.mappings import k_best_mappings
 from sslpipe.nets.heads import LinearHead
 from sslpipe.nets.inference import infer
-from sslpipe.nets.model_file import CARD
 from sslpipe.nets.network import Network
 
 LEAST_PROBABILITY = 0.01
@@ -102,7 +100,7 @@ def named_head(network: Network, labelled: LabelledImages, folder: Path) -> Line
     device = labelled.images.device
     logits = infer(network.to(device), labelled.images.subset(labelled.index)).cpu()
     naming = name_clusters(logits.softmax(dim=1).numpy(), labelled.label.cpu().numpy(), labelled.classes)
-    names = read_json(folder / CARD)["classes"]
+    names = labelled.names
     say(
         f"{folder}: clusters named by {len(labelled.label)} labels, {naming.agreeing:.0%} of them agree; "
         f"this mapping {naming.sureness:.0%} sure"

@@ -81,6 +81,7 @@ def open_run(
         started_from=started_from,
         decides=[method, entry, backbone],
         inputs=store.labelled_files(),
+        classes=labelled.names,
         facts={"method": method, "start": entry.start, "base": entry.base, "labels": len(labelled)},
         checkpoint_seconds=checkpoint_seconds,
     )

@@ -1,0 +1,109 @@
+"""ImageNet (Russakovsky et al. 2015) as a folder, or some of its classes, such as the SCAN paper's 50, 100 and 200."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sslpipe.data.decode import check_plain, has_image_suffix
+from sslpipe.data.entries import Entry
+from sslpipe.data.walk import contents, find_images, shown
+from sslpipe.io.errors import UserError, nearest
+
+WHERE = "prepare.imagenet"
+PARTS: tuple[tuple[str, Literal["train", "test"]], ...] = (("train", "train"), ("val", "test"))
+"""Sub-folder, and which part its images are: those of val/, whose labels are known, are for the test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The block `prepare.imagenet`."""
+
+    path: str = "data/imagenet"
+    """The folder that holds train/<wnid>/ and val/<wnid>/, from where sslpipe runs."""
+    classes: str | None = None
+    """A text file with a wnid a line: only these classes, in this order. What follows on a line, as the class's name
+    in the lists of SCAN's public code, is for a person. null: all classes."""
+
+
+class Source:
+    """The images class by class; a class's name is that of its folders, the wnid (n01440764)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.root = Path(os.path.expanduser(settings.path))
+        self.ignored: Counter[str] = Counter()
+        self.unreadable: dict[str, str] = {}
+        self.entries: list[Entry] = []
+        folders = {name: _class_folders(self.root, name) for name, _ in PARTS}
+        if settings.classes is None:
+            self.classes = tuple(folders["train"])
+            # A class of one part alone is a mistake in the folder, which figures would hide.
+            named = [(f"{self.root / part}", name) for part in folders for name in folders[part]]
+        else:
+            listed = Path(os.path.expanduser(settings.classes))
+            lines = _listed_classes(listed)
+            self.classes = tuple(lines)
+            named = [(f"{listed} line {line}", wnid) for wnid, line in lines.items()]
+        for found_in, wnid in named:
+            for name, there in folders.items():
+                if wnid not in there:
+                    raise UserError(
+                        f"{found_in}: {shown(wnid)} has no folder in {self.root / name}{nearest(wnid, there)}"
+                    )
+        for name, part in PARTS:
+            for label, wnid in enumerate(self.classes):
+                self.entries += self._class(f"{name}/{wnid}", label, part)
+
+    def picture(self, index: int) -> Path:
+        """The file of an image."""
+        return self.root / self.entries[index].name
+
+    def _class(self, folder: str, label: int, part: Literal["train", "test"]) -> Sequence[Entry]:
+        """The images of a class in a part."""
+        found = find_images(self.root / folder, where=f"{WHERE}.path", outside=(self.root,))
+        self.ignored += found.ignored
+        self.unreadable |= {f"{folder}/{name}": reason for name, reason in found.unreadable.items()}
+        if not found.images:
+            raise UserError(f"{WHERE}.path: no image found in {self.root / folder}")
+        return [Entry(f"{folder}/{name}", label, part) for name in found.images]
+
+
+def _class_folders(root: Path, part: str) -> list[str]:
+    """Names of the class folders of a part, in natural order."""
+    folder = root / part
+    if not os.path.isdir(folder):
+        missing = folder if os.path.isdir(root) else root
+        raise UserError(f"{WHERE}.path: {missing} is not there; expected {root} with train/<wnid>/ and val/<wnid>/")
+    names, others = contents(folder, where=f"{WHERE}.path")
+    loose = [name for name in others if has_image_suffix(name)]
+    if loose or not names:
+        raise UserError(
+            f"{WHERE}.path: {len(loose)} images and {len(names)} folders found in {folder}, expected {part}/<wnid>/ "
+            "alone; move each image into its class's folder"
+        )
+    return names
+
+
+def _listed_classes(path: Path) -> dict[str, int]:
+    """Each wnid → its line in a file that lists classes."""
+    try:
+        check_plain(path)
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{WHERE}.classes: {path} is not there") from None
+    except OSError as error:
+        raise UserError(f"{WHERE}.classes: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{WHERE}.classes: {path} is no text: {error}") from None
+    found: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not (words := line.split(maxsplit=1)):
+            continue
+        if (first := found.setdefault(words[0], number)) != number:
+            raise UserError(f"{path} line {number}: {shown(words[0])} is listed twice, first in line {first}")
+    if not found:
+        raise UserError(f"{WHERE}.classes: no class found in {path}, expected a wnid a line")
+    return found

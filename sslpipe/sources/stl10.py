@@ -1,0 +1,94 @@
+"""STL-10 (Coates, Ng and Lee 2011): colour images of 96 x 96 pixels, ten classes, and 100,000 images without a label.
+
+5,000 are to train, 8,000 to test. The ten folds are the authors' choices of 1,000 training images.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from torchvision.datasets import STL10
+
+from sslpipe.data.arrays import ArraySource, Piece
+from sslpipe.data.downloads import Download, ensure
+from sslpipe.data.store import UNKNOWN
+from sslpipe.io.errors import UserError
+from sslpipe.io.settings import Range
+
+SIDE = 96
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The block `prepare.stl10`."""
+
+    root: str = "data"
+    """The folder that holds stl10_binary/, from where sslpipe runs."""
+    download: bool = False
+    """Fetch the files (2.6 GB) where they are not there."""
+    unlabelled: bool = True
+    """Whether the 100,000 images without a label join the training images."""
+    fold: Annotated[int, Range(low=0, high=9)] | None = None
+    """Only this fold's training images keep their label; null: all."""
+
+
+class Source(ArraySource):
+    """The images, read from the disk as they are asked for: torchvision would hold all 2.7 GB twice."""
+
+    def __init__(self, settings: Settings) -> None:
+        root = Path(os.path.expanduser(settings.root))
+        (train, train_labels, unlabelled), (test, test_labels) = STL10.train_list, STL10.test_list
+        listed = [train, train_labels, test, test_labels, *([unlabelled] if settings.unlabelled else [])]
+        without_md5 = [STL10.class_names_file, *([STL10.folds_list_file] if settings.fold is not None else [])]
+        folder = root / STL10.base_folder
+        ensure(
+            root,
+            {f"{STL10.base_folder}/{name}": md5 for name, md5 in (*listed, *((name, None) for name in without_md5))},
+            Download(url=STL10.url, filename=STL10.filename, md5=STL10.tgz_md5, size="2.6 GB", unpack=True),
+            where="prepare.stl10",
+            fetch=settings.download,
+        )
+        known = _labels(folder / train_labels[0])
+        if settings.fold is not None:
+            chosen = _fold(folder / STL10.folds_list_file, settings.fold, count=len(known))
+            known[np.setdiff1d(np.arange(len(known)), chosen)] = UNKNOWN
+        pieces = [Piece("train", "train", _images(folder / train[0]), known.tolist())]
+        if settings.unlabelled:
+            images = _images(folder / unlabelled[0])
+            pieces.append(Piece("unlabeled", "train", images, [UNKNOWN] * len(images)))
+        pieces.append(Piece("test", "test", _images(folder / test[0]), _labels(folder / test_labels[0]).tolist()))
+        super().__init__(settings, name="stl10", classes=_classes(folder / STL10.class_names_file), pieces=pieces)
+
+
+def _images(path: Path) -> NDArray[np.uint8]:
+    """[N, 96, 96, 3] on the disk, where an image is a channel after the other, each column by column."""
+    stored = np.memmap(path, np.uint8, mode="r").reshape(-1, 3, SIDE, SIDE)
+    return stored.transpose(0, 3, 2, 1)
+
+
+def _labels(path: Path) -> NDArray[np.int64]:
+    """[N]; the file counts classes from 1."""
+    return np.fromfile(path, np.uint8).astype(np.int64) - 1
+
+
+def _classes(path: Path) -> list[str]:
+    """The ten names in a file, which has no checksum."""
+    names = path.read_text(encoding="utf-8", errors="replace").split()
+    if len(names) != 10:
+        raise UserError(f"{path}: {len(names)} class names found, expected 10")
+    return names
+
+
+def _fold(path: Path, fold: int, *, count: int) -> NDArray[np.int64]:
+    """Places among the `count` training images of those in a fold: a line of the file, which has no checksum."""
+    lines = path.read_bytes().splitlines()
+    try:
+        chosen = np.array([int(number) for number in lines[fold].split()], np.int64)
+    except (IndexError, ValueError):
+        raise UserError(f"{path}: no line of whole numbers found for fold {fold}, expected ten") from None
+    if not len(chosen) or chosen.min() < 0 or chosen.max() >= count:
+        raise UserError(f"{path} line {fold + 1}: expected places of images, each at least 0 and below {count}")
+    return chosen

@@ -1,0 +1,204 @@
+"""A trained model as one file that runs without sslpipe, compared with the model, and a card that tells its use."""
+
+import math
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslpipe.io.errors import UserError, nearest
+from sslpipe.io.files import sha256, whole_folder, write_json
+from sslpipe.io.version import own_version
+from sslpipe.methods.parts.starts import CLUSTER_STAGES
+from sslpipe.nets.heads import ClusterHeads, InstanceHead, LinearHead, PrototypeHead
+from sslpipe.nets.libraries import one_line
+from sslpipe.nets.model_file import CARD, ModelCard, load_model, weights_path
+from sslpipe.nets.network import Network
+from sslpipe.tools.deployed import FORMATS, INPUT, Answer, Format, original, trace
+
+EXPORTED = Path("exported")
+"""Where exports lie by default; not in runs/, whose folders DVC replaces."""
+TOLERANCE = 1e-4
+"""How far the file's outputs, which lie in [-1, 1], may be from the model's."""
+BATCHES = (4, 1)
+"""Images of the batches that are compared: other numbers than the network was traced with."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and found right."""
+
+    path: Path
+    size: int
+    """Bytes, with those of weights beside it."""
+    difference: float
+    """The largest one from the model's outputs."""
+
+
+def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Exported:
+    """Write the model of a folder to a folder `out` as a file in the format `form` with its card beside it.
+
+    out: by default one in EXPORTED, named after the stage. An earlier export in the same format is replaced, one in
+    another format stays.
+    Raises UserError as `load_model` does, and for an unknown format, a library that is missing, a folder that holds
+    other files, a model that cannot be exported, and outputs that are not the model's; nothing is written then.
+    """
+    if form not in FORMATS:
+        raise UserError(f"--format: '{form}' found, which is unknown{nearest(form, FORMATS)}")
+    kind = FORMATS[form]
+    _need(kind)
+    network, card = load_model(model)
+    network.eval()
+    out = out or default_folder(model, card)
+    _check_out(out)
+    features = card.stage == "pretrain" or not isinstance(
+        network.head, LinearHead | PrototypeHead | InstanceHead | ClusterHeads
+    )
+    answer = original(network, features=features)
+    about = _about(kind, network, card, [] if features else output_names(model, network, card, answer))
+    with whole_folder(out) as folder:
+        path = folder / kind.file
+        try:
+            with warnings.catch_warnings(action="ignore"):  # what libraries tell their developers
+                program = trace(network, channels=card.channels, size=card.size, features=features)
+                kind.write(program, path, about)
+                difference = largest_difference(answer, kind.run(path), card)
+        except OSError:
+            raise
+        except Exception as error:  # each library says in its own way what it cannot translate
+            reason = one_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+            raise UserError(f"{model}: cannot be exported as {form} ({reason})") from error
+        if not difference <= TOLERANCE:  # so put, a difference that is no number is refused, too
+            raise UserError(
+                f"{out / kind.file}: outputs that differ by {difference:.1e} from those of {model} found, expected at "
+                f"most {TOLERANCE:.1e}; nothing is written"
+            )
+        files = sorted(folder.iterdir())
+        fingerprints = {"data": card.data, "weights": sha256(weights_path(model))}
+        fingerprints |= {file.name: sha256(file) for file in files}
+        compared = {"max_difference": difference, "tolerance": TOLERANCE, "batches": list(BATCHES)}
+        write_json(folder / f"{kind.file}.json", {**about, "compared": compared, "fingerprints": fingerprints})
+        size = sum(file.stat().st_size for file in files)
+        for other in out.glob("model.*"):
+            if other.name not in kind.files:
+                shutil.copy2(other, folder)
+    return Exported(out / kind.file, size, difference)
+
+
+def default_folder(model: Path, card: ModelCard) -> Path:
+    """exported/<stage>, or exported/<stage>-<the folder's name> where this is another, such as a method's."""
+    return EXPORTED / "-".join(dict.fromkeys([card.stage, model.resolve().name]))
+
+
+def output_names(model: Path, network: Network, card: ModelCard, answer: Answer) -> list[str]:
+    """The classes or clusters that the outputs of `answer` stand for, in their order."""
+    if isinstance(network.head, ClusterHeads) and network.head.settings.heads != 1:
+        raise UserError(f"{model / CARD}: network.head.heads: {network.head.settings.heads} found, expected 1")
+    outputs = answer(torch.zeros(1, card.channels, card.size, card.size, dtype=torch.uint8)).shape[1]
+    if card.stage in CLUSTER_STAGES:
+        return [f"cluster {cluster}" for cluster in range(outputs)]
+    if outputs != len(card.classes):
+        raise UserError(f"{model / CARD}: outputs: {outputs} found, expected {len(card.classes)}, one a class")
+    return list(card.classes)
+
+
+def largest_difference(expected: Answer, found: Answer, card: ModelCard) -> float:
+    """Between two answers to the images of `check_images`, in batches of BATCHES; infinite where shapes differ."""
+    largest = 0.0
+    for count in BATCHES:
+        images = check_images(count, card.channels, card.size)
+        pair = expected(images), found(images)
+        if pair[0].shape != pair[1].shape or pair[0].dtype != pair[1].dtype:
+            return math.inf
+        # torch's max, unlike Python's, keeps what is no number.
+        largest = float(torch.stack([torch.tensor(largest), (pair[0] - pair[1]).abs().max()]).max())
+    return largest
+
+
+def check_images(count: int, channels: int, size: int) -> Tensor:
+    """Random uint8 images [count, channels, size, size], always the same: by turns of fine and of coarse noise."""
+    generator = torch.Generator().manual_seed(0)
+    fine, coarse = (
+        torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=generator)
+        for side in (size, 4)
+    )
+    images = F.interpolate(coarse.float(), [size, size]).byte()
+    images[::2] = fine[::2]
+    return images
+
+
+def _about(kind: Format, network: Network, card: ModelCard, names: Sequence[str]) -> dict[str, Any]:
+    """What the card says before the file is there. names: of the outputs; none: these are features."""
+    size, channels = card.size, card.channels
+    colour = "RGB" if channels == 3 else "grey"
+    inside = ["divided by 255", "normalised"]
+    if network.input is not None:
+        side, crop, how = network.input.resize, network.input.crop, network.input.interpolation
+        inside.insert(1, f"resized to {side} × {side} px ({how}), cropped to the central {crop} × {crop} px")
+    groups = "clusters" if card.stage in CLUSTER_STAGES else "classes"
+    output, width = ("probabilities", len(names)) if names else ("features", network.backbone.dimension)
+    library, load, run = kind.example
+    batch = f"np.array(image).reshape(1, {size}, {size}, {channels}).transpose(0, 3, 1, 2)"
+    opened = f'ImageOps.exif_transpose(Image.open("image.png")).convert("{"RGB" if channels == 3 else "L"}")'
+    return {
+        "file": kind.file,
+        "input": {
+            "name": INPUT,
+            "dtype": "uint8",
+            "shape": ["batch", channels, size, size],
+            "meaning": f"{colour} images, 0 to 255; each channel's rows from the top",
+            "prepare": "turn as EXIF says; lay transparent pixels over white; resize the shorter side to "
+            f"{size} px (bicubic, antialiased); keep the central {size} × {size} px",
+            "inside": ", ".join(inside),
+        },
+        "output": {
+            "name": output,
+            "dtype": "float32",
+            "shape": ["batch", width],
+            "meaning": f"of the {groups} in names, in their order; they sum to 1"
+            if names
+            else "the backbone's, of length 1: the cosine of two images is their dot product",
+        },
+        "names": list(names),
+        "stage": card.stage,
+        "settings": dict(card.settings),
+        "sslpipe": own_version(),
+        "torch": str(torch.__version__),
+        "example": [
+            f"import numpy as np, {library}; from PIL import Image, ImageOps",
+            f"image = ImageOps.fit({opened}, ({size}, {size}), Image.Resampling.BICUBIC)",
+            f"model = {load}",
+            f"{output} = " + run.replace("BATCH", batch),
+        ],
+    }
+
+
+def _need(kind: Format) -> None:
+    """Raise UserError unless the libraries of a format are there."""
+    for name in kind.libraries:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                import_module(name)
+        except ImportError:
+            raise UserError(f"--format: {name} is not installed; pip install 'sslpipe[export]'") from None
+
+
+def _check_out(out: Path) -> None:
+    """Raise UserError for what must not be replaced."""
+    if out.name in ("", ".."):
+        raise UserError(f"--out: '{out}' found, expected a folder by its name")
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"--out: {out} is a file, expected a folder")
+    known = {name for kind in FORMATS.values() for name in kind.files}
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in known)
+    if strangers:
+        raise UserError(f"--out: {out} holds {strangers[0]}, expected a new folder or one of earlier exports")

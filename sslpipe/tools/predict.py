@@ -1,0 +1,225 @@
+"""A model's answers for images that no stage has seen: chunk by chunk, so that any number of them fits in memory."""
+
+import csv
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslpipe.data.decode import Decoded, Decoder
+from sslpipe.data.device import autocast
+from sslpipe.data.entries import Entry
+from sslpipe.data.images import Images
+from sslpipe.data.store import Store
+from sslpipe.data.walk import find_images
+from sslpipe.io.console import progress
+from sslpipe.io.errors import UserError
+from sslpipe.io.files import read_array, sha256, write_array, writing
+from sslpipe.neighbors import torch_search
+from sslpipe.nets.inference import infer
+from sslpipe.nets.model_file import ModelCard, check_data, weights_path
+from sslpipe.nets.network import Network
+
+GROUPING = ("cluster", "self-label")
+CLASSIFYING = ("semisup", "finetune")
+"""Stages whose models answer with groups, and with classes; those of the others have features alone."""
+CACHE = Path(".sslpipe/features")
+"""Features of the training images, each under a key of the model and the images."""
+
+
+class Files:
+    """Images to answer for: an image source of plain files, all without a label."""
+
+    settings: Mapping[str, Any] = {}
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """paths: files, which are taken as images whatever they are called, and folders, of which every image is.
+
+        Raises UserError for a path that is not there and where no image is found.
+        """
+        self.ignored: Counter[str] = Counter()
+        self.unreadable: dict[str, str] = {}
+        self.entries: list[Entry] = []
+        for path in paths:
+            if path.is_dir():
+                found = find_images(path, where="IMAGES")
+                self.ignored += found.ignored
+                self.unreadable |= {str(path / name): reason for name, reason in found.unreadable.items()}
+                self.entries += [Entry(str(path / name)) for name in found.images]
+            elif path.exists():
+                self.entries.append(Entry(str(path)))
+            else:
+                raise UserError(f"IMAGES: {path} is not there")
+        if not self.entries:
+            raise UserError(f"IMAGES: no image found in {', '.join(map(str, paths))}")
+
+    def picture(self, index: int) -> Path:
+        """The file of an image."""
+        return Path(self.entries[index].name)
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The training images, to show which of them an image resembles."""
+
+    features: Tensor
+    """[N, D], each of length 1."""
+    files: Sequence[str]
+    """N names."""
+
+
+@dataclass
+class Tally:
+    """What was done."""
+
+    images: int = 0
+    broken: dict[str, str] = field(default_factory=dict)
+    """File → why it was left out."""
+    answers: Counter[str] = field(default_factory=Counter)
+
+
+def open_bank(folder: Path, card: ModelCard, network: Network, prepared: Path, device: torch.device) -> Bank:
+    """The training images of the store `prepared`, in the feature space of the model in `folder`.
+
+    Their features are computed once and kept. Raises UserError where the model is of another store.
+    """
+    store = Store(prepared)
+    check_data(card, store.info, folder)
+    key = hashlib.sha256((sha256(weights_path(folder)) + card.data).encode()).hexdigest()[:16]
+    cached = CACHE / f"{key}.npy"
+    if cached.exists():
+        features = torch.from_numpy(read_array(cached)).to(device)
+    else:
+        images = Images(store.images("train"), device)
+        features = F.normalize(infer(network.features, images, title="features of training images"), dim=1)
+        with writing(CACHE):
+            CACHE.mkdir(parents=True, exist_ok=True)
+            partial = CACHE / f".{key}.npy"
+            write_array(partial, features.cpu().numpy())
+            partial.replace(cached)
+    return Bank(features, store.files("train"))
+
+
+class Predictor:
+    """A model, ready to answer for chunks of decoded images."""
+
+    def __init__(self, network: Network, card: ModelCard, device: torch.device) -> None:
+        self.network, self.card, self.device = network.to(device).eval(), card, device
+
+    def name(self, output: int) -> str:
+        """Of an output: a class's own, or the number of a group."""
+        return self.card.classes[output] if self.card.stage in CLASSIFYING else f"cluster {output}"
+
+    @torch.inference_mode()
+    def features(self, images: NDArray[np.uint8]) -> Tensor:
+        """[B, D] of uint8 [B, C, H, W]."""
+        with autocast(self.device):
+            return self.network.features(torch.from_numpy(images).to(self.device).float() / 255)
+
+    @torch.inference_mode()
+    def answers(self, features: Tensor) -> Iterator[tuple[int, float]]:
+        """Output and confidence (its probability) for each row of features [B, D]."""
+        with autocast(self.device):
+            logits: Tensor = self.network.head(features)
+        confidence, output = logits.float().softmax(dim=1).max(dim=1)
+        return zip(output.tolist(), confidence.tolist(), strict=True)
+
+
+def predict(
+    predictor: Predictor,
+    files: Files,
+    out: Path,
+    *,
+    workers: int,
+    bank: Bank | None = None,
+    k: int = 0,
+    names: Mapping[str, str] | None = None,
+) -> Tally:
+    """Write a row a file to the CSV `out`, in the files' order, whole or not at all.
+
+    Columns: file; prediction and confidence (0 to 1), if the model knows classes or groups; with a bank, for each of
+    the k nearest training images neighbor_<i> and its cosine similarity_<i>; error, why an image was left out.
+    names: group's name → another one to write.
+    """
+    card, tally = predictor.card, Tally()
+    knows = card.stage in CLASSIFYING + GROUPING
+    k = min(k, len(bank.files)) if bank else 0
+    columns = ["file", *(["prediction", "confidence"] if knows else [])]
+    columns += [f"{what}_{i + 1}" for i in range(k) for what in ("neighbor", "similarity")]
+    decoder = Decoder(files, size=card.size, channels=card.channels, workers=workers)
+    partial = out.with_name(f".{out.name}.partial")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Bytes of a name that are no UTF-8 are shown as \\udcNN.
+            with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file, decoder:
+                writer = csv.DictWriter(file, [*columns, "error"])
+                writer.writeheader()
+                with progress("predict", len(files.entries), "images") as bar:
+                    for chunk in decoder.decode(np.arange(len(files.entries))):
+                        for index, row in sorted(_rows(predictor, chunk, bank, k, names or {}, knows).items()):
+                            name = files.entries[index].name
+                            writer.writerow({"file": name, **row})
+                            tally.images += 1
+                            if "error" in row:
+                                tally.broken[name] = row["error"]
+                            elif knows:
+                                tally.answers[row["prediction"]] += 1
+                        bar.advance(len(chunk.index) + len(chunk.broken))
+            os.replace(partial, out)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    return tally
+
+
+def _rows(
+    predictor: Predictor, chunk: Decoded, bank: Bank | None, k: int, names: Mapping[str, str], knows: bool
+) -> dict[int, dict[str, Any]]:
+    """Entry's index → what its row says, for a chunk."""
+    rows: dict[int, dict[str, Any]] = {index: {"error": reason} for index, reason in chunk.broken.items()}
+    if not len(chunk.index):
+        return rows
+    features = predictor.features(chunk.images)
+    good: list[dict[str, Any]] = [{} for _ in chunk.index]
+    if knows:
+        for row, (output, confidence) in zip(good, predictor.answers(features), strict=True):
+            name = predictor.name(output)
+            row.update(prediction=names.get(name, name), confidence=f"{confidence:.4f}")
+    if bank and k:
+        unit = F.normalize(features.float(), dim=1)
+        found = torch_search.search(unit, bank.features, k=k, exclude_self=False, advance=lambda _: None)
+        for row, indices, similarities in zip(good, *found, strict=True):
+            for place, (index, similarity) in enumerate(zip(indices, similarities, strict=True), start=1):
+                row[f"neighbor_{place}"] = bank.files[index]
+                row[f"similarity_{place}"] = f"{similarity:.4f}"
+    return rows | dict(zip(chunk.index.tolist(), good, strict=True))
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """Names for groups: "cluster 3" → name, from a CSV with the columns cluster (a number) and class.
+
+    The form of runs/evaluate/<model>/clusters.csv. A group without a name keeps its number; UserError where the file
+    has another form.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if not {"cluster", "class"} <= set(reader.fieldnames or []):
+                found = ", ".join(reader.fieldnames or []) or "none"
+                raise UserError(f"--names: {path}: columns {found} found, expected cluster,class")
+            return {f"cluster {row['cluster'].strip()}": row["class"].strip() for row in reader if row["class"].strip()}
+    except OSError as error:
+        raise UserError(f"--names: {path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"--names: {path}: not readable as CSV: {error}") from None

@@ -1,0 +1,21 @@
+"""A model as one file that runs without sslpipe."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="Folder of a model, such as runs/semisup/fixmatch.")],
+    form: Annotated[str, typer.Option("--format", help="onnx, or torch: an archive of torch.export.")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; exported/<stage> or exported/<stage>-<method> by default.")
+    ] = None,
+) -> None:
+    """Write a model as one file, uint8 images in and probabilities out, and check it."""
+    from sslpipe.io.console import say
+    from sslpipe.tools.export import export_model
+
+    written = export_model(model, form, out)
+    say(f"{written.path}: {written.size / 1e6:.1f} MB, at most {written.difference:.1e} from the model's outputs")
