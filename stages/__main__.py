@@ -16,6 +16,8 @@ from stages.pretrain import pretrain
 from stages.self_label import self_label
 from stages.semisup import semisup
 from stages.tools.export import export
+from stages.tools.init import init
+from stages.tools.inspect import inspect
 from stages.tools.predict import predict
 from stages.tools.recipe import recipe
 from stages.tools.repeat import repeat
@@ -46,7 +48,7 @@ app = App(
 )
 for stage in (prepare, pretrain, mine_neighbors, cluster, self_label, semisup, finetune, evaluate):
     app.command(rich_help_panel="Stages")(stage)
-for tool in (predict, export, table, repeat):
+for tool in (init, predict, export, inspect, table, repeat):
     app.command(rich_help_panel="Tools")(tool)
 app.add_typer(recipe, name="recipe", rich_help_panel="Tools")
 

@@ -1,0 +1,253 @@
+"""What a folder under runs/ is, what made it, and of what: its parents, back to the images."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sslpipe.io.errors import UserError
+from sslpipe.io.files import read_json, sha256
+from sslpipe.nets.model_file import CARD, weights_path
+
+STORE, STAGE_CARD, REPORT, METRICS = "store.json", "card.json", "report.json", "metrics.json"
+KINDS = {CARD: "model", STAGE_CARD: "files", STORE: "images"}
+"""The file that tells what a folder is."""
+
+
+@dataclass
+class Artifact:
+    """One folder, or what is known of one that is not there."""
+
+    path: str | None
+    """None where it was not found."""
+    kind: str
+    """model, files (neighbours, figures), images."""
+    stage: str
+    version: str = "unknown"
+    """Of sslpipe."""
+    data: str | None = None
+    """Fingerprint of the images."""
+    fingerprint: str | None = None
+    """sha256 of the weights, for a model."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Network, sizes, counts."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+    """What does not fit."""
+    parents: list["Artifact"] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, parents nested."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "parents"}
+        return {**plain, "parents": [parent.as_json() for parent in self.parents]}
+
+
+def trace(path: Path) -> Artifact:
+    """What lies at a path, a folder or one of its files. Raises UserError where it is nothing that a stage wrote."""
+    folder = path if path.is_dir() else path.parent
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if _marker(folder) is None:
+        raise UserError(f"{path}: nothing that a stage wrote, expected {', '.join(KINDS)} there, as in runs/self-label")
+    return _Search(_root(folder)).describe(folder)
+
+
+class _Search:
+    """Artifacts below one folder, each described once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._weights: dict[str, Path] | None = None
+        self._known: dict[Path, Artifact] = {}
+
+    def describe(self, folder: Path) -> Artifact:
+        """An artifact and its parents."""
+        if folder not in self._known:
+            marker = _marker(folder)
+            assert marker is not None
+            describe = {CARD: self._model, STAGE_CARD: self._files, STORE: self._store}[marker]
+            self._known[folder] = describe(folder, read_json(folder / marker))
+        return self._known[folder]
+
+    def _model(self, folder: Path, card: Mapping[str, Any]) -> Artifact:
+        found = self._carded(folder, card, "model")
+        network = card["network"]
+        found.fingerprint = sha256(weights_path(folder))
+        backbone, head = network["backbone"], network["head"]
+        found.facts = {
+            "network": backbone["architecture"] or backbone["name"],
+            "head": {key: value for key, value in head.items() if key != "kind"} | {"kind": head["kind"]}
+            if head
+            else None,
+            "size": card["size"],
+            "channels": card["channels"],
+            "classes": card["classes"],
+            "bytes": weights_path(folder).stat().st_size,
+        }
+        found.figures = {"last epoch": _last_row(folder / "history.csv"), **self._scored(found.fingerprint)}
+        return found
+
+    def _files(self, folder: Path, card: Mapping[str, Any]) -> Artifact:
+        found = self._carded(folder, card, "files")
+        found.figures = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
+        return found
+
+    def _store(self, folder: Path, info: Mapping[str, Any]) -> Artifact:
+        report = read_json(folder / REPORT) if (folder / REPORT).exists() else {}
+        labelled = report.get("labelled", {})
+        return Artifact(
+            path=folder.as_posix(),
+            kind="images",
+            stage="prepare",
+            version=info.get("version", "unknown"),
+            data=info["fingerprint"],
+            facts={
+                "source": report.get("source"),
+                **{key: info[key] for key in ("size", "channels", "train", "held_out", "test", "protocol")},
+                "labelled": labelled.get("images"),
+                "classes": list(labelled.get("classes", {})),
+                "broken": len(report.get("broken", [])),
+            },
+            settings={"seed": report.get("seed"), **(report.get("source") or {})},
+        )
+
+    def _carded(self, folder: Path, card: Mapping[str, Any], kind: str) -> Artifact:
+        """What all cards tell, with the parents."""
+        found = Artifact(
+            path=folder.as_posix(),
+            kind=kind,
+            stage=card["stage"],
+            version=card.get("version", "unknown"),
+            data=card["data"],
+            settings=dict(card["settings"]),
+        )
+        if card["parent"]:
+            found.parents.append(self._by_weights(card["parent"]))
+        seen: set[Path] = set()
+        for name, fingerprint in card.get("inputs", {}).items():
+            parent = self._by_file(Path(name), fingerprint)
+            if parent.path is None or Path(parent.path) not in seen:
+                found.parents.append(parent)
+                seen |= {Path(parent.path)} if parent.path else set()
+        if not any(parent.kind == "images" for parent in found.parents):
+            found.parents.append(self._by_data(card["data"]))
+        return found
+
+    def _by_weights(self, fingerprint: str) -> Artifact:
+        """The model with these weights."""
+        if self._weights is None:
+            self._weights = {sha256(path): path.parent for path in sorted(self.root.rglob(weights_path(Path()).name))}
+        if fingerprint in self._weights:
+            return self.describe(self._weights[fingerprint])
+        note = f"no model below {self.root} has these weights: it was replaced, or lies elsewhere"
+        return Artifact(path=None, kind="model", stage="unknown", fingerprint=fingerprint, note=note)
+
+    def _by_file(self, name: Path, fingerprint: str) -> Artifact:
+        """The artifact that a file belongs to, wherever the stages ran from."""
+        candidates = [name, *(self.root.parent / Path(*name.parts[i:]) for i in range(len(name.parts)))]
+        file = next((path for path in candidates if path.is_file()), None)
+        folder = next((parent for parent in file.parents if _marker(parent)), None) if file else None
+        if file is None or folder is None:
+            note = f"{name} is not there"
+            return Artifact(path=None, kind="files", stage="unknown", fingerprint=fingerprint, note=note)
+        found = self.describe(folder)
+        if sha256(file) != fingerprint:
+            note = f"{file} has changed since: these are not what was read"
+            return Artifact(path=None, kind=found.kind, stage=found.stage, fingerprint=fingerprint, note=note)
+        return found
+
+    def _by_data(self, fingerprint: str) -> Artifact:
+        """The store with these images."""
+        for path in sorted(self.root.rglob(STORE)):
+            if read_json(path).get("fingerprint") == fingerprint:
+                return self.describe(path.parent)
+        note = f"no images below {self.root} have this fingerprint: they were replaced, or lie elsewhere"
+        return Artifact(path=None, kind="images", stage="prepare", data=fingerprint, note=note)
+
+    def _scored(self, fingerprint: str) -> dict[str, Any]:
+        """What evaluate found for the weights, if it scored exactly these."""
+        folder = self.root / "evaluate"
+        if not (folder / STAGE_CARD).exists():
+            return {}
+        for name, scored in read_json(folder / STAGE_CARD).get("inputs", {}).items():
+            parts = Path(name).parent.parts
+            model = ".".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts[-2:]).replace("-", "_")
+            metrics = read_json(folder / METRICS)
+            if scored == fingerprint and model in metrics:
+                return {"test images": metrics[model]}
+        return {}
+
+
+def _marker(folder: Path) -> str | None:
+    return next((name for name in KINDS if (folder / name).is_file()), None)
+
+
+def _root(folder: Path) -> Path:
+    """Where parents are looked for: the folder runs/ around it, else its parent."""
+    return next((parent for parent in [folder, *folder.parents] if parent.name == "runs"), folder.parent)
+
+
+def _last_row(path: Path) -> dict[str, Any]:
+    """The last row of a history, numbers as such; {} without one."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {key: _number(value) for key, value in rows[-1].items() if value} if rows else {}
+
+
+def _number(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def lines(artifact: Artifact, *, indent: str = "", shown: set[str] | None = None) -> Iterator[str]:
+    """The same as text, parents below and further in; one that was shown above is only named."""
+    shown = set() if shown is None else shown
+    name = artifact.path or "(not found)"
+    yield f"{indent}{name}: {artifact.kind} of {artifact.stage}, sslpipe {artifact.version}"
+    inner = indent + "  "
+    if artifact.path in shown:
+        yield f"{inner}(as above)"
+        return
+    if artifact.path:
+        shown.add(artifact.path)
+    if artifact.note:
+        yield f"{inner}{artifact.note}"
+    for title, fingerprint in (("weights", artifact.fingerprint), ("images", artifact.data)):
+        if fingerprint:
+            yield f"{inner}{title}: {fingerprint[:16]}"
+    for key, value in {**artifact.facts, **_flat(artifact.settings, "set "), **_flat(artifact.figures, "")}.items():
+        yield f"{inner}{key}: {_shown(value)}"
+    if artifact.parents:
+        yield f"{inner}made from:"
+    for parent in artifact.parents:
+        yield from lines(parent, indent=inner + "  ", shown=shown)
+
+
+def _flat(tree: Mapping[str, Any], above: str) -> dict[str, Any]:
+    """Dotted keys, one for each value."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, f"{above}{key}.")
+        else:
+            found[f"{above}{key}"] = value
+    return found
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        few = ", ".join(map(_shown, value[:12]))
+        return f"{few}, ... ({len(value)})" if len(value) > 12 else few
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    return "-" if value is None else str(value)

@@ -1,0 +1,117 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from sslpipe.data.store import Store
+from sslpipe.nets.model_file import load_model
+from stages.tools.predict import predict
+
+OUT = Path("predictions.csv")
+
+
+@pytest.fixture
+def pictures(project):
+    """20 digits as PNG files of their own size in sub-folders, and a broken one among them."""
+    digits = load_digits()
+    for place in range(20):
+        path = Path("new") / f"group {place % 3}" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.rint(digits.images[place] * (255 / 16)).astype(np.uint8)).save(path)
+    Path("new/group 1/broken.png").write_bytes(b"\x89PNG\r\n")
+    return Path("new")
+
+
+def rows(path=OUT):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    "model", ["pretrain", "cluster", "self-label", "semisup/simmatch", "semisup/suave", "finetune/linear"]
+)
+def test_answers_are_those_of_the_model_for_the_same_pixels(pictures, model):
+    predict(Path("runs", model), [pictures], neighbors=3)
+    found = rows()
+    assert len(found) == 21
+    network, card = load_model(Path("runs", model))
+    store = Store(Path("runs/prepare"))
+    names = store.files("train")
+    digits = load_digits().images
+    for row in (row for row in found if not row["error"]):
+        # Prepared from the same digit, as training images were.
+        number = int(Path(row["file"]).stem)
+        stored = {name: place for place, name in enumerate(names)}.get(f"digits:{number}")
+        if stored is None:
+            continue
+        image = torch.from_numpy(np.array(store.images("train")[stored]))[None].float() / 255
+        with torch.no_grad():
+            features = network.eval().features(image)
+        # The file went through the same decoding as the array that prepare had, so its own image is nearest.
+        assert row["neighbor_1"] == f"digits:{number}"
+        assert float(row["similarity_1"]) == pytest.approx(1, abs=1e-4)
+        if model == "pretrain":
+            assert "prediction" not in row
+            continue
+        with torch.no_grad():
+            probability = network.head(features).softmax(dim=1)[0]
+        output = int(probability.argmax())
+        assert row["prediction"] == (card.classes[output] if card.classes else f"cluster {output}")
+        assert float(row["confidence"]) == pytest.approx(float(probability[output]), abs=1e-4)
+    assert digits.shape == (1797, 8, 8)
+
+
+def test_broken_files_are_listed_and_the_rest_is_done(pictures, at_once):
+    code, out, err = at_once("predict", "runs/self-label", pictures, "new/group 1/4.png", "--out", "sub/p.csv")
+    assert (code, err) == (0, "")
+    found = rows(Path("sub/p.csv"))
+    assert [row["file"] for row in found][:2] == ["new/group 0/0.png", "new/group 0/3.png"]  # natural order
+    assert found[-1]["file"] == "new/group 1/4.png"
+    (broken,) = (row for row in found if row["error"])
+    assert (broken["file"], broken["prediction"], broken["neighbor_1"]) == ("new/group 1/broken.png", "", "")
+    assert "left out: new/group 1/broken.png" in out
+    assert "sub/p.csv: 22 images, 1 of them broken" in out
+
+
+def test_groups_may_be_given_names(pictures):
+    Path("names.csv").write_text("cluster,class\n" + "".join(f"{i},name {i}\n" for i in range(9)))
+    predict(Path("runs/cluster"), [pictures], names=Path("names.csv"), neighbors=0)
+    answers = {row["prediction"] for row in rows() if not row["error"]}
+    assert answers <= {*(f"name {i}" for i in range(9)), "cluster 9"}
+    assert "neighbor_1" not in rows()[0]
+
+
+def test_features_of_the_training_images_are_computed_once(pictures, capsys):
+    predict(Path("runs/cluster"), [pictures])
+    (kept,) = Path(".sslpipe/features").glob("*.npy")
+    before = kept.stat().st_mtime_ns
+    first = OUT.read_bytes()
+    predict(Path("runs/cluster"), [pictures])
+    assert (kept.stat().st_mtime_ns, OUT.read_bytes()) == (before, first)
+
+
+def test_a_model_taken_elsewhere_answers_without_neighbours(pictures, capsys):
+    predict(Path("runs/cluster"), [pictures], prepared=Path("elsewhere"))
+    assert "no neighbours are named" in capsys.readouterr().out
+    assert list(rows()[0]) == ["file", "prediction", "confidence", "error"]
+
+
+def test_mistakes_are_one_line_and_leave_the_last_answers(pictures, refused):
+    OUT.write_text("mine")
+    assert "runs/clusters/model.json: no such file" in refused("predict", "runs/clusters", pictures)
+    assert "IMAGES: nowhere is not there" in refused("predict", "runs/cluster", "nowhere")
+    Path("empty").mkdir()
+    assert "IMAGES: no image found in empty" in refused("predict", "runs/cluster", "empty")
+    Path("names.csv").write_text("group,name\n")
+    assert "columns group, name found, expected cluster,class" in refused(
+        "predict", "runs/cluster", pictures, "--names", "names.csv"
+    )
+    info = json.loads(Path("runs/prepare/store.json").read_text())
+    Path("runs/prepare/store.json").write_text(json.dumps({**info, "fingerprint": "0" * 64}))
+    assert "run the stage that writes it again" in refused("predict", "runs/cluster", pictures)
+    assert OUT.read_text() == "mine"
