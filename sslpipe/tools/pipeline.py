@@ -42,7 +42,8 @@ def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def pipeline(settings: Mapping[str, Any], inputs: list[str]) -> str:
     """The text of dvc.yaml.
 
-    settings: the content of params.yaml. inputs: what prepare reads: the folder of images, a file of labels.
+    settings: the content of params.yaml. inputs: what prepare reads: the folder of images, a file of labels; none for a
+    data set that is fetched.
     """
     wanted = stages_of(settings)
     tree = read_yaml(template())
@@ -58,6 +59,8 @@ def pipeline(settings: Mapping[str, Any], inputs: list[str]) -> str:
         ]
         if name == "prepare":
             inner["deps"] = inputs
+        if not inner["deps"]:
+            del inner["deps"]
         inner["params"] = ["sslpipe", *(param for param in inner["params"] if _param_is_there(str(param), settings))]
     tree["metrics"] = [path for path in tree["metrics"] if _stage_of(str(path), stages)]
     tree["plots"] = [plot for plot in tree["plots"] if _plot_is_there(plot, stages)]

@@ -21,7 +21,7 @@ from ruamel.yaml.tokens import CommentToken
 import sslpipe
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.files import write_bytes
-from sslpipe.io.settings import parse
+from sslpipe.io.settings import Count, parse
 
 ABSENT = object()
 """In the place of a value where a key is not there."""
@@ -54,6 +54,8 @@ class Card:
     """The published figure, and what it counts."""
     source: str
     """Paper and table."""
+    images_at_most: Count | None = None
+    """For images of one's own: what a training stage sees at most, so that many images make fewer epochs."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,20 @@ def load(name: str) -> Recipe:
     return _load(name, ())
 
 
+def cards() -> dict[str, Card]:
+    """Name → what each recipe is."""
+    return {name: _card(path := folder() / f"{name}.yaml", _read(path)[0]) for name in names()}
+
+
 def text(name: str) -> str:
-    """A recipe as the text of a params file, which says at its head what it is."""
-    recipe = load(name)
+    """A recipe as the text of a params file, which says at its head what it is. Raises UserError as `load`."""
+    return written(load(name))
+
+
+def written(recipe: Recipe) -> str:
+    """The text of `text`."""
     head = [f"{recipe.card.title}.", f"Aims at: {recipe.card.aims_at}.", f"Source: {recipe.card.source}."]
-    head += [f"Recipe {name}" + (f", laid over {recipe.base}, whose head says more." if recipe.base else ".")]
+    head += [f"Recipe {recipe.name}" + (f", laid over {recipe.base}, whose head says more." if recipe.base else ".")]
     lines = [*(f"# {line}".rstrip() for line in [*head, "", *recipe.head]), ""]
     above = ""
     for line in _dumped(recipe.settings).splitlines():
@@ -152,7 +163,7 @@ def _load(name: str, above: tuple[str, ...]) -> Recipe:
     """As `load`; above: the recipes that are laid over this one."""
     path = folder() / f"{name}.yaml"
     tree, head = _read(path)
-    card = parse(Card, tree.get("recipe", {}), where=f"{path}: recipe")
+    card = _card(path, tree)
     base = tree.get("base")
     for key in tree:
         if key not in (*OWN_KEYS, *BLOCKS):
@@ -166,6 +177,10 @@ def _load(name: str, above: tuple[str, ...]) -> Recipe:
     settings = _load(base, (*above, name)).settings if base else CommentedMap()
     _lay_over(settings, tree)
     return Recipe(name, card, base, head, _in_order(settings))
+
+
+def _card(path: Path, tree: CommentedMap) -> Card:
+    return parse(Card, tree.get("recipe", {}), where=f"{path}: recipe")
 
 
 def _read(path: Path) -> tuple[CommentedMap, tuple[str, ...]]:

@@ -18,8 +18,8 @@ def list_all() -> None:
     """Show all recipes and the published figure that each aims at."""
     from sslpipe.tools import recipes
 
-    cards = {name: recipes.load(name).card for name in recipes.names()}
-    _print(["recipe", "experiment", "aims at"], [[name, card.title, card.aims_at] for name, card in cards.items()])
+    rows = [[name, card.title, card.aims_at] for name, card in recipes.cards().items()]
+    _print(["recipe", "experiment", "aims at"], rows)
 
 
 @recipe.command()

@@ -1,0 +1,145 @@
+"""Every command of docs/ is run as it stands there, page by page."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGES = {"own-images.md", "few-labels.md", "figures.md", "adding-a-method.md", "scaling.md"}
+
+
+class Shell:
+    """Runs commands one after the other as a terminal does, from the folder that the last `cd` led to."""
+
+    def __init__(self, folder, code=ROOT):
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(code),
+            **{f"GIT_{who}_{what}": f"{what}@example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        }
+
+    def run(self, command):
+        if command.startswith("cd "):
+            self.folder = self.folder / command.removeprefix("cd ")
+            assert self.folder.is_dir()
+            return ""
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def page(self, name):
+        """What each command of a page printed."""
+        return {command: self.run(command) for command in commands(name)}
+
+
+def commands(name):
+    return [line for block in BLOCK.findall((DOCS / name).read_text()) for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """80 images of four kinds (colour and direction of a stripe) in photos/, ten more in new/, labels for 20."""
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(3)
+    labels = []
+    for place in range(90):
+        kind = place % 4
+        image = random.normal(110, 25, (44, 40, 3))
+        image[:, :, kind % 2] += 60
+        start = random.integers(2, 28)
+        stripe = slice(start, start + 10)
+        image[(stripe, slice(None)) if kind < 2 else (slice(None), stripe)] -= 80
+        path = folder / ("photos" if place < 80 else "new") / f"{place}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path)
+        if place < 20:
+            labels.append(f"{path.name},kind {kind}")
+    (folder / "labels.csv").write_text("\n".join(["file,label", *labels, ""]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def few_labels(photos, tmp_path_factory):
+    """The project of the page on few labels, and what its commands printed."""
+    folder = tmp_path_factory.mktemp("few")
+    shutil.copytree(photos, folder, dirs_exist_ok=True)
+    shell = Shell(folder)
+    return shell, shell.page("few-labels.md")
+
+
+def test_no_page_is_left_out():
+    assert {path.name for path in DOCS.glob("*.md")} == PAGES
+    assert all(commands(page) for page in PAGES)
+
+
+def test_own_images(photos, tmp_path):
+    shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
+    shell = Shell(tmp_path)
+    printed = shell.page("own-images.md")
+    assert "80 images, about 40 × 44 px, colour, no labels" in printed["sslpipe init project --images photos"]
+    assert "clusters_used" in printed["sslpipe table"]
+    assert "10 images, 0 of them broken" in printed["sslpipe predict runs/self-label ../new --out predictions.csv"]
+    assert "runs/prepare: images of prepare" in printed["sslpipe inspect runs/self-label"]
+    assert "20 labelled" in printed["sslpipe init . --labels ../labels.csv"]
+    # The last `dvc repro` ran what labels bring, and no training without labels.
+    assert (shell.folder / "runs/semisup/simmatch/model.json").exists()
+    assert not shell.run("dvc status pretrain cluster | grep -v 'up to date' || true").strip()
+
+
+def test_few_labels(few_labels):
+    shell, printed = few_labels
+    assert "80 images, about 40 × 44 px, colour, 4 classes, 20 labelled" in "".join(printed.values())
+    answers = (shell.folder / "predictions.csv").read_text()
+    assert answers.count("kind ") == 10
+    assert "± " in printed[commands("few-labels.md")[-1]]
+
+
+def test_figures(few_labels):
+    shell, _ = few_labels
+    printed = shell.page("figures.md")
+    assert "image" in printed["sslpipe inspect runs/self-label --json"]
+
+
+def test_scaling(photos, tmp_path):
+    shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
+    shell = Shell(tmp_path)
+    shell.run("sslpipe init project --images photos")
+    shell.run("cd project")
+    printed = shell.page("scaling.md")
+    assert any((tmp_path / "store").rglob("*"))
+    assert "sharper" in printed["dvc exp show --only-changed"]
+
+
+def test_adding_a_method(tmp_path):
+    for name in ("sslpipe", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (DOCS / "adding-a-method.md").read_text()
+    files = re.findall(r"`(sslpipe/\S+\.py)`:\n\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(files) == 2
+    for name, code in files:
+        (tmp_path / name).write_text(code)
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["pretrain"] |= yaml.safe_load(block)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    shell = Shell(tmp_path, code=tmp_path)
+    shell.page("adding-a-method.md")
+    assert '"method": "vicreg"' in (tmp_path / "runs/pretrain/model.json").read_text()
+    with (tmp_path / "runs/pretrain/history.csv").open(newline="") as file:
+        first, second = (float(row["loss"]) for row in csv.DictReader(file))
+    assert second < first

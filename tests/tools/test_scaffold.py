@@ -1,0 +1,213 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from sslpipe.io.errors import UserError
+from sslpipe.io.version import own_version
+from sslpipe.tools.fitting import GUESS, settings_for
+from sslpipe.tools.look import Look, look, relative
+from sslpipe.tools.pipeline import pipeline, stages_of
+from sslpipe.tools.scaffold import add_labels, new_project
+
+SEEN = Look(
+    images=2000, width=100, height=110, side=100, channels=3, broken=0, sampled=200,
+    classes=tuple("abcdefghij"), labelled=2000, rarest=200, has_test=False,
+)  # fmt: skip
+UNSUPERVISED = ["prepare", "pretrain", "mine-neighbors", "cluster", "self-label", "evaluate"]
+
+
+def seen(**changes):
+    return Look(**{**SEEN.__dict__, **changes})
+
+
+def picture(path, *, size=(30, 24), mode="RGB", value=128):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(value).integers(0, 255, (size[1], size[0], 3)).astype(np.uint8)
+    Image.fromarray(noise).convert(mode).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for place in range(40):
+        picture(tmp_path / "photos" / f"{place}.png", value=place)
+    (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(8)))
+    return tmp_path / "photos"
+
+
+def fitted(look, recipe="own-images-cpu", labels=None):
+    return settings_for(recipe, look, "photos", labels)
+
+
+def test_what_a_folder_holds(photos):
+    found = look(photos, None)
+    assert str(found) == "40 images, about 30 × 24 px, colour, no labels"
+    assert str(look(photos, photos.parent / "labels.csv")).endswith("2 classes, 8 labelled")
+    (photos / "0.png").write_bytes(b"\x89PNG")
+    assert look(photos, None).broken == 1
+
+
+def test_grey_images_are_seen_to_be_grey_whatever_their_files_say(tmp_path):
+    for place in range(4):
+        picture(tmp_path / f"{place}.jpg", mode="L")
+        Image.open(tmp_path / f"{place}.jpg").convert("RGB").save(tmp_path / f"{place}.jpg", quality=60)
+    assert look(tmp_path, None).channels == 1
+    picture(tmp_path / "colour.jpg")
+    assert look(tmp_path, None).channels == 3
+
+
+def test_only_broken_images_are_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    with pytest.raises(UserError, match="none of 1 sampled images"):
+        look(tmp_path, None)
+
+
+def test_settings_fit_what_was_seen():
+    tree = fitted(SEEN)
+    assert tree["sslpipe"] == own_version()
+    assert tree["prepare"] == {
+        "source": "folder", "folder": {"path": "photos", "labels": None}, "size": 32, "channels": 3,
+        "test": 0.2, "held_out": 0.1, "draw": "by_class", "labelled": None,
+    }  # fmt: skip
+    assert tree["cluster"]["clusters"] == 10
+    assert tree["pretrain"]["watch"] == "held_out"
+    small = fitted(seen(side=20, channels=1))["prepare"]
+    assert (small["size"], small["channels"]) == (20, 1)
+
+
+def test_many_images_make_fewer_epochs_and_few_make_small_batches():
+    many = fitted(seen(images=100_000))["pretrain"]["simclr"]["fit"]
+    assert many["epochs"] == 5
+    assert many["batch"] == 128
+    some = fitted(seen(images=20_000))["pretrain"]["simclr"]["fit"]
+    assert some["epochs"] == 400_000 // 14_400
+    few = fitted(seen(images=100, classes=("a", "b"), labelled=100, rarest=50))
+    assert few["pretrain"]["simclr"]["fit"]["batch"] == 8
+    assert few["pretrain"]["simclr"]["fit"]["epochs"] == 100
+    assert few["mine_neighbors"] == {"k": 18, "held_out_k": 2}
+
+
+def test_without_labels_no_stage_needs_any():
+    tree = fitted(seen(classes=(), labelled=0, rarest=0))
+    assert "semisup" not in tree
+    assert "finetune" not in tree
+    assert tree["cluster"]["clusters"] == GUESS
+    assert tree["prepare"]["draw"] == "blind"
+    assert tree["pretrain"]["watch"] == "held_out/images.npy"
+    assert list(stages_of(tree)) == UNSUPERVISED
+    text = pipeline(tree, ["../photos"])
+    assert "labelled" not in text
+    assert "confusion" not in text
+
+
+def test_few_labels_all_serve_training():
+    assert fitted(seen(labelled=50, rarest=5))["prepare"]["draw"] == "unlabelled"
+    assert fitted(seen(labelled=500, rarest=50))["prepare"]["draw"] == "by_class"
+
+
+def test_folders_too_small_are_refused():
+    with pytest.raises(UserError, match="29 images found, expected at least 30"):
+        fitted(seen(images=29))
+    with pytest.raises(UserError, match="a class has 2 images to train on"):
+        fitted(seen(rarest=2))
+
+
+def test_the_pipeline_has_the_project_s_stages_and_none_of_the_code():
+    tree = fitted(SEEN)
+    content = yaml.safe_load(pipeline(tree, ["../photos", "labels.csv"]))
+    assert list(content["stages"]) == [*UNSUPERVISED[:-1], "semisup", "finetune", "evaluate"]
+    for stage in content["stages"].values():
+        inner = stage.get("do", stage)
+        assert inner["params"][0] == "sslpipe"
+        assert not any(dep.startswith(("sslpipe", "stages")) for dep in inner["deps"])
+    assert content["stages"]["prepare"]["deps"] == ["../photos", "labels.csv"]
+    assert "runs/semisup" in content["stages"]["evaluate"]["deps"]
+
+
+def test_a_recipe_from_scratch_has_no_stages_without_labels():
+    tree = fitted(SEEN, recipe="fixmatch-cifar10-40")
+    content = yaml.safe_load(pipeline(tree, []))
+    assert list(content["stages"]) == ["prepare", "semisup", "evaluate"]
+    assert content["stages"]["evaluate"]["deps"] == ["runs/prepare", "runs/semisup"]
+    assert content["stages"]["evaluate"]["params"] == ["sslpipe", "seed", "evaluate", "semisup.methods"]
+    assert "metrics" in content
+    assert "deps" not in content["stages"]["prepare"]
+
+
+def test_a_stage_that_another_reads_is_missed():
+    with pytest.raises(UserError, match="mine_neighbors: missing, expected a block: cluster reads its outputs"):
+        stages_of({"pretrain": {}, "cluster": {}})
+
+
+def test_a_project_is_made_and_labels_join_it(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = Path("project")
+    made = new_project(project, Path("photos"), None, "own-images-cpu")
+    assert made.files == ("params.yaml", "dvc.yaml", ".gitignore", ".dvcignore", "git", "dvc")
+    assert made.model == "self-label"
+    before = yaml.safe_load((project / "params.yaml").read_text())
+    assert before["prepare"]["folder"]["path"] == "../photos"
+    with pytest.raises(UserError, match=r"project/params\.yaml: is there already"):
+        new_project(project, Path("photos"), None, None)
+
+    made = add_labels(project, Path("labels.csv"))
+    assert made.model == "semisup/simmatch"
+    after = yaml.safe_load((project / "params.yaml").read_text())
+    assert after["prepare"] == {**before["prepare"], "folder": {"path": "../photos", "labels": "../labels.csv"}}
+    assert {key: after[key] for key in before if key != "prepare"} == {
+        key: value for key, value in before.items() if key != "prepare"
+    }
+    assert after["semisup"]["simmatch"]["fit"]["batch"] == 8
+    content = yaml.safe_load((project / "dvc.yaml").read_text())
+    assert content["stages"]["prepare"]["deps"] == ["../photos", "../labels.csv"]
+    assert "# a guess" in (project / "params.yaml").read_text()
+
+
+def test_a_pipeline_that_was_changed_by_hand_is_left_alone(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    new_project(Path("project"), Path("photos"), None, "own-images-cpu")
+    path = Path("project/dvc.yaml")
+    path.write_text(path.read_text() + "\n# mine\n")
+    before = Path("project/params.yaml").read_bytes()
+    with pytest.raises(UserError, match="changed since 'sslpipe init' wrote it"):
+        add_labels(Path("project"), Path("labels.csv"))
+    assert Path("project/params.yaml").read_bytes() == before
+
+
+def test_labels_alone_need_a_project(photos, tmp_path):
+    with pytest.raises(UserError, match=r"params\.yaml: missing; a new project needs --images"):
+        add_labels(tmp_path / "project", photos.parent / "labels.csv")
+    with pytest.raises(UserError, match="--images: missing"):
+        add_labels(tmp_path / "project", None)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_project_may_be_a_part_of_a_repository(photos, tmp_path):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    made = new_project(tmp_path / "project", photos, None, "own-images-cpu")
+    assert "git" not in made.files
+    assert (tmp_path / "project/.dvc").is_dir()
+
+
+def test_nothing_is_written_for_a_folder_that_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no image found"):
+        new_project(tmp_path / "project", tmp_path / "empty", None, None)
+    assert not (tmp_path / "project").exists()
+
+
+def test_paths_are_named_from_the_project():
+    assert relative(Path("/a/b/photos"), Path("/a/b/project")) == "../photos"
+    assert relative(Path("/a/b"), Path("/c/project")) == "/a/b"
+
+
+def test_another_version_of_sslpipe_is_said(tmp_path):
+    from sslpipe.io.params import Params
+
+    (tmp_path / "params.yaml").write_text("sslpipe: 0.0.1\n")
+    with pytest.raises(UserError, match=r"sslpipe: 0\.0\.1 is written there, .* is installed"):
+        Params(tmp_path / "params.yaml")
