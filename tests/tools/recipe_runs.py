@@ -1,0 +1,213 @@
+"""A recipe as the stages see it: its settings, and its methods on a few random images of its size."""
+
+import copy
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from sslpipe.data.batches import Batches
+from sslpipe.data.images import Images
+from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches
+from sslpipe.data.splits import protocol_named
+from sslpipe.data.store import StoreInfo
+from sslpipe.data.store_writer import read_settings
+from sslpipe.engine.method import Progress
+from sslpipe.io.params import Params, find_module, siblings
+from sslpipe.io.settings import parse
+from sslpipe.methods.cluster import scan
+from sslpipe.methods.parts.task import Entry, Task
+from sslpipe.methods.pretext import task as pretext
+from sslpipe.methods.self_label import confident
+from sslpipe.methods.watch import Watch
+from sslpipe.metrics.kmeans import KMeansSettings
+from sslpipe.neighbors.mining import MiningSettings
+from sslpipe.nets.network import BackboneSettings
+
+SOURCES, PRETEXTS = "sslpipe.sources", "sslpipe.methods.pretrain"
+PACKAGES = {"semisup": "sslpipe.methods.semisup", "finetune": "sslpipe.methods.finetune"}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A method that a recipe runs."""
+
+    module: object
+    settings: object
+    entry: Entry | None = None
+
+
+def read(path):
+    """All settings of a params file, parsed as each stage parses its own; UserError as there."""
+    project = Params(path)
+    found = SimpleNamespace(tree=project.tree, seed=project.seed, protocol=protocol_named(project.tree["protocol"]))
+    found.prepare = read_settings(project, sources=siblings(SOURCES))
+    source = find_module(SOURCES, found.prepare.source, where="prepare.source")
+    found.source = project.parse(source.Settings, f"prepare.{found.prepare.source}")
+    found.backbone = project.parse(BackboneSettings, "network")
+    found.evaluate = project.parse(KMeansSettings, "evaluate")
+    found.pretrain = found.mining = found.cluster = found.self_label = None
+    if "pretrain" in project.tree:
+        name = project.method("pretrain", PRETEXTS, also=["watch"])
+        project.choice("pretrain.watch", pretext.WATCH)
+        module = find_module(PRETEXTS, name, where="pretrain.method")
+        found.pretrain = Chosen(module, project.parse(module.Settings, f"pretrain.{name}"))
+    if "mine_neighbors" in project.tree:
+        found.mining = project.parse(MiningSettings, "mine_neighbors")
+    if "cluster" in project.tree:
+        found.cluster = project.parse(scan.Settings, "cluster")
+    if "self_label" in project.tree:
+        found.self_label = project.parse(confident.Settings, "self_label")
+    found.methods = {stage: few_label_methods(project, stage) for stage in PACKAGES}
+    return found
+
+
+def few_label_methods(project, stage):
+    """Name → Chosen of those that the stage's block lists, as methods/parts/run.py reads them."""
+    project.check_keys(stage, ["methods", *siblings(PACKAGES[stage])])
+    methods = {}
+    for name in project.names(f"{stage}.methods"):
+        module = find_module(PACKAGES[stage], name, where="--method")
+        entry = project.parse(Entry, f"{stage}.methods.{name}")
+        methods[name] = Chosen(module, project.parse(module.Settings, f"{stage}.{name}"), entry)
+        if name == "alternation":  # which parses the settings of its base when it is built
+            base = find_module(PACKAGES[stage], entry.base, where="base")
+            parse(base.Settings, methods[name].settings.ssl, where="semisup.alternation.ssl")
+    return methods
+
+
+def count_classes(found):
+    """How many the recipe's data set has."""
+    if found.prepare.source == "cifar100":
+        return {"fine": 100, "coarse": 20}[found.source.classes]
+    if found.cluster is not None:
+        return found.cluster.clusters
+    return 1000 if found.prepare.source == "imagenet" else 10
+
+
+def made_small(tree):
+    """A recipe's content with batches of a few images; what it builds stays as large as it is."""
+    tree = copy.deepcopy(tree)
+    # An image, of which there may be a dozen views, costs billions of operations in the largest networks.
+    largest = tree["prepare"]["size"] > 96 or tree["network"]["name"] == "wrn_28_8"
+    batch, labelled_batch = (1, 1) if largest else (2, 1) if tree["prepare"]["size"] > 32 else (8, 4)
+    blocks = [tree[stage] for stage in ("cluster", "self_label") if stage in tree]
+    if "pretrain" in tree:
+        blocks.append(tree["pretrain"][tree["pretrain"]["method"]])
+    for stage in PACKAGES:
+        blocks += [tree[stage][name] for name in tree.get(stage, {}).get("methods", {})]
+    for block in blocks:
+        if "fit" in block:
+            block["fit"]["batch"] = batch
+        if "labelled_batch" in block:
+            block["labelled_batch"] = labelled_batch
+    return tree
+
+
+class Pipeline:
+    """The methods of a recipe one after the other, each on the network that the one before it leaves."""
+
+    def __init__(self, found, done):
+        """done: a set of what took a batch in earlier recipes, network and settings; such a method is built alone."""
+        self.found, self.done = found, done
+        size, channels, classes = found.prepare.size, found.prepare.channels, count_classes(found)
+        # Alternation and clustering want more images than classes.
+        count = max(8 if size > 100 else 24, found.cluster.clusters if found.cluster else 0)
+        draw = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (min(count, 24), channels, size, size), generator=draw, dtype=torch.uint8)
+        self.images = Images(np.resize(pixels.numpy(), (count, channels, size, size)), torch.device("cpu"))
+        self.info = StoreInfo(
+            size=size,
+            channels=channels,
+            mean=(0.5,) * channels,
+            std=(0.3,) * channels,
+            train=count,
+            held_out=2,
+            test=0,
+            protocol=found.protocol,
+            fingerprint="0" * 64,
+        )
+        index = torch.arange(classes if classes <= count else 4)
+        self.labelled = LabelledImages(self.images, index, index.clone(), tuple(map(str, range(classes))))
+        self.watch = Watch(self.images.subset(torch.arange(2)), torch.zeros(2, dtype=torch.int64))
+        self.models = {}
+        """Folder under runs/ → the network that lies there."""
+
+    def run(self):
+        """Stage, or stage/method and phase → the loss of its first batch; those that were seen are left out."""
+        torch.manual_seed(0)
+        found, losses = self.found, {}
+        if found.pretrain:
+            task = pretext.Task(found.backbone, self.info, self.images, self.watch)
+            method = found.pretrain.module.Pretext(found.pretrain.settings, task)
+            losses["pretrain"] = self.first(method, found.pretrain.settings)
+            self.models["pretrain"] = method.selected()
+        if found.cluster:
+            method = self.clustering()
+            losses["cluster"] = self.first(method, found.cluster)
+            self.models["cluster"] = method.selected()
+        if found.self_label:
+            method = confident.SelfLabelling(found.self_label, self.start("cluster"), self.images)
+            losses["self_label"] = self.first(method, found.self_label)
+            self.models["self-label"] = method.selected()
+        for stage, methods in found.methods.items():
+            for name, chosen in methods.items():
+                method = self.learner(stage, chosen)
+                if not hasattr(chosen.settings, "fit"):  # it is finished as it is built
+                    self.models[f"{stage}/{name}"] = method
+                    continue
+                for phase, progress in phases(chosen.settings):
+                    method.progress = progress
+                    losses[f"{stage}/{name}{phase}"] = self.first(method, chosen.settings, labelled=True)
+                self.models[f"{stage}/{name}"] = method.selected()
+        return {name: loss for name, loss in losses.items() if loss is not None}
+
+    def start(self, folder):
+        """A copy of the network in a folder under runs/."""
+        return copy.deepcopy(self.models[folder])
+
+    def clustering(self):
+        settings, count = self.found.cluster, len(self.images)
+        network = self.start("pretrain")
+        neighbors = torch.randint(count, (count, settings.neighbors))
+        hood = scan.Neighborhood(self.images, neighbors, torch.randn(count, network.backbone.dimension))
+        return scan.Clustering(settings, network, hood, hood)
+
+    def learner(self, stage, chosen):
+        folder = chosen.entry.start
+        network = pretext.Task(self.found.backbone, self.info, self.images, self.watch).network()
+        task = Task(
+            network if folder == "prepare" else self.start(folder), self.labelled, self.watch, chosen.entry.base
+        )
+        if stage == "semisup":
+            return chosen.module.Learner(chosen.settings, task)
+        caught = SimpleNamespace()
+        caught.train = lambda build, settings, labelled: setattr(caught, "method", build())
+        caught.write = lambda network, settings, history: setattr(caught, "method", network)
+        chosen.module.tune(chosen.settings, task, caught)
+        return caught.method
+
+    @torch.no_grad()
+    def first(self, method, settings, *, labelled=False):
+        """The loss of the first batch; None where such a method on such a network had one."""
+        seen = repr((type(method), self.found.backbone, self.found.prepare.size, settings, method.progress))
+        if seen in self.done:
+            return None
+        self.done.add(seen)
+        batches = Batches(self.images, settings.fit.batch, seed=0)
+        if labelled:
+            batches = PairedBatches(batches, LabelledBatches(self.labelled, settings.labelled_batch, seed=0))
+        method.train()
+        return method.losses(batches.at(0), torch.Generator().manual_seed(0))["loss"].item()
+
+
+def phases(settings):
+    """Where in a run a method does something else: (name, progress)."""
+    if not hasattr(settings, "cluster_epochs"):
+        return [("", Progress())]
+    first = settings.warmup_epochs
+    places = {" semisupervised": first, " clustering": first + settings.ssl_epochs + settings.rotation_epochs}
+    if settings.rotation_epochs:
+        places[" rotation"] = first + settings.ssl_epochs
+    return [(name, Progress(step=epoch, total=settings.fit.epochs)) for name, epoch in places.items()]
