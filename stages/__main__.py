@@ -15,6 +15,7 @@ from stages.prepare import prepare
 from stages.pretrain import pretrain
 from stages.self_label import self_label
 from stages.semisup import semisup
+from stages.tools.estimate_clusters import estimate_clusters
 from stages.tools.export import export
 from stages.tools.init import init
 from stages.tools.inspect import inspect

@@ -31,9 +31,9 @@ def evaluate(
     from sslpipe.io.params import Params
     from sslpipe.methods.scoring import classifiers, score
     from sslpipe.metrics.grade import Grade, grade, write_grades
-    from sslpipe.metrics.kmeans import KMeansSettings, kmeans
+    from sslpipe.metrics.kmeans import KMeansSettings, Vectors, kmeans
     from sslpipe.metrics.table import chosen_figures, print_table
-    from sslpipe.nets.inference import Vectors, flat_pixels, probabilities, unit_features
+    from sslpipe.nets.inference import flat_pixels, probabilities, unit_features
     from sslpipe.nets.model_file import card_for, load_network, weights_path
 
     figures = chosen_figures(metric)
@@ -56,7 +56,7 @@ def evaluate(
         for path in project.present({"pretrain": pretrained}).values():
             spaces["features"] = unit_features(load_network(path, store.info).to(on).eval())
         for name, vectors in spaces.items() if clusters else ():
-            nearest = kmeans(vectors(train), vectors(images), clusters=clusters, settings=settings, seed=project.seed)
+            nearest = kmeans(vectors, train, images, clusters=clusters, settings=settings, seed=project.seed)
             grades[f"kmeans_{name}"] = grade(nearest, label, classes, clusters=clusters)
         for name, answer in groupings.items():
             grades[name] = grade(answer, label, classes, clusters=clusters)

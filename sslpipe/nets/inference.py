@@ -60,11 +60,7 @@ def rotated_votes(network: Network, images: Images, label: NDArray[np.int64], cl
     return np.stack([mean[label == each].mean(axis=0) for each in range(classes)], axis=1)
 
 
-Vectors = Callable[[Images], NDArray[np.float32]]
-"""From the images of a split to their vectors [N, D]."""
-
-
-def unit_features(network: Network) -> Vectors:
+def unit_features(network: Network) -> Callable[[Images], NDArray[np.float32]]:
     """A function to the backbone's features of images, [N, D], each of length 1: neighbours were mined by cosine."""
     return lambda images: F.normalize(infer(network.features, images, title="features"), dim=1).cpu().numpy()
 

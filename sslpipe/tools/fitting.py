@@ -9,7 +9,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.version import own_version
 from sslpipe.tools import recipes
 from sslpipe.tools.look import Look
-from sslpipe.tools.yaml_text import at, put
+from sslpipe.tools.yaml_text import at, comment_at, put
 
 OWN = "own-images"
 """How the recipes are called that are for images of one's own: their size may be the images'."""
@@ -20,6 +20,7 @@ FEW = 10
 LEAST = 30
 """Images that a project needs: neighbours are mined among a tenth of them."""
 LEAST_EPOCHS = 5
+VERSION_COMMENT = "another version runs every stage again"
 KNOWING = ("semisup", "finetune")
 """Stages that need labels."""
 TRAINING = ("pretrain", "cluster", "self_label", *KNOWING)
@@ -36,10 +37,10 @@ def settings_for(recipe: str, seen: Look, images: str, labels: str | None) -> Co
         raise UserError(f"--images: {seen.images} images found, expected at least {LEAST}")
     own = recipe.startswith(OWN)
     fitted = CommentedMap()
-    put(fitted, "sslpipe", own_version(), "another version runs every stage again")
+    put(fitted, "sslpipe", own_version(), VERSION_COMMENT)
     put(fitted, "recipe", recipe, "what it was made from; --labels takes the stages that it adds from there")
     for key, value in tree.items():
-        put(fitted, key, value, recipes.comment_at(tree, key) or "")
+        put(fitted, key, value, comment_at(tree, key))
     _fit_images(fitted, seen, images, labels, own=own)
     train = training_images(fitted, seen)
     fit_batches(fitted, train, found.card.images_at_most)

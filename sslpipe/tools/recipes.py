@@ -10,18 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.compat import StringIO
-from ruamel.yaml.error import CommentMark, YAMLError
-from ruamel.yaml.nodes import ScalarNode
-from ruamel.yaml.representer import RoundTripRepresenter
-from ruamel.yaml.tokens import CommentToken
 
 import sslpipe
 from sslpipe.io.errors import UserError, nearest
-from sslpipe.io.files import write_bytes
 from sslpipe.io.settings import Count, parse
+from sslpipe.tools.yaml_text import comment_at, laid_out, read_yaml, set_comment
 
 ABSENT = object()
 """In the place of a value where a key is not there."""
@@ -41,8 +35,6 @@ BLOCKS = (
 """What a recipe may hold, in the order in which it is written."""
 OWN_KEYS = ("recipe", "base")
 """What is about the recipe, and does not come into params.yaml."""
-WIDE = 10_000
-"""Columns: no line is broken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,26 +106,8 @@ def written(recipe: Recipe) -> str:
     """The text of `text`."""
     head = [f"{recipe.card.title}.", f"Aims at: {recipe.card.aims_at}.", f"Source: {recipe.card.source}."]
     head += [f"Recipe {recipe.name}" + (f", laid over {recipe.base}, whose head says more." if recipe.base else ".")]
-    lines = [*(f"# {line}".rstrip() for line in [*head, "", *recipe.head]), ""]
-    above = ""
-    for line in _dumped(recipe.settings).splitlines():
-        if above and not line.startswith(" ") and (above.startswith(" ") or _opens_block(line)):
-            lines.append("")
-        lines.append(line)
-        above = line
-    return "\n".join(lines) + "\n"
-
-
-def use(name: str, target: Path, *, force: bool = False) -> tuple[Path, ...]:
-    """Write a recipe as `target`/params.yaml; returns what was written.
-
-    Raises UserError where a params.yaml is there already, unless `force` says to write over it.
-    """
-    content, path = text(name), target / "params.yaml"
-    if path.exists() and not force:
-        raise UserError(f"{path}: is there already; --force writes over it, or name another folder")
-    write_bytes(path, content.encode())
-    return (path,)
+    lines = [f"# {line}".rstrip() for line in [*head, "", *recipe.head]]
+    return "\n".join([*lines, "", laid_out(recipe.settings)])
 
 
 def differences(first: str, second: str) -> list[Difference]:
@@ -150,13 +124,6 @@ def as_text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(as_text, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def comment_at(block: CommentedMap, key: str) -> str | None:
-    """The comment at the end of a key's line, without #; None where there is none."""
-    tokens = block.ca.items.get(key)
-    token = tokens[2] if tokens else None
-    return token.value.partition("\n")[0].lstrip("# ") if token else None
 
 
 def _load(name: str, above: tuple[str, ...]) -> Recipe:
@@ -185,12 +152,7 @@ def _card(path: Path, tree: CommentedMap) -> Card:
 
 def _read(path: Path) -> tuple[CommentedMap, tuple[str, ...]]:
     """A file's content and the lines of the comment at its head; of other comments, those that end a line are kept."""
-    try:
-        tree = _yaml().load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, CommentedMap):
-        raise UserError(f"{path}: expected a mapping of stages to settings")
+    tree = read_yaml(path)
     head = tree.ca.comment[1] if tree.ca.comment and tree.ca.comment[1] else []
     lines = tuple(line.removeprefix("#").strip() for token in head for line in token.value.strip().splitlines())
     _tidy(tree)
@@ -205,15 +167,9 @@ def _tidy(block: CommentedMap) -> None:
         block.ca.items.pop(key, None)
         if hasattr(value, "ca"):
             value.ca.comment = None
-        _set_comment(block, key, comment)
+        set_comment(block, key, comment)
         if isinstance(value, CommentedMap):
             _tidy(value)
-
-
-def _set_comment(block: CommentedMap, key: str, comment: str | None) -> None:
-    block.ca.items.pop(key, None)
-    if comment:
-        block.ca.items[key] = [None, None, CommentToken(f"# {comment}\n", CommentMark(0), None), None]
 
 
 def _lay_over(under: CommentedMap, over: CommentedMap) -> None:
@@ -221,7 +177,7 @@ def _lay_over(under: CommentedMap, over: CommentedMap) -> None:
     for key, value in over.items():
         before, comment = under.get(key), comment_at(over, key)
         if value is None and isinstance(before, CommentedMap):
-            _set_comment(under, key, None)
+            set_comment(under, key, None)
             del under[key]
             continue
         if isinstance(value, CommentedMap) and isinstance(before, CommentedMap):
@@ -231,7 +187,7 @@ def _lay_over(under: CommentedMap, over: CommentedMap) -> None:
                 comment = comment or comment_at(under, key)
         else:
             under[key] = value
-        _set_comment(under, key, comment)
+        set_comment(under, key, comment)
 
 
 def _in_order(settings: CommentedMap) -> CommentedMap:
@@ -240,7 +196,7 @@ def _in_order(settings: CommentedMap) -> CommentedMap:
     for key in BLOCKS:
         if key in settings:
             ordered[key] = settings[key]
-            _set_comment(ordered, key, comment_at(settings, key))
+            set_comment(ordered, key, comment_at(settings, key))
     return ordered
 
 
@@ -251,33 +207,3 @@ def _leaves(block: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
         name = f"{above}{key}"
         found += _leaves(value, f"{name}.") if isinstance(value, Mapping) and value else [(name, value)]
     return found
-
-
-def _opens_block(line: str) -> bool:
-    """Whether the lines that follow belong to this one's key."""
-    return line.partition(" #")[0].rstrip().endswith(":")
-
-
-class _Representer(RoundTripRepresenter):
-    """Writes null where there is none, not an empty place."""
-
-    def represent_none(self, data: None) -> ScalarNode:
-        """The plain word."""
-        return self.represent_scalar("tag:yaml.org,2002:null", "null")
-
-
-_Representer.add_representer(type(None), _Representer.represent_none)
-
-
-def _yaml() -> YAML:
-    """A reader and writer that keeps order, style and comments."""
-    yaml = YAML()
-    yaml.width = WIDE
-    yaml.Representer = _Representer
-    return yaml
-
-
-def _dumped(settings: CommentedMap) -> str:
-    stream = StringIO()
-    _yaml().dump(settings, stream)
-    return str(stream.getvalue())

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,11 +13,12 @@ from ruamel.yaml.comments import CommentedMap
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import write_bytes
+from sslpipe.io.version import own_version
 from sslpipe.tools import recipes
-from sslpipe.tools.fitting import KNOWING, OWN, fit_batches, settings_for, training_images
+from sslpipe.tools.fitting import KNOWING, OWN, VERSION_COMMENT, fit_batches, settings_for, training_images
 from sslpipe.tools.look import Look, look, relative
 from sslpipe.tools.pipeline import pipeline
-from sslpipe.tools.yaml_text import at, dump, put, read_yaml
+from sslpipe.tools.yaml_text import at, comment_at, laid_out, put, read_yaml
 
 GITIGNORE = "/runs/\n/exported/\n/.sslpipe/\n.venv/\n"
 DVCIGNORE = ".sslpipe/\n.venv/\nexported/\n"
@@ -44,7 +45,7 @@ def new_project(folder: Path, images: Path, labels: Path | None, recipe: str | N
     tree = settings_for(recipe or (OWN if torch.cuda.is_available() else f"{OWN}-cpu"), seen, *named)
     title = f"# {Path(os.path.abspath(folder)).name}: made by 'sslpipe init'. What is absent takes its default.\n\n"
     files = {
-        "params.yaml": title + dump(tree),
+        "params.yaml": title + laid_out(tree),
         "dvc.yaml": pipeline(tree, _inputs(tree)),
         ".gitignore": GITIGNORE,
         ".dvcignore": DVCIGNORE,
@@ -79,9 +80,32 @@ def add_labels(folder: Path, labels: Path | None) -> Made:
         if stage not in tree and stage in recipe.settings:
             put(tree, stage, recipe.settings[stage])
             fit_batches(tree, training_images(tree, seen), recipe.card.images_at_most, stages=(stage,))
-    write_bytes(params, dump(tree).encode())
+    write_bytes(params, laid_out(tree).encode())
     write_bytes(folder / "dvc.yaml", pipeline(tree, _inputs(tree)).encode())
     return Made(seen, ("params.yaml", "dvc.yaml"), _best(tree))
+
+
+def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ...]:
+    """Write a recipe's params.yaml and dvc.yaml into a folder; returns their names.
+
+    Raises UserError where one is there already, unless `force` says to write over it.
+    """
+    recipe = recipes.load(name)
+    tree = CommentedMap()
+    put(tree, "sslpipe", own_version(), VERSION_COMMENT)
+    for key, value in recipe.settings.items():
+        put(tree, key, value, comment_at(recipe.settings, key))
+    source = at(tree, f"prepare.{at(tree, 'prepare.source')}.path")
+    texts = {
+        "params.yaml": recipes.written(replace(recipe, settings=tree)),
+        "dvc.yaml": pipeline(tree, [source] if source else []),
+    }
+    for path in (folder / file for file in texts):
+        if path.exists() and not force:
+            raise UserError(f"{path}: is there already; --force writes over it, or name another folder")
+    for file, text in texts.items():
+        write_bytes(folder / file, text.encode())
+    return tuple(texts)
 
 
 def _inputs(tree: CommentedMap) -> list[str]:

@@ -36,11 +36,11 @@ def use(
     target: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder of the project.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Write over a params.yaml that is there.")] = False,
 ) -> None:
-    """Write a recipe as a project's params.yaml."""
-    from sslpipe.tools import recipes
+    """Write a recipe as a project's params.yaml, and the dvc.yaml that runs it."""
+    from sslpipe.tools.scaffold import use_recipe
 
-    written = recipes.use(name, target, force=force)
-    say(f"{name}: {', '.join(map(str, written))} written")
+    written = use_recipe(name, target, force=force)
+    say(f"{name}: {', '.join(written)} written in {target}; 'git init', 'dvc init' and 'dvc repro' run it")
 
 
 @recipe.command()
