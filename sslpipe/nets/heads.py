@@ -1,5 +1,6 @@
 """What stands on a backbone: projections, cluster heads, a linear layer, prototypes, a classifier with embedding."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.io.settings import Count, Positive
+from sslpipe.nets.merged import MergedHead, MergedSettings
 
 Activation = Literal["relu", "gelu"]
 
@@ -83,7 +85,13 @@ class DecoupledSettings:
 
 
 HeadSettings = (
-    ProjectionSettings | ClusterSettings | LinearSettings | PrototypeSettings | InstanceSettings | DecoupledSettings
+    ProjectionSettings
+    | ClusterSettings
+    | LinearSettings
+    | MergedSettings
+    | PrototypeSettings
+    | InstanceSettings
+    | DecoupledSettings
 )
 
 
@@ -109,6 +117,14 @@ class LinearHead(nn.Linear):
     def __init__(self, dimension: int, settings: LinearSettings) -> None:
         super().__init__(dimension, settings.outputs)
         self.settings = settings
+
+    @torch.no_grad()
+    def ordered(self, order: Sequence[int]) -> "LinearHead":
+        """A copy whose output i is this one's output order[i]."""
+        other = LinearHead(self.in_features, self.settings).to(self.weight.device)
+        other.weight.copy_(self.weight[list(order)])
+        other.bias.copy_(self.bias[list(order)])
+        return other
 
 
 class ClusterHeads(nn.Module):
@@ -228,7 +244,16 @@ class DecoupledHead(nn.Module):
         return F.normalize(self.projection(invariant), dim=1)
 
 
-Head = ProjectionHead | ClusterHeads | LinearHead | PrototypeHead | InstanceHead | DecoupledHead | nn.Identity
+Head = (
+    ProjectionHead | ClusterHeads | LinearHead | MergedHead | PrototypeHead | InstanceHead | DecoupledHead | nn.Identity
+)
+
+
+def outputs(head: Head) -> int | None:
+    """How many clusters or classes a head's logits are of, where these may become a classifier's; else None."""
+    if isinstance(head, MergedHead):
+        return head.groups
+    return head.out_features if isinstance(head, LinearHead) else None
 
 
 def build_head(settings: HeadSettings | None, dimension: int) -> Head:
@@ -242,6 +267,8 @@ def build_head(settings: HeadSettings | None, dimension: int) -> Head:
         return ClusterHeads(dimension, settings)
     if isinstance(settings, LinearSettings):
         return LinearHead(dimension, settings)
+    if isinstance(settings, MergedSettings):
+        return MergedHead(dimension, settings)
     if isinstance(settings, PrototypeSettings):
         return PrototypeHead(dimension, settings)
     if isinstance(settings, InstanceSettings):

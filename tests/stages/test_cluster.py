@@ -5,8 +5,13 @@ import pytest
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import sha256
+from sslpipe.nets.merged import MergedHead
 from sslpipe.nets.model_file import load_model
 from stages.cluster import cluster
+from stages.evaluate import evaluate
+from stages.finetune import finetune
+from stages.self_label import self_label
+from stages.semisup import semisup
 
 OUT = Path("runs/cluster")
 
@@ -31,6 +36,23 @@ def test_variants_run_to_the_end(project, assignments):
     assert network.head.out_features == (20 if "clusters=20" in assignments else 10)
 
 
+def test_an_over_clustering_is_merged_and_goes_through_the_line(project):
+    cluster(epochs=2, assignments=["clusters=30", "merge_to=10", "head_epochs=1"])
+    network, card = load_model(OUT)
+    assert isinstance(network.head, MergedHead)
+    assert (network.head.groups, network.head.linear.out_features) == (10, 30)
+    assert card.settings["merge_to"] == 10
+    self_label(epochs=1)
+    assert isinstance(load_model(Path("runs/self-label"))[0].head, MergedHead)
+    for method in ("fixmatch", "simmatch", "suave"):
+        semisup(method, start="self-label", epochs=1)
+    finetune("linear", start="self-label")
+    evaluate()
+    metrics = json.loads(Path("runs/evaluate/metrics.json").read_text())
+    assert metrics["cluster"]["cluster_acc"] > 0.3
+    assert metrics["semisup.fixmatch"]["acc"] > 0.3
+
+
 def test_head_only_leaves_the_backbone_as_it_was(project):
     cluster(epochs=1, assignments=["head_epochs=1"])
     before, after = load_model(Path("runs/pretrain"))[0], load_model(OUT)[0]
@@ -42,6 +64,8 @@ def test_head_only_leaves_the_backbone_as_it_was(project):
     ("options", "message"),
     [
         ({"assignments": ["neighbors=7"]}, r"cluster\.neighbors: 7 asked, 6 mined; raise mine_neighbors\.k"),
+        ({"assignments": ["merge_to=11"]}, r"cluster\.merge_to: 11 of 10 clusters with 5 neighbors asked"),
+        ({"assignments": ["merge_to=5", "neighbors=0"]}, r"cluster\.merge_to: 5 of 10 clusters with 0 neighbors asked"),
         ({"clusters": 5000}, r"cluster\.clusters: 5000 asked, \d+ images there"),
         ({"entropy_weight": -1.0}, r"cluster\.entropy_weight: -1\.0 is out of range"),
     ],

@@ -87,7 +87,7 @@ def test_full_protocol(project):
     ("change", "message"),
     [
         (["soruce=digits"], "prepare.soruce: unknown key; did you mean 'source'"),
-        (["source=digit"], "prepare.source: unknown name 'digit'; did you mean 'digits'?; known: digits, folder"),
+        (["source=digit"], "prepare.source: unknown name 'digit'; did you mean 'digits'?; known: cifar10, "),
         (["source=folder"], "prepare.folder.path: nowhere is not there"),
         (["size=0"], "prepare.size: 0 is out of range, expected at least 1"),
         (["channels=2"], "prepare.channels: unknown value 2"),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +17,10 @@ from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_array
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative
+from sslpipe.neighbors.merging import merge
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
 from sslpipe.nets.inference import infer
+from sslpipe.nets.merged import MergedHead
 from sslpipe.nets.network import Network
 from sslpipe.objectives.scan import scan
 from sslpipe.views.policies import Views, ViewSettings
@@ -32,6 +35,9 @@ class Settings:
 
     clusters: Count
     """C; more than there are classes is over-clustering (section 3.4)."""
+    merge_to: Count | None = None
+    """Groups that are left: clusters joined by many neighbour links become one (own choice; an over-clustering finds
+    small and lopsided groups that as many clusters as classes would share out). null: the clusters are the groups."""
     heads: Count = 1
     """Cluster heads on one backbone, of which one is kept (public code: 10 on ImageNet)."""
     head_by: Literal["held_out", "train"] = "held_out"
@@ -82,6 +88,11 @@ class Clustering(Method):
         super().__init__()
         if settings.clusters > len(train.images):
             raise UserError(f"cluster.clusters: {settings.clusters} asked, {len(train.images)} images there")
+        if settings.merge_to is not None and not (settings.neighbors and settings.merge_to <= settings.clusters):
+            raise UserError(
+                f"cluster.merge_to: {settings.merge_to} of {settings.clusters} clusters with {settings.neighbors} "
+                "neighbors asked, expected at most as many as clusters, and neighbors"
+            )
         self.settings = settings
         self.network = network
         network.head = ClusterHeads(
@@ -166,10 +177,16 @@ class Clustering(Method):
         return int(self.epochs) < self.settings.head_epochs
 
     def selected(self) -> Network:
-        """The network with the weights of the best epoch and its best head alone."""
+        """The network with the weights of the best epoch and its best head alone, its clusters merged if asked."""
         self.network.load_state_dict({name: self.get_buffer(_best(name)) for name in self.network.state_dict()})
         assert isinstance(self.network.head, ClusterHeads)
-        self.network.head = self.network.head.single(int(self.best_head))
+        head = self.network.head = self.network.head.single(int(self.best_head))
+        if self.settings.merge_to is not None:
+            answer = infer(self.network.eval(), self.train_set.images).argmax(dim=1).cpu().numpy()
+            groups = np.zeros(self.settings.clusters, dtype=np.int64)  # of empty clusters at the end, too
+            found = merge(answer, self.train_set.neighbors.cpu().numpy(), clusters=self.settings.merge_to)
+            groups[: len(found)] = found
+            self.network.head = MergedHead.of(head, groups.tolist())
         return self.network
 
 

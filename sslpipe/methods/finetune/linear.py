@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslpipe.io.console import say
 from sslpipe.io.settings import Count, Positive
@@ -30,9 +30,10 @@ class Settings:
 def tune(settings: Settings, task: Task, training: Training) -> None:
     """Write the start's network with a linear classifier, its backbone untouched."""
     network, labelled = task.network, task.labelled
-    add_classifier(network, labelled.classes)
     features, label = labelled_features(network, labelled)
     penalty = choose_penalty(features, label, settings)
+    network.head = nn.Identity()
+    add_classifier(network, labelled.classes)
     assert isinstance(network.head, LinearHead)
     set_classifier(network.head, *regress(features, label, penalty, settings.iterations))
     training.write(network, settings, [{"penalty": penalty, "labels": len(labelled)}])

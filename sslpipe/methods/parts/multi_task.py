@@ -19,7 +19,7 @@ from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
 from sslpipe.methods.parts.monitors import LinearMonitors, watched_layers
 from sslpipe.methods.parts.task import Task
 from sslpipe.methods.semisup import supervised
-from sslpipe.nets.heads import LinearHead, PrototypeHead, PrototypeSettings
+from sslpipe.nets.heads import PrototypeHead, PrototypeSettings, outputs
 from sslpipe.nets.inference import infer
 from sslpipe.objectives.supervised import cross_entropy, multi_task
 from sslpipe.views.mixing import MixSettings, draw_mix
@@ -99,7 +99,7 @@ class MultiTask(supervised.Learner):
             keep_projection(head, known)
         if settings.head == "fitted" and supervised.add_classifier(network, task.labelled.classes):
             supervised.fit_classifier(network.head, task)
-        if isinstance(network.head, LinearHead) and network.head.out_features == task.labelled.classes:
+        if outputs(network.head) == task.labelled.classes:
             features = infer(network.eval().features, task.labelled.images)
             place_prototypes(head, features, network.head(features).argmax(dim=1))
         network.head = head

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.io.console import say
 from sslpipe.io.errors import UserError
 from sslpipe.metrics.mappings import k_best_mappings
-from sslpipe.nets.heads import LinearHead
+from sslpipe.nets.heads import LinearHead, outputs
 from sslpipe.nets.inference import infer
+from sslpipe.nets.merged import MergedHead
 from sslpipe.nets.network import Network
 
 LEAST_PROBABILITY = 0.01
@@ -87,11 +87,11 @@ def permanent_shares(score: NDArray[np.float64]) -> tuple[float, NDArray[np.floa
     return evidence, shares / evidence
 
 
-def named_head(network: Network, labelled: LabelledImages, folder: Path) -> LinearHead:
+def named_head(network: Network, labelled: LabelledImages, folder: Path) -> LinearHead | MergedHead:
     """The cluster head with its outputs in the order of classes; says which and how sure that is."""
     head = network.head
-    if not isinstance(head, LinearHead) or head.out_features != labelled.classes:
-        found = head.out_features if isinstance(head, LinearHead) else "no"
+    if not isinstance(head, LinearHead | MergedHead) or outputs(head) != labelled.classes:
+        found = outputs(head) or "no"
         raise UserError(
             f"{folder}: {found} clusters found, expected {labelled.classes}, one a class; "
             "set cluster.clusters, or start from pretrain"
@@ -107,10 +107,5 @@ def named_head(network: Network, labelled: LabelledImages, folder: Path) -> Line
     )
     for cluster in np.flatnonzero(naming.cluster_sureness < 0.95):
         say(f"  cluster {cluster} is {names[naming.classes[cluster]]!r}: {naming.cluster_sureness[cluster]:.0%} sure")
-    order = torch.from_numpy(np.argsort(naming.classes))
-    named = LinearHead(head.in_features, head.settings)
-    with torch.no_grad():
-        named.weight.copy_(head.weight[order.to(device)])
-        named.bias.copy_(head.bias[order.to(device)])
     network.train().cpu()
-    return named
+    return head.ordered(np.argsort(naming.classes).tolist())

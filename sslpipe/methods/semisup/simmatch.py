@@ -15,6 +15,7 @@ from sslpipe.methods.parts.task import Task
 from sslpipe.methods.semisup import supervised
 from sslpipe.nets.heads import InstanceHead, InstanceSettings, LinearHead
 from sslpipe.nets.inference import infer
+from sslpipe.nets.merged import MergedHead
 from sslpipe.nets.network import Network
 from sslpipe.objectives.simmatch import propagate, similarities, simmatch
 from sslpipe.objectives.supervised import cross_entropy
@@ -76,7 +77,7 @@ class Learner(supervised.Learner):
         head = InstanceHead(task.network.backbone.dimension, settings).to(task.network.mean.device)
         if isinstance(known, LinearHead) and known.out_features == settings.classes:
             head.classifier.load_state_dict(known.state_dict())
-        elif self.settings.head == "fitted":
+        elif self.settings.head == "fitted" or isinstance(known, MergedHead):
             supervised.fit_classifier(head.classifier, task)
         task.network.head = head
 

@@ -15,7 +15,7 @@ from sslpipe.io.settings import Count, Fraction
 from sslpipe.methods.parts.logistic import DEFAULT_PENALTY, labelled_features, regress, set_classifier
 from sslpipe.methods.parts.task import Task
 from sslpipe.nets.averaged import AveragedWeights, warm_decay
-from sslpipe.nets.heads import LinearHead, LinearSettings
+from sslpipe.nets.heads import LinearHead, LinearSettings, outputs
 from sslpipe.nets.network import Network
 from sslpipe.objectives.supervised import cross_entropy
 from sslpipe.views.policies import Views, ViewSettings
@@ -92,8 +92,8 @@ class Learner(Method):
 
 
 def add_classifier(network: Network, classes: int) -> bool:
-    """Give the network a linear layer to the classes, unless its start has one; returns whether it was needed."""
-    if isinstance(network.head, LinearHead) and network.head.out_features == classes:
+    """Give the network a linear layer to the classes, unless its start knows them; returns whether it was needed."""
+    if outputs(network.head) == classes:
         return False
     network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=classes)).to(network.mean.device)
     return True
