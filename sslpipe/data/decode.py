@@ -119,10 +119,13 @@ def _fitted(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
         image = Image.fromarray(_eight_bits(np.asarray(image)))
     elif image.has_transparency_data:
         image = _over_white(image)
-    image = image.convert("L" if channels == 1 else "RGB")
+    # What is grey becomes colour when it is small: a quarter of the memory, the same pixels.
+    mode = "L" if channels == 1 or image.mode in ("1", "L") else "RGB"
+    if image.mode != mode:  # else a copy is made
+        image = image.convert(mode)
     # Equal to resizing first and cropping then, without an intermediate image as long as a strip of 1 x 10,000 needs.
     image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    array = np.asarray(image).reshape(size, size, channels)
+    array = np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(size, size, channels)
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 

@@ -124,6 +124,7 @@ def _fetch(root: Path, source: Download) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, HTTPError):
+        error.close()  # it holds the connection
         return f"it answered {error.code} {error.reason}"
     inner = error.reason if isinstance(error, URLError) else error
     text = (isinstance(inner, OSError) and inner.strerror) or str(inner) or type(inner).__name__

@@ -106,7 +106,7 @@ class Source:
     def _given_labels(self, names: set[str]) -> dict[str, str]:
         """Image → class from the labels file; empty where there is no such file."""
         path = self.labels_file
-        if not self.settings.labels and not path.exists():
+        if not self.settings.labels and not os.path.exists(path):
             return {}
         labels: dict[str, str] = {}
         for line, file, text in _rows(path):
@@ -139,7 +139,7 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
         check_plain(path)
         # -sig: spreadsheets write a mark at the start. surrogateescape: so a file's name that is no UTF-8 is listed.
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or []
             if not {"file", "label"} <= set(columns):
                 found = ", ".join(shown(column) for column in columns) or "none"

@@ -105,8 +105,8 @@ def test_nothing_is_fetched_where_all_is_there(tmp_path, offline, capsys):
 def test_an_archive_that_was_fetched_elsewhere_needs_no_connection(tmp_path, offline, capsys):
     source = published("https://host.example")
     assert refused(tmp_path, source) == (
-        "prepare.set.download: no connection to host.example (no route); fetch https://host.example/set.tar.gz elsewhere "
-        f"and put it in {tmp_path} (prepare.set.download: true then unpacks it)"
+        "prepare.set.download: no connection to host.example (no route); fetch https://host.example/set.tar.gz "
+        f"elsewhere and put it in {tmp_path} (prepare.set.download: true then unpacks it)"
     )
     capsys.readouterr()
     (tmp_path / "set.tar.gz").write_bytes(PACKED)

@@ -52,15 +52,22 @@ def test_what_is_not_the_published_file_is_never_unpickled(tmp_path, monkeypatch
     path.write_bytes(pickle.dumps(Trap(tmp_path / "trace")))
     with pytest.raises(UserError, match=f"cifar-100-python/{name} is cut off or changed"):
         Source(Settings(root=str(tmp_path), classes=classes))
-    # Nor where it is replaced between the check of all files and the reading of the super-classes.
-    monkeypatch.setattr("sslpipe.sources.cifar100.ensure", lambda *_, **__: None)
-    monkeypatch.setattr("torchvision.datasets.cifar.CIFAR100._check_integrity", lambda _: pytest.fail("opened"))
-    monkeypatch.setattr("sslpipe.sources.cifar100.CIFAR100.__init__", lambda *_, **__: None)
-    monkeypatch.setattr(CIFAR100, "classes", [], raising=False)
-    monkeypatch.setattr(CIFAR100, "targets", [], raising=False)
-    if classes == "coarse":
-        with pytest.raises(UserError, match=f"cifar-100-python/{name}: not the published file"):
-            Source(Settings(root=str(tmp_path), classes="coarse"))
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "test", "meta"])
+def test_nor_what_is_put_in_its_place_after_the_check(tmp_path, monkeypatch, name):
+    published.cifar100(tmp_path, monkeypatch)
+    read = CIFAR100.__init__
+
+    def read_and_replace(self, root, train):
+        read(self, root, train=train)
+        if not train:  # the last that torchvision reads
+            (tmp_path / "cifar-100-python" / name).write_bytes(pickle.dumps(Trap(tmp_path / "trace")))
+
+    monkeypatch.setattr(CIFAR100, "__init__", read_and_replace)
+    with pytest.raises(UserError, match=f"cifar-100-python/{name}: not the published file"):
+        Source(Settings(root=str(tmp_path), classes="coarse"))
     assert not (tmp_path / "trace").exists()
 
 
