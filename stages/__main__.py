@@ -49,7 +49,7 @@ app = App(
 )
 for stage in (prepare, pretrain, mine_neighbors, cluster, self_label, semisup, finetune, evaluate):
     app.command(rich_help_panel="Stages")(stage)
-for tool in (init, predict, export, inspect, table, repeat):
+for tool in (init, predict, export, inspect, estimate_clusters, table, repeat):
     app.command(rich_help_panel="Tools")(tool)
 app.add_typer(recipe, name="recipe", rich_help_panel="Tools")
 

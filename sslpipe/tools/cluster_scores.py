@@ -37,7 +37,9 @@ class Scores:
 
     def resampled(self, images: "Resampled") -> Floats:
         """[R] the mean of the three scores of one head drawn at random, on images drawn with replacement."""
-        return np.mean([values[images.head, np.arange(len(images.head))] for values in self._drawn(images)], axis=0)
+        draws = np.arange(len(images.head))
+        agreement, stability, silhouette = (values[images.head, draws] for values in self._drawn(images))
+        return (agreement + stability + silhouette) / 3
 
     def _drawn(self, images: "Resampled | None") -> tuple[Floats, Floats, Floats]:
         """[H, R] of each score on the drawn images, R = 1 and all images for None."""
@@ -111,7 +113,7 @@ def mean_stability(assignments: NDArray[Any]) -> float:
 
 
 def silhouette(distances: Floats, assignment: NDArray[Any]) -> Floats:
-    """[S] of each image, (b - a) / max(a, b) with a its mean distance to its own cluster and b to the nearest other one.
+    """[S] of each image, (b - a) / max(a, b): a its mean distance to its own cluster, b to the nearest other cluster.
 
     distances: [S, S], 0 on the diagonal. assignment: [S]. Rousseeuw 1987; 0 for all where images lie in one cluster or
     each in its own.
@@ -129,7 +131,7 @@ class Suggestion:
     """The number of clusters with the highest mean score."""
     low: int
     high: int
-    """The lowest and highest of those that are about as good, or that other draws would choose."""
+    """The lowest and highest of those that are about as good, or that other draws or one score would choose."""
     score: float
     """Of the suggestion."""
     alone: dict[str, int]
@@ -142,9 +144,9 @@ def suggest(
     """The number of clusters with the highest mean of agreement, stability and silhouette, and how sure that is.
 
     scores: number of clusters → its scores, all with as many heads and the same images. The interval holds every number
-    whose score is at most `near` below the best, and the answers of `confidence` of the draws (of the images with
-    replacement and of a single head: a bootstrap, Efron 1979). It tells what other images of the same kind and another
-    start would say, not whether the groups are those that a person means.
+    whose score is at most `near` below the best, what each of the three scores alone would choose, and the answers of
+    `confidence` of the draws (of the images with replacement and of a single head: a bootstrap, Efron 1979). It tells
+    what other images of the same kind and another start would say, not whether the groups are those a person means.
     """
     counts = np.array(sorted(scores))
     means = {int(count): scores[int(count)].means() for count in counts}
@@ -154,11 +156,7 @@ def suggest(
     chosen = counts[np.stack([scores[int(count)].resampled(images) for count in counts]).argmax(axis=0)]
     tail = (1 - confidence) / 2
     low, high = np.quantile(chosen, [tail, 1 - tail], method="inverted_cdf")
-    about_as_good = [count for count, value in total.items() if value >= total[suggested] - near]
-    return Suggestion(
-        suggested,
-        min(int(low), *about_as_good),
-        max(int(high), *about_as_good),
-        total[suggested],
-        {name: max(means, key=lambda count: (means[count][name], -count)) for name in SCORES},
-    )
+    alone = {name: max(means, key=lambda count: (means[count][name], -count)) for name in SCORES}
+    within = [int(low), int(high), *alone.values()]
+    within += [count for count, value in total.items() if value >= total[suggested] - near]
+    return Suggestion(suggested, min(within), max(within), total[suggested], alone)

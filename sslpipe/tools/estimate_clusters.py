@@ -1,4 +1,4 @@
-"""How many groups there are: linear SCAN heads on cached features for each number of clusters, scored without labels."""
+"""How many groups there are: linear SCAN heads on cached features for each number, scored without labels."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ LEAST_IMAGES = 20
 """Training images a cluster that the highest number leaves by default (own choice)."""
 EACH_UP_TO = 20
 """So far every number is tried; above it in steps of STEP, and then those around the best (own choice)."""
-STEP = 1.15
+STEP = 1.26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,9 @@ def draw_sample(
     Raises UserError where shapes do not fit or are too small.
     """
     if train.ndim != 2 or held_out.ndim != 2 or train.shape[1] != held_out.shape[1]:
-        raise UserError(f"features: train {train.shape} and held_out {held_out.shape} found, expected [N, D] and [M, D]")
+        raise UserError(
+            f"features: train {train.shape} and held_out {held_out.shape} found, expected [N, D] and [M, D]"
+        )
     if neighbors.ndim != 2 or len(neighbors) != len(train):
         raise UserError(f"indices: shape {neighbors.shape} found, expected [{len(train)}, K]")
     if not neighbors.shape[1] or not 0 <= neighbors.min() <= neighbors.max() < len(train):
@@ -108,15 +110,13 @@ def draw_sample(
             f"{len(train)} training and {len(held_out)} held-out images found, expected at least "
             f"{2 * settings.at_least} each for {settings.at_least} clusters"
         )
-    if not (np.isfinite(train).all() and np.isfinite(held_out).all()):
-        raise UserError("features: NaN or infinity found; run pretrain and mine-neighbors again")
     rng = np.random.default_rng(mix(seed, 30))
     rows = _some(len(train), settings.sample, rng)
-    used = unit_vectors(np.asarray(train[rows]), device)
+    used = _unit(train[rows], device)
     if len(rows) < len(train):
         mined = min(neighbors.shape[1], len(rows) - 1)
         neighbors = nearest_neighbors(used, k=mined, device=device)[0]
-    scored = unit_vectors(np.asarray(held_out[_some(len(held_out), settings.scored, rng)]), device)
+    scored = _unit(held_out[_some(len(held_out), settings.scored, rng)], device)
     nearest = nearest_neighbors(scored, k=neighbors_counted(len(scored), settings.at_least), device=device)[0]
     shown = _some(len(used), settings.scored, rng)
     unit = used[torch.from_numpy(shown).to(device)].cpu().double().numpy()
@@ -126,12 +126,20 @@ def draw_sample(
     deviation = (used - mean).std().clamp_min(1e-12)
     return Sample(
         (used - mean) / deviation,
-        torch.from_numpy(np.asarray(neighbors, dtype=np.int64)).to(device),
+        torch.from_numpy(np.array(neighbors, dtype=np.int64)).to(device),
         (scored - mean) / deviation,
         nearest,
         shown,
         distances,
     )
+
+
+def _unit(features: NDArray[Any], device: torch.device) -> Tensor:
+    """[N, D] unit vectors on `device`; UserError where a value is not finite."""
+    try:
+        return unit_vectors(np.asarray(features), device)
+    except ValueError as error:
+        raise UserError(f"{error}; run 'sslpipe pretrain' and 'sslpipe mine-neighbors' again") from None
 
 
 def _some(count: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -234,7 +242,7 @@ def merge_curve(assignments: NDArray[np.int64], neighbors: NDArray[np.int64], cl
 
     assignments: [H, N] of H heads; neighbors: [N, K]. Each row: "groups" that are left, "strength" of the merge that
     led there, "modularity" of the groups (both as in `Merge`, means over heads that have so many clusters in use), and
-    "stability": mean adjusted Rand index of each two heads' groups, highest where they merge into natural ones.
+    "stability": mean adjusted Rand index of each two heads' groups.
     """
     runs = [merge_steps(count_links(row, neighbors, clusters=clusters)) for row in assignments]
     rows = []
@@ -253,3 +261,13 @@ def merge_curve(assignments: NDArray[np.int64], neighbors: NDArray[np.int64], cl
             }
         )
     return rows
+
+
+def merging_alone(curve: list[dict[str, float]]) -> int | None:
+    """The number of groups with the highest mean of stability and modularity; None for an empty curve.
+
+    Neither would do alone: groups can be merged further in one and the same way, and the modularity favours too many.
+    """
+    if not curve:
+        return None
+    return int(max(curve, key=lambda row: (row["stability"] + row["modularity"], -row["groups"]))["groups"])

@@ -38,7 +38,7 @@ def doubts(suggestion: Suggestion, *, clear: float, lowest: int, highest: int) -
             "better features come first (a longer pretraining, another pretext task, a published network)"
         )
     if suggestion.high > 2 * suggestion.low:
-        found.append(f"the curve is flat: {suggestion.low} and {suggestion.high} clusters are about as good")
+        found.append(f"no agreement: anything from {suggestion.low} to {suggestion.high} clusters has something for it")
     if suggestion.suggested == highest > lowest:
         found.append(f"the best is the highest number tried; raise --at-most {highest}")
     return found
@@ -49,11 +49,13 @@ def print_curve(rows: Sequence[Row], suggestion: Suggestion) -> None:
     columns = list(rows[0])
     cells = [[f"{row[name]:.3f}" if name != "clusters" else f"{row[name]:.0f}" for name in columns] for row in rows]
     places = shown([int(row["clusters"]) for row in rows], suggestion.suggested)
-    print_cells("scores without labels, 1 at best; score: mean of the three behind it", columns, [cells[i] for i in places])
+    print_cells(
+        "scores without labels, 1 at best; score: mean of the three behind it", columns, [cells[i] for i in places]
+    )
 
 
 def shown(numbers: Sequence[int], best: int) -> list[int]:
-    """Places in `numbers`, ascending: all within AROUND places of `best`, and at most ELSEWHERE others, evenly spread."""
+    """Places in `numbers`, ascending: all within AROUND places of `best`, and some of the others, evenly spread."""
     centre = numbers.index(best)
     near = [place for place in range(len(numbers)) if abs(place - centre) <= AROUND]
     others = [place for place in range(len(numbers)) if abs(place - centre) > AROUND]

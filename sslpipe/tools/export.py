@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.files import sha256, whole_folder, write_json
 from sslpipe.io.version import own_version
 from sslpipe.methods.parts.starts import CLUSTER_STAGES
-from sslpipe.nets.heads import ClusterHeads, InstanceHead, LinearHead, PrototypeHead
+from sslpipe.nets.heads import ClusterHeads, DecoupledHead, ProjectionHead
 from sslpipe.nets.libraries import one_line
 from sslpipe.nets.model_file import CARD, ModelCard, load_model, weights_path
 from sslpipe.nets.network import Network
@@ -58,9 +58,7 @@ def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Ex
     network.eval()
     out = out or default_folder(model, card)
     _check_out(out)
-    features = card.stage == "pretrain" or not isinstance(
-        network.head, LinearHead | PrototypeHead | InstanceHead | ClusterHeads
-    )
+    features = card.stage == "pretrain" or isinstance(network.head, ProjectionHead | DecoupledHead | nn.Identity)
     answer = original(network, features=features)
     about = _about(kind, network, card, [] if features else output_names(model, network, card, answer))
     with whole_folder(out) as folder:
@@ -110,16 +108,15 @@ def output_names(model: Path, network: Network, card: ModelCard, answer: Answer)
 
 
 def largest_difference(expected: Answer, found: Answer, card: ModelCard) -> float:
-    """Between two answers to the images of `check_images`, in batches of BATCHES; infinite where shapes differ."""
-    largest = 0.0
+    """Between two answers to the images of `check_images`, in batches of BATCHES; infinite where forms differ."""
+    differences = []
     for count in BATCHES:
         images = check_images(count, card.channels, card.size)
-        pair = expected(images), found(images)
-        if pair[0].shape != pair[1].shape or pair[0].dtype != pair[1].dtype:
+        wanted, given = expected(images), found(images)
+        if wanted.shape != given.shape or wanted.dtype != given.dtype:
             return math.inf
-        # torch's max, unlike Python's, keeps what is no number.
-        largest = float(torch.stack([torch.tensor(largest), (pair[0] - pair[1]).abs().max()]).max())
-    return largest
+        differences.append((wanted - given).abs().max())
+    return float(torch.stack(differences).max())  # unlike Python's, torch's max keeps what is no number
 
 
 def check_images(count: int, channels: int, size: int) -> Tensor:
@@ -137,7 +134,7 @@ def check_images(count: int, channels: int, size: int) -> Tensor:
 def _about(kind: Format, network: Network, card: ModelCard, names: Sequence[str]) -> dict[str, Any]:
     """What the card says before the file is there. names: of the outputs; none: these are features."""
     size, channels = card.size, card.channels
-    colour = "RGB" if channels == 3 else "grey"
+    colour = "RGB" if channels == 3 else "grey (luma of ITU-R 601-2)"
     inside = ["divided by 255", "normalised"]
     if network.input is not None:
         side, crop, how = network.input.resize, network.input.crop, network.input.interpolation

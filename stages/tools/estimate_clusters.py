@@ -31,7 +31,7 @@ def estimate_clusters(
     from sslpipe.io.files import read_array, sha256, whole_folder, write_csv, write_json
     from sslpipe.io.params import Params
     from sslpipe.tools.cluster_scores import suggest
-    from sslpipe.tools.estimate_clusters import EstimateSettings, Sweep, draw_sample, grid, merge_curve
+    from sslpipe.tools.estimate_clusters import EstimateSettings, Sweep, draw_sample, grid, merge_curve, merging_alone
     from sslpipe.tools.estimate_report import doubts, print_curve, rows_of
 
     number = Params(params).seed if seed is None else seed
@@ -62,9 +62,7 @@ def estimate_clusters(
     )
     highest = max(found.scores)
     merging = merge_curve(found.assignments[highest], sample.neighbors.cpu().numpy(), highest)
-    alone = dict(suggestion.alone)
-    if merging:
-        alone["merging"] = int(max(merging, key=lambda row: (row["stability"], -row["groups"]))["groups"])
+    alone = {**suggestion.alone, "merging": merging_alone(merging)}
     rows = rows_of(found.scores)
     doubt = doubts(suggestion, clear=settings.clear, lowest=settings.at_least, highest=highest)
     with whole_folder(out) as folder:
@@ -81,7 +79,7 @@ def estimate_clusters(
         }
         write_json(folder / "suggestion.json", content)
     print_curve(rows, suggestion)
-    say("alone: " + ", ".join(f"{name} {count}" for name, count in alone.items()))
+    say("alone: " + ", ".join(f"{name} {count or '-'}" for name, count in alone.items()))
     for text in doubt:
         say(f"warning: {text}")
     span = f"{suggestion.low} to {suggestion.high}"

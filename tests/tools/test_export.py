@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import zipfile
 from dataclasses import replace
 from functools import partial
@@ -362,6 +363,6 @@ def test_a_users_mistake_is_one_line(tiny, tmp_path, monkeypatch):
     refused(several, "torch", tmp_path / "out", "network.head.heads: 2 found, expected 1")
     more = make(tmp_path / "more", head=LinearSettings(outputs=4))
     refused(more, "torch", tmp_path / "out", "outputs: 4 found, expected 3, one a class")
-    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
     refused(tiny[0], "onnx", tmp_path / "out", "onnxscript is not installed; pip install 'sslpipe[export]'")
     assert not (tmp_path / "out").exists()
