@@ -26,6 +26,7 @@ class Progress:
     done: int = 0
     note: str = ""
     started_at: int = 0
+    shows: bool = True
     _began: float = field(default_factory=lambda: time.monotonic())
     _shown: float = field(default_factory=lambda: time.monotonic())
 
@@ -37,7 +38,7 @@ class Progress:
 
     def _show(self) -> None:
         now = time.monotonic()
-        if now - self._shown >= PLAIN_LINE_SECONDS:
+        if self.shows and now - self._shown >= PLAIN_LINE_SECONDS:
             self._shown = now
             self._line(now)
 
@@ -91,8 +92,11 @@ class _Bar(Progress):
 def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
     """Show long work: a bar with rate and time left on a terminal, else a plain line now and then.
 
-    total, done: in units (`done` of them were there at the start, as after a resume).
+    title: "" shows nothing. total, done: in units (`done` of them were there at the start, as after a resume).
     """
+    if not title:
+        yield Progress(title, total, unit, shows=False)
+        return
     if not sys.stdout.isatty():
         plain = Progress(title, total, unit, done=done, started_at=done)
         yield plain

@@ -20,3 +20,10 @@ def test_short_work_says_nothing(capsys):
     with console.progress("work", 1, "images") as bar:
         bar.advance()
     assert capsys.readouterr().out == ""
+
+
+def test_without_a_title_nothing_is_shown(capsys, monkeypatch):
+    monkeypatch.setattr(console, "PLAIN_LINE_SECONDS", 0.0)
+    with console.progress("", 3, "images") as bar:
+        bar.advance(3)
+    assert capsys.readouterr().out == ""

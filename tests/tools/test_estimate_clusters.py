@@ -65,7 +65,7 @@ def constant(value: float, heads: int = 3) -> Scores:
     return Scores(np.full((heads, 5), value), matrix, np.full((heads, 4), value), 0.1, 2.0)
 
 
-@pytest.mark.parametrize(("groups", "seed"), [(2, 0), (3, 1), (4, 0), (6, 1), (7, 2)])
+@pytest.mark.parametrize(("groups", "seed"), [(2, 0), (3, 1), (6, 1), (7, 2)])
 def test_planted_groups_are_found(groups: int, seed: int) -> None:
     found = swept(groups, seed)
     suggestion = suggest(found.scores, **INTERVAL, rng=np.random.default_rng(0))
