@@ -22,7 +22,8 @@ PAGES = {"own-images.md", "few-labels.md", "figures.md", "adding-a-method.md", "
 class Shell:
     """Runs commands one after the other as a terminal does, from the folder that the last `cd` led to."""
 
-    def __init__(self, folder, code=ROOT):
+    def __init__(self, folder, code):
+        """code: the folder that holds sslpipe and stages."""
         self.folder = folder
         self.environment = {
             **os.environ,
@@ -52,6 +53,19 @@ def commands(name):
 
 
 @pytest.fixture(scope="module")
+def code(tmp_path_factory):
+    """The code and its recipes, that for CPUs with a budget of seconds."""
+    folder = tmp_path_factory.mktemp("code")
+    for name in ("sslpipe", "stages", "recipes"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    recipe = folder / "recipes/own-images-cpu.yaml"
+    shorter = re.sub(r"(epochs: )(\d+)", lambda found: found[1] + str(-(-int(found[2]) // 20)), recipe.read_text())
+    recipe.write_text(shorter)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """80 images of four kinds (colour and direction of a stripe) in photos/, ten more in new/, labels for 20."""
     folder = tmp_path_factory.mktemp("photos")
@@ -74,11 +88,11 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def few_labels(photos, tmp_path_factory):
+def few_labels(photos, code, tmp_path_factory):
     """The project of the page on few labels, and what its commands printed."""
     folder = tmp_path_factory.mktemp("few")
     shutil.copytree(photos, folder, dirs_exist_ok=True)
-    shell = Shell(folder)
+    shell = Shell(folder, code)
     return shell, shell.page("few-labels.md")
 
 
@@ -87,9 +101,9 @@ def test_no_page_is_left_out():
     assert all(commands(page) for page in PAGES)
 
 
-def test_own_images(photos, tmp_path):
+def test_own_images(photos, code, tmp_path):
     shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
-    shell = Shell(tmp_path)
+    shell = Shell(tmp_path, code)
     printed = shell.page("own-images.md")
     assert "80 images, about 40 × 44 px, colour, no labels" in printed["sslpipe init project --images photos"]
     assert "clusters_used" in printed["sslpipe table"]
@@ -115,9 +129,9 @@ def test_figures(few_labels):
     assert "image" in printed["sslpipe inspect runs/self-label --json"]
 
 
-def test_scaling(photos, tmp_path):
+def test_scaling(photos, code, tmp_path):
     shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
-    shell = Shell(tmp_path)
+    shell = Shell(tmp_path, code)
     shell.run("sslpipe init project --images photos")
     shell.run("cd project")
     printed = shell.page("scaling.md")
@@ -125,9 +139,9 @@ def test_scaling(photos, tmp_path):
     assert "sharper" in printed["dvc exp show --only-changed"]
 
 
-def test_adding_a_method(tmp_path):
+def test_adding_a_method(code, tmp_path):
     for name in ("sslpipe", "stages"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(code / name, tmp_path / name)
     text = (DOCS / "adding-a-method.md").read_text()
     files = re.findall(r"`(sslpipe/\S+\.py)`:\n\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert len(files) == 2
@@ -137,7 +151,7 @@ def test_adding_a_method(tmp_path):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["pretrain"] |= yaml.safe_load(block)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    shell = Shell(tmp_path, code=tmp_path)
+    shell = Shell(tmp_path, tmp_path)
     shell.page("adding-a-method.md")
     assert '"method": "vicreg"' in (tmp_path / "runs/pretrain/model.json").read_text()
     with (tmp_path / "runs/pretrain/history.csv").open(newline="") as file:

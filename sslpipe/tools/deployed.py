@@ -97,7 +97,7 @@ def original(network: Network, *, features: bool) -> Answer:
 
 
 def trace(network: Network, *, channels: int, size: int, features: bool) -> ExportedProgram:
-    """The network, in eval mode, as a graph for any number of images, which does not tell where its source code lies."""
+    """The network, in eval mode, as a graph for any number of images; it does not tell where its source lies."""
     deployed = Deployed(network, size=size, features=features).eval().requires_grad_(False)
     images = torch.zeros(TRACED, channels, size, size, dtype=torch.uint8)
     # strict: Python's len() of a tensor, as in the vits' forward, remains the number of images; else it is TRACED.

@@ -96,12 +96,12 @@ def _fits(tree: Any, above: str = "") -> list[str]:
 def fit_batches(
     tree: CommentedMap, train: int, images_at_most: int | None, *, stages: Sequence[str] = TRAINING
 ) -> None:
-    """Batches of at most an eighth of the images; epochs as the time allows that the recipe was made for."""
+    """Batches of at most a quarter of the images; epochs as the time allows that the recipe was made for."""
     for key in _fits({stage: tree[stage] for stage in stages if stage in tree}):
         batch, epochs = at(tree, f"{key}.batch"), at(tree, f"{key}.epochs")
-        largest = max(8, 1 << ((train // 8).bit_length() - 1))
+        largest = max(8, 1 << ((train // 4).bit_length() - 1))
         if batch and batch > largest:
-            put(tree, f"{key}.batch", largest, f"an eighth of {train:,} images to train on; the recipe has {batch}")
+            put(tree, f"{key}.batch", largest, f"a quarter of {train:,} images to train on; the recipe has {batch}")
         if epochs and images_at_most and epochs * train > images_at_most:
             fewer = max(LEAST_EPOCHS, images_at_most // train)
             put(tree, f"{key}.epochs", fewer, f"some {images_at_most:,} images in all; the recipe has {epochs}")

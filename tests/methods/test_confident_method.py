@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from sslpipe.data.batches import Batch
-from sslpipe.io.errors import UserError
 from sslpipe.methods.self_label.confident import SelfLabelling, Settings
 from sslpipe.nets.heads import LinearHead, LinearSettings
 
@@ -47,9 +46,15 @@ def test_ends_when_the_confident_count_no_longer_rises(labelling):
         assert method.finished is finished
 
 
-def test_none_in_a_whole_epoch_says_what_to_lower(labelling):
-    with pytest.raises(UserError, match=r"lower self_label\.threshold \(0\.99\)"):
-        labelling().after_epoch({"confident": 0.0})
+def test_none_in_a_whole_epoch_ends_the_run_with_the_weights_that_it_began_with(labelling, capsys):
+    method = labelling()
+    before = {name: value.clone() for name, value in method.network.state_dict().items()}
+    with torch.no_grad():
+        method.network.head.weight += 1
+    method.after_epoch({"confident": 0.0})
+    assert method.finished
+    assert "lower self_label.threshold (0.99)" in capsys.readouterr().out
+    assert all(torch.equal(value, before[name]) for name, value in method.selected().state_dict().items())
 
 
 def test_the_average_follows_and_is_what_is_kept(digits, labelling):
@@ -58,5 +63,6 @@ def test_the_average_follows_and_is_what_is_kept(digits, labelling):
     with torch.no_grad():
         method.network.head.weight += 1
     method.after_step()
+    method.after_epoch({"confident": 0.5})
     torch.testing.assert_close(method.averaged.module.head.weight, before + 0.1)
     assert method.selected() is method.averaged.module

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from sslpipe.io.errors import UserError
 from sslpipe.io.files import sha256
 from stages.self_label import self_label
 
@@ -18,11 +17,11 @@ def test_writes_a_model_whose_parent_is_the_clusters(finished, read_csv):
     assert all(0 < float(row["confident"]) <= 1 for row in rows)
 
 
-def test_an_epoch_without_a_confident_image_says_what_to_lower(project):
-    before = sha256(OUT / "model.safetensors")
-    with pytest.raises(UserError, match=r"lower self_label\.threshold \(1\.0\)"):
-        self_label(threshold=1.0)
-    assert sha256(OUT / "model.safetensors") == before
+@pytest.mark.parametrize("targets", ["model", "averaged"])
+def test_without_a_confident_image_the_groups_stay_and_it_says_what_to_lower(project, capsys, targets):
+    self_label(threshold=1.0, assignments=[f"targets={targets}"])
+    assert "the groups stay as they are; lower self_label.threshold (1.0)" in capsys.readouterr().out
+    assert sha256(OUT / "model.safetensors") == sha256(Path("runs/cluster/model.safetensors"))
 
 
 def test_the_averaged_model_may_give_the_answers(project):

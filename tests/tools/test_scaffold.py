@@ -86,7 +86,7 @@ def test_many_images_make_fewer_epochs_and_few_make_small_batches():
     some = fitted(seen(images=20_000))["pretrain"]["simclr"]["fit"]
     assert some["epochs"] == 400_000 // 14_400
     few = fitted(seen(images=100, classes=("a", "b"), labelled=100, rarest=50))
-    assert few["pretrain"]["simclr"]["fit"]["batch"] == 8
+    assert few["pretrain"]["simclr"]["fit"]["batch"] == 16
     assert few["pretrain"]["simclr"]["fit"]["epochs"] == 100
     assert few["mine_neighbors"] == {"k": 18, "held_out_k": 2}
 

@@ -1,5 +1,6 @@
 """SCAN's self-labelling step (Van Gansbeke et al. 2020, section 2.3): learn from one's own confident answers."""
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ from sslpipe.data.images import Images
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import Method
 from sslpipe.engine.optimizers import OptimizerSettings
-from sslpipe.io.errors import UserError
+from sslpipe.io.console import say
 from sslpipe.io.settings import Count, Fraction
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.network import Network
@@ -47,6 +48,7 @@ class SelfLabelling(Method):
 
     best_confident: Tensor
     stale_epochs: Tensor
+    learned: Tensor
 
     def __init__(self, settings: Settings, network: Network, images: Images) -> None:
         """network: with one cluster head, as the cluster stage leaves it."""
@@ -55,8 +57,10 @@ class SelfLabelling(Method):
         self.network = network
         self.averaged = AveragedWeights(network) if settings.targets == "averaged" else None
         self.views = Views(settings.views, network.image_mean)
+        self._start = [copy.deepcopy(network)]  # in a list, so that it is none of this method's own weights
         self.register_buffer("best_confident", torch.tensor(0.0))
         self.register_buffer("stale_epochs", torch.tensor(0))
+        self.register_buffer("learned", torch.tensor(False))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Hard answers on the plain images, cross-entropy on strong views."""
@@ -82,12 +86,15 @@ class SelfLabelling(Method):
             self.averaged.update(self.network, decay=self.settings.decay)
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """End the run when the confident count no longer rises; refuse to go on where there is none."""
+        """End the run when the confident count no longer rises, or where no image is confident from the first."""
         if terms["confident"] == 0:
-            raise UserError(
-                "self_label: no image was confident in a whole epoch; "
+            say(
+                "self_label: no image was confident in a whole epoch, the groups stay as they are; "
                 f"lower self_label.threshold ({self.settings.threshold}) or train cluster for longer"
             )
+            self.finished = True
+            return {}
+        self.learned.fill_(True)
         if terms["confident"] > self.best_confident + self.settings.rise:
             self.best_confident.fill_(terms["confident"])
             self.stale_epochs.zero_()
@@ -97,5 +104,7 @@ class SelfLabelling(Method):
         return {}
 
     def selected(self) -> Network:
-        """The network to keep."""
+        """The network to keep: the start's, with its very weights, where nothing could be learned."""
+        if not self.learned:
+            return self._start[0]
         return self.network if self.averaged is None else self.averaged.module
