@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 from torch.nn import functional as F
 
-from sslpipe.nets.heads import ClusterHeads
+from sslpipe.nets.heads import ClusterHeads, InstanceHead
 from sslpipe.nets.libraries import InputSettings
 from sslpipe.nets.network import Network
 
@@ -52,6 +52,8 @@ class Deployed(nn.Module):
             self.head = nn.Identity()
         elif isinstance(network.head, ClusterHeads):
             self.head = network.head.linear  # of its only head
+        elif isinstance(network.head, InstanceHead):
+            self.head = network.head.classifier  # without the projection, which answers nothing
         self.features = features
         self.overshoots = network.input is not None and network.input.interpolation == "bicubic"
         self.register_buffer("mean", network.mean)
