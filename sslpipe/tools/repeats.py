@@ -27,7 +27,7 @@ from sslpipe.io.params import Params
 REPEATS = Path(".sslpipe/repeats")
 """Where the folders lie, within the project."""
 OWN = {".dvc", ".git", ".sslpipe", ".venv", "dvc.lock", "dvc.yaml", "params.yaml", "runs"}
-"""What no folder shares with the project. dvc.yaml is copied, for DVC refuses a link."""
+"""What no folder shares with the project. dvc.yaml is written anew, for DVC refuses a link."""
 CONFIG = "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = {cache}\n"
 DVC = (sys.executable, "-m", "dvc")
 SET_BY_OPTION = {"seed": "--seeds", "prepare.labelled.fold": "--folds"}
@@ -108,9 +108,27 @@ def prepare_folder(project: Path, repeat: Repeat, params: Params, cache: Path) -
             if not (folder / name).is_symlink():
                 (folder / name).symlink_to(path)
     write_bytes(folder / ".dvc" / "config", CONFIG.format(cache=cache).encode())
-    write_bytes(folder / "dvc.yaml", (project / "dvc.yaml").read_bytes())
-    settings = yaml.safe_dump(_settings_of(repeat, params.tree), sort_keys=False, allow_unicode=True)
-    write_bytes(folder / "params.yaml", settings.encode())
+    pipeline = yaml.safe_load((project / "dvc.yaml").read_text(encoding="utf-8"))
+    outside = _outside(project, pipeline)
+    for name, content in (("dvc.yaml", pipeline), ("params.yaml", _settings_of(repeat, params.tree))):
+        text = yaml.safe_dump(_renamed(content, outside), sort_keys=False, allow_unicode=True)
+        write_bytes(folder / name, text.encode())
+
+
+def _outside(project: Path, pipeline: Mapping[str, Any]) -> dict[str, str]:
+    """Deps that lie beside the project, such as ../photos → their absolute paths: the runs' folders lie elsewhere."""
+    stages = [stage.get("do", stage) for stage in (pipeline.get("stages") or {}).values()]
+    deps = [dep for stage in stages for dep in stage.get("deps", []) if isinstance(dep, str)]
+    return {dep: os.path.abspath(project / dep) for dep in deps if Path(dep).parts[:1] == ("..",)}
+
+
+def _renamed(content: Any, names: Mapping[str, str]) -> Any:
+    """Settings, or a pipeline, with other texts in the place of some."""
+    if isinstance(content, dict):
+        return {key: _renamed(value, names) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_renamed(value, names) for value in content]
+    return names.get(content, content) if isinstance(content, str) else content
 
 
 def _settings_of(repeat: Repeat, tree: Mapping[str, Any]) -> dict[str, Any]:

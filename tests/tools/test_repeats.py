@@ -13,8 +13,9 @@ PARAMS = {"seed": 5, "prepare": {"size": 8, "labelled": {"per_class": 4}}, "clus
 def project(tmp_path):
     for name in ("stages", "data/images", "runs/prepare", ".dvc", ".venv", ".sslpipe"):
         (tmp_path / name).mkdir(parents=True)
-    for name in ("dvc.yaml", "dvc.lock", ".dvcignore", "notes.txt"):
+    for name in ("dvc.lock", ".dvcignore", "notes.txt"):
         (tmp_path / name).write_text(name)
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
     write_params(tmp_path, PARAMS)
     return tmp_path
 
@@ -65,7 +66,7 @@ def test_a_folder_links_all_but_its_own(project):
     links = {path.name: path.readlink() for path in folder.iterdir() if path.is_symlink()}
     assert links == {name: project / name for name in ("stages", "data", ".dvcignore", "notes.txt")}
     assert (folder / "data" / "images").is_dir()
-    assert (folder / "dvc.yaml").read_text() == "dvc.yaml"
+    assert yaml.safe_load((folder / "dvc.yaml").read_text()) == {"stages": {}}
     assert list((folder / "runs").iterdir()) == []
     assert {path.name for path in folder.iterdir()} - set(links) == OWN & {"runs", "dvc.yaml", "params.yaml", ".dvc"}
     config = (folder / ".dvc" / "config").read_text()
@@ -78,14 +79,14 @@ def test_a_folder_is_brought_up_to_date_and_keeps_what_it_has_reached(project):
     (folder / "dvc.lock").write_text("reached")
     (folder / "runs" / "prepare").mkdir()
     (project / "notes.txt").rename(project / "renamed.txt")
-    (project / "dvc.yaml").write_text("other")
+    (project / "dvc.yaml").write_text("stages: {other: {cmd: ls}}")
     (folder / "stages").unlink()
     (folder / "stages").symlink_to(project / "elsewhere")
     assert prepared(project) == folder
     assert not (folder / "notes.txt").is_symlink()
     assert (folder / "renamed.txt").readlink() == project / "renamed.txt"
     assert (folder / "stages").readlink() == project / "stages"
-    assert (folder / "dvc.yaml").read_text() == "other"
+    assert yaml.safe_load((folder / "dvc.yaml").read_text()) == {"stages": {"other": {"cmd": "ls"}}}
     assert (folder / "dvc.lock").read_text() == "reached"
     assert (folder / "runs" / "prepare").is_dir()
 
@@ -146,3 +147,18 @@ def test_assignments_that_cannot_be_meant(project, assignment, message):
 )
 def test_the_line_that_says_what_went_wrong(output, line):
     assert _error_line(output) == line
+
+
+def test_images_beside_the_project_are_found_from_every_folder(tmp_path):
+    project = tmp_path / "project"
+    project.mkdir()
+    (tmp_path / "photos").mkdir()
+    stage = {"cmd": "true", "deps": ["../photos", "code.py"], "outs": ["runs/prepare"]}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"prepare": stage}}))
+    (project / "params.yaml").write_text("prepare: {source: folder, folder: {path: ../photos, labels: null}}\n")
+    (repeat,) = plan(project, name="default", seeds=[1], folds=[0])
+    prepare_folder(project, repeat, read_settings(project, folds=[0], assignments=[]), tmp_path / "cache")
+    params = yaml.safe_load((repeat.folder / "params.yaml").read_text())
+    assert params["prepare"]["folder"] == {"path": str(tmp_path / "photos"), "labels": None}
+    deps = yaml.safe_load((repeat.folder / "dvc.yaml").read_text())["stages"]["prepare"]["deps"]
+    assert deps == [str(tmp_path / "photos"), "code.py"]
