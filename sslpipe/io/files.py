@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from sslpipe.io.errors import UserError
 
+STAGES = ("prepare", "pretrain", "mine-neighbors", "cluster", "self-label", "evaluate")
+STAGES_WITH_METHODS = ("semisup", "finetune")
+"""Their folders lie under runs/; the latter have one a method."""
 DISK_ERRORS = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -127,8 +130,12 @@ def _read(path: Path) -> bytes:
 
 
 def _missing(path: Path) -> UserError:
-    stage = path.parts[path.parts.index("runs") + 1] if "runs" in path.parts[:-2] else None
-    return UserError(f"{path}: no such file" + (f"; run 'sslpipe {stage}' or 'dvc repro' first" if stage else ""))
+    """What is not there, and the command that writes it, if a stage does: runs/<stage>/..."""
+    parts = path.parts[path.parts.index("runs") + 1 :] if "runs" in path.parts[:-2] else ("",)
+    command = f"sslpipe {parts[0]}" if parts[0] in STAGES else ""
+    if parts[0] in STAGES_WITH_METHODS and len(parts) > 2:
+        command = f"sslpipe {parts[0]} --method {parts[1]}"
+    return UserError(f"{path}: no such file" + (f"; run '{command}' or 'dvc repro' first" if command else ""))
 
 
 def sha256(path: Path) -> str:

@@ -26,7 +26,7 @@ STEP = 1.26
 
 @dataclass(frozen=True, kw_only=True)
 class EstimateSettings:
-    """How heads are trained and scored. Where no other source is given: own choice, on digits of seeds 10 to 13."""
+    """How heads are trained and scored. Where no other source is given: own choice, on digits of seeds 10 to 12."""
 
     at_least: Count = 2
     at_most: Count | None = None

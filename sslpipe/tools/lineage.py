@@ -9,10 +9,12 @@ from typing import Any
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json, sha256
 from sslpipe.nets.model_file import CARD, weights_path
+from sslpipe.tools.deployed import FORMATS
 
 STORE, STAGE_CARD, REPORT, METRICS = "store.json", "card.json", "report.json", "metrics.json"
-KINDS = {CARD: "model", STAGE_CARD: "files", STORE: "images"}
-"""The file that tells what a folder is."""
+EXPORTS = tuple(f"{form.file}.json" for form in FORMATS.values())
+KINDS = (CARD, STAGE_CARD, STORE, *EXPORTS)
+"""The files that tell what a folder is."""
 
 
 @dataclass
@@ -22,7 +24,7 @@ class Artifact:
     path: str | None
     """None where it was not found."""
     kind: str
-    """model, files (neighbours, figures), images."""
+    """model, files (neighbours, figures), images, export."""
     stage: str
     version: str = "unknown"
     """Of sslpipe."""
@@ -67,7 +69,7 @@ class _Search:
         if folder not in self._known:
             marker = _marker(folder)
             assert marker is not None
-            describe = {CARD: self._model, STAGE_CARD: self._files, STORE: self._store}[marker]
+            describe = {CARD: self._model, STAGE_CARD: self._files, STORE: self._store}.get(marker, self._export)
             self._known[folder] = describe(folder, read_json(folder / marker))
         return self._known[folder]
 
@@ -111,6 +113,19 @@ class _Search:
                 "broken": len(report.get("broken", [])),
             },
             settings={"seed": report.get("seed"), **(report.get("source") or {})},
+        )
+
+    def _export(self, folder: Path, card: Mapping[str, Any]) -> Artifact:
+        return Artifact(
+            path=folder.as_posix(),
+            kind="export",
+            stage=card["stage"],
+            version=card["sslpipe"],
+            data=card["fingerprints"]["data"],
+            facts={key: card[key] for key in ("file", "input", "output", "names")},
+            settings=dict(card["settings"]),
+            figures=card["compared"],
+            parents=[self._by_weights(card["fingerprints"]["weights"])],
         )
 
     def _carded(self, folder: Path, card: Mapping[str, Any], kind: str) -> Artifact:
@@ -185,8 +200,10 @@ def _marker(folder: Path) -> str | None:
 
 
 def _root(folder: Path) -> Path:
-    """Where parents are looked for: the folder runs/ around it, else its parent."""
-    return next((parent for parent in [folder, *folder.parents] if parent.name == "runs"), folder.parent)
+    """Where parents are looked for: the folder runs/ around it, else one beside a folder around it, else its parent."""
+    around = [folder, *folder.parents]
+    runs = [parent for parent in around if parent.name == "runs"]
+    return (runs + [parent / "runs" for parent in around if (parent / "runs").is_dir()] + [folder.parent])[0]
 
 
 def _last_row(path: Path) -> dict[str, Any]:

@@ -85,3 +85,18 @@ def test_json_keeps_the_order_of_keys(tmp_path):
 def test_csv_has_all_columns(tmp_path):
     write_csv(tmp_path / "a.csv", [{"x": 1}, {"x": 2, "y": "b"}])
     assert (tmp_path / "a.csv").read_text().splitlines() == ["x,y", "1,", "2,b"]
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("runs/semisup/fixmatch/model.json", "; run 'sslpipe semisup --method fixmatch' or 'dvc repro' first"),
+        ("runs/self-label/model.json", "; run 'sslpipe self-label' or 'dvc repro' first"),
+        ("runs/self-lable/model.json", ""),
+        ("elsewhere/model.json", ""),
+    ],
+)
+def test_what_is_missing_is_written_by_a_command_that_is_there(tmp_path, path, advice):
+    with pytest.raises(UserError) as raised:
+        read_json(tmp_path / path)
+    assert str(raised.value) == f"{tmp_path / path}: no such file{advice}"

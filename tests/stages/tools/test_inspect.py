@@ -77,6 +77,14 @@ def test_a_parent_that_was_replaced_is_said_to_be_missing(project, inspected, at
     assert "(not found): model of unknown" in at_once("inspect", "runs/cluster")[1]
 
 
+def test_an_export_names_its_model(project, inspected, at_once):
+    assert at_once("export", "runs/self-label", "--format", "torch")[0] == 0
+    found = inspected("exported/self-label")
+    assert (found["kind"], found["facts"]["names"][:2]) == ("export", ["cluster 0", "cluster 1"])
+    assert found["figures"]["max_difference"] < 1e-4
+    assert {"runs/self-label", "runs/prepare"} <= paths(found)
+
+
 def test_what_no_stage_wrote_is_refused(project, refused):
     assert "nothing that a stage wrote" in refused("inspect", "params.yaml")
     assert "no such file" in refused("inspect", "runs/clusters")
