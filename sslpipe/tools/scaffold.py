@@ -40,6 +40,8 @@ def new_project(folder: Path, images: Path, labels: Path | None, recipe: str | N
     for name in ("params.yaml", "dvc.yaml"):
         if (folder / name).exists():
             raise UserError(f"{folder / name}: is there already; name another folder, or move it away")
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(images)):
+        raise UserError(f"DIR: {folder} lies within {images}, expected a folder outside of the images")
     seen = look(images, labels)
     named = relative(images, folder), relative(labels, folder) if labels else None
     tree = settings_for(recipe or (OWN if torch.cuda.is_available() else f"{OWN}-cpu"), seen, *named)

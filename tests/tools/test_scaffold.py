@@ -200,6 +200,12 @@ def test_nothing_is_written_for_a_folder_that_is_refused(tmp_path):
     assert not (tmp_path / "project").exists()
 
 
+@pytest.mark.parametrize("place", [".", "project"])
+def test_a_project_within_its_images_is_refused(photos, place):
+    with pytest.raises(UserError, match=r"lies within .*photos, expected a folder outside of the images"):
+        new_project(photos / place, photos, None, None)
+
+
 def test_paths_are_named_from_the_project():
     assert relative(Path("/a/b/photos"), Path("/a/b/project")) == "../photos"
     assert relative(Path("/a/b"), Path("/c/project")) == "/a/b"
