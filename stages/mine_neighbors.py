@@ -70,4 +70,4 @@ def mine_neighbors(
         write_json(folder / "card.json", asdict(card))
         write_csv(folder / "purity.csv", [{"k": k, "purity": p} for k, p in metrics["train"].items()])
     purity = ", ".join(f"{p:.3f} at k = {k}" for k, p in metrics["train"].items())
-    say(f"training neighbours of the same class: {purity or 'unknown, no labels'}")
+    say(f"training neighbours of the same class: {purity or 'unknown, too few labels'}")

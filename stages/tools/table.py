@@ -13,5 +13,5 @@ def table(metric: options.Metric = None) -> None:
     figures, mined = chosen_figures(metric), Path("runs/mine-neighbors/metrics.json")
     if mined.exists():
         shown = ", ".join(f"{name} {value:.3f}" for name, value in read_json(mined)["train"].items())
-        print(f"training neighbours of the same class: {shown or 'unknown, no labels'}")
+        print(f"training neighbours of the same class: {shown or 'unknown, too few labels'}")
     print_table(read_json(Path("runs/evaluate/metrics.json")), figures)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sslpipe.metrics.neighbors import purity
+from sslpipe.metrics.neighbors import purities, purity
 
 
 def purity_by_loops(neighbors: np.ndarray, label: np.ndarray, k: int) -> float:
@@ -44,3 +44,12 @@ def test_purity_without_any_known_pair_is_nan() -> None:
 def test_wrong_input_is_named(neighbors: list[list[int]], label: list[int], k: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         purity(np.array(neighbors), np.array(label), [k])
+
+
+def test_a_share_of_few_pairs_is_left_out():
+    label = np.full(60, -1)
+    label[:20] = 0
+    neighbors = (np.arange(60)[:, None] + np.arange(1, 4)) % 60
+    # 19, 37 and 54 pairs of an image and one of its first 1, 2, 3 neighbours have known labels.
+    assert purities(neighbors, label) == {2: 1.0, 3: 1.0}
+    assert purities(neighbors, np.full(60, -1)) == {}
