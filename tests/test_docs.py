@@ -14,6 +14,9 @@ import pytest
 import yaml
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parent))
+from warm import warm_commands
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -23,13 +26,13 @@ PAGES = {"own-images.md", "few-labels.md", "figures.md", "adding-a-method.md", "
 class Shell:
     """Runs commands one after the other as a terminal does, from the folder that the last `cd` led to."""
 
-    def __init__(self, folder, code):
-        """code: the folder that holds the packages sslpipe and stages."""
+    def __init__(self, folder, commands):
+        """commands: the folder where sslpipe is found."""
         self.folder = folder
+        path = [str(commands), str(Path(sys.executable).parent), os.environ["PATH"]]
         self.environment = {
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(code),
+            "PATH": os.pathsep.join(path),
             **{f"GIT_{who}_{what}": f"{what}@example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
         }
 
@@ -68,6 +71,13 @@ def code(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def warm(code, tmp_path_factory):
+    """The folder where `sslpipe` is found, of that code."""
+    with warm_commands(code, tmp_path_factory.mktemp("bin") / "warm") as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """80 images of four kinds (colour and direction of a stripe) in photos/, ten more in new/, labels for 20."""
     folder = tmp_path_factory.mktemp("photos")
@@ -90,11 +100,11 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def few_labels(photos, code, tmp_path_factory):
+def few_labels(photos, warm, tmp_path_factory):
     """The project of the page on few labels, and what its commands printed."""
     folder = tmp_path_factory.mktemp("few")
     shutil.copytree(photos, folder, dirs_exist_ok=True)
-    shell = Shell(folder, code)
+    shell = Shell(folder, warm)
     return shell, shell.page("few-labels.md")
 
 
@@ -103,9 +113,9 @@ def test_no_page_is_left_out():
     assert all(commands(page) for page in PAGES)
 
 
-def test_own_images(photos, code, tmp_path):
+def test_own_images(photos, warm, tmp_path):
     shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
-    shell = Shell(tmp_path, code)
+    shell = Shell(tmp_path, warm)
     printed = shell.page("own-images.md")
     assert "80 images, about 40 × 44 px, colour, no labels" in printed["sslpipe init project --images photos"]
     assert "clusters_used" in printed["sslpipe table"]
@@ -131,9 +141,9 @@ def test_figures(few_labels):
     assert "image" in printed["sslpipe inspect runs/self-label --json"]
 
 
-def test_scaling(photos, code, tmp_path):
+def test_scaling(photos, warm, tmp_path):
     shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
-    shell = Shell(tmp_path, code)
+    shell = Shell(tmp_path, warm)
     shell.run("sslpipe init project --images photos")
     shell.run("cd project")
     printed = shell.page("scaling.md")
@@ -153,8 +163,8 @@ def test_adding_a_method(code, tmp_path):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["pretrain"] |= yaml.safe_load(block)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    shell = Shell(tmp_path, tmp_path)
-    shell.page("adding-a-method.md")
+    with warm_commands(tmp_path, tmp_path / "bin") as commands:
+        Shell(tmp_path, commands).page("adding-a-method.md")
     assert '"method": "vicreg"' in (tmp_path / "runs/pretrain/model.json").read_text()
     with (tmp_path / "runs/pretrain/history.csv").open(newline="") as file:
         first, second = (float(row["loss"]) for row in csv.DictReader(file))

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from warm import warm_commands
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 OTHER_PRETEXTS = sorted({path.stem for path in (ROOT / "sslpipe/methods/pretrain").glob("[a-z]*.py")} - {"simclr"})
@@ -18,7 +21,8 @@ METHODS = {"semisup": ("supervised", "simmatch", "alternation"), "finetune": ("l
 
 
 def run(*command, cwd):
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(cwd)}
+    path = os.pathsep.join([str(cwd / ".warm"), str(BIN), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -38,7 +42,8 @@ def repository(tmp_path_factory, tiny):
         tiny = {**tiny, stage: {**tiny[stage], "methods": {name: tiny[stage]["methods"][name] for name in names}}}
     (folder / "params.yaml").write_text(yaml.safe_dump(tiny))
     run("git", "init", "-q", cwd=folder)
-    return folder
+    with warm_commands(folder, folder / ".warm"):
+        yield folder
 
 
 @contextmanager

@@ -1,0 +1,99 @@
+"""`sslpipe` without the seconds that loading torch takes: a process that has it loaded forks for every command.
+
+The command line, its files and its exit code are those of the installed command; only the start is another.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager
+from pathlib import Path
+
+CLIENT = """\
+    #!{python} -SE
+    import json, os, socket, sys
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect({address!r})
+        request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+        socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
+        server.sendall(request)
+        code = server.recv(1)
+    sys.exit(code[0] if code else 1)
+"""
+
+
+@contextmanager
+def warm_commands(code: Path, folder: Path):
+    """A folder for PATH whose `sslpipe` runs the packages in `code`; `folder` is where it is made."""
+    folder.mkdir()
+    address = str(folder / "socket")
+    programs = {
+        "sslpipe": textwrap.dedent(CLIENT).format(python=sys.executable, address=address),
+        "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n',  # `repeat` looks for sslpipe beside its own Python
+    }
+    for name, text in programs.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(code)}
+    with subprocess.Popen([sys.executable, __file__, address], env=environment, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        yield folder
+        server.terminate()
+
+
+def serve(address: str) -> None:
+    import torch  # noqa: F401  what takes the time
+
+    from stages.__main__ import app
+
+    sys.executable = str(Path(address).parent / "python")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen()
+        print("ready", flush=True)
+        while True:
+            connection, _ = listening.accept()
+            if os.fork():
+                connection.close()
+                continue
+            if os.fork():  # a grandchild is nobody's to wait for
+                os._exit(0)
+            listening.close()
+            os._exit(answer(connection, app))
+
+
+def answer(connection: socket.socket, app) -> int:
+    """Run one command in this process, and send its exit code."""
+    size, files, _, _ = socket.recv_fds(connection, 8, 3)
+    request = b""
+    while len(request) < int.from_bytes(size, "big"):
+        request += connection.recv(1 << 16)
+    arguments, folder, environment = json.loads(request)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = ["sslpipe", *arguments]
+    code = 1
+    try:
+        app(arguments)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.sendall(bytes([code]))
+    return code
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
