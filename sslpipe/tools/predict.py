@@ -115,7 +115,7 @@ class Predictor:
 
     def __init__(self, network: Network, card: ModelCard, device: torch.device) -> None:
         # Channels last makes the small networks half as fast again on a CPU.
-        self.network = network.to(memory_format=torch.channels_last).to(device).eval()  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last).to(device).eval()
         self.card, self.device = card, device
 
     def name(self, output: int) -> str:
