@@ -9,7 +9,8 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.version import own_version
 from sslpipe.tools import recipes
 from sslpipe.tools.look import Look
-from sslpipe.tools.yaml_text import at, comment_at, put
+from sslpipe.tools.pipeline import KNOWING
+from sslpipe.tools.yaml_text import at, comment_at, put, set_comment
 
 OWN = "own-images"
 """How the recipes are called that are for images of one's own: their size may be the images'."""
@@ -20,10 +21,16 @@ FEW = 10
 LEAST = 30
 """Images that a project needs: neighbours are mined among a tenth of them."""
 LEAST_EPOCHS = 5
-VERSION_COMMENT = "another version runs every stage again"
-KNOWING = ("semisup", "finetune")
-"""Stages that need labels."""
 TRAINING = ("pretrain", "cluster", "self_label", *KNOWING)
+
+
+def versioned(settings: CommentedMap) -> CommentedMap:
+    """Settings as a project has them: sslpipe's version first."""
+    tree = CommentedMap()
+    put(tree, "sslpipe", own_version(), "another version runs every stage again")
+    for key, value in settings.items():
+        put(tree, key, value, comment_at(settings, key))
+    return tree
 
 
 def settings_for(recipe: str, seen: Look, images: str, labels: str | None) -> CommentedMap:
@@ -32,15 +39,12 @@ def settings_for(recipe: str, seen: Look, images: str, labels: str | None) -> Co
     images, labels: as params.yaml names them. Raises UserError for an unknown recipe and for too few images.
     """
     found = recipes.load(recipe)
-    tree = found.settings
     if seen.images < LEAST:
         raise UserError(f"--images: {seen.images} images found, expected at least {LEAST}")
     own = recipe.startswith(OWN)
-    fitted = CommentedMap()
-    put(fitted, "sslpipe", own_version(), VERSION_COMMENT)
-    put(fitted, "recipe", recipe, "what it was made from; --labels takes the stages that it adds from there")
-    for key, value in tree.items():
-        put(fitted, key, value, comment_at(tree, key))
+    fitted = versioned(found.settings)
+    fitted.insert(1, "recipe", recipe)
+    set_comment(fitted, "recipe", "what it was made from; --labels takes the stages that it adds from there")
     _fit_images(fitted, seen, images, labels, own=own)
     train = training_images(fitted, seen)
     fit_batches(fitted, train, found.card.images_at_most)

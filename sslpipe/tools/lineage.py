@@ -186,10 +186,10 @@ class _Search:
         folder = self.root / "evaluate"
         if not (folder / STAGE_CARD).exists():
             return {}
+        metrics = read_json(folder / METRICS)
         for name, scored in read_json(folder / STAGE_CARD).get("inputs", {}).items():
             parts = Path(name).parent.parts
             model = ".".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts[-2:]).replace("-", "_")
-            metrics = read_json(folder / METRICS)
             if scored == fingerprint and model in metrics:
                 return {"test images": metrics[model]}
         return {}

@@ -4,24 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import sslpipe
 from sslpipe.io.errors import UserError
-from sslpipe.tools.yaml_text import dump, read_yaml
+from sslpipe.io.files import STAGES_WITH_METHODS
+from sslpipe.tools.yaml_text import dump, read_yaml, shipped
 
 CODE = ("sslpipe/", "stages/")
 HEAD = """\
 # The pipeline: 'dvc repro' runs what has changed. Each stage: files in, one command, files out.
 # Another version of sslpipe (params.yaml: sslpipe) runs all of them again.
 """
-KNOWING = ("semisup", "finetune")
+KNOWING = STAGES_WITH_METHODS
 """Stages that need labels."""
-
-
-def template() -> Path:
-    """The demonstration's dvc.yaml: in the installed package, or beside it in a checkout."""
-    package = Path(sslpipe.__file__).parent
-    installed = package / "dvc.yaml"
-    return installed if installed.is_file() else package.parent / "dvc.yaml"
 
 
 def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -29,7 +22,7 @@ def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
     Raises UserError where a stage's block is there and that of the one it goes on from is not.
     """
-    tree = read_yaml(template())
+    tree = read_yaml(shipped("dvc.yaml"))
     wanted = [name for name in tree["stages"] if _is_there(name, settings)]
     for name in wanted:
         for dep in tree["stages"][name].get("deps", []):
@@ -46,7 +39,7 @@ def pipeline(settings: Mapping[str, Any], inputs: list[str]) -> str:
     data set that is fetched.
     """
     wanted = stages_of(settings)
-    tree = read_yaml(template())
+    tree = read_yaml(shipped("dvc.yaml"))
     stages = tree["stages"]
     for name in [name for name in stages if name not in wanted]:
         del stages[name]

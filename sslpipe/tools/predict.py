@@ -23,15 +23,13 @@ from sslpipe.data.store import Store
 from sslpipe.data.walk import find_images
 from sslpipe.io.console import progress
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import read_array, sha256, write_array, writing
+from sslpipe.io.files import STAGES_WITH_METHODS, read_array, sha256, write_array, writing
+from sslpipe.methods.parts.starts import CLUSTER_STAGES
 from sslpipe.neighbors import torch_search
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import ModelCard, check_data, weights_path
 from sslpipe.nets.network import Network
 
-GROUPING = ("cluster", "self-label")
-CLASSIFYING = ("semisup", "finetune")
-"""Stages whose models answer with groups, and with classes; those of the others have features alone."""
 CACHE = Path(".sslpipe/features")
 """Features of the training images, each under a key of the model and the images."""
 
@@ -120,7 +118,7 @@ class Predictor:
 
     def name(self, output: int) -> str:
         """Of an output: a class's own, or the number of a group."""
-        return self.card.classes[output] if self.card.stage in CLASSIFYING else f"cluster {output}"
+        return self.card.classes[output] if self.card.stage in STAGES_WITH_METHODS else f"cluster {output}"
 
     @torch.inference_mode()
     def features(self, images: NDArray[np.uint8]) -> Tensor:
@@ -155,7 +153,7 @@ def predict(
     names: group's name → another one to write.
     """
     card, tally = predictor.card, Tally()
-    knows = card.stage in CLASSIFYING + GROUPING
+    knows = card.stage in (*STAGES_WITH_METHODS, *CLUSTER_STAGES)
     k = min(k, len(bank.files)) if bank else 0
     columns = ["file", *(["prediction", "confidence"] if knows else [])]
     columns += [f"{what}_{i + 1}" for i in range(k) for what in ("neighbor", "similarity")]

@@ -12,10 +12,9 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
-import sslpipe
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.settings import Count, parse
-from sslpipe.tools.yaml_text import comment_at, laid_out, read_yaml, set_comment
+from sslpipe.tools.yaml_text import comment_at, laid_out, read_yaml, set_comment, shipped
 
 ABSENT = object()
 """In the place of a value where a key is not there."""
@@ -74,9 +73,7 @@ class Difference:
 
 def folder() -> Path:
     """Where recipes lie: in the installed package, or beside it in a checkout."""
-    package = Path(sslpipe.__file__).parent
-    installed = package / "recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
+    return shipped("recipes")
 
 
 def names() -> tuple[str, ...]:

@@ -13,12 +13,11 @@ from ruamel.yaml.comments import CommentedMap
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import write_bytes
-from sslpipe.io.version import own_version
 from sslpipe.tools import recipes
-from sslpipe.tools.fitting import KNOWING, OWN, VERSION_COMMENT, fit_batches, settings_for, training_images
+from sslpipe.tools.fitting import OWN, fit_batches, settings_for, training_images, versioned
 from sslpipe.tools.look import Look, look, relative
-from sslpipe.tools.pipeline import pipeline
-from sslpipe.tools.yaml_text import at, comment_at, laid_out, put, read_yaml
+from sslpipe.tools.pipeline import KNOWING, pipeline
+from sslpipe.tools.yaml_text import at, laid_out, put, read_yaml
 
 GITIGNORE = "/runs/\n/exported/\n/.sslpipe/\n.venv/\n"
 DVCIGNORE = ".sslpipe/\n.venv/\nexported/\n"
@@ -93,10 +92,7 @@ def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ..
     Raises UserError where one is there already, unless `force` says to write over it.
     """
     recipe = recipes.load(name)
-    tree = CommentedMap()
-    put(tree, "sslpipe", own_version(), VERSION_COMMENT)
-    for key, value in recipe.settings.items():
-        put(tree, key, value, comment_at(recipe.settings, key))
+    tree = versioned(recipe.settings)
     source = at(tree, f"prepare.{at(tree, 'prepare.source')}.path")
     texts = {
         "params.yaml": recipes.written(replace(recipe, settings=tree)),

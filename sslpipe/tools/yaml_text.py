@@ -11,10 +11,18 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.tokens import CommentToken
 
+import sslpipe
 from sslpipe.io.errors import UserError
 
 WIDE = 10_000
 """Columns: no line is broken."""
+
+
+def shipped(name: str) -> Path:
+    """A file or folder that comes with sslpipe: in the installed package, or beside it in a checkout."""
+    package = Path(sslpipe.__file__).parent
+    installed = package / name
+    return installed if installed.exists() else package.parent / name
 
 
 def read_yaml(path: Path) -> CommentedMap:
