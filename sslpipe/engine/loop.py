@@ -1,7 +1,7 @@
 """The one training loop."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,7 +13,7 @@ from sslpipe.data.seeds import mix
 from sslpipe.engine.checkpoint import Checkpoint, State
 from sslpipe.engine.interrupts import listening
 from sslpipe.engine.method import Method, Progress
-from sslpipe.engine.optimizers import OptimizerSettings, build_optimizer
+from sslpipe.engine.optimizers import OptimizerSettings, build_optimizer, clip_gradients, skip_update
 from sslpipe.engine.schedules import ScheduleSettings, factor
 from sslpipe.io.console import progress, say
 from sslpipe.io.errors import UserError
@@ -42,6 +42,50 @@ class FitSettings:
     clip_by: Literal["all", "tensor"] = "all"
 
 
+class Trainer:
+    """Takes a method from one step to the next."""
+
+    def __init__(self, method: Method, batches: Stream, settings: FitSettings, *, seed: int) -> None:
+        """method: on the device of the batches, weights drawn."""
+        method.to(memory_format=torch.channels_last)
+        self.method, self.batches, self.settings, self.seed = method, batches, settings, seed
+        self.total = settings.steps or settings.epochs * batches.steps_per_epoch
+        self.optimizer = build_optimizer(settings.optimizer, method, method.rate)
+        self._generator = torch.Generator(batches.device)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """Batch, loss, gradient, update of a step (0-based), all of it a function of the seed and the step.
+
+        Returns the terms without their graph. Nothing here waits for the device.
+        """
+        method, settings = self.method, self.settings
+        self._set_pace(step)
+        torch.manual_seed(mix(self.seed, 2, step))
+        self._generator.manual_seed(mix(self.seed, 3, step))
+        with autocast(self.batches.device):
+            terms = method.losses(self.batches.at(step), self._generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        if settings.clip is not None:
+            clip_gradients(method.parameters(), settings.clip, together=settings.clip_by == "all")
+        if "skipped" in terms:
+            skip_update(self.optimizer, terms["skipped"])
+        self.optimizer.step()
+        method.progress = replace(method.progress, step=step + 1)
+        method.after_step()
+        return {name: value.detach() for name, value in terms.items()}
+
+    def _set_pace(self, step: int) -> None:
+        """Learning rate and weight decay of a step."""
+        settings, steps_per_epoch = self.settings, self.batches.steps_per_epoch
+        self.method.progress = Progress(step, self.total, steps_per_epoch)
+        pace = self.method.pace()
+        self.lr = settings.optimizer.lr * pace.lr * factor(settings.schedule, step, self.total, steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * group["rate"]
+            group["weight_decay"] = pace.weight_decay * group["decay"]
+
+
 def fit(
     method: Method, batches: Stream, settings: FitSettings, *, where: str, seed: int, checkpoint: Checkpoint
 ) -> list[dict[str, float]]:
@@ -53,34 +97,19 @@ def fit(
     Everything random is a function of the seed and the step, so a run that was cut off ends bit for bit as it would
     have (CPU). Raises UserError where the loss is no longer a number, KeyboardInterrupt after saving on Ctrl-C.
     """
-    device = batches.device
-    total = settings.steps or settings.epochs * batches.steps_per_epoch
+    trainer = Trainer(method, batches, settings, seed=seed)
+    total, optimizer = trainer.total, trainer.optimizer
     interval = settings.interval or batches.steps_per_epoch
-    method.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(settings.optimizer, method, method.rate)
     state = checkpoint.load(method, optimizer)
     if state.step:
         say(f"{where}: going on after step {state.step} of {total}")
-    generator = torch.Generator(device)
     method.train()
     with (
         listening() as interrupts,
         progress(where, total * settings.batch, "images", done=state.step * settings.batch) as bar,
     ):
         while state.step < total and not state.finished:
-            step = state.step
-            method.progress = Progress(step, total, batches.steps_per_epoch)
-            pace = method.pace()
-            lr = settings.optimizer.lr * pace.lr * factor(settings.schedule, step, total, batches.steps_per_epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = lr * group["rate"]
-                group["weight_decay"] = pace.weight_decay * group["decay"]
-            torch.manual_seed(mix(seed, 2, step))
-            generator.manual_seed(mix(seed, 3, step))
-            terms = _step(method, batches, settings, optimizer, generator, step)
-            method.progress = Progress(step + 1, total, batches.steps_per_epoch)
-            method.after_step()
-            for name, value in terms.items():
+            for name, value in trainer.step(state.step).items():
                 state.sums[name] = state.sums[name] + value if name in state.sums else value.clone()
             state.step += 1
             bar.advance(settings.batch)
@@ -88,7 +117,8 @@ def fit(
             if row_is_due or state.step % LOG_STEPS == 0:
                 _check(state.sums["loss"], where)
             if row_is_due:
-                row = _add_row(state, method, interval, {"epoch": state.step / batches.steps_per_epoch, "lr": lr})
+                facts = {"epoch": state.step / batches.steps_per_epoch, "lr": trainer.lr}
+                row = _add_row(state, method, interval, facts)
                 bar.advance(0, note=f"epoch {row['epoch']:.4g}  loss {row['loss']:.4f}")
                 state.finished = method.finished
             if checkpoint.due() or interrupts.received:
@@ -99,28 +129,6 @@ def fit(
     # The outputs are still to be written; a crash until then must not cost the training.
     checkpoint.save(state, method, optimizer)
     return state.history
-
-
-def _step(
-    method: Method,
-    batches: Stream,
-    settings: FitSettings,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-    step: int,
-) -> dict[str, Tensor]:
-    """One batch: loss, gradient, update. Returns the terms without their graph."""
-    with autocast(batches.device):
-        terms = method.losses(batches.at(step), generator)
-    if "skipped" not in terms or not terms["skipped"]:
-        optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
-        if settings.clip is not None:
-            weights = list(method.parameters())
-            for part in [weights] if settings.clip_by == "all" else [[weight] for weight in weights]:
-                torch.nn.utils.clip_grad_norm_(part, settings.clip)
-        optimizer.step()
-    return {name: value.detach() for name, value in terms.items()}
 
 
 def _add_row(state: State, method: Method, interval: int, facts: dict[str, float]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Optimisers and which weights decay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,15 +57,39 @@ class LARS(torch.optim.Optimizer):
             velocities = [
                 self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight)) for weight in weights
             ]
-            torch._foreach_mul_(velocities, group["momentum"])
-            torch._foreach_add_(velocities, gradients, alpha=group["lr"])
-            torch._foreach_sub_(weights, velocities)
+            if (skipped := getattr(self, "found_inf", None)) is None:
+                torch._foreach_mul_(velocities, group["momentum"])
+                torch._foreach_add_(velocities, gradients, alpha=group["lr"])
+                torch._foreach_sub_(weights, velocities)
+            else:
+                learns = 1 - skipped
+                torch._foreach_mul_(velocities, skipped + learns * group["momentum"])
+                torch._foreach_add_(velocities, torch._foreach_mul(gradients, learns * group["lr"]))
+                torch._foreach_sub_(weights, torch._foreach_mul(velocities, learns))
 
 
 def _trust_ratio(weight: Tensor, norm: Tensor, gradient_norm: Tensor, trust: float) -> Tensor:
     if weight.ndim < 2:
         return torch.ones_like(norm)
     return torch.where((norm > 0) & (gradient_norm > 0), trust * norm / gradient_norm, torch.ones_like(norm))
+
+
+def skip_update(optimizer: torch.optim.Optimizer, skipped: Tensor) -> None:
+    """Let the coming step change nothing if `skipped` (float scalar) is 1, not 0; nobody waits for its value.
+
+    Fused optimisers have this for a scaled loss's infinite gradients, under the same names.
+    """
+    optimizer.grad_scale, optimizer.found_inf = None, skipped  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def clip_gradients(weights: Iterable[Tensor], largest: float, *, together: bool) -> None:
+    """Shorten gradients to a norm of at most `largest`: of all of them together, or of each by itself."""
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    if together:
+        norms = [torch.linalg.vector_norm(torch.stack(norms))] * len(norms)
+    torch._foreach_mul_(gradients, [(largest / (norm + 1e-6)).clamp(max=1) for norm in norms])
 
 
 def build_optimizer(

@@ -13,13 +13,23 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from sslpipe.views.draw import Draw
-from sslpipe.views.operations import OPERATION_RANGES, OperationName, RangesName, apply_operations
+from sslpipe.views.operations import (
+    OPERATION_RANGES,
+    OperationName,
+    RangesName,
+    apply_operations,
+    arranged,
+    draw_seats,
+    operation_of,
+)
 
 
 @dataclass(frozen=True)
 class Probe:
     """What is done to each image of a batch, round by round; every tensor is [depth, B]."""
 
+    seats: Tensor
+    """int64, which operation, and its place among the images that get it (`draw_seats`)."""
     chosen: Tensor
     """int64, the operation's place in `names`."""
     bins: Tensor
@@ -49,7 +59,8 @@ class CTAugment(nn.Module):
         decay: of the rates, per probed image. Defaults: FixMatch, appendix D; the bins are those of its code.
         """
         super().__init__()
-        self.names, self.depth, self.bins, self.threshold, self.decay = names, depth, bins, threshold, decay
+        self.names, self.depth, self.bins = arranged(names), depth, bins
+        self.threshold, self.decay = threshold, decay
         self.table = OPERATION_RANGES[ranges]
         self.register_buffer("rates", torch.ones(len(names), bins))
 
@@ -67,7 +78,7 @@ class CTAugment(nn.Module):
 
     def apply_probe(self, view: Tensor, probe: Probe) -> Tensor:
         """Float [B, C, H, W] in [0, 1] → the same, each image by its own part of the probe."""
-        return apply_operations(view, probe.chosen, probe.share, names=self.names, table=self.table)
+        return apply_operations(view, probe.seats, probe.share, names=self.names, table=self.table)
 
     @torch.no_grad()
     def update(self, probe: Probe, match: Tensor) -> None:
@@ -89,10 +100,11 @@ class CTAugment(nn.Module):
 
     def _draw(self, draw: Draw, reached: Tensor) -> Probe:
         """Operations evenly, bins by their weights, magnitudes evenly in their bins; reached: the weights' sums."""
-        chosen = torch.stack([draw.whole(0, len(self.names) - 1) for _ in range(self.depth)])
+        seats = draw_seats(draw, self.depth, len(self.names))
+        chosen = operation_of(seats, len(self.names))
         at = torch.stack([draw.uniform(0.0, 1.0) for _ in range(self.depth)])
         sums = reached[chosen]
         # The first bin whose sum lies above a point drawn in [0, total): never one of weight 0.
         bins = (sums <= at[..., None] * sums[..., -1:]).sum(-1)
         within = torch.stack([draw.uniform(0.0, 1.0) for _ in range(self.depth)])
-        return Probe(chosen, bins, (bins + within) / self.bins)
+        return Probe(seats, chosen, bins, (bins + within) / self.bins)

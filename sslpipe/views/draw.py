@@ -20,6 +20,10 @@ class Draw:
         """int64 [count], uniform in low..high, both included."""
         return torch.randint(low, high + 1, (self.count,), generator=self.generator, device=self.generator.device)
 
+    def order(self, length: int) -> Tensor:
+        """int64 [length], 0 to length - 1 in random order, whatever the count."""
+        return torch.randperm(length, generator=self.generator, device=self.generator.device)
+
     def chance(self, probability: float) -> Tensor:
         """Bool [count], true with the given probability."""
         return self.uniform(0.0, 1.0) < probability

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sslpipe.views.ctaugment import CTAugment, Probe
 from sslpipe.views.draw import Draw
-from sslpipe.views.operations import OPERATION_RANGES, OPERATIONS, OperationName, apply_operations
+from sslpipe.views.operations import OPERATION_RANGES, OPERATIONS, OperationName, apply_operations, arranged
 from sslpipe.views.policies import Views, ViewSettings
 
 NAMES: tuple[OperationName, ...] = ("identity", "brightness")
@@ -53,7 +53,8 @@ def test_update_is_the_papers_loop(depth: int, bins: int, count: int, decay: flo
 def test_one_miss_lowers_its_bin_by_a_hundredth() -> None:
     # Counted by hand: FixMatch's decay 0.99, a rate of 1, a prediction of half the L1 distance 0.75 from its label.
     augment = CTAugment(NAMES, depth=1)
-    augment.update(Probe(torch.tensor([[1]]), torch.tensor([[16]]), torch.tensor([[0.97]])), torch.tensor([0.25]))
+    one = torch.tensor([[1]])
+    augment.update(Probe(one, one, torch.tensor([[16]]), torch.tensor([[0.97]])), torch.tensor([0.25]))
     expected = torch.ones(2, 17)
     expected[1, 16] = 0.9925
     torch.testing.assert_close(augment.rates, expected)
@@ -142,9 +143,8 @@ def test_views_draw_operations_evenly() -> None:
 def test_probe_is_done_image_by_image_by_its_table() -> None:
     augment, image = CTAugment(list(OPERATIONS)), noise(30)
     probe = augment.probe(draws(30))
-    expected = apply_operations(
-        image, probe.chosen, probe.share, names=list(OPERATIONS), table=OPERATION_RANGES["fixmatch"]
-    )
+    names = arranged(list(OPERATIONS))
+    expected = apply_operations(image, probe.seats, probe.share, names=names, table=OPERATION_RANGES["fixmatch"])
     assert torch.equal(augment.apply_probe(image, probe), expected)
     assert not torch.equal(CTAugment(list(OPERATIONS), ranges="scan").apply_probe(image, probe), expected)
 

@@ -105,6 +105,7 @@ class Clustering(Method):
         self.register_buffer("best_loss", torch.tensor(float("inf")))
         self.register_buffer("best_head", torch.tensor(0))
         self.register_buffer("epochs", torch.tensor(0))
+        self._epochs_done: int | None = None  # read from the buffer once an epoch, since that waits for the device
         # Of each head, a moving average over steps.
         self.register_buffer("train_losses", torch.zeros(settings.heads))
 
@@ -163,6 +164,7 @@ class Clustering(Method):
             for name, value in self.network.state_dict().items():
                 self.get_buffer(_best(name)).copy_(value)
         self.epochs += 1
+        self._epochs_done = None
         used = logits[head].argmax(dim=1).bincount().count_nonzero()
         return {"held_out/loss": loss.item(), "held_out/clusters": used.item()}
 
@@ -174,7 +176,9 @@ class Clustering(Method):
         return infer(self.network.eval(), self.held_out.images, dim=1)
 
     def _heads_alone(self) -> bool:
-        return int(self.epochs) < self.settings.head_epochs
+        if self._epochs_done is None:
+            self._epochs_done = int(self.epochs)
+        return self._epochs_done < self.settings.head_epochs
 
     def selected(self) -> Network:
         """The network with the weights of the best epoch and its best head alone, its clusters merged if asked."""

@@ -24,7 +24,7 @@ class DistributionAlignment(nn.Module):
     def forward(self, probability: Tensor) -> Tensor:
         """Normalise(p · target / p_avg) of [B, C], the batch being part of the average."""
         steps = len(self.window)
-        self.window[self.seen % steps] = world.gather(probability).mean(dim=0)
+        self.window.index_copy_(0, (self.seen % steps)[None], world.gather(probability).mean(dim=0, keepdim=True))
         self.seen += 1
         average = self.window.sum(dim=0) / self.seen.clamp(max=steps)
         aligned = probability * self.target / average.clamp(min=1e-6)

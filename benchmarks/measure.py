@@ -1,0 +1,71 @@
+"""Contenders take turns, so that a busy machine slows all of them alike; what counts is their ratio in each round."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+
+Contenders = Mapping[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles of the rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Spread":
+        low, _, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+        return cls(median(values), low, high)
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Seconds of each contender, round by round."""
+
+    seconds: dict[str, list[float]]
+
+    def time(self, name: str) -> Spread:
+        """Seconds."""
+        return Spread.of(self.seconds[name])
+
+    def rate(self, name: str, count: int) -> Spread:
+        """Of `count` things done in each round, how many a second."""
+        return Spread.of([count / taken for taken in self.seconds[name]])
+
+    def ratio(self, name: str, over: str) -> Spread:
+        """Time of one over that of another, within each round."""
+        return Spread.of([a / b for a, b in zip(self.seconds[name], self.seconds[over], strict=True)])
+
+
+def take_turns(contenders: Contenders, *, rounds: int, warmup: int = 1) -> Rounds:
+    """Time every contender once a round, after `warmup` rounds that do not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(-warmup, rounds):
+        for name, work in contenders.items():
+            _synchronize()
+            start = time.perf_counter()
+            work()
+            _synchronize()
+            if number >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return Rounds(seconds)
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def plain(value: Any) -> Any:
+    """For JSON."""
+    return asdict(value) if isinstance(value, Spread) else value
