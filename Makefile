@@ -21,14 +21,19 @@ check: .venv/made
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/made
-	$(BIN)/python benchmarks/mining.py
+bench: .venv/bench
+	$(BIN)/python -m benchmarks
 
 # Anew when a locked version changes; code is installed in place.
 .venv/made: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# What is compared with, beside what the project itself needs.
+.venv/bench: .venv/made requirements-bench.lock
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock --requirement requirements-bench.lock
 	touch $@
 
 clean:

@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import Any
 
 import torch
 
@@ -21,6 +20,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: list[float]) -> "Spread":
+        """Of all rounds' values."""
         low, _, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
         return cls(median(values), low, high)
 
@@ -64,8 +64,3 @@ def take_turns(contenders: Contenders, *, rounds: int, warmup: int = 1) -> Round
 def _synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def plain(value: Any) -> Any:
-    """For JSON."""
-    return asdict(value) if isinstance(value, Spread) else value

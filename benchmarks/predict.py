@@ -1,15 +1,14 @@
 """Images a second that `sslpipe predict` answers for, by kind of file, beside decoding alone and the network alone."""
 
-import argparse
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.measure import take_turns
+from benchmarks.report import Options, Table
 from sslpipe.data.decode import Decoder, available_cores
 from sslpipe.nets.heads import LinearSettings
 from sslpipe.nets.model_file import ModelCard
@@ -24,45 +23,35 @@ def make_images(folder: Path, count: int, side: int, suffix: str) -> None:
         Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{place}{suffix}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=8000)
-    parser.add_argument("--size", type=int, default=32, help="that the model takes, pixels")
-    parser.add_argument("--backbone", default="tiny_resnet")
-    parser.add_argument("--repeats", type=int, default=2)
-    arguments = parser.parse_args()
-    size, cores = arguments.size, available_cores()
-    network = Network(
-        BackboneSettings(name=arguments.backbone), LinearSettings(outputs=10), mean=[0.5] * 3, std=[0.25] * 3
-    )
+def measure(options: Options) -> list[Table]:
+    count, size, cores = 500 if options.quick else 8000, 32, available_cores()
+    network = Network(BackboneSettings(name="tiny_resnet"), LinearSettings(outputs=10), mean=[0.5] * 3, std=[0.25] * 3)
     card = ModelCard(
         stage="semisup", size=size, channels=3, classes=tuple("0123456789"), data="", parent=None, settings={}
     )
-    predictor = Predictor(network, card, torch.device("cpu"))
+    predictor = Predictor(network, card, options.device)
     batch = np.zeros((256, 3, size, size), np.uint8)
-    print(f"{arguments.backbone} at {size} px, {cores} cores, {arguments.images} images, median of {arguments.repeats}")
-    print("| files | predict, images/s | decoding alone | network alone |\n|---|---|---|---|")
-    for side, suffix in ((32, ".jpg"), (100, ".jpg")):
+    rows = []
+    for side in (32, 100):
         with tempfile.TemporaryDirectory() as name:
-            make_images(Path(name), arguments.images, side, suffix)
-            files = Files([Path(name)])
-            seconds: dict[str, list[float]] = {"predict": [], "decoding": [], "network": []}
-            for _ in range(arguments.repeats):
-                start = time.perf_counter()
-                predict(predictor, files, Path(name) / "out.csv", workers=cores)
-                seconds["predict"].append(time.perf_counter() - start)
-                start = time.perf_counter()
+            folder = Path(name)
+            make_images(folder, count, side, ".jpg")
+            files = Files([folder])
+
+            def decode(files: Files = files) -> None:
                 with Decoder(files, size=size, channels=3, workers=cores) as decoder:
-                    for _ in decoder.decode(np.arange(arguments.images)):
+                    for _ in decoder.decode(np.arange(count)):
                         pass
-                seconds["decoding"].append(time.perf_counter() - start)
-                start = time.perf_counter()
-                for _ in range(0, arguments.images, len(batch)):
+
+            def answer() -> None:
+                for _ in range(0, count, len(batch)):
                     list(predictor.answers(predictor.features(batch)))
-                seconds["network"].append(time.perf_counter() - start)
-            rates = [f"{arguments.images / statistics.median(taken):.0f}" for taken in seconds.values()]
-            print(f"| {side} px {suffix} | {' | '.join(rates)} |", flush=True)
 
+            def whole(files: Files = files, out: Path = folder / "out.csv") -> None:
+                predict(predictor, files, out, workers=cores)
 
-if __name__ == "__main__":
-    main()
+            contenders = {"predict": whole, "decoding": decode, "network": answer}
+            turns = take_turns(contenders, rounds=1 if options.quick else 3, warmup=0)
+        rows.append([f"{side} px", *(turns.rate(name, count) for name in contenders)])
+    columns = ("JPEG files", "predict, images/s", "decoding alone", "network alone")
+    return [Table(f"Predict: tiny_resnet, {size} × {size}, {cores} cores, {count} images", columns, rows)]

@@ -2,19 +2,24 @@
 
 The bare pass repeats every forward of the network that the step makes, on images of the same number and size, with a
 gradient where the step has one, and one backward; nothing else. What the step does besides is what is measured:
-batches, views, losses, memories, the optimiser, averaged weights.
+batches, views, losses, memories, the optimiser, averaged weights. Settings are those of the demonstration and of the
+published experiments on CIFAR (recipes/), but for the network and the batch.
 """
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from benchmarks.measure import Rounds, take_turns
+from benchmarks.report import Options, Table
 from sslpipe.data.batches import Batches
 from sslpipe.data.device import autocast
 from sslpipe.data.images import Images
@@ -30,6 +35,7 @@ from sslpipe.methods.self_label.confident import SelfLabelling
 from sslpipe.methods.watch import Watch
 from sslpipe.nets.heads import LinearHead, LinearSettings
 from sslpipe.nets.network import BackboneSettings, Network, build_network
+from sslpipe.tools import recipes
 
 CLASSES = 10
 
@@ -86,7 +92,7 @@ def trainer(stage: str, method: str, block: dict[str, Any], setup: Setup) -> Tra
         return Trainer(made.train(), unlabelled, settings.fit, seed=0)
     index = torch.arange(4 * CLASSES, device=device)
     labelled = LabelledImages(setup.images, index, index % CLASSES, tuple("0123456789"))
-    made = module.Learner(settings, Task(network, labelled)).to(device)
+    made = module.Learner(settings, Task(network, labelled, base="fixmatch")).to(device)
     paired = PairedBatches(unlabelled, LabelledBatches(labelled, settings.labelled_batch, seed=0))
     return Trainer(made.train(), paired, settings.fit, seed=0)
 
@@ -137,17 +143,8 @@ def bare(network: Network, passes: list[Pass], device: torch.device) -> Callable
     return work
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A method's step beside the bare passes."""
-
-    passes: list[Pass]
-    rounds: Rounds
-
-
-def measure(trained: Trainer, *, rounds: int, steps: int) -> Measured:
-    """Rounds of `steps` steps and as many bare passes."""
-    network = trained.method.network
+def beside_bare(trained: Trainer, *, rounds: int, steps: int) -> tuple[list[Pass], Rounds]:
+    """What a step sends through the network, and rounds of `steps` steps ("step") and as many bare passes ("bare")."""
     taken = 0
 
     def step() -> None:
@@ -156,13 +153,79 @@ def measure(trained: Trainer, *, rounds: int, steps: int) -> Measured:
             trained.step(taken)
             taken += 1
 
-    with watched(network) as passes:
+    with watched(trained.method.network) as passes:
         trained.step(taken)
     taken += 1
-    once = bare(network, list(passes), trained.batches.device)
+    once = bare(trained.method.network, list(passes), trained.batches.device)
 
     def pure() -> None:
         for _ in range(steps):
             once()
 
-    return Measured(list(passes), take_turns({"step": step, "bare": pure}, rounds=rounds))
+    return list(passes), take_turns({"step": step, "bare": pure}, rounds=rounds, warmup=int(steps > 1))
+
+
+Blocks = Mapping[tuple[str, str], dict[str, Any]]
+"""(stage, method) → its settings."""
+
+
+def demonstration() -> Blocks:
+    """Every method that params.yaml has settings for."""
+    params = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
+    blocks = {("pretrain", name): block for name, block in params["pretrain"].items() if "fit" in (block or {})}
+    blocks |= {("cluster", "scan"): params["cluster"], ("self_label", "confident"): params["self_label"]}
+    return blocks | {("semisup", name): block for name, block in params["semisup"].items() if name != "methods"}
+
+
+def published() -> Blocks:
+    """Of the experiments on CIFAR."""
+
+    def of(recipe: str, stage: str) -> dict[str, Any]:
+        block: dict[str, Any] = yaml.safe_load(recipes.text(recipe))[stage]
+        return block
+
+    scan, few = "scan-cifar10-code", {"fixmatch": "cifar10-40", "simmatch": "cifar10-40", "suave": "cifar100-400"}
+    blocks = {
+        ("pretrain", "simclr"): of(scan, "pretrain")["simclr"],
+        ("cluster", "scan"): of(scan, "cluster"),
+        ("self_label", "confident"): of(scan, "self_label"),
+    }
+    return blocks | {("semisup", name): of(f"{name}-{data}", "semisup")[name] for name, data in few.items()}
+
+
+def table(title: str, blocks: Blocks, setup: Setup, batch: int | None, *, rounds: int, steps: int) -> Table:
+    """A row a method. batch: None takes each method's own."""
+    rows = []
+    for (stage, method), block in blocks.items():
+        own = replace(setup, batch=batch or block["fit"]["batch"])
+        passes, turns = beside_bare(trainer(stage, method, block, own), rounds=rounds, steps=steps)
+        seen = sum(each.shape[0] for each in passes if each.gradient)
+        only = sum(each.shape[0] for each in passes if not each.gradient)
+        milliseconds = [1000 * turns.time(name).median / steps for name in ("step", "bare")]
+        rows.append([f"{stage}.{method}", own.batch, seen, only, *milliseconds, turns.ratio("step", "bare")])
+    columns = ("method", "batch", "images with gradient", "without", "step, ms", "bare, ms", "step over bare")
+    note = f"{torch.get_num_threads()} threads, {setup.images.device.type}; {rounds} rounds of {steps} steps."
+    return Table(title, columns, rows, note)
+
+
+def measure(options: Options) -> list[Table]:
+    warnings.filterwarnings("ignore", message="k-means|.*lbfgs", category=UserWarning)
+    device, gpu = options.device, options.device.type == "cuda"
+    tiny, resnet18 = BackboneSettings(name="tiny_resnet"), BackboneSettings(name="resnet18")
+    small, colour = images(1200, 1, 16, device), images(4096, 3, 32, device)
+    rounds, steps = (2, 1) if options.quick else (9, 4)
+    tables = [
+        table(
+            "Steps: the demonstration (tiny_resnet, 16 × 16, grey)",
+            demonstration(), Setup(tiny, small, 0), None, rounds=rounds, steps=steps,
+        ),
+        table(
+            "Steps: tiny_resnet, 32 × 32",
+            published(), Setup(tiny, colour, 0), 16 if options.quick else 128, rounds=rounds, steps=1,
+        ),
+    ]  # fmt: skip
+    if not options.quick:
+        title, batch = "Steps: ResNet-18, 32 × 32", 512 if gpu else 128
+        rounds, steps = (9, 4) if gpu else (3, 1)
+        tables.append(table(title, published(), Setup(resnet18, colour, 0), batch, rounds=rounds, steps=steps))
+    return tables

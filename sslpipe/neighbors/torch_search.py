@@ -2,6 +2,7 @@
 
 A candidate is one int64: its similarity in the high half, its index, counted down, in the low half. So the order of
 these keys is the order of the answer (equal similarities by index), and one top k moves both.
+Among themselves, images are compared once: a tile above the diagonal is looked at by its rows and by its columns.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-TILE_COLUMNS = 16384
-TILE_ROWS = {"cpu": 1024, "cuda": 4096}
-"""Queries in a tile. With the columns: 64 MB and 256 MB of similarities, wide since each tile costs a merge."""
+TILE = {"cpu": 2048, "cuda": 8192}
+"""Rows and columns of a tile: 16 MB of similarities, which a CPU's caches hold, and 256 MB, since each costs a merge."""
 BLOCK = 32
-"""Columns of which only the highest is looked at first; 32 was the fastest of 16, 32, 64 for k = 20."""
+"""Entries of which only the highest is looked at first; 32 was the fastest of 16, 32, 64 for k = 20."""
 LAST = 2**32 - 1
+NOTHING = torch.iinfo(torch.int64).min
 
 
 def search(
@@ -27,57 +28,87 @@ def search(
     k: int,
     exclude_self: bool,
     advance: Callable[[int], None],
-    rows: int | None = None,
-    columns: int = TILE_COLUMNS,
+    tile: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The k of `bank` with the highest inner product with each query.
 
-    queries: [Q, D], bank: [N, D], float32 on one device. exclude_self: query i is bank[i] and no neighbour of its own.
-    rows, columns: size of a tile. Returns indices and products clipped to [-1, 1], [Q, k] each, highest first.
+    queries: [Q, D], bank: [N, D], float32 on one device. exclude_self: the queries are the bank, and query i is no
+    neighbour of its own. tile: its rows and columns. Returns indices and products clipped to [-1, 1], [Q, k] each,
+    highest first.
     """
-    rows = min(rows or TILE_ROWS[queries.device.type], len(queries))
-    tiles = -(-len(bank) // columns)
-    # Of equal width, since a narrow last tile costs as many steps as a wide one, and of whole blocks.
-    columns = -(-len(bank) // (tiles * BLOCK)) * BLOCK
+    device = queries.device
+    # Of equal size, since a narrow last tile costs as many steps as a wide one, and of whole blocks.
+    rows, columns = (_even(len(each), tile or TILE[device.type]) for each in (queries, bank))
     # One buffer for all tiles: fresh memory for each would cost as much time as its product.
-    buffer = torch.empty(rows, columns, device=queries.device)
-    found = np.empty((len(queries), k), dtype=np.int64)
+    scores = torch.empty(rows, columns, device=device)
+    best = _Best(len(queries), k, device)
     with _full_precision():
         for top in range(0, len(queries), rows):
-            query = queries[top : top + rows]
-            best = torch.full((len(query), k), torch.iinfo(torch.int64).min, device=queries.device)
-            for left in range(0, len(bank), columns):
-                part = bank[left : left + columns]
-                scores = buffer[: len(query)]
-                torch.mm(query, part.T, out=scores[:, : len(part)])
-                scores[:, len(part) :] = -torch.inf
-                if exclude_self:
-                    scores.diagonal(top - left).fill_(-torch.inf)
-                best = torch.cat([best, _candidates(scores, left, k)], dim=1).topk(k).values
-            found[top : top + len(query)] = best.cpu().numpy()
-            advance(len(query))
-    similarities, indices = _unpack(torch.from_numpy(found))
-    return indices.numpy(), similarities.clamp_(-1, 1).numpy()
+            for left in range(top if exclude_self else 0, len(bank), columns):
+                _multiply(queries[top : top + rows], bank[left : left + columns], scores)
+                if exclude_self and left == top:
+                    scores.fill_diagonal_(-torch.inf)
+                best.offer(scores, top, left)
+                if exclude_self and left > top:
+                    best.offer(scores.T, left, top)
+            advance(min(rows, len(queries) - top))
+    similarities, indices = _unpack(best.keys)
+    return indices.cpu().numpy(), similarities.clamp_(-1, 1).cpu().numpy()
 
 
-def _candidates(scores: Tensor, first: int, k: int) -> Tensor:
-    """Keys [R, ·] of a tile's entries that may be among each row's k highest.
+def _even(count: int, most: int) -> int:
+    """Length of as many equal parts of `count` as have at most `most` each, rounded up to whole blocks."""
+    parts = -(-count // most)
+    return -(-count // (parts * BLOCK)) * BLOCK
 
-    scores: [R, C], contiguous, of whole blocks; its columns are bank[first:], -∞ where they are no neighbour.
 
-    The k highest entries of a row lie in the k blocks with the highest maxima: were one in another block, each of those
-    k would hold an entry that goes before it. Blocks of neighbouring columns keep this true of equal entries.
-    """
-    rows, device = len(scores), scores.device
-    if scores.shape[1] <= k * BLOCK:
-        return _pack(scores, torch.arange(first, first + scores.shape[1], device=device))
-    blocks = scores.view(rows, -1, BLOCK)
-    count = blocks.shape[1]
-    maxima = _pack(blocks.amax(dim=2), torch.arange(count, device=device))
-    chosen = _unpack(maxima.topk(k, sorted=False).values)[1]  # [R, k]
-    flat = (chosen + count * torch.arange(rows, device=device)[:, None]).flatten()
-    columns = first + BLOCK * chosen[:, :, None] + torch.arange(BLOCK, device=device)
-    return _pack(blocks.view(-1, BLOCK).index_select(0, flat).view(rows, -1), columns.view(rows, -1))
+def _multiply(a: Tensor, b: Tensor, scores: Tensor) -> None:
+    """All inner products of a [R, D] and b [C, D], into the upper left of `scores`; -∞ elsewhere."""
+    torch.mm(a, b.T, out=scores[: len(a), : len(b)])
+    scores[len(a) :] = -torch.inf
+    scores[:, len(b) :] = -torch.inf
+
+
+class _Best:
+    """Each query's k best so far, while tiles come in the order of the bank's indices."""
+
+    def __init__(self, queries: int, k: int, device: torch.device) -> None:
+        self.keys = torch.full((queries, k), NOTHING, device=device)
+        """[Q, k], highest first."""
+        self.least = torch.full((queries,), torch.finfo(torch.float32).min, device=device)
+        """[Q], the similarity that the next candidate has to reach: it has a higher index, and loses to an equal one."""
+
+    def offer(self, scores: Tensor, first: int, first_index: int) -> None:
+        """scores: [R, C] of queries[first:] and bank[first_index:], of whole blocks; -∞ where there is no neighbour."""
+        queries = slice(first, min(first + len(scores), len(self.keys)))
+        count = queries.stop - first
+        blocks = scores[:count].unflatten(1, (-1, BLOCK))
+        if scores.stride(0) == 1:  # a transposed tile, whose columns lie in memory as rows do
+            highest = scores.T.unflatten(0, (-1, BLOCK)).amax(dim=1).T[:count].contiguous()
+        else:
+            highest = blocks.amax(dim=2)  # [R, blocks]
+        k = self.keys.shape[1]
+        least = self.least[queries]
+        if highest.shape[1] >= k:
+            # So many blocks hold an entry of at least this height.
+            least = torch.maximum(least, highest.topk(k).values[:, -1])
+        query, block = (highest >= least[:, None]).nonzero(as_tuple=True)
+        entries = blocks[query, block]  # [·, BLOCK]
+        pair, place = (entries >= least[query, None]).nonzero(as_tuple=True)
+        found = _pack(entries[pair, place], first_index + block[pair] * BLOCK + place)
+        self.keys[queries] = _merge(self.keys[queries], query[pair], found)
+        last = self.keys[queries, -1]
+        above = _unpack(last)[0].nextafter(torch.full_like(least, torch.inf))
+        self.least[queries] = above.where(last > NOTHING, self.least[queries])
+
+
+def _merge(keys: Tensor, row: Tensor, found: Tensor) -> Tensor:
+    """The k highest of each row of `keys` [R, k] and of what was found for it; row: [F], ascending, of `found` [F]."""
+    count = row.bincount(minlength=len(keys))
+    place = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    padded = torch.full((len(keys), int(count.max())), NOTHING, device=keys.device)
+    padded[row, place] = found
+    return torch.cat([keys, padded], dim=1).topk(keys.shape[1]).values
 
 
 def _pack(values: Tensor, indices: Tensor) -> Tensor:

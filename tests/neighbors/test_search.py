@@ -53,36 +53,42 @@ def test_neighbors_are_those_of_a_plain_loop(images: int, dimensions: int, k: in
 
 
 @pytest.mark.parametrize("exclude_self", [True, False])
-@pytest.mark.parametrize(("rows", "columns"), [(1, 32), (7, 64), (50, 96), (33, 1000), (500, 128)])
+@pytest.mark.parametrize("tile", [32, 50, 64, 96, 128, 1000])
 @pytest.mark.parametrize("k", [1, 3, 40])
-def test_tiles_change_nothing_and_equal_similarities_go_by_index(
-    k: int, rows: int, columns: int, exclude_self: bool
-) -> None:
+def test_tiles_change_nothing_and_equal_similarities_go_by_index(k: int, tile: int, exclude_self: bool) -> None:
     x = grid(200)
     unit = unit_vectors(x, torch.device("cpu"))
     done: list[int] = []
     indices, similarities = torch_search.search(
-        unit, unit, k=k, exclude_self=exclude_self, advance=done.append, rows=rows, columns=columns
+        unit, unit, k=k, exclude_self=exclude_self, advance=done.append, tile=tile
     )
     expected, cosines = neighbors_by_loops(x, x, k, exclude_self)
     assert (indices == expected).all()
     assert (similarities == cosines).all()
     assert sum(done) == 200
-    assert len(done) == -(-200 // rows)
+    assert (len(done) == 1) == (tile >= 200)
 
 
-@pytest.mark.parametrize("columns", [32, 160, 10000])
-def test_blocks_and_tiles_miss_no_neighbor(columns: int) -> None:
+@pytest.mark.parametrize("tile", [32, 160, 10000])
+def test_blocks_and_tiles_miss_no_neighbor(tile: int) -> None:
     # Sorted along a line, so that all neighbours of an image lie in one or two blocks.
     angle = np.sort(np.random.default_rng(1).uniform(0, np.pi, 700))
     unit = torch.tensor(np.stack([np.cos(angle), np.sin(angle)], axis=1), dtype=torch.float32)
     queries = unit[::7].contiguous()
     indices, similarities = torch_search.search(
-        queries, unit, k=4, exclude_self=False, advance=lambda _: None, rows=30, columns=columns
+        queries, unit, k=4, exclude_self=False, advance=lambda _: None, tile=tile
     )
     products = (queries.double() @ unit.double().T).numpy()
     np.testing.assert_allclose(similarities, -np.sort(-products, axis=1)[:, :4], atol=1e-6)
     np.testing.assert_allclose(np.take_along_axis(products, indices, axis=1), similarities, atol=1e-6)
+
+
+@pytest.mark.parametrize("images", [40, 700])
+def test_copies_of_one_image_go_by_index(images: int) -> None:
+    # All similarities are equal: tile after tile, nothing that comes later is taken.
+    unit = torch.ones(images, 1)
+    indices, _ = torch_search.search(unit, unit, k=3, exclude_self=True, advance=lambda _: None, tile=64)
+    assert indices.tolist() == [[j for j in range(4) if j != i][:3] for i in range(images)]
 
 
 @given(arrays(np.float32, 50, elements=st.floats(-2, 2, width=32)), st.integers(0, 2**32 - 51))
