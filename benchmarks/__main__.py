@@ -15,6 +15,7 @@ import torch
 
 import benchmarks
 from benchmarks.report import Options
+from sslpipe.data.device import choose_device
 
 HELPERS = {"__main__", "measure", "pretexts", "report"}
 
@@ -45,13 +46,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts())}; all without a name")
     parser.add_argument("--quick", action="store_true", help="see that it runs; no figures to quote")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="written with all figures")
     given = parser.parse_args()
     unknown = sorted(set(given.parts) - set(parts()))
     if unknown:
         parser.error(f"unknown part {unknown[0]!r}, expected some of {', '.join(parts())}")
-    options = Options(torch.device(given.device), given.quick)
+    options = Options(choose_device(given.device), given.quick)
     found: dict[str, object] = {"machine": machine(options.device), "quick": options.quick}
     print(", ".join(f"{key} {value}" for key, value in machine(options.device).items()), flush=True)
     for name in given.parts or parts():

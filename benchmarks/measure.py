@@ -25,7 +25,12 @@ class Spread:
         return cls(median(values), low, high)
 
     def __str__(self) -> str:
-        return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
+        return f"{_three(self.median)} ({_three(self.low)} to {_three(self.high)})"
+
+
+def _three(value: float) -> str:
+    """Three figures at least, without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 @dataclass(frozen=True)

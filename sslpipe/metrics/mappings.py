@@ -28,9 +28,11 @@ def k_best_mappings(score: NDArray[Any], k: int) -> list[tuple[float, NDArray[np
     best: list[tuple[float, NDArray[np.int64]]] = []
     # A set of mappings: they agree with its best one before row `fixed`, and avoid the banned columns in that row.
     sets = [_best_of_set(score, (), frozenset())]
-    while sets and len(best) < k:
+    while sets:
         negative_total, columns, fixed, banned = heapq.heappop(sets)
         best.append((-negative_total, np.array(columns, dtype=np.int64)))
+        if len(best) == k:
+            break
         # The rest of the set, split by the first row in which a mapping differs from the one just taken.
         for row in range(fixed, len(score)):
             avoided = {columns[row]} | (banned if row == fixed else set())

@@ -1,0 +1,84 @@
+"""Images a second that `sslpipe prepare` decodes from JPEG files, beside PIL alone and in torch's DataLoader.
+
+All read the same square files and make uint8 arrays [3, size, size]. PIL: open, convert to RGB, resize (bicubic), in
+this process, and in a DataLoader with a process a core. Processes live on from round to round; two rounds before do not
+count, since the decoder's processes take some seconds to start from here.
+"""
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.measure import Rounds, take_turns
+from benchmarks.predict import make_images
+from benchmarks.report import Options, Table
+from sslpipe.data.decode import Decoder, available_cores
+from sslpipe.tools.predict import Files
+
+BATCH = 256
+
+
+class Opened(Dataset[Tensor]):
+    """Files by PIL, uint8 [3, size, size] each."""
+
+    def __init__(self, files: Files, size: int) -> None:
+        self.files, self.size = files, size
+
+    def __len__(self) -> int:
+        return len(self.files.entries)
+
+    def __getitem__(self, place: int) -> Tensor:
+        with Image.open(self.files.picture(place)) as image:
+            small = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(small)).permute(2, 0, 1)
+
+
+def contenders(
+    files: Files, decoder: Decoder, loader: "DataLoader[Tensor]", opened: Opened
+) -> dict[str, Callable[[], list[NDArray[np.uint8]]]]:
+    """Each decodes all files, in order, and returns the chunks."""
+    order = np.arange(len(files.entries))
+    return {
+        "sslpipe": lambda: [chunk.images for chunk in decoder.decode(order)],
+        "DataLoader": lambda: [batch.numpy() for batch in loader],
+        "PIL": lambda: [opened[place].numpy()[None] for place in range(len(opened))],
+    }
+
+
+def side_by_side(folder: Path, size: int, rounds: int) -> Rounds:
+    """Rounds over the files of a folder."""
+    files, cores = Files([folder]), available_cores()
+    opened = Opened(files, size)
+    loader = DataLoader(opened, BATCH, num_workers=cores, persistent_workers=True)
+    with ExitStack() as stack:
+        decoder = stack.enter_context(Decoder(files, size=size, channels=3, workers=cores))
+        made = contenders(files, decoder, loader, opened)
+        found = {name: np.concatenate(work()).astype(np.float32) for name, work in made.items()}
+        assert np.array_equal(found["DataLoader"], found["PIL"])
+        # A JPEG is decoded at a part of its size where that is enough, so single pixels may differ.
+        assert found["sslpipe"].shape == found["PIL"].shape
+        difference = np.abs(found["sslpipe"] - found["PIL"]).mean()
+        assert difference < 2, difference
+        return take_turns(made, rounds=rounds)
+
+
+def measure(options: Options) -> list[Table]:
+    rows = []
+    for side, number in ((32, 600), (256, 100)) if options.quick else ((32, 8000), (256, 3000)):
+        with tempfile.TemporaryDirectory() as name:
+            make_images(Path(name), number, side, ".jpg")
+            for size in (32, 96):
+                rounds = side_by_side(Path(name), size, 1 if options.quick else 5)
+                rates = (rounds.rate(each, number) for each in ("sslpipe", "DataLoader", "PIL"))
+                rows.append((f"{number} of {side} px", size, *rates, rounds.ratio("DataLoader", "sslpipe")))
+    columns = ("files", "to, px", "sslpipe, images/s", "DataLoader, images/s", "PIL, one process", "times as fast")
+    note = f"{available_cores()} processes each. Times as fast: sslpipe beside the DataLoader."
+    return [Table("Decoding JPEG files", columns, rows, note)]
