@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 TILE = {"cpu": 2048, "cuda": 8192}
-"""Rows and columns of a tile: 16 MB of similarities, which a CPU's caches hold, and 256 MB, since each costs a merge."""
+"""Rows and columns of a tile: 16 MB of similarities, which a CPU's caches hold, and 256 MB; each costs a merge."""
 BLOCK = 32
 """Entries of which only the highest is looked at first; 32 was the fastest of 16, 32, 64 for k = 20."""
 LAST = 2**32 - 1
@@ -76,7 +76,7 @@ class _Best:
         self.keys = torch.full((queries, k), NOTHING, device=device)
         """[Q, k], highest first."""
         self.least = torch.full((queries,), torch.finfo(torch.float32).min, device=device)
-        """[Q], the similarity that the next candidate has to reach: it has a higher index, and loses to an equal one."""
+        """[Q], what the next candidate has to reach: it has a higher index, and loses to an equal one."""
 
     def offer(self, scores: Tensor, first: int, first_index: int) -> None:
         """scores: [R, C] of queries[first:] and bank[first_index:], of whole blocks; -∞ where there is no neighbour."""
