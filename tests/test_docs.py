@@ -20,7 +20,7 @@ from warm import warm_commands
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = {"own-images.md", "few-labels.md", "figures.md", "adding-a-method.md", "scaling.md"}
+PAGES = {"own-images.md", "few-labels.md", "figures.md", "adding-a-method.md", "scaling.md", "cost-model.md"}
 
 
 class Shell:
@@ -149,6 +149,11 @@ def test_scaling(photos, warm, tmp_path):
     printed = shell.page("scaling.md")
     assert any((tmp_path / "store").rglob("*"))
     assert "sharper" in printed["dvc exp show --only-changed"]
+
+
+def test_cost_model(warm, tmp_path):
+    printed = Shell(tmp_path, warm).page("cost-model.md")
+    assert "batch: 512" in printed["sslpipe recipe show scan-cifar10-code"]
 
 
 def test_adding_a_method(code, tmp_path):

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-TILE = {"cpu": 2048, "cuda": 8192}
-"""Rows and columns of a tile: 16 MB of similarities, which a CPU's caches hold, and 256 MB; each costs a merge."""
+TILE = {"cpu": 4096, "cuda": 8192}
+"""Rows and columns of a tile: 64 MB and 256 MB of similarities, large since each tile costs a merge."""
 BLOCK = 32
 """Entries of which only the highest is looked at first; 32 was the fastest of 16, 32, 64 for k = 20."""
 LAST = 2**32 - 1
@@ -89,8 +89,8 @@ class _Best:
             highest = blocks.amax(dim=2)  # [R, blocks]
         k = self.keys.shape[1]
         least = self.least[queries]
-        if highest.shape[1] >= k:
-            # So many blocks hold an entry of at least this height.
+        if first_index == 0 and highest.shape[1] >= k:
+            # Nothing is known yet, but so many blocks hold an entry of at least this height.
             least = torch.maximum(least, highest.topk(k).values[:, -1])
         query, block = (highest >= least[:, None]).nonzero(as_tuple=True)
         entries = blocks[query, block]  # [·, BLOCK]
