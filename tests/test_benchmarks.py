@@ -5,11 +5,11 @@ import json
 
 import pytest
 import torch
+
 from benchmarks.__main__ import parts
 from benchmarks.measure import Rounds, Spread, take_turns
 from benchmarks.report import Table
 from benchmarks.steps import Pass, Setup, bare, demonstration, images, published, trainer, watched
-
 from sslpipe.nets.network import BackboneSettings
 
 CPU = torch.device("cpu")

@@ -86,7 +86,7 @@ def skip_update(optimizer: torch.optim.Optimizer, skipped: Tensor) -> None:
 def clip_gradients(weights: Iterable[Tensor], largest: float, *, together: bool) -> None:
     """Shorten gradients to a norm of at most `largest`: of all of them together, or of each by itself."""
     gradients = [weight.grad for weight in weights if weight.grad is not None]
-    norms = torch._foreach_norm(gradients)
+    norms = list(torch._foreach_norm(gradients))
     if together:
         norms = [torch.linalg.vector_norm(torch.stack(norms))] * len(norms)
     torch._foreach_mul_(gradients, [(largest / (norm + 1e-6)).clamp(max=1) for norm in norms])

@@ -82,9 +82,9 @@ class _Best:
         """scores: [R, C] of queries[first:] and bank[first_index:], of whole blocks; -∞ where there is no neighbour."""
         queries = slice(first, min(first + len(scores), len(self.keys)))
         count = queries.stop - first
-        blocks = scores[:count].unflatten(1, (-1, BLOCK))
+        blocks = _in_blocks(scores[:count])
         if scores.stride(0) == 1:  # a transposed tile, whose columns lie in memory as rows do
-            highest = scores.T.unflatten(0, (-1, BLOCK)).amax(dim=1).T[:count].contiguous()
+            highest = scores.T.view(-1, BLOCK, len(scores)).amax(dim=1).T[:count].contiguous()
         else:
             highest = blocks.amax(dim=2)  # [R, blocks]
         k = self.keys.shape[1]
@@ -100,6 +100,12 @@ class _Best:
         last = self.keys[queries, -1]
         above = _unpack(last)[0].nextafter(torch.full_like(least, torch.inf))
         self.least[queries] = above.where(last > NOTHING, self.least[queries])
+
+
+def _in_blocks(scores: Tensor) -> Tensor:
+    """[R, C] as [R, blocks, BLOCK], wherever it lies in memory."""
+    rows, columns = scores.stride()
+    return scores.as_strided((len(scores), scores.shape[1] // BLOCK, BLOCK), (rows, BLOCK * columns, columns))
 
 
 def _merge(keys: Tensor, row: Tensor, found: Tensor) -> Tensor:

@@ -47,7 +47,15 @@ class Operation(NamedTuple):
 def _moved(image: Tensor, magnitudes: Mapping[Parameter, Tensor]) -> Tensor:
     """Under the affine map of these parameters [G]; translations are given in parts of the side."""
     sides = {"translate_x": image.shape[-1], "translate_y": image.shape[-2]}
-    return affine(image, **{name: value * sides.get(name, 1) for name, value in magnitudes.items()})
+    given = {name: value * sides.get(name, 1) for name, value in magnitudes.items()}
+    return affine(
+        image,
+        angle=given.get("angle"),
+        shear_x=given.get("shear_x"),
+        shear_y=given.get("shear_y"),
+        translate_x=given.get("translate_x"),
+        translate_y=given.get("translate_y"),
+    )
 
 
 def _map(parameter: Parameter, low: float, high: float) -> Operation:

@@ -162,7 +162,7 @@ class Views:
         chunk = CHUNK_OF_OPERATIONS if self.settings.operations else CHUNK
         if operations is None and image.device.type == "cpu" and image.numel() > chunk:
             few = max(1, chunk // image[0].numel())
-            return torch.cat([self._draw(part, generator) for part in image.split(few)])
+            return torch.cat([self._draw(part, generator) for part in torch.split(image, few)])
         return self._draw(image, generator, operations)
 
     def _draw(self, image: Tensor, generator: torch.Generator, operations: Operations | None = None) -> Tensor:
