@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sslpipe.engine.optimizers import OptimizerSettings, build_optimizer
+from sslpipe.engine.optimizers import LARS, OptimizerSettings, build_optimizer, clip_gradients, skip_update
 
 
 def small_net():
@@ -92,3 +92,57 @@ def test_a_weight_may_begin_to_learn_later_than_others(name):
         model(torch.ones(2, 3)).sum().backward()
         optimizer.step()
         assert torch.equal(late.weight, drawn) is (step < 2)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars"])
+def test_a_skipped_update_changes_nothing(name):
+    # Three steps of which the second is skipped end as the two others alone do, weight decay and momentum included.
+    def trained(gradients, skipped):
+        module = nn.Linear(3, 2)
+        with torch.no_grad():
+            for weight in module.parameters():
+                weight.copy_(torch.arange(weight.numel()).view_as(weight) / 5)
+        optimizer = build_optimizer(OptimizerSettings(name=name, lr=0.1, weight_decay=0.1), module)
+        for scale, skip in zip(gradients, skipped, strict=True):
+            for weight in module.parameters():
+                weight.grad = torch.full_like(weight, scale)
+            skip_update(optimizer, torch.tensor(skip))
+            optimizer.step()
+        return list(module.parameters())
+
+    for given, expected in zip(trained([1, 50, 2], [0.0, 1.0, 0.0]), trained([1, 2], [0.0, 0.0]), strict=True):
+        torch.testing.assert_close(given, expected)
+
+
+def test_saying_that_nothing_is_skipped_changes_nothing():
+    def trained(said):
+        weight = nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3))
+        optimizer = LARS([weight], lr=0.5, momentum=0.9, weight_decay=0.1, trust=0.01)
+        for scale in (1.0, 3.0):
+            weight.grad = scale * weight.detach().square()
+            if said:
+                skip_update(optimizer, torch.tensor(0.0))
+            optimizer.step()
+        return weight
+
+    torch.testing.assert_close(trained(True), trained(False))
+
+
+@pytest.mark.parametrize("largest", [0.1, 1e6])
+def test_gradients_are_shortened_as_torch_does(largest):
+    def clipped(clip):
+        torch.manual_seed(0)
+        weights = [nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.randn(4)), nn.Parameter(torch.zeros(2))]
+        for weight in weights[:2]:
+            weight.grad = torch.randn_like(weight)
+        clip(weights)
+        return [weight.grad for weight in weights[:2]]
+
+    def each(weights):
+        for weight in weights:
+            torch.nn.utils.clip_grad_norm_([weight], largest)
+
+    for together, theirs in ((True, lambda weights: torch.nn.utils.clip_grad_norm_(weights, largest)), (False, each)):
+        mine = clipped(lambda weights, together=together: clip_gradients(weights, largest, together=together))
+        for given, expected in zip(mine, clipped(theirs), strict=True):
+            torch.testing.assert_close(given, expected)
