@@ -6,7 +6,6 @@ batches, views, losses, memories, the optimiser, averaged weights. Settings are 
 published experiments on CIFAR (recipes/), but for the network and the batch.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -209,7 +208,6 @@ def table(title: str, blocks: Blocks, setup: Setup, batch: int | None, *, rounds
 
 
 def measure(options: Options) -> list[Table]:
-    warnings.filterwarnings("ignore", message="k-means|.*lbfgs", category=UserWarning)
     device, gpu = options.device, options.device.type == "cuda"
     tiny, resnet18 = BackboneSettings(name="tiny_resnet"), BackboneSettings(name="resnet18")
     small, colour = images(1200, 1, 16, device), images(4096, 3, 32, device)

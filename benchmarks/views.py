@@ -6,7 +6,6 @@ CIFAR (crop, flip, jitter, grey) and SCAN's strong one (flip, four random operat
 have the same fourteen operations under the name RandAugment, with ranges of their own.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from torchvision.transforms import v2
 from benchmarks.measure import take_turns
 from benchmarks.report import Options, Table
 from benchmarks.steps import images
+from sslpipe.data.decode import available_cores
 from sslpipe.views.policies import Views, ViewSettings
 
 BATCH = 256
@@ -69,7 +69,7 @@ def contenders(policy: str, size: int, count: int, device: torch.device) -> dict
     """Each makes one view of all images, batch by batch, and returns the last batch."""
     store = images(count, 3, size, device)
     own, generator = Views(ViewSettings(policy=policy), [0.5] * 3), torch.Generator(device)
-    workers = os.cpu_count() or 1
+    workers = available_cores()
 
     def ours() -> Tensor:
         for start in range(0, count, BATCH):
@@ -118,12 +118,11 @@ def check(made: dict[str, Callable[[], Tensor]], shape: tuple[int, ...]) -> None
 def measure(options: Options) -> list[Table]:
     rows = []
     for policy in ("simclr", "strong"):
-        for size, count in ((32, 2048), (96, 512)):
-            made = contenders(policy, size, BATCH if options.quick else count, options.device)
+        for size, count in ((32, BATCH), (96, BATCH)) if options.quick else ((32, 2048), (96, 512)):
+            made = contenders(policy, size, count, options.device)
             check(made, (BATCH, 3, size, size))
             turns = take_turns(made, rounds=1 if options.quick else 5)
-            done = BATCH if options.quick else count
-            rows += [[policy, size, name, turns.rate(name, done), turns.ratio(name, "sslpipe")] for name in made]
+            rows += [[policy, size, name, turns.rate(name, count), turns.ratio(name, "sslpipe")] for name in made]
     columns = ("policy", "side", "", "images a second", "time over sslpipe's")
-    note = f"{torch.get_num_threads()} threads, {os.cpu_count()} processes in a DataLoader, {options.device.type}."
+    note = f"{torch.get_num_threads()} threads, {available_cores()} processes in a DataLoader, {options.device.type}."
     return [Table("Views", columns, rows, note)]

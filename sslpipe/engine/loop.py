@@ -68,8 +68,7 @@ class Trainer:
         terms["loss"].backward()  # type: ignore[no-untyped-call]
         if settings.clip is not None:
             clip_gradients(method.parameters(), settings.clip, together=settings.clip_by == "all")
-        if "skipped" in terms:
-            skip_update(self.optimizer, terms["skipped"])
+        skip_update(self.optimizer, terms.get("skipped"))
         self.optimizer.step()
         method.progress = replace(method.progress, step=step + 1)
         method.after_step()

@@ -57,15 +57,11 @@ class LARS(torch.optim.Optimizer):
             velocities = [
                 self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight)) for weight in weights
             ]
-            if (skipped := getattr(self, "found_inf", None)) is None:
-                torch._foreach_mul_(velocities, group["momentum"])
-                torch._foreach_add_(velocities, gradients, alpha=group["lr"])
-                torch._foreach_sub_(weights, velocities)
-            else:
-                learns = 1 - skipped
-                torch._foreach_mul_(velocities, skipped + learns * group["momentum"])
-                torch._foreach_add_(velocities, torch._foreach_mul(gradients, learns * group["lr"]))
-                torch._foreach_sub_(weights, torch._foreach_mul(velocities, learns))
+            skipped = getattr(self, "found_inf", None)
+            learns = 1.0 if skipped is None else 1 - skipped
+            torch._foreach_mul_(velocities, 1 - learns + learns * group["momentum"])
+            torch._foreach_add_(velocities, torch._foreach_mul(gradients, learns * group["lr"]))
+            torch._foreach_sub_(weights, torch._foreach_mul(velocities, learns))
 
 
 def _trust_ratio(weight: Tensor, norm: Tensor, gradient_norm: Tensor, trust: float) -> Tensor:
@@ -74,8 +70,8 @@ def _trust_ratio(weight: Tensor, norm: Tensor, gradient_norm: Tensor, trust: flo
     return torch.where((norm > 0) & (gradient_norm > 0), trust * norm / gradient_norm, torch.ones_like(norm))
 
 
-def skip_update(optimizer: torch.optim.Optimizer, skipped: Tensor) -> None:
-    """Let the coming step change nothing if `skipped` (float scalar) is 1, not 0; nobody waits for its value.
+def skip_update(optimizer: torch.optim.Optimizer, skipped: Tensor | None) -> None:
+    """Let the coming steps change nothing if `skipped` (float scalar) is 1, not 0 or None; nobody waits for its value.
 
     Fused optimisers have this for a scaled loss's infinite gradients, under the same names.
     """

@@ -28,14 +28,20 @@ from sslpipe.views.operations import (
 class Probe:
     """What is done to each image of a batch, round by round; every tensor is [depth, B]."""
 
+    operations: int
+    """Number of those that are drawn from."""
+
     seats: Tensor
     """int64, which operation, and its place among the images that get it (`draw_seats`)."""
-    chosen: Tensor
-    """int64, the operation's place in `names`."""
     bins: Tensor
     """int64, the bin of its magnitude; one of an operation without magnitude (identity) as well."""
     share: Tensor
     """float, the magnitude's place in the operation's whole interval, within the bin."""
+
+    @property
+    def chosen(self) -> Tensor:
+        """int64, the operation's place in `names`."""
+        return operation_of(self.seats, self.operations)
 
 
 class CTAugment(nn.Module):
@@ -101,10 +107,9 @@ class CTAugment(nn.Module):
     def _draw(self, draw: Draw, reached: Tensor) -> Probe:
         """Operations evenly, bins by their weights, magnitudes evenly in their bins; reached: the weights' sums."""
         seats = draw_seats(draw, self.depth, len(self.names))
-        chosen = operation_of(seats, len(self.names))
         at = torch.stack([draw.uniform(0.0, 1.0) for _ in range(self.depth)])
-        sums = reached[chosen]
+        sums = reached[operation_of(seats, len(self.names))]
         # The first bin whose sum lies above a point drawn in [0, total): never one of weight 0.
         bins = (sums <= at[..., None] * sums[..., -1:]).sum(-1)
         within = torch.stack([draw.uniform(0.0, 1.0) for _ in range(self.depth)])
-        return Probe(seats, chosen, bins, (bins + within) / self.bins)
+        return Probe(len(self.names), seats, bins, (bins + within) / self.bins)

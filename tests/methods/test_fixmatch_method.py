@@ -66,10 +66,10 @@ def test_answers_are_aligned_with_the_labels_given(task, labelled):
 def test_the_rates_learn_what_the_network_still_sees(task, pair, generator, monkeypatch):
     strong = ViewSettings(policy="randaugment", operation_names=("identity",))
     method = Learner(Settings(ctaugment=True, views=PLAIN, strong=strong), task)
-    identity = 0
-    seats, chosen = torch.arange(20).expand(2, 20), torch.zeros(2, 20, dtype=torch.int64)
+    identity = method.ctaugment.names.index("identity")
+    seats = torch.arange(20).expand(2, 20)
     bins = torch.stack([torch.zeros(20, dtype=torch.int64), torch.arange(20) % 5 + 1])
-    monkeypatch.setattr(method.ctaugment, "probe", lambda draw: Probe(seats, chosen, bins, (bins + 0.5) / 17))
+    monkeypatch.setattr(method.ctaugment, "probe", lambda draw: Probe(1, seats, bins, (bins + 0.5) / 17))
     images = plain(pair.labelled.image)
     answer = method.network.eval()(images).softmax(dim=1).detach()
     method.network.train()

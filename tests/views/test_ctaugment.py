@@ -53,8 +53,8 @@ def test_update_is_the_papers_loop(depth: int, bins: int, count: int, decay: flo
 def test_one_miss_lowers_its_bin_by_a_hundredth() -> None:
     # Counted by hand: FixMatch's decay 0.99, a rate of 1, a prediction of half the L1 distance 0.75 from its label.
     augment = CTAugment(NAMES, depth=1)
-    one = torch.tensor([[1]])
-    augment.update(Probe(one, one, torch.tensor([[16]]), torch.tensor([[0.97]])), torch.tensor([0.25]))
+    probe = Probe(2, torch.tensor([[1]]), torch.tensor([[16]]), torch.tensor([[0.97]]))
+    augment.update(probe, torch.tensor([0.25]))
     expected = torch.ones(2, 17)
     expected[1, 16] = 0.9925
     torch.testing.assert_close(augment.rates, expected)

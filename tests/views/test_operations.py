@@ -104,7 +104,7 @@ def test_each_image_is_done_as_if_alone(name: OperationName) -> None:
         for t in range(2):
             operation = OPERATIONS[arranged(names)[int(chosen[t][i])]]
             one = operation.apply(one, operation.low + (operation.high - operation.low) * unit[t][i : i + 1])
-        torch.testing.assert_close(view[i : i + 1], one, rtol=0, atol=1e-5)
+        torch.testing.assert_close(view[i : i + 1], one, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
