@@ -111,8 +111,9 @@ def check(made: dict[str, Callable[[], Tensor]], shape: tuple[int, ...]) -> None
         low, high = views.aminmax()
         assert low >= -1e-5, name
         assert high <= 1 + 1e-5, name
-        means[name] = views.mean().item()
-    assert max(means.values()) - min(means.values()) < 0.2, means
+        if name != "kornia":  # draws its operations once a batch, so that one batch is dark and the next one bright
+            means[name] = views.mean().item()
+    assert max(means.values()) - min(means.values()) < 0.12, means
 
 
 def measure(options: Options) -> list[Table]:
