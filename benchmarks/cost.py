@@ -27,7 +27,7 @@ from sslpipe.data.images import Images
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import parse
 from sslpipe.nets.layers import Backbone
-from sslpipe.nets.network import BackboneSettings, build_backbone
+from sslpipe.nets.network import BackboneSettings
 from sslpipe.tools import recipes
 from sslpipe.views.policies import Views
 
@@ -102,7 +102,7 @@ def count(network: nn.Module, side: int) -> Counted:
 @cache
 def backbone(name: Any, stem: Any, side: int) -> Counted:
     """Of a backbone alone."""
-    return count(build_backbone(BackboneSettings(name=name, stem=stem), 3), side)
+    return count(BackboneSettings(name=name, stem=stem).build(3), side)
 
 
 def joined(passes: list[Pass], times: int = 1) -> Passes:
@@ -139,17 +139,17 @@ def cost(stage: str, method: str, block: dict[str, Any], network: BackboneSettin
     small = {**block, "labelled_batch": labelled // times} if labelled else block
     blank = Images(np.zeros((SEEN, 3, side, side), np.uint8), torch.device("cpu"))
     trained = trainer(stage, method, small, Setup(network, blank, batch // times))
-    learner, whole = trained.method, copy.deepcopy(trained.method.network)
-    for module in learner.modules():
+    whole = copy.deepcopy(trained.method.network)
+    for module in trained.method.modules():
         if isinstance(module, Backbone):
             module.forward = partial(stand_in, module)  # type: ignore[method-assign]
     counting = patch.object(Views, "__call__", autospec=True, side_effect=Views.__call__)
-    with watched(learner.network) as found, counting as views:
+    with watched(trained.method.network) as found, counting as views:
         trained.step(trained.total // 2)  # not the first one, in which some layers are frozen
     drawn, passes = sum(len(call.args[1]) for call in views.call_args_list) * times, joined(found, times)
     each = {at: count(whole, at) for at in {at for at, _ in passes}}
     weights = sum(x.nbytes for x in whole.state_dict().values())
-    state = sum(x.nbytes * (n / SEEN if SEEN in x.shape else 1) for x in learner.state_dict().values())
+    state = sum(x.nbytes * (n / SEEN if SEEN in x.shape else 1) for x in trained.method.state_dict().values())
     moments = sum(x.nbytes for values in trained.optimizer.state.values() for x in values.values())
     kept = sum(k * each[at].kept for (at, gradient), k in passes.items() if gradient)
     sides = [[f"{k} × {at} px" for (at, has), k in passes.items() if has is gradient] for gradient in (True, False)]

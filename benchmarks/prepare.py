@@ -36,7 +36,7 @@ class Opened(Dataset[Tensor]):
         return len(self.files.entries)
 
     def __getitem__(self, place: int) -> Tensor:
-        with Image.open(self.files.picture(place)) as image:
+        with Image.open(self.files.load(place)) as image:
             small = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(small)).permute(2, 0, 1)
 

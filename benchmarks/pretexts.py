@@ -3,7 +3,8 @@
     python benchmarks/pretexts.py --seeds 0,1,2 --jobs 2 --folder /tmp/pretexts
 
 Runs the stages with the params.yaml of the current folder, a seed after another, each with its own split and start;
-every run has one thread, so that jobs do not slow each other down. What is finished in `folder` is not run again.
+settings of pretext tasks that it lacks come from recipes/digits-<method>.yaml. Every run has one thread, so that jobs do
+not slow each other down. What is finished in `folder` is not run again.
 """
 
 import argparse
@@ -19,8 +20,10 @@ from statistics import fmean, stdev
 
 import yaml
 
+from sslpipe.tools import recipes
+
 METHODS = "simclr,nce,moco,byol,swav,dino,feature_decoupling,rotnet"
-FIGURES = {
+METRICS = {
     "purity@5": lambda run: run["mined"]["train"]["purity@5"],
     "held-out kNN": lambda run: run["mined"]["held_out"]["knn_acc"],
     "k-means": lambda run: run["scored"]["kmeans_features"]["cluster_acc"],
@@ -43,16 +46,23 @@ def stage(folder: Path, *arguments: str) -> float:
     return time.monotonic() - start
 
 
+def settings_of(params: dict, method: str) -> dict:
+    """Settings of a pretext task, from params.yaml or from its recipe for the digits."""
+    if method in params["pretrain"]:
+        return params["pretrain"][method]
+    return yaml.safe_load(recipes.text(f"digits-{method.replace('_', '-')}"))["pretrain"][method]
+
+
 def run(root: Path, params: dict, method: str, seed: int) -> dict:
-    """All figures of one pretext task and seed, from `root` where they are there already."""
+    """All metrics of one pretext task and seed, from `root` where they are there already."""
     folder = root / f"{method}-{seed}"
     result = folder / "result.json"
     if not result.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        probe = {"linear": {"start": "pretrain", "base": "supervised", "objective": "supervised"}}
+        probe = {"linear": {"start": "pretrain"}}
         chosen = {
             "seed": seed,
-            "pretrain": {**params["pretrain"], "method": method},
+            "pretrain": {"method": method, method: settings_of(params, method)},
             "semisup": {**params["semisup"], "methods": {}},
             "finetune": {**params["finetune"], "methods": probe},
         }
@@ -87,12 +97,12 @@ def main() -> None:
     pairs = [(method, int(seed)) for method in given.methods.split(",") for seed in given.seeds.split(",")]
     with ThreadPoolExecutor(given.jobs) as pool:
         done = list(pool.map(lambda pair: run(given.folder, params, *pair), pairs))
-    print("| pretext | " + " | ".join(FIGURES) + " |")
-    print("|---" * (len(FIGURES) + 1) + "|")
+    print("| pretext | " + " | ".join(METRICS) + " |")
+    print("|---" * (len(METRICS) + 1) + "|")
     for method in given.methods.split(","):
         rows = [result for (name, _), result in zip(pairs, done, strict=True) if name == method]
         print(
-            f"| `{method}` | " + " | ".join(cell([figure(row) for row in rows]) for figure in FIGURES.values()) + " |"
+            f"| `{method}` | " + " | ".join(cell([metric(row) for row in rows]) for metric in METRICS.values()) + " |"
         )
 
 

@@ -21,7 +21,7 @@ from benchmarks.measure import Rounds, take_turns
 from benchmarks.report import Options, Table
 from sslpipe.data.decode import available_cores
 from sslpipe.data.device import autocast
-from sslpipe.nets.network import BackboneSettings, build_backbone
+from sslpipe.nets.network import BackboneSettings
 from sslpipe.objectives.simclr import nt_xent
 
 TEMPERATURE, HIDDEN, OUTPUTS = 0.5, 512, 128
@@ -54,7 +54,7 @@ def lightly_parts(setup: steps.Setup) -> tuple[Pictures, nn.Sequential, nn.Modul
     info, jitter = setup.info, {"cj_prob": 0.8, "cj_bright": 0.4, "cj_contrast": 0.4, "cj_sat": 0.4, "cj_hue": 0.1}
     scale: Any = {"mean": info.mean, "std": info.std}
     transform = SimCLRTransform(info.size, min_scale=0.2, gaussian_blur=0.0, normalize=scale, **jitter)
-    backbone = build_backbone(setup.backbone, info.channels)
+    backbone = setup.backbone.build(info.channels)
     network = nn.Sequential(backbone, SimCLRProjectionHead(backbone.dimension, HIDDEN, OUTPUTS, batch_norm=False))
     return Pictures(setup, transform), network.to(setup.images.device), NTXentLoss(temperature=TEMPERATURE)
 

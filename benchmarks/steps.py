@@ -27,11 +27,10 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.engine.loop import Trainer
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import parse
-from sslpipe.methods.cluster.scan import Clustering, Neighborhood
-from sslpipe.methods.parts.task import Task
-from sslpipe.methods.pretext import task as pretext
-from sslpipe.methods.self_label.confident import SelfLabelling
-from sslpipe.methods.watch import Watch
+from sslpipe.methods.cluster import scan
+from sslpipe.methods.pretrain import _base as pretext
+from sslpipe.methods.self_label import confident
+from sslpipe.methods.semisup._supervised import Problem
 from sslpipe.nets.heads import LinearHead, LinearSettings
 from sslpipe.nets.network import BackboneSettings, Network, build_network
 from sslpipe.tools import recipes
@@ -75,23 +74,24 @@ def trainer(stage: str, method: str, block: dict[str, Any], setup: Setup) -> Tra
     settings = replace(settings, fit=replace(settings.fit, batch=setup.batch))
     device = setup.images.device
     unlabelled = Batches(setup.images, setup.batch, seed=0)
-    nobody = Watch(setup.images.subset(torch.arange(0)), None)
+    held_out = setup.images.subset(torch.arange(0))
     if stage == "pretrain":
-        made = module.Pretext(settings, pretext.Task(setup.backbone, setup.info, setup.images, nobody)).to(device)
+        made = module.Method(settings, pretext.Problem(setup.backbone, setup.info, setup.images, held_out)).to(device)
         return Trainer(made.train(), unlabelled, settings.fit, seed=0)
     network = build_network(setup.backbone, setup.info).to(device)
     if stage == "cluster":
         neighbors = torch.randint(len(setup.images), (len(setup.images), 20), device=device)
-        hood = Neighborhood(setup.images, neighbors)
-        made = Clustering(replace(settings, head_epochs=0), network, hood, hood).to(device)
+        hood = scan.Neighborhood(setup.images, neighbors)
+        made = module.Method(replace(settings, head_epochs=0), scan.Problem(network, hood, hood)).to(device)
         return Trainer(made.train(), unlabelled, settings.fit, seed=0)
     if stage == "self_label":
         network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=CLASSES)).to(device)
-        made = SelfLabelling(replace(settings, threshold=0.0), network, setup.images).to(device)
+        problem = confident.Problem(network, setup.images)
+        made = module.Method(replace(settings, threshold=0.0), problem).to(device)
         return Trainer(made.train(), unlabelled, settings.fit, seed=0)
     index = torch.arange(4 * CLASSES, device=device)
     labelled = LabelledImages(setup.images, index, index % CLASSES, tuple("0123456789"))
-    made = module.Learner(settings, Task(network, labelled, base="fixmatch")).to(device)
+    made = module.Method(settings, Problem(network, labelled)).to(device)
     paired = PairedBatches(unlabelled, LabelledBatches(labelled, settings.labelled_batch, seed=0))
     return Trainer(made.train(), paired, settings.fit, seed=0)
 
@@ -169,11 +169,16 @@ Blocks = Mapping[tuple[str, str], dict[str, Any]]
 
 
 def demonstration() -> Blocks:
-    """Every method that params.yaml has settings for."""
+    """The methods of params.yaml and of recipes/digits-*.yaml; MixMatch and UDA with the settings of the others."""
     params = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
-    blocks = {("pretrain", name): block for name, block in params["pretrain"].items() if "fit" in (block or {})}
+    digits = [yaml.safe_load(recipes.text(name)) for name in recipes.names() if name.startswith("digits-")]
+    pretrain = [tree["pretrain"] for tree in (params, *digits)]
+    blocks = {("pretrain", block["method"]): block[block["method"]] for block in pretrain}
     blocks |= {("cluster", "scan"): params["cluster"], ("self_label", "confident"): params["self_label"]}
-    return blocks | {("semisup", name): block for name, block in params["semisup"].items() if name != "methods"}
+    blocks |= {("semisup", name): block for name, block in params["semisup"].items() if name != "methods"}
+    few = {**params["semisup"]["supervised"], "head_init": "logistic"}
+    uda = {**few, "strong": params["semisup"]["fixmatch"]["strong"]}
+    return {("semisup", "mixmatch"): few, ("semisup", "uda"): uda} | blocks
 
 
 def published() -> Blocks:

@@ -24,43 +24,25 @@ def cluster(
     assignments: options.Assignments = None,
 ) -> None:
     """Group the images so that neighbours share a group (SCAN)."""
-    from sslpipe.data.device import choose_device
-    from sslpipe.data.images import Images
-    from sslpipe.data.store import Store
-    from sslpipe.io.params import Params
-    from sslpipe.methods.cluster.scan import Clustering, Settings, read_neighborhood
-    from sslpipe.methods.training import Training
-    from sslpipe.nets.model_file import load_network
+    from functools import partial
 
-    project = Params(params)
-    project.override(
-        {
-            "seed": seed,
-            "cluster.clusters": clusters,
-            "cluster.entropy_weight": entropy_weight,
-            "cluster.fit.epochs": epochs,
-            "cluster.fit.batch": batch,
+    from sslpipe.running.clustering import cluster_problem
+    from sslpipe.running.stage import run_stage
+
+    run_stage(
+        "cluster",
+        params,
+        partial(cluster_problem, pretrained=pretrained, mined=mined),
+        options={
+            "clusters": clusters,
+            "entropy_weight": entropy_weight,
+            "fit.epochs": epochs,
+            "fit.batch": batch,
         },
-        assignments,
-        stage="cluster",
-    )
-    settings = project.parse(Settings, "cluster")
-
-    store = Store(prepared)
-    network = load_network(pretrained, store.info)
-    images = Images(store.images("train"), choose_device(device))
-    others = Images(store.images("held_out"), choose_device(device))
-    train = read_neighborhood(images, mined / "train", settings, k=settings.neighbors)
-    held_out = read_neighborhood(others, mined / "held_out", settings, k=None)
-    training = Training(
-        stage="cluster",
+        seed=seed,
+        assignments=assignments,
+        prepared=prepared,
         out=out,
-        where="cluster",
-        store=store,
-        images=images,
-        seed=project.seed,
-        started_from=pretrained,
-        inputs=[mined / "train" / "indices.npy", mined / "held_out" / "indices.npy"],
+        device=device,
         checkpoint_seconds=checkpoint_seconds,
     )
-    training.train(lambda: Clustering(settings, network, train, held_out), settings)

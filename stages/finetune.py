@@ -25,20 +25,21 @@ def finetune(
     assignments: options.Assignments = None,
 ) -> None:
     """Fit a classifier to a model's features, or fine-tune the model with the few labels."""
-    from sslpipe.io.params import Params
-    from sslpipe.methods.parts.run import open_run
+    from functools import partial
 
-    run = open_run(
-        "sslpipe.methods.finetune",
+    from sslpipe.running.few_labels import labelled_problem
+    from sslpipe.running.stage import run_stage
+
+    run_stage(
         "finetune",
-        method,
-        Params(params),
-        {"seed": seed, "start": start, "fit.epochs": epochs, "fit.batch": batch},
-        assignments,
+        params,
+        partial(labelled_problem, runs=runs),
+        method=method,
+        options={"start": start, "fit.epochs": epochs, "fit.batch": batch},
+        seed=seed,
+        assignments=assignments,
         prepared=prepared,
-        runs=runs,
-        out=out,
+        out=out or runs / "finetune" / method,
         device=device,
         checkpoint_seconds=checkpoint_seconds,
     )
-    run.module.tune(run.settings, run.task(), run.training)

@@ -23,7 +23,7 @@ def prepare(
     from sslpipe.data.decode import available_cores
     from sslpipe.data.splits import protocol_named
     from sslpipe.data.store_writer import read_settings, write_store
-    from sslpipe.io.console import say
+    from sslpipe.io.console import info
     from sslpipe.io.params import Params, find_module, siblings
 
     project = Params(params)
@@ -46,4 +46,4 @@ def prepare(
         workers=workers or available_cores(),
         strict=strict,
     )
-    say(f"{out}: {prepared}")
+    info(f"{out}: {prepared}")

@@ -18,38 +18,19 @@ def pretrain(
     assignments: options.Assignments = None,
 ) -> None:
     """Train a backbone on a pretext task, without labels."""
-    from sslpipe.data.device import choose_device
-    from sslpipe.data.images import Images
-    from sslpipe.data.store import Store
-    from sslpipe.io.params import Params, find_module
-    from sslpipe.methods.pretext.task import WATCH, Task
-    from sslpipe.methods.training import Training
-    from sslpipe.methods.watch import read_watch
-    from sslpipe.nets.network import BackboneSettings
+    from sslpipe.running.pretraining import pretrain_problem
+    from sslpipe.running.stage import run_stage
 
-    package = "sslpipe.methods.pretrain"
-    project = Params(params)
-    project.override({"seed": seed, "pretrain.method": method}, assignments, stage="pretrain")
-    name = project.method("pretrain", package, also=["watch"])
-    where = f"pretrain.{name}"
-    project.override({f"{where}.fit.epochs": epochs, f"{where}.fit.batch": batch})
-    module = find_module(package, name, where="pretrain.method")
-    settings = project.parse(module.Settings, where)
-    backbone = project.parse(BackboneSettings, "network")
-
-    store = Store(prepared)
-    images = Images(store.images("train"), choose_device(device))
-    labels = project.choice("pretrain.watch", WATCH) == "held_out"
-    watch = read_watch(store, images.device, labels=labels)
-    training = Training(
-        stage="pretrain",
+    run_stage(
+        "pretrain",
+        params,
+        pretrain_problem,
+        method=method,
+        options={"fit.epochs": epochs, "fit.batch": batch},
+        seed=seed,
+        assignments=assignments,
+        prepared=prepared,
         out=out,
-        where=where,
-        store=store,
-        images=images,
-        seed=project.seed,
-        decides=[name, backbone, labels],
-        facts={"method": name},
+        device=device,
         checkpoint_seconds=checkpoint_seconds,
     )
-    training.train(lambda: module.Pretext(settings, Task(backbone, store.info, images, watch)), settings)

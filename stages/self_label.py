@@ -22,38 +22,20 @@ def self_label(
     assignments: options.Assignments = None,
 ) -> None:
     """Sharpen the groups by learning from the model's own confident answers."""
-    from sslpipe.data.device import choose_device
-    from sslpipe.data.images import Images
-    from sslpipe.data.store import Store
-    from sslpipe.io.params import Params
-    from sslpipe.methods.self_label.confident import SelfLabelling, Settings
-    from sslpipe.methods.training import Training
-    from sslpipe.nets.model_file import load_network
+    from functools import partial
 
-    project = Params(params)
-    project.override(
-        {
-            "seed": seed,
-            "self_label.threshold": threshold,
-            "self_label.fit.epochs": epochs,
-            "self_label.fit.batch": batch,
-        },
-        assignments,
-        stage="self_label",
-    )
-    settings = project.parse(Settings, "self_label")
+    from sslpipe.running.self_labelling import self_label_problem
+    from sslpipe.running.stage import run_stage
 
-    store = Store(prepared)
-    network = load_network(clustered, store.info)
-    images = Images(store.images("train"), choose_device(device))
-    training = Training(
-        stage="self-label",
+    run_stage(
+        "self-label",
+        params,
+        partial(self_label_problem, clustered=clustered),
+        options={"threshold": threshold, "fit.epochs": epochs, "fit.batch": batch},
+        seed=seed,
+        assignments=assignments,
+        prepared=prepared,
         out=out,
-        where="self_label",
-        store=store,
-        images=images,
-        seed=project.seed,
-        started_from=clustered,
+        device=device,
         checkpoint_seconds=checkpoint_seconds,
     )
-    training.train(lambda: SelfLabelling(settings, network, images), settings)

@@ -26,21 +26,21 @@ def semisup(
     assignments: options.Assignments = None,
 ) -> None:
     """Train a classifier with the few labels and all images."""
-    from sslpipe.io.params import Params
-    from sslpipe.methods.parts.run import open_run
+    from functools import partial
 
-    run = open_run(
-        "sslpipe.methods.semisup",
+    from sslpipe.running.few_labels import labelled_problem
+    from sslpipe.running.stage import run_stage
+
+    run_stage(
         "semisup",
-        method,
-        Params(params),
-        {"seed": seed, "start": start, "fit.epochs": epochs, "fit.batch": batch},
-        assignments,
+        params,
+        partial(labelled_problem, runs=runs),
+        method=method,
+        options={"start": start, "fit.epochs": epochs, "fit.batch": batch},
+        seed=seed,
+        assignments=assignments,
         prepared=prepared,
-        runs=runs,
-        out=out,
+        out=out or runs / "semisup" / method,
         device=device,
         checkpoint_seconds=checkpoint_seconds,
     )
-    training = run.training
-    training.train(lambda: run.module.Learner(run.settings, run.task()), run.settings, labelled=run.labelled)

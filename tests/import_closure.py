@@ -55,13 +55,6 @@ def imported(path: Path) -> set[Path]:
     return {file for name in names if (file := module_file(name))}
 
 
-def named_packages(path: Path) -> set[str]:
-    """Packages that a file names in a text, to find a module in them by its name."""
-    texts = {n.value for n in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(n, ast.Constant)}
-    names = {text for text in texts if isinstance(text, str) and re.fullmatch(r"sslpipe(\.\w+)+", text)}
-    return {name for name in names if (ROOT / name.replace(".", "/")).is_dir()}
-
-
 def closure(start: set[Path]) -> set[Path]:
     reached, waiting = set(), set(start)
     while waiting:

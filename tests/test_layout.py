@@ -30,7 +30,7 @@ def test_files_can_be_read_at_a_sitting(path):
 
 def test_only_evaluate_opens_what_is_scored():
     users = [str(path) for path in FILES if ".scored()" in (ROOT / path).read_text()]
-    assert users == ["stages/evaluate.py"]
+    assert users == ["sslpipe/running/evaluation.py"]
 
 
 def test_every_name_of_a_stage_is_a_command_with_help_from_its_docstring():
@@ -53,3 +53,21 @@ def test_help_needs_no_heavy_library():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert shown.stdout.strip().endswith("[]")
+
+
+def test_no_module_imports_a_method_that_is_found_by_its_name():
+    methods = ROOT / "sslpipe/methods"
+    public = {
+        f"sslpipe.methods.{path.parent.name}.{path.stem}" for path in methods.glob("*/*.py") if path.stem[0] != "_"
+    }
+    # Two stages have only one method, whose problem their opener builds.
+    known = {"sslpipe/running/clustering.py", "sslpipe/running/self_labelling.py"}
+    for path in FILES:
+        names = {
+            f"{node.module}{'.' + alias.name if full else ''}"
+            for node in ast.walk(ast.parse((ROOT / path).read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+            for full in (False, True)
+        }
+        assert not names & public or path.as_posix() in known, path

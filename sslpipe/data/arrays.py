@@ -13,7 +13,7 @@ from sslpipe.data.entries import Entry
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class ArrayFile:
     """The images of one file."""
 
     name: str
@@ -28,7 +28,7 @@ class Piece:
 class ArraySource:
     """What every source of arrays offers (see ImageSource): an image is copied when it is asked for."""
 
-    def __init__(self, settings: Any, *, name: str, classes: Sequence[str], pieces: Sequence[Piece]) -> None:
+    def __init__(self, settings: Any, *, name: str, classes: Sequence[str], pieces: Sequence[ArrayFile]) -> None:
         self.settings = settings
         self.classes = tuple(classes)
         self.entries = [
@@ -41,7 +41,7 @@ class ArraySource:
         self._images = [piece.images for piece in pieces]
         self._start = list(accumulate((len(images) for images in self._images), initial=0))
 
-    def picture(self, index: int) -> NDArray[np.uint8]:
+    def load(self, index: int) -> NDArray[np.uint8]:
         """[H, W, 3]."""
         piece = bisect_right(self._start, index) - 1
         return np.ascontiguousarray(self._images[piece][index - self._start[piece]])

@@ -194,7 +194,7 @@ class Decoder:
         self.channels = channels
         self.chunk = min(CHUNK_IMAGES, max(1, CHUNK_BYTES // (channels * size * size)))
         chunks = -(-len(source.entries) // self.chunk)
-        from_files = bool(source.entries) and isinstance(source.picture(0), Path)
+        from_files = bool(source.entries) and isinstance(source.load(0), Path)
         self.workers = min(workers, chunks) if from_files else 1
         self._pool: ProcessPoolExecutor | None = None
 
@@ -212,7 +212,7 @@ class Decoder:
     def decode(self, order: NDArray[np.int64]) -> Iterator[Decoded]:
         """The entries `order` ([N] indices), chunk by chunk in this order, whatever the number of processes."""
         chunks = (order[start : start + self.chunk] for start in range(0, len(order), self.chunk))
-        jobs = ((index, [self.source.picture(i) for i in index.tolist()], self.size, self.channels) for index in chunks)
+        jobs = ((index, [self.source.load(i) for i in index.tolist()], self.size, self.channels) for index in chunks)
         if self._pool is None:
             yield from (decode_chunk(*job) for job in jobs)
             return

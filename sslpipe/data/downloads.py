@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 from numpy.exceptions import VisibleDeprecationWarning
 
 from sslpipe.data.decode import check_plain
-from sslpipe.io.console import say
+from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 
 TIMEOUT = 60.0
@@ -111,7 +111,7 @@ def _fetch(root: Path, source: Download) -> None:
     from torchvision.datasets.utils import check_integrity, download_and_extract_archive, download_url
 
     if not check_integrity(root / source.filename, source.md5):
-        say(f"fetching {source.url} ({source.size}) into {root}")
+        info(f"fetching {source.url} ({source.size}) into {root}")
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:

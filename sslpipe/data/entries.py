@@ -49,5 +49,5 @@ class ImageSource(Protocol):
     def unreadable(self) -> Mapping[str, str]:
         """Folders of the source that could not be looked into, and why."""
 
-    def picture(self, index: int) -> Picture:
+    def load(self, index: int) -> Picture:
         """What to decode for entry `index`; it must be picklable, since other processes decode it."""

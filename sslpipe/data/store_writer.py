@@ -19,7 +19,7 @@ from sslpipe.data.splits import DrawName, Labelled, draw_labelled, draw_splits
 from sslpipe.data.store import SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
 from sslpipe.io.console import Progress, progress
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import whole_folder, write_array, write_json
+from sslpipe.io.files import atomic_folder, write_array, write_json
 from sslpipe.io.params import Params
 from sslpipe.io.settings import Count, Fraction, parse
 from sslpipe.io.version import own_version
@@ -113,7 +113,7 @@ def write_store(
     image_shape = (settings.channels, settings.size, settings.size)
     decoder = Decoder(source, size=settings.size, channels=settings.channels, workers=workers)
     written: dict[Split, NDArray[np.int64]] = {}
-    with whole_folder(out) as folder, decoder, progress("prepare", len(entries), "images") as shown:
+    with atomic_folder(out) as folder, decoder, progress("prepare", len(entries), "images") as shown:
         totals = Totals(image_shape, shown)
         for split in SPLITS:
             chunks = totals.counted(decoder.decode(drawn[split]), split)
@@ -234,7 +234,7 @@ class GrowingArray:
                 self._file.write(self._header())
 
     def _header(self) -> bytes:
-        """Of the same length for every number of images: numpy leaves room for the first axis to grow."""
+        """Of the same length for every number of images: numpy leaves capacity for the first axis to grow."""
         header = BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
         return header.getvalue()

@@ -1,4 +1,4 @@
-"""Snapshots of an unfinished stage: found again after a crash, removed when its outputs are written."""
+"""Checkpoints of an unfinished stage: restored after a crash and deleted when the stage's outputs are written."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sslpipe.engine.method import Method
+from sslpipe.engine.method import BaseMethod
 from sslpipe.io.files import sha256, write_bytes
 
 FOLDER = ".sslpipe/checkpoints"
@@ -24,22 +24,25 @@ FOLDER = ".sslpipe/checkpoints"
 
 @dataclass
 class State:
-    """What a run is besides its weights."""
+    """State of a training run, apart from its weights and its optimiser."""
 
     step: int = 0
-    """Steps done."""
+    """Number of steps done."""
     history: list[dict[str, float]] = field(default_factory=list)
-    """One row an epoch."""
+    """One row per interval, see `FitSettings`."""
     sums: dict[str, Tensor] = field(default_factory=dict)
-    """Terms of the epoch under way, added up."""
+    """Name of a term of the loss → its sum over the steps of the current interval."""
     finished: bool = False
 
 
 class Checkpoint:
-    """One snapshot under a key made of a stage's settings, code and inputs, so that another run never takes it up."""
+    """The checkpoint of one run, in a folder named by a hash of the stage's settings, code and inputs.
+
+    A run with other settings, code or inputs has another folder, so it never restores this checkpoint.
+    """
 
     def __init__(self, folder: Path | None, every_seconds: float) -> None:
-        """folder: None keeps nothing. every_seconds: at most one snapshot in so many seconds."""
+        """folder: None saves nothing. every_seconds: minimum number of seconds between checkpoints."""
         self.folder = folder
         self.every_seconds = every_seconds
         self._saved = time.monotonic()
@@ -48,22 +51,23 @@ class Checkpoint:
     def of_stage(
         cls, stage: str, *, settings: Iterable[Any], inputs: Iterable[Path], every_seconds: float = 20.0
     ) -> "Checkpoint":
-        """The checkpoint of a stage in the project's own, git-ignored folder, outside every output.
+        """Return the checkpoint of a stage, in a git-ignored folder of the project that is outside every output.
 
-        settings: whatever decides the result, with a faithful repr. inputs: files that it is made of.
+        settings: all settings that the result depends on; their repr must state all values. inputs: files that the
+        result depends on.
         """
         content = [repr(list(settings)), *(sha256(path) for path in inputs), _code(stage)]
         key = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
-        # Under `dvc exp run --temp` the working folder is a passing one; DVC_ROOT names the project's.
+        # `dvc exp run --temp` works in a temporary folder; DVC_ROOT is the folder of the project.
         root = Path(os.environ.get("DVC_ROOT", "."))
         return cls(root / FOLDER / f"{stage}-{key}", every_seconds)
 
     def due(self) -> bool:
-        """Whether it is time for another snapshot."""
+        """Whether it is time for another checkpoint."""
         return self.folder is not None and time.monotonic() - self._saved >= self.every_seconds
 
-    def save(self, state: State, method: Method, optimizer: torch.optim.Optimizer) -> None:
-        """Write all that the run is, whole or not at all."""
+    def save(self, state: State, method: BaseMethod, optimizer: torch.optim.Optimizer) -> None:
+        """Write the complete state of the run, atomically."""
         if self.folder is None:
             return
         tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
@@ -75,8 +79,8 @@ class Checkpoint:
         write_bytes(self.folder / "run.safetensors", save(copies, metadata={"state": json.dumps(plain)}))
         self._saved = time.monotonic()
 
-    def load(self, method: Method, optimizer: torch.optim.Optimizer) -> State:
-        """Take up the run where its snapshot stands; a new State where there is none."""
+    def load(self, method: BaseMethod, optimizer: torch.optim.Optimizer) -> State:
+        """Restore the run from its checkpoint; return a new State if there is none, or none that can be read."""
         path = self.folder / "run.safetensors" if self.folder else None
         if path is None or not path.exists():
             return State()
@@ -98,13 +102,13 @@ class Checkpoint:
         return State(step=plain["step"], history=plain["history"], sums=sums, finished=plain["finished"])
 
     def remove(self) -> None:
-        """Forget the snapshot: the outputs are written."""
+        """Delete the checkpoint, after the outputs are written."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _lay_out_like_weights(optimizer: torch.optim.Optimizer) -> None:
-    """Give each weight's state the weight's memory format: fused kernels pair the two by place in memory."""
+    """Give each weight's state the memory format of the weight: fused kernels match their elements by memory offset."""
     for weight, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:
@@ -116,7 +120,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _code(stage: str) -> str:
-    """Fingerprint of the first-party modules that this process has loaded, other stages left out."""
+    """Return the hashes of this project's modules that the process has loaded, without the modules of other stages."""
     own = f"stages.{stage.replace('-', '_')}"
     names = sorted(name for name in sys.modules if name.startswith("sslpipe.") or name == own)
     files = [Path(file) for name in names if (file := getattr(sys.modules[name], "__file__", None))]

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of a step."""
+"""Delay of Ctrl-C and SIGTERM until the end of a step."""
 
 import signal
 from collections.abc import Iterator
@@ -7,18 +7,21 @@ from types import FrameType
 
 
 class Interrupts:
-    """Whether Ctrl-C or a polite kill has come since `listening` began."""
+    """Whether SIGINT (Ctrl-C) or SIGTERM was received since `listening` began."""
 
     received = False
 
 
 @contextmanager
 def listening() -> Iterator[Interrupts]:
-    """Hold back Ctrl-C and SIGTERM, so that a step is finished and saved before the run ends."""
+    """Delay Ctrl-C and SIGTERM, so that the current step is finished and saved before the run ends.
+
+    A second signal raises KeyboardInterrupt at once.
+    """
     interrupts = Interrupts()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if interrupts.received:  # a second one does not wait
+        if interrupts.received:
             raise KeyboardInterrupt
         interrupts.received = True
 

@@ -1,4 +1,4 @@
-"""What the loop asks of a method."""
+"""The interface between the training loop and a method."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,64 +10,67 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: what everything scheduled is a function of."""
+    """Position in a training run, which all schedules are functions of."""
 
     step: int = 0
-    """Steps done."""
+    """Number of steps done."""
     total: int = 1
-    """Steps in the whole run."""
+    """Number of steps in the run."""
     steps_per_epoch: int = 1
 
     @property
     def fraction(self) -> float:
-        """Share of the run that is done, in [0, 1]."""
+        """Fraction of the run that is done, in [0, 1]."""
         return self.step / self.total
 
     @property
     def epochs(self) -> float:
-        """Passes over the images that are done."""
+        """Number of epochs done, with fractions."""
         return self.step / self.steps_per_epoch
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Factors on what the run's optimiser is set to, for one step."""
+class Multipliers:
+    """Factors on the optimiser's learning rate and weight decay, for one step."""
 
     lr: float = 1.0
     weight_decay: float = 1.0
 
 
-class Method(nn.Module, ABC):
-    """How a batch becomes a loss. What it must remember lies in parameters and buffers, so a checkpoint holds it."""
+class BaseMethod(nn.Module, ABC):
+    """Base class of all methods: computes the loss of a batch.
+
+    All state must be in parameters and buffers, which checkpoints save.
+    """
 
     finished = False
-    """True ends the run after the epoch."""
+    """Whether to end the run at the end of the current interval; set by the method."""
     progress = Progress()
-    """Where the run stands; the loop keeps it up to date."""
+    """Position in the run; updated by the loop."""
 
     @abstractmethod
     def losses(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        """Named scalars of one step, of which the loop minimises "loss" and logs the rest as means over the epoch.
+        """Return the named scalar terms of one step; the loop minimises "loss" and logs the mean of each per interval.
 
-        batch: what the run's batches yield (sslpipe.data.batches.Batch). generator: on the device, seeded anew for
-        each step; every random draw comes from it. A term "skipped" other than 0 says that there was nothing to learn
-        from: the step changes no weight.
+        batch: what the run's stream of batches yields, such as sslpipe.data.batches.Batch. generator: the source of
+        all random numbers, on the device, seeded by the loop for each step. An optional term "skipped" of 1 means that
+        the step has nothing to learn from, and leaves all weights unchanged.
         """
 
     def rate(self, name: str) -> float:
-        """The factor on the learning rate of the parameter of that name."""
+        """Return the factor on the learning rate of the parameter with this name."""
         return 1.0
 
-    def pace(self) -> Pace:
-        """How the coming step's learning rate and weight decay differ from the run's."""
-        return Pace()
+    def multipliers(self) -> Multipliers:
+        """Return the factors on the learning rate and the weight decay of the next step."""
+        return Multipliers()
 
     def after_step(self) -> None:
-        """Update what follows the weights (averages, memories); called after the optimiser's step."""
+        """Update state that depends on the new weights, such as averages; called after the optimiser's step."""
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """Look at an epoch, or the interval that the run is set to, and return further columns for the history.
+        """Return additional columns for the history at the end of an interval, by default an epoch.
 
-        terms: means of what `losses` returned.
+        terms: means over the interval of the terms that `losses` returned.
         """
         return {}

@@ -1,39 +1,58 @@
-"""Optimisers and which weights decay."""
+"""Optimisers: their settings, the groups of weights, LARS, gradient clipping and skipped updates."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Fraction, NonNegative, Positive
+
+TAKEN_BY = {"momentum": ("sgd", "lars"), "nesterov": ("sgd",), "betas": ("adam", "adamw"), "trust": ("lars",)}
+"""Setting → the optimisers that take it; all optimisers take the settings that are not listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """An optimiser by name and what it takes; what the named one does not know is passed over."""
+    """The name of an optimiser and its settings; a setting that it does not take must keep its default."""
 
     name: Literal["sgd", "adam", "adamw", "lars"] = "adam"
     lr: Positive
     weight_decay: NonNegative = 0.0
     momentum: Fraction = 0.9
-    """sgd, lars."""
+    """Momentum of sgd and lars."""
     nesterov: bool = False
-    """sgd."""
+    """Whether sgd uses Nesterov momentum."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    """adam, adamw."""
+    """Decay rates of adam's and adamw's averages of the gradient and of its square."""
     trust: Positive = 0.001
-    """lars: the trust coefficient η (You et al. 2017)."""
+    """Trust coefficient η of lars (You et al. 2017, arXiv:1708.03888)."""
     decay_all: bool = False
-    """Whether weight decay also holds for biases and norm layers' weights, as in plain torch optimisers."""
+    """Whether weight decay applies to biases and normalisation layers too, as by default in torch."""
+
+    def __post_init__(self) -> None:
+        for key, names in TAKEN_BY.items():
+            if self.name not in names and getattr(self, key) != getattr(OptimizerSettings, key):
+                raise UserError(f"{key} is a setting of {' and '.join(names)}, not of {self.name}")
+
+    def base_for(self, block: Mapping[str, Any]) -> "OptimizerSettings":
+        """Return these settings as the defaults of a block (see `parse`), which may name another optimiser.
+
+        The settings that the other optimiser does not take are reset to their defaults.
+        """
+        name = block.get("name", self.name)
+        unused = [key for key, names in TAKEN_BY.items() if name not in names]
+        return replace(self, name=name, **{key: getattr(OptimizerSettings, key) for key in unused})
 
 
 class LARS(torch.optim.Optimizer):
-    """Layer-wise adaptive rate scaling (You et al. 2017, algorithm 1), for weights of two and more dimensions.
+    """Layer-wise adaptive rate scaling (You et al. 2017, arXiv:1708.03888, algorithm 1).
 
-    v ← μ v + lr · r (g + β w), w ← w - v, with r = η |w| / |g + β w|; one-dimensional weights (biases, norm layers)
-    take r = 1, as SimCLR and SwAV do.
+    v ← μ v + lr · r (g + β w), w ← w - v, with r = η |w| / |g + β w| for weights of two or more dimensions and r = 1
+    for one-dimensional weights (biases, normalisation layers), as in SimCLR (arXiv:2002.05709) and SwAV
+    (arXiv:2006.09882).
     """
 
     def __init__(self, params: Any, *, lr: float, momentum: float, weight_decay: float, trust: float) -> None:
@@ -41,7 +60,7 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of all weights that have a gradient."""
+        """Update all weights that have a gradient; `closure` is ignored."""
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             if not weights:
@@ -71,30 +90,30 @@ def _trust_ratio(weight: Tensor, norm: Tensor, gradient_norm: Tensor, trust: flo
 
 
 def skip_update(optimizer: torch.optim.Optimizer, skipped: Tensor | None) -> None:
-    """Let the coming steps change nothing if `skipped` (float scalar) is 1, not 0 or None; nobody waits for its value.
+    """Set whether the next steps of the optimiser change weights and state: not if `skipped` is 1.
 
-    Fused optimisers have this for a scaled loss's infinite gradients, under the same names.
+    skipped: float scalar tensor, 0 or 1, read without a wait for the device; None is the same as 0.
+    Uses the attributes `grad_scale` and `found_inf`, by which torch's fused optimisers skip steps with infinite
+    gradients in mixed-precision training.
     """
     optimizer.grad_scale, optimizer.found_inf = None, skipped  # type: ignore[attr-defined]
 
 
-@torch.no_grad()
-def clip_gradients(weights: Iterable[Tensor], largest: float, *, together: bool) -> None:
-    """Shorten gradients to a norm of at most `largest`: of all of them together, or of each by itself."""
-    gradients = [weight.grad for weight in weights if weight.grad is not None]
-    norms = list(torch._foreach_norm(gradients))
-    if together:
-        norms = [torch.linalg.vector_norm(torch.stack(norms))] * len(norms)
-    torch._foreach_mul_(gradients, [(largest / (norm + 1e-6)).clamp(max=1) for norm in norms])
+def clip_gradients(weights: Iterable[Tensor], max_norm: float, *, by: Literal["all", "tensor"]) -> None:
+    """Scale gradients to a norm of at most `max_norm`: the norm of all gradients together, or of each tensor alone."""
+    groups = [list(weights)] if by == "all" else [[weight] for weight in weights]
+    for group in groups:
+        nn.utils.clip_grad_norm_(group, max_norm)
 
 
 def build_optimizer(
     settings: OptimizerSettings, module: nn.Module, rate: Callable[[str], float] = lambda name: 1.0
 ) -> torch.optim.Optimizer:
-    """An optimiser over a module's weights that want a gradient; those of fewer than 2 dimensions do not decay.
+    """Build the optimiser of a module's weights that require a gradient.
 
-    rate: from a weight's name to a factor on its learning rate, which stands in its group under "rate", as
-    the group's own weight decay stands under "decay".
+    Weights of fewer than 2 dimensions have no weight decay, unless `settings.decay_all`.
+    rate: maps a weight's name to a factor on its learning rate. Each parameter group has two additional entries:
+    "rate", this factor, and "decay", the group's weight decay before any schedule.
     """
     members: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, weight in module.named_parameters():
@@ -110,13 +129,13 @@ def build_optimizer(
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.name == "lars":
         return LARS(groups, **common, momentum=settings.momentum, trust=settings.trust)
-    # Fused: one kernel for all weights, on CPU and on CUDA.
+    # fused=True updates all weights in one kernel, on the CPU and on CUDA.
     if settings.name == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0
         sgd = torch.optim.SGD(groups, **common, momentum=settings.momentum, nesterov=nesterov, fused=True)
         if settings.momentum:
-            # As after a first gradient of 0. torch begins where the first gradient comes, but its fused kernel fails
-            # where weights begin at different steps, as prototypes do that stay frozen for a while.
+            # The state after a first gradient of 0. By default torch creates the buffers at the first gradient, but its
+            # fused kernel fails if weights get theirs at different steps, as prototypes do that are frozen at first.
             for weight in (weight for group in groups for weight in group["params"]):
                 sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         return sgd

@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step."""
+"""Schedules of the learning rate and of other quantities."""
 
 from dataclasses import dataclass
 from math import cos, pi
@@ -9,21 +9,23 @@ from sslpipe.io.settings import Fraction, NonNegative, Range
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
-    """A factor on the learning rate that follows the step."""
+    """Schedule of the learning rate: a factor as a function of the step."""
 
     name: Literal["constant", "cosine", "cosine_7_16", "steps"] = "constant"
-    """cosine: half a wave from 1 to `final`. cosine_7_16: cos(7πs/16S) (FixMatch, section 2.3). steps: see below."""
+    """cosine: half a cosine wave from 1 to `final`. cosine_7_16: cos(7πs/16S) at step s of S (FixMatch,
+    arXiv:2001.07685, section 2.3). steps: multiplied by `gamma` at each of the `milestones`."""
     warmup_epochs: NonNegative = 0.0
-    """The factor rises linearly from 0 over as many epochs (Goyal et al. 2017)."""
+    """Epochs over which the factor rises linearly from 0 to 1 (Goyal et al. 2017, arXiv:1706.02677)."""
     final: Fraction = 0.0
-    """cosine: the factor at the end."""
+    """Factor at the end of the run, for cosine."""
     milestones: tuple[Fraction, ...] = (0.6, 0.8)
-    """steps: shares of the run at which the factor is multiplied by `gamma`."""
+    """Fractions of the run after warmup at which the factor changes, for steps."""
     gamma: Annotated[float, Range(above=0, high=1)] = 0.1
+    """Multiplier of the factor at each milestone, for steps."""
 
 
 def factor(settings: ScheduleSettings, step: int, total: int, steps_per_epoch: int) -> float:
-    """The factor on the learning rate at a step (0-based) of `total` steps."""
+    """Return the factor on the learning rate at a step (0-based) of `total` steps."""
     warmup = settings.warmup_epochs * steps_per_epoch
     if step < warmup:
         return (step + 1) / warmup if warmup >= 1 else 1.0
@@ -38,10 +40,10 @@ def factor(settings: ScheduleSettings, step: int, total: int, steps_per_epoch: i
 
 
 def half_cosine(first: float, last: float, share: float) -> float:
-    """From `first` at share 0 to `last` at share 1 on half a wave."""
+    """Interpolate from `first` at share 0 to `last` at share 1 along half a cosine wave."""
     return last + (first - last) * (1 + cos(pi * share)) / 2
 
 
 def linear(first: float, last: float, share: float) -> float:
-    """From `first` at share 0 straight to `last` at share 1, where it stays."""
+    """Interpolate linearly from `first` at share 0 to `last` at share 1; `last` for larger shares."""
     return first + (last - first) * min(1.0, share)

@@ -1,4 +1,4 @@
-"""All communication between processes, the identity on one (reference: torch.distributed)."""
+"""Communication between training processes, by torch.distributed; with a single process, the identity."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from torch import Tensor
 
 
 def size() -> int:
-    """Number of processes that train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if size() > 1 else 0
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenation over processes; the gradient of every process's copy flows back to the rows' owner."""
+    """Concatenation over processes; the gradient of a row is the sum of its gradients in all processes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -34,9 +34,9 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """[B, ...] of each process → [size · B, ...] on all, with gradient.
+    """Concatenate the tensors [B, ...] of all processes to [size · B, ...], differentiably.
 
-    A loss computed on the gathered rows and averaged over processes (as DDP does with gradients) has exactly the
-    gradient of the one-process loss on the whole batch.
+    If every process computes the loss of the gathered rows and gradients are averaged over processes, as by
+    DistributedDataParallel, the gradient equals that of a single process with the whole batch.
     """
     return x if size() == 1 else _Gather.apply(x)

@@ -10,7 +10,7 @@ PLAIN_LINE_SECONDS = 10.0
 """At most one plain progress line in this many seconds."""
 
 
-def say(text: str) -> None:
+def info(text: str) -> None:
     r"""One line on stdout, at once; what its encoding cannot hold (a file's name may be no UTF-8) is shown as \x."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
@@ -45,7 +45,7 @@ class Progress:
     def _line(self, now: float) -> None:
         rate = (self.done - self.started_at) / max(now - self._began, 1e-9)
         left = (self.total - self.done) / rate if rate > 0 else 0.0
-        say(
+        info(
             f"{self.title}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {left:.0f} s left  {self.note}".rstrip()
         )
 
@@ -55,7 +55,7 @@ class Progress:
         if took >= 1.0:
             rate = (self.done - self.started_at) / took
             figures = f"{self.done}/{self.total} {self.unit} in {took:.1f} s, {rate:.1f}/s"
-            say(f"{self.title}: {figures}  {self.note}".rstrip())
+            info(f"{self.title}: {figures}  {self.note}".rstrip())
 
 
 class _Bar(Progress):

@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslpipe.io.errors import UserError
+from sslpipe.io.stages import LABELLED_STAGES, STAGES
 
-STAGES = ("prepare", "pretrain", "mine-neighbors", "cluster", "self-label", "evaluate")
-STAGES_WITH_METHODS = ("semisup", "finetune")
-"""Their folders lie under runs/; the latter have one a method."""
 DISK_ERRORS = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -31,7 +29,7 @@ DISK_ERRORS = {
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turn what the disk refuses (no space, no right to write) into one line that names the path."""
     try:
         yield
@@ -44,7 +42,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A new folder to write a stage's outputs in; it takes the place of `path` when all of them are written.
 
     After an error `path` is as it was and the new folder is gone.
@@ -55,7 +53,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    with writing(path):
+    with disk_errors(path):
         try:
             yield partial
             replaced = path.parent / f".{path.name}.replaced"
@@ -72,7 +70,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    with writing(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             partial.write_bytes(data)
@@ -97,7 +95,7 @@ def read_json(path: Path) -> Any:
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write an array as .npy."""
-    with writing(path):
+    with disk_errors(path):
         np.save(path, array, allow_pickle=False)
 
 
@@ -114,7 +112,7 @@ def read_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV; the columns are all keys in order of first appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with writing(path), path.open("w", newline="", encoding="utf-8") as file:
+    with disk_errors(path), path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -133,8 +131,8 @@ def _missing(path: Path) -> UserError:
     """What is not there, and the command that writes it, if a stage does: runs/<stage>/..."""
     parts = path.parts[path.parts.index("runs") + 1 :] if "runs" in path.parts[:-2] else ("",)
     command = f"sslpipe {parts[0]}" if parts[0] in STAGES else ""
-    if parts[0] in STAGES_WITH_METHODS and len(parts) > 2:
-        command = f"sslpipe {parts[0]} --method {parts[1]}"
+    if parts[0] in LABELLED_STAGES:
+        command = f"sslpipe {parts[0]} --method {parts[1]}" if len(parts) > 2 else ""
     return UserError(f"{path}: no such file" + (f"; run '{command}' or 'dvc repro' first" if command else ""))
 
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import yaml
 
-from sslpipe.io.console import say
+from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
+from sslpipe.io.renamed import renamed_hint
 from sslpipe.io.settings import parse
 from sslpipe.io.version import own_version
 
@@ -65,7 +66,7 @@ class Params:
                     raise UserError(f"{key}: '{part}' is a value in {self.path}, not a block")
             before = block.get(name, "not set")
             block[name] = value
-            say(f"{key} = {value}  (option; {self.path}: {before})")
+            info(f"{key} = {value}  (option; {self.path}: {before})")
 
     def method(self, stage: str, package: str, *, also: Sequence[str] = ()) -> str:
         """The name of the method that a stage shall use, one of the modules of `package`.
@@ -87,7 +88,9 @@ class Params:
         """Raise UserError for a key of the block `where` that is not among the known ones."""
         for key in self._block(where):
             if key not in known:
-                raise UserError(f"{where}.{key}: unknown key{nearest(str(key), known)}")
+                raise UserError(
+                    f"{where}.{key}: unknown key{renamed_hint(str(key), known) or nearest(str(key), known)}"
+                )
 
     def names(self, where: str) -> tuple[str, ...]:
         """The keys of the block `where`, in order."""
@@ -130,9 +133,9 @@ def _value(assignment: str, text: str) -> Any:
 
 
 def siblings(package: str) -> tuple[str, ...]:
-    """Names of the modules that lie in a package's folder."""
-    folder = importlib.import_module(package).__path__
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(folder)))
+    """Names of a package's modules; those that begin with an underscore are private."""
+    names = (module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
+    return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
 def find_module(package: str, name: str, *, where: str) -> ModuleType:

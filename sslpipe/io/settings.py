@@ -7,6 +7,7 @@ from math import inf
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sslpipe.io.errors import UserError, nearest
+from sslpipe.io.renamed import renamed_hint
 
 T = TypeVar("T")
 
@@ -38,16 +39,18 @@ CountOrZero = Annotated[int, Range(low=0)]
 def parse(cls: type[T], block: Any, *, where: str, base: T | None = None) -> T:
     """The settings class `cls` filled from a mapping.
 
-    block: what stands in params.yaml at the key `where`. A missing key takes its value from `base`, else the field's
-    default; a nested block is laid over the nested default in the same way, unless it names the class's `PRESET` key.
-    Raises UserError for an unknown key, a missing one without a default, a wrong type, a value out of range.
+    block: the content of params.yaml at the key `where`. A missing key takes its value from `base` if that is given,
+    else from the field's default. The default of a nested block is its `base`, with two exceptions: a block with the
+    key that its class names in `PRESET` has no base, and the base of a class with a method `base_for` is
+    `default.base_for(block)`.
+    Raises UserError for an unknown key, a missing key without a default, a wrong type or a value out of range.
     """
     if not isinstance(block, Mapping):
         raise UserError(f"{where}: {_shown(block)} found, expected a block of keys")
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     for key in block:
         if key not in known:
-            raise UserError(f"{where}.{key}: unknown key{nearest(str(key), known)}")
+            raise UserError(f"{where}.{key}: unknown key{renamed_hint(str(key), known) or nearest(str(key), known)}")
     hints = get_type_hints(cls, include_extras=True)
     values = {}
     for name, field in known.items():
@@ -78,9 +81,14 @@ def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
     if origin in (Union, types.UnionType):
         return _convert_union(hint, value, where)
     if is_dataclass(hint) and isinstance(hint, type):
-        # A block that names its preset has that preset's values, not the details that a default adds to another one.
-        is_preset = isinstance(value, Mapping) and getattr(hint, "PRESET", None) in value
-        return parse(hint, value, where=where, base=default if isinstance(default, hint) and not is_preset else None)
+        base = default if isinstance(default, hint) else None
+        if isinstance(value, Mapping):
+            # A block that names its preset takes the preset's values, not what the default adds to another preset.
+            if getattr(hint, "PRESET", None) in value:
+                base = None
+            elif base is not None and hasattr(base, "base_for"):
+                base = base.base_for(value)
+        return parse(hint, value, where=where, base=base)
     if origin is Literal:
         if any(value == option and type(value) is type(option) for option in get_args(hint)):
             return value

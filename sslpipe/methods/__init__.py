@@ -1,1 +1,1 @@
-"""How a batch becomes a loss: settings and one method a file, found by its name."""
+"""Methods: each module has the settings and the losses of one method, and is found by its name."""

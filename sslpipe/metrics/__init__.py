@@ -1,1 +1,1 @@
-"""Scores of a grouping or a classification against labels."""
+"""Metrics of clusters, classifiers and features."""

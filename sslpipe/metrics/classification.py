@@ -1,4 +1,4 @@
-"""Scores of predictions that are classes; images with an unknown label (-1) are left out."""
+"""Metrics of predicted classes; images with an unknown label (-1) are left out."""
 
 from typing import Any
 
@@ -9,15 +9,19 @@ from sslpipe.metrics.labels import indices, known_only, probabilities, span
 
 
 def accuracy(prediction: NDArray[Any], label: NDArray[Any]) -> float:
-    """Share of images whose predicted class is their label. prediction, label: [N]; a prediction of -1 is wrong."""
+    """Return the share of images whose predicted class is their label.
+
+    prediction, label: [N]; a prediction of -1 is wrong.
+    """
     label, prediction = known_only(label, indices("prediction", prediction, least=-1))
     return float((prediction == label).mean())
 
 
 def calibration_error(probability: NDArray[Any], label: NDArray[Any], *, bins: int = 15) -> float:
-    """Expected calibration error, in [0, 1] (Guo et al. 2017, "On calibration of modern neural networks", eq. 3).
+    """Return the expected calibration error, from 0 to 1 (Guo et al. 2017, arXiv:1706.04599, eq. 3).
 
-    probability: [N, classes]. bins: of equal width over the confidence, each with its upper edge; 15 as in the paper.
+    probability: [N, classes]. label: [N]. bins: number of bins of equal width over the confidence, each including its
+    upper edge; 15 as in the paper.
     """
     label, probability = known_only(label, probabilities(probability))
     span("label", label, probability.shape[1])

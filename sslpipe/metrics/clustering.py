@@ -1,7 +1,7 @@
-"""How well clusters agree with classes, and what can be said of clusters without labels.
+"""Metrics of clusters, with and without labels.
 
-A mapping is an array [clusters]: the class that each cluster stands for, or UNMAPPED.
-Images with an unknown label (-1) are left out of every score. Wrong shapes and values raise ValueError.
+A mapping is an array [clusters] of the class that each cluster is mapped to, or UNMAPPED.
+Images with an unknown label (-1) are left out of the metrics that use labels. Wrong shapes and values raise ValueError.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,11 @@ from sslpipe.metrics.mappings import UNMAPPED
 def contingency(
     prediction: NDArray[Any], label: NDArray[Any], *, n_clusters: int | None = None, n_classes: int | None = None
 ) -> NDArray[np.int64]:
-    """[clusters, classes] counts of images; without the two numbers, as many as the highest index needs."""
-    # Counted before unknown labels go, so that a cluster that holds only those keeps its place.
+    """Return the number of images of each cluster and class, [clusters, classes].
+
+    prediction, label: [N]. n_clusters, n_classes: None for the highest index plus one.
+    """
+    # Counted before unknown labels are removed, so that a cluster with only unknown labels has a row.
     clusters = span("prediction", indices("prediction", prediction), n_clusters)
     label, prediction = known_only(label, prediction)
     classes = span("label", label, n_classes)
@@ -31,11 +34,12 @@ def contingency(
 def cluster_accuracy(
     prediction: NDArray[Any], label: NDArray[Any], *, n_clusters: int | None = None, n_classes: int | None = None
 ) -> tuple[float, NDArray[np.int64]]:
-    """Share of images in a cluster of their own class, under the best one-to-one mapping (SCAN's ACC).
+    """Return the accuracy of clusters under the best one-to-one mapping to classes, and the mapping.
 
-    prediction, label: [N]. n_clusters, n_classes: keep a place for empty ones. With more clusters than classes some
-    clusters are UNMAPPED. Returns (accuracy in [0, 1], mapping [clusters]). The mapping is fitted to these labels, so
-    chance lies above 1 / classes.
+    This is the ACC of SCAN (Van Gansbeke et al. 2020, arXiv:2005.12320), from 0 to 1. The mapping, [clusters], is
+    fitted to the labels by the Hungarian method, so the accuracy at chance is above 1 / classes.
+    prediction, label: [N]. n_clusters, n_classes: as in `contingency`. With more clusters than classes, some clusters
+    are UNMAPPED.
     """
     counts = contingency(prediction, label, n_clusters=n_clusters, n_classes=n_classes)
     rows, columns = linear_sum_assignment(counts, maximize=True)
@@ -47,10 +51,11 @@ def cluster_accuracy(
 def many_to_one_accuracy(
     prediction: NDArray[Any], label: NDArray[Any], *, n_clusters: int | None = None, n_classes: int | None = None
 ) -> tuple[float, NDArray[np.int64]]:
-    """Share of images of their cluster's majority class (SCAN, section 3.5: over-clustering).
+    """Return the accuracy if each cluster is mapped to its most frequent class, and the mapping (SCAN, section 3.5).
 
-    prediction, label: [N]. Equal counts go to the lower class; a cluster without known labels is UNMAPPED.
-    Returns (accuracy in [0, 1], mapping [clusters]). It grows with the number of clusters: N clusters reach 1.
+    The accuracy, from 0 to 1, increases with the number of clusters: with one cluster per image it is 1.
+    prediction, label: [N]. n_clusters, n_classes: as in `contingency`. Among equal counts the lowest class is taken; a
+    cluster without known labels is UNMAPPED.
     """
     counts = contingency(prediction, label, n_clusters=n_clusters, n_classes=n_classes)
     mapping = np.where(counts.any(axis=1), counts.argmax(axis=1), UNMAPPED)
@@ -58,22 +63,22 @@ def many_to_one_accuracy(
 
 
 def nmi(prediction: NDArray[Any], label: NDArray[Any]) -> float:
-    """Normalised mutual information, I / ((H(prediction) + H(label)) / 2): the arithmetic mean, as SCAN reports it."""
+    """Return the normalised mutual information, I / ((H(prediction) + H(label)) / 2), as in SCAN; from 0 to 1."""
     label, prediction = known_only(label, indices("prediction", prediction))
     return float(normalized_mutual_info_score(label, prediction, average_method="arithmetic"))
 
 
 def ari(prediction: NDArray[Any], label: NDArray[Any]) -> float:
-    """Rand index adjusted for chance (Hubert and Arabie 1985): 0 expected for random clusters, 1 for equal ones."""
+    """Return the adjusted Rand index (Hubert and Arabie 1985): 0 expected at chance, 1 if clusters equal classes."""
     label, prediction = known_only(label, indices("prediction", prediction))
     return float(adjusted_rand_score(label, prediction))
 
 
 def top_k_accuracy(probability: NDArray[Any], label: NDArray[Any], mapping: NDArray[Any], k: int) -> float:
-    """Share of images whose class is that of one of their k most probable clusters.
+    """Return the share of images whose class is that of one of their k most probable clusters.
 
-    probability: [N, clusters]. mapping: [clusters]. k above the number of clusters means all of them. An UNMAPPED
-    cluster takes its place among the k, so that k = 1 equals the accuracy of the most probable cluster.
+    probability: [N, clusters]. label: [N]. mapping: [clusters]. All clusters count if there are fewer than k. UNMAPPED
+    clusters are among the k, so that k = 1 gives the accuracy of the most probable cluster.
     """
     label, probability = known_only(label, probabilities(probability))
     mapping = indices("mapping", mapping, least=UNMAPPED)
@@ -81,14 +86,15 @@ def top_k_accuracy(probability: NDArray[Any], label: NDArray[Any], mapping: NDAr
         raise ValueError(f"mapping: {len(mapping)} clusters found, expected {probability.shape[1]}")
     if k < 1:
         raise ValueError(f"k: {k} found, expected at least 1")
-    likeliest = np.argsort(-probability, axis=1, kind="stable")[:, :k]
-    return float((mapping[likeliest] == label[:, None]).any(axis=1).mean())
+    top = np.argsort(-probability, axis=1, kind="stable")[:, :k]
+    return float((mapping[top] == label[:, None]).any(axis=1).mean())
 
 
 def confusion(prediction_mapped: NDArray[Any], label: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
-    """[classes, classes + 1] counts: row = class, column = predicted class; last column = images in UNMAPPED clusters.
+    """Return the confusion matrix, [classes, classes + 1]: the number of images of a class (row) and prediction (column).
 
-    prediction_mapped: [N] classes, or UNMAPPED: mapping[prediction].
+    The last column counts images in UNMAPPED clusters.
+    prediction_mapped: [N] predicted classes or UNMAPPED, such as mapping[prediction]. label: [N].
     """
     label, prediction = known_only(label, indices("prediction", prediction_mapped, least=UNMAPPED))
     span("label", label, n_classes)
@@ -99,21 +105,21 @@ def confusion(prediction_mapped: NDArray[Any], label: NDArray[Any], n_classes: i
 
 
 @dataclass(frozen=True)
-class ClassFigures:
-    """One class in the table of classes."""
+class ClassMetrics:
+    """Metrics of one class."""
 
     count: int
-    """Images of the class."""
+    """Number of images of the class."""
     accuracy: float | None
-    """Share of them that is predicted so; None without images."""
+    """Share of these that is predicted as this class; None without images."""
     confused_with: int | None
-    """The other class that most of them are taken for (the lowest of equals); None where no image is."""
+    """Most frequent wrong prediction (the lowest class among equals); None without a wrong prediction of a class."""
     confused_count: int
-    """Images taken for that class."""
+    """Number of images with that prediction."""
 
 
-def per_class(prediction_mapped: NDArray[Any], label: NDArray[Any], n_classes: int) -> list[ClassFigures]:
-    """Figures of each class, in the order of classes; arguments as in `confusion`."""
+def per_class(prediction_mapped: NDArray[Any], label: NDArray[Any], n_classes: int) -> list[ClassMetrics]:
+    """Return the metrics of each class, in the order of classes; the arguments are those of `confusion`."""
     table = []
     for own, row in enumerate(confusion(prediction_mapped, label, n_classes)):
         count = int(row.sum())
@@ -122,7 +128,7 @@ def per_class(prediction_mapped: NDArray[Any], label: NDArray[Any], n_classes: i
         other = int(others.argmax())
         confused = int(others[other])
         table.append(
-            ClassFigures(
+            ClassMetrics(
                 count=count,
                 accuracy=float(row[own] / count) if count else None,
                 confused_with=other if confused else None,
@@ -133,15 +139,16 @@ def per_class(prediction_mapped: NDArray[Any], label: NDArray[Any], n_classes: i
 
 
 def cluster_sizes(prediction: NDArray[Any], n_clusters: int) -> NDArray[np.int64]:
-    """[clusters] number of images in each cluster, whether or not their label is known."""
+    """Return the number of images in each cluster, [clusters], with known and unknown labels. prediction: [N]."""
     prediction = indices("prediction", prediction)
     return np.bincount(prediction, minlength=span("prediction", prediction, n_clusters))
 
 
 def size_entropy(sizes: NDArray[Any]) -> float:
-    """Entropy of the clusters' sizes over its highest value, ln(clusters): 1 = all equal, 0 = all images in one.
+    """Return the entropy of the cluster sizes, divided by its maximum, ln(clusters).
 
-    sizes: [clusters]. 1 for a single cluster.
+    1 if all clusters have the same size, 0 if all images are in one of several clusters; 1 for a single cluster.
+    sizes: [clusters].
     """
     sizes = indices("sizes", sizes)
     if not sizes.sum():
@@ -152,11 +159,11 @@ def size_entropy(sizes: NDArray[Any]) -> float:
     return abs(float(-(share * np.log(share)).sum() / np.log(len(sizes))))
 
 
-def grouping_figures(probability: NDArray[Any]) -> dict[str, float]:
-    """What can be said of clusters without any label; an image belongs to its most probable cluster.
+def clustering_metrics(probability: NDArray[Any]) -> dict[str, float]:
+    """Return the metrics that need no labels; an image belongs to its most probable cluster.
 
-    probability: [N, clusters]. Returns "clusters_used" (not empty), "largest_share" (images in the largest, of all),
-    "mean_confidence" (mean highest probability) and "size_entropy".
+    probability: [N, clusters]. "clusters_used": number of clusters that are not empty. "largest_share": share of images
+    in the largest cluster. "mean_confidence": mean of the highest probability. "size_entropy": see `size_entropy`.
     """
     probability = probabilities(probability)
     sizes = cluster_sizes(probability.argmax(axis=1), probability.shape[1])

@@ -1,4 +1,4 @@
-"""What every score does first: check the shapes and leave out the images whose class is not known."""
+"""Checks of the arguments of metrics, and the selection of images with a known label."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from sslpipe.data.store import UNKNOWN
 
 
 def known_only(label: NDArray[Any], *others: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """`label` and each of `others`, at the images with a known label only.
+    """Return `label` and each of `others` for the images with a known label only.
 
-    label: [N] integers, UNKNOWN (-1) where the class is not known. others: [N, ...].
-    Raises ValueError for other lengths, for labels that are not integers at least -1, and where none is known.
+    label: [N] integers, UNKNOWN (-1) if the class is not known. others: [N, ...].
+    Raises ValueError for other lengths, for labels that are not integers of at least -1, and if no label is known.
     """
     label = indices("label", label, least=UNKNOWN)
     for other in others:
@@ -25,7 +25,7 @@ def known_only(label: NDArray[Any], *others: NDArray[Any]) -> tuple[NDArray[Any]
 
 
 def indices(name: str, values: NDArray[Any], *, least: int = 0) -> NDArray[np.int64]:
-    """[N] values as int64. Raises ValueError, which names them, where they are not integers at least `least`."""
+    """Return values [N] as int64. Raises ValueError with `name` if they are not integers of at least `least`."""
     values = np.asarray(values)
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"{name}: shape {values.shape} of {values.dtype} found, expected [N] of integers")
@@ -35,9 +35,9 @@ def indices(name: str, values: NDArray[Any], *, least: int = 0) -> NDArray[np.in
 
 
 def span(name: str, values: NDArray[np.int64], count: int | None) -> int:
-    """How many different indices there can be: `count`, or the highest value plus one where it is None.
+    """Return the number of possible indices: `count`, or the highest value plus one if it is None.
 
-    Raises ValueError where a value lies outside.
+    Raises ValueError with `name` if a value is not below `count`.
     """
     needed = int(values.max()) + 1 if values.size else 0
     if count is not None and needed > count:
@@ -46,9 +46,9 @@ def span(name: str, values: NDArray[np.int64], count: int | None) -> int:
 
 
 def probabilities(probability: NDArray[Any]) -> NDArray[np.float64]:
-    """[N, K] probabilities as float64. Raises ValueError for another shape, NaN, or values outside [0, 1]."""
+    """Return probabilities [N, K] as float64. Raises ValueError for another shape, NaN, or values outside [0, 1]."""
     probability = np.asarray(probability, dtype=np.float64)
-    # A softmax in half precision may exceed 1 by its rounding.
+    # A softmax in half precision may exceed 1 by rounding.
     if probability.ndim != 2 or not ((probability >= 0) & (probability <= 1 + 1e-2)).all():
         raise ValueError(f"probability: expected [N, K] in [0, 1] without NaN, shape {probability.shape} found")
     return probability

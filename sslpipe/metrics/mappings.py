@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 UNMAPPED = -1
-"""Stands in a mapping for a cluster without a class; an image in such a cluster counts as wrong."""
+"""Entry of a mapping for a cluster without a class; images in such a cluster count as wrong."""
 
 
 def k_best_mappings(score: NDArray[Any], k: int) -> list[tuple[float, NDArray[np.int64]]]:
-    """The k one-to-one mappings with the highest summed score, best first (Murty 1968, Operations Research 16 (3)).
+    """Return the k one-to-one mappings with the highest sum of scores, best first (Murty 1968, Operations Research 16).
 
-    score: [clusters, classes], finite. Every cluster gets a class, or with more clusters than classes every class a
-    cluster. Returns (sum, mapping [clusters]) pairs, fewer than k where fewer mappings exist.
+    score: [clusters, classes], finite. Every cluster has a class, or with more clusters than classes every class has a
+    cluster. Returns pairs (sum, mapping [clusters]), fewer than k if fewer mappings exist.
     """
     score = np.asarray(score, dtype=np.float64)
     if score.ndim != 2 or not score.size or not np.isfinite(score).all():
@@ -26,14 +26,14 @@ def k_best_mappings(score: NDArray[Any], k: int) -> list[tuple[float, NDArray[np
         return [(total, _inverse(mapping, len(score))) for total, mapping in k_best_mappings(score.T, k)]
 
     best: list[tuple[float, NDArray[np.int64]]] = []
-    # A set of mappings: they agree with its best one before row `fixed`, and avoid the banned columns in that row.
+    # A set has all mappings that equal its best one before row `fixed` and avoid the banned columns in that row.
     sets = [_best_of_set(score, (), frozenset())]
     while sets:
         negative_total, columns, fixed, banned = heapq.heappop(sets)
         best.append((-negative_total, np.array(columns, dtype=np.int64)))
         if len(best) == k:
             break
-        # The rest of the set, split by the first row in which a mapping differs from the one just taken.
+        # The other mappings of the set, divided by the first row in which they differ from its best one.
         for row in range(fixed, len(score)):
             avoided = {columns[row]} | (banned if row == fixed else set())
             if len(avoided) + row < score.shape[1]:
@@ -44,7 +44,10 @@ def k_best_mappings(score: NDArray[Any], k: int) -> list[tuple[float, NDArray[np
 def _best_of_set(
     score: NDArray[np.float64], prefix: tuple[int, ...], banned: frozenset[int]
 ) -> tuple[float, tuple[int, ...], int, frozenset[int]]:
-    """Best mapping that begins with `prefix` and avoids `banned` next: (-sum, columns, length of prefix, banned)."""
+    """Return the best mapping that begins with `prefix` and avoids the columns `banned` in the next row.
+
+    The result is (-sum, columns, length of prefix, banned), an entry of the heap.
+    """
     rest = score[len(prefix) :].copy()
     rest[:, list(prefix)] = -np.inf
     rest[0, list(banned)] = -np.inf

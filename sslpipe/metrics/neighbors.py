@@ -1,4 +1,4 @@
-"""How often an image's neighbours are of its own class."""
+"""Metrics of nearest neighbours: purity, and the accuracy of a vote of neighbours."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 from sslpipe.data.store import UNKNOWN
 from sslpipe.metrics.labels import known_only
 
-LEAST_PAIRS = 30
-"""Of images with known labels, below which a share of them says nothing (own choice: ± 0.09 at best)."""
+MIN_PAIRS = 30
+"""Minimum number of pairs of images with known labels for a purity (own choice: its standard error is up to 0.09)."""
 
 
 def purity(neighbors: NDArray[Any], label: NDArray[Any], ks: Sequence[int]) -> dict[int, float]:
-    """For each k in `ks`: the share of images' first k neighbours that have the image's own label (SCAN, fig. 2).
+    """Return k → the share of the k nearest neighbours that have the image's label, for each k in `ks`.
 
-    neighbors: [N, K] indices of images, nearest first, K ≥ k. label: [N]. The share is over all pairs of an image and
-    one of its first k neighbours in which both labels are known; NaN where there is no such pair.
-    Raises ValueError for other shapes, indices outside [0, N), a k outside [1, K], or no known label.
+    This is the metric of figure 2 in SCAN (Van Gansbeke et al. 2020, arXiv:2005.12320). neighbors: [N, K] indices of
+    images, nearest first. label: [N]. The share is over all pairs of an image and one of its first k neighbours with
+    both labels known, and NaN without such a pair.
+    Raises ValueError for other shapes, indices outside [0, N), a k outside [1, K], or if no label is known.
     """
     neighbors = np.asarray(neighbors)
     if neighbors.ndim != 2 or (neighbors.size and not 0 <= neighbors.min() <= neighbors.max() < len(label)):
@@ -28,7 +29,7 @@ def purity(neighbors: NDArray[Any], label: NDArray[Any], ks: Sequence[int]) -> d
     result = {}
     for k in ks:
         if not 1 <= k <= theirs.shape[1]:
-            raise ValueError(f"k: {k} found, expected between 1 and {theirs.shape[1]}, the neighbours there are")
+            raise ValueError(f"k: {k} found, expected between 1 and the {theirs.shape[1]} neighbours")
         pairs = int((theirs[:, :k] != UNKNOWN).sum())
         same = int((theirs[:, :k] == own[:, None]).sum())
         result[k] = same / pairs if pairs else float("nan")
@@ -38,11 +39,12 @@ def purity(neighbors: NDArray[Any], label: NDArray[Any], ks: Sequence[int]) -> d
 def knn_accuracy(
     similarity: NDArray[Any], neighbor_label: NDArray[Any], label: NDArray[Any], *, temperature: float = 0.07
 ) -> float:
-    """Accuracy of the weighted vote of the nearest images (Wu et al. 2018, section 3.4), 0 to 1.
+    """Return the accuracy of a weighted vote of the nearest neighbours, from 0 to 1.
 
-    similarity: [M, K] cosines of each image's nearest neighbours; neighbor_label: [M, K] their classes, UNKNOWN (-1)
-    for those that have no vote; label: [M] the images' own. A neighbour votes with exp(similarity / τ). The share is
-    over images with a known label; NaN where there is none. Without a vote an image counts as wrong.
+    This is the kNN classifier of instance discrimination (Wu et al. 2018, arXiv:1805.01978, section 3.4): the weight of
+    a vote is exp(similarity / τ). similarity: [M, K] cosine similarities of the neighbours. neighbor_label: [M, K]
+    their classes; those with UNKNOWN (-1) have no vote. label: [M] classes of the images. The accuracy is over images
+    with a known label, NaN without any; an image without a vote counts as wrong.
     """
     label, neighbor_label = np.asarray(label), np.asarray(neighbor_label)
     known = label != UNKNOWN
@@ -54,19 +56,22 @@ def knn_accuracy(
 
 
 def vote_size(count: int, classes: int) -> int:
-    """How many neighbours vote: 200, as Wu et al. do, but at most half of what a class has on average of `count`."""
+    """Return the number of neighbours that vote: 200 as in Wu et al., but at most half the mean size of a class.
+
+    count: number of images that may be neighbours.
+    """
     return max(1, min(200, count // (2 * max(classes, 1)), count))
 
 
 def purities(neighbors: NDArray[Any], label: NDArray[Any]) -> dict[int, float]:
-    """`purity` for k = 1, 2, 5, 10, 20, 50 and all K neighbours, as far as there are so many.
+    """Return `purity` for k = K and those of k = 1, 2, 5, 10, 20, 50 that are at most K.
 
-    A k with fewer than LEAST_PAIRS pairs of known labels is left out; {} without labels.
+    Each k with fewer than MIN_PAIRS pairs of known labels is left out; {} without labels.
     """
     label = np.asarray(label)
     if (label == UNKNOWN).all():
         return {}
     mined = neighbors.shape[1]
     known = (label != UNKNOWN)[:, None] & (label[neighbors] != UNKNOWN)
-    ks = [k for k in (1, 2, 5, 10, 20, 50, mined) if k <= mined and known[:, :k].sum() >= LEAST_PAIRS]
+    ks = [k for k in (1, 2, 5, 10, 20, 50, mined) if k <= mined and known[:, :k].sum() >= MIN_PAIRS]
     return purity(neighbors, label, sorted(set(ks)))

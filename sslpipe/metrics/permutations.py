@@ -1,4 +1,4 @@
-"""How soon the right naming of a classifier's outputs is found among those that a few labelled images speak for."""
+"""Accuracy of the k most likely label permutations (Murty's algorithm)."""
 
 from typing import Any
 
@@ -12,20 +12,21 @@ from sslpipe.metrics.mappings import k_best_mappings
 def permutation_accuracies(
     votes: NDArray[Any], prediction: NDArray[Any], label: NDArray[Any], *, k: int
 ) -> list[dict[str, float]]:
-    """The accuracy under each of the k permutations of class names with the most votes ("Boosting SSL by clustering",
-    section 4.2 and figure 6: Murty's k best on the predictions for the rotated labelled images).
+    """Return the accuracy under each of the k label permutations with the highest sum of votes.
 
-    votes: [outputs, classes], as many of both, finite: the probability of each output summed over the labelled images
-    of each class in four orientations. They are rotated since the model fits the images themselves almost perfectly.
-    prediction: [N] outputs; label: [N], -1 where it is not known.
-    Returns a row a permutation, best score first, fewer than k where there are fewer: "rank" from 1, "score" (summed
-    votes), "accuracy" on the images with a known label, "best" (the highest accuracy up to this rank: the figure's
-    top-k accuracy). The best of all permutations is the cluster accuracy. Takes about k · classes⁴ operations.
-    Raises ValueError for other shapes and values, or without a known label.
+    This is figure 6 of "Boosting SSL" (Lerner et al. 2020, arXiv:2012.00504, section 4.2), which ranks permutations by
+    Murty's algorithm on the predictions for rotated labelled images.
+    votes: [outputs, classes], square and finite: the probability of each output, summed over the labelled images of
+    each class in four rotations. They are rotated because the model fits the labelled images almost perfectly.
+    prediction: [N] outputs. label: [N], -1 if it is not known.
+    Returns one row per permutation, highest sum first, fewer than k if there are fewer: "rank" from 1, "score" (sum of
+    votes), "accuracy" on the images with a known label, and "best", the highest accuracy up to this rank, which the
+    paper calls top-k accuracy. The best of all permutations is the cluster accuracy. The time is O(k · classes⁴).
+    Raises ValueError for other shapes and values, or if no label is known.
     """
     votes = np.asarray(votes)
     if votes.ndim != 2 or votes.shape[0] != votes.shape[1]:
-        raise ValueError(f"votes: shape {votes.shape} found, expected [outputs, classes] with as many of both")
+        raise ValueError(f"votes: shape {votes.shape} found, expected [classes, classes]")
     outputs = len(votes)
     counts = contingency(prediction, label, n_clusters=outputs, n_classes=outputs)
     rows: list[dict[str, float]] = []

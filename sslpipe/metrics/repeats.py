@@ -5,7 +5,7 @@ from math import isfinite
 from statistics import fmean, stdev
 from typing import Any, TypedDict
 
-from sslpipe.metrics.table import FIGURES, present, print_cells
+from sslpipe.metrics.table import METRICS, present, print_cells
 
 USUAL = ("acc", "cluster_acc", "gap", "nmi", "ece")
 """Those that are shown when nothing is asked for and labels are known; with their deviations they fit 120 columns."""
@@ -32,7 +32,7 @@ def summarise(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict
     summary = {}
     for model in models:
         rows = [run[model] for run in runs if model in run]
-        values = {figure: [row[figure] for row in rows if _is_number(row.get(figure))] for figure in FIGURES}
+        values = {figure: [row[figure] for row in rows if _is_number(row.get(figure))] for figure in METRICS}
         summary[model] = {figure: _spread(found) for figure, found in values.items() if found}
     return summary
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sslpipe.io.console import say
+from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
 
-FIGURES = (
+METRICS = (
     "acc",
     "cluster_acc",
     "gap",
@@ -30,13 +30,13 @@ LOG_WIDTH = 120
 """Columns of a table that goes to a file or a pipe."""
 
 
-def chosen_figures(metric: str | None) -> tuple[str, ...] | None:
+def chosen_metrics(metric: str | None) -> tuple[str, ...] | None:
     """The figures to show for the option --metric: one by name, with - or _; None leaves the choice to the table."""
     if metric is None:
         return None
     name = metric.replace("-", "_")
-    if name not in FIGURES:
-        raise UserError(f"--metric: unknown name '{metric}'{nearest(name, FIGURES)}")
+    if name not in METRICS:
+        raise UserError(f"--metric: unknown name '{metric}'{nearest(name, METRICS)}")
     return (name,)
 
 
@@ -44,25 +44,25 @@ def present(rows: Iterable[Mapping[str, Any]], figures: Sequence[str] | None, us
     """Those of `figures` that any row has; where None is given the `usual` ones, or all if no label is known."""
     rows = list(rows)
     if figures is None:
-        figures = usual if any("cluster_acc" in row for row in rows) else FIGURES
+        figures = usual if any("cluster_acc" in row for row in rows) else METRICS
     return [figure for figure in figures if any(figure in row for row in rows)]
 
 
 def print_table(metrics: Mapping[str, Mapping[str, Any]], figures: Sequence[str] | None) -> None:
     """A row a model on the terminal, with the figures that any of them has; the title states the protocol.
 
-    metrics: model → its figures and facts, of one run: the content of metrics.json.
+    metrics: model → its metrics and metadata, of one run: the content of metrics.json.
     """
     shown = present(metrics.values(), figures, WITH_LABELS)
-    facts = next(iter(metrics.values()))
-    title = f"protocol {facts['protocol']}, {facts['images']} images scored, seed {facts['seed']}"
+    metadata = next(iter(metrics.values()))
+    title = f"protocol {metadata['protocol']}, {metadata['images']} images scored, seed {metadata['seed']}"
     labels = sorted({row["labels"] for row in metrics.values() if "labels" in row})
     if labels:
         title += f", {' or '.join(map(str, labels))} labels"
     cells = [[name, *(_decimals(row.get(figure)) for figure in shown)] for name, row in metrics.items()]
     print_cells(title, ["model", *shown], cells)
     if not shown:
-        say(f"no model has {', '.join(figures or ())}: labels or a model that knows the classes are missing")
+        info(f"no model has {', '.join(figures or ())}: labels or a model that knows the classes are missing")
 
 
 def print_cells(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -75,7 +75,7 @@ def print_cells(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_column(column, justify="right" if place else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    say(title)  # not the table's own title, which is broken to the width of the columns
+    info(title)  # not the table's own title, which is broken to the width of the columns
     Console(width=None if Console().is_terminal else LOG_WIDTH).print(table)
 
 

@@ -1,1 +1,1 @@
-"""Search for the nearest images in feature space."""
+"""Search for the nearest neighbours of images in feature space, and what is computed from them."""

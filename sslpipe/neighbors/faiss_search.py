@@ -1,4 +1,4 @@
-"""Search by faiss, on the CPU or, where faiss and the device allow it, on a GPU; faiss need not be installed."""
+"""Neighbour search by faiss, on a GPU if faiss and the device support it, else on the CPU; faiss is imported on use."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,34 +10,41 @@ from numpy.typing import NDArray
 from sslpipe.io.errors import UserError
 
 IMAGES_PER_LIST = 39
-"""What faiss wants at least to place the centre of a list."""
+"""Minimum number of images per list by which faiss' k-means places a centroid without a warning."""
 QUERIES = 4096
-"""Searched at once, which bounds memory and the time between two signs of progress."""
+"""Number of queries per call of faiss, which bounds the memory and the time between two updates of the progress."""
 
 
 def build_index(
-    bank: NDArray[np.float32], *, ivf: bool, lists: int | None, probes: int | None, device: torch.device
+    bank: NDArray[np.float32],
+    *,
+    ivf: bool,
+    lists: int | None,
+    probes: int | None,
+    device: torch.device,
+    where: str = "mine_neighbors",
 ) -> Any:
-    """A faiss index of [N, D] unit vectors by inner product.
+    """Build a faiss index of unit vectors [N, D] by inner product.
 
-    ivf: `lists` inverted lists of which `probes` are searched (None: see SearchSettings); otherwise exact.
-    Raises UserError where faiss is not installed or the images are too few for the lists.
+    ivf: whether to use inverted lists instead of an exact search. lists: number of lists. probes: number of lists
+    searched per query. None: the default of SearchSettings. where: the block of params.yaml, for errors.
+    Raises UserError if faiss is not installed, or if there are more lists than images or more probes than lists.
     """
-    faiss = _faiss()
+    faiss = _faiss(where)
     images, dimensions = bank.shape
     if ivf:
         lists = lists or max(1, min(round(4 * images**0.5), images // IMAGES_PER_LIST))
         probes = probes or -(-lists // 8)
         if lists > images:
-            raise UserError(f"mine_neighbors.lists: {lists} asked, {images} images there")
+            raise UserError(f"{where}.lists: {lists} is more than the {images} images")
         if probes > lists:
-            raise UserError(f"mine_neighbors.probes: {probes} asked, {lists} lists there")
+            raise UserError(f"{where}.probes: {probes} is more than the {lists} lists")
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimensions), dimensions, lists, faiss.METRIC_INNER_PRODUCT)
-        index.cp.min_points_per_centroid = 1  # fewer are the user's choice, and no reason to print a warning
+        index.cp.min_points_per_centroid = 1  # no warning: the number of lists is the user's choice
     else:
         index = faiss.IndexFlatIP(dimensions)
     if device.type == "cuda" and getattr(faiss, "get_num_gpus", int)() > 0:
-        # The Python object keeps the resources alive for as long as the index.
+        # The index keeps a reference to the resources.
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
     if ivf:
         index.train(bank)
@@ -55,9 +62,10 @@ def search(
     index: Any,
     advance: Callable[[int], None],
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k of `bank` with the highest inner product with each query, among those that `index` looks at.
+    """Return the k rows of `bank` with the highest inner product with each query, among those that `index` searches.
 
-    queries: [Q, D], bank: [N, D], in `index`. exclude_self: query i is bank[i] and no neighbour of its own.
+    queries: [Q, D]. bank: [N, D], the vectors in `index`. exclude_self: query i is bank[i], which is not its own
+    neighbour. advance: called with the number of queries done since the last call.
     Returns indices and products clipped to [-1, 1], [Q, k] each, highest first.
     """
     indices = np.empty((len(queries), k), dtype=np.int64)
@@ -67,12 +75,12 @@ def search(
         values, found = index.search(queries[rows], k + exclude_self)
         own = np.arange(rows.start, rows.stop)[:, None]
         for row in np.flatnonzero((found == -1).any(axis=1)):
-            # The lists that were searched hold too few images: this query is compared to all.
+            # The lists that were searched have too few images, so this query is compared with all images.
             products = bank @ queries[first + row]
             found[row] = np.argsort(-products, kind="stable")[: k + exclude_self]
             values[row] = products[found[row]]
         if exclude_self:
-            # Wherever it stands: a copy of the image may stand before it, or push it out of the answer.
+            # At any rank: copies of the image may precede it, or replace it among the results.
             values[found == own] = -np.inf
         order = np.lexsort((found, -values), axis=1)[:, :k]
         indices[rows] = np.take_along_axis(found, order, axis=1)
@@ -81,12 +89,12 @@ def search(
     return indices, similarities.clip(-1, 1)
 
 
-def _faiss() -> Any:
+def _faiss(where: str) -> Any:
     try:
         import faiss
     except ImportError:
         raise UserError(
-            "mine_neighbors.backend: faiss is not installed; install faiss-gpu (Linux) or faiss-cpu, or use index "
-            "'exact' with backend 'torch'"
+            f"{where}.backend: faiss is not installed; install faiss-gpu (Linux) or faiss-cpu, or use index 'exact' "
+            "with backend 'torch'"
         ) from None
     return faiss

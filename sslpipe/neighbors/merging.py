@@ -1,4 +1,4 @@
-"""Over-clustering taken back: clusters that many neighbour links join become one group."""
+"""Merging of over-clusters: clusters with many links between neighbouring images become one group."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,24 +9,25 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Merge:
-    """One step: two groups become one."""
+    """A step that merges two groups."""
 
     groups: int
-    """How many there are before it."""
+    """Number of groups before the step."""
     first: int
-    """The group that stays; groups are numbered as the clusters that they began as."""
+    """The group that remains; a group has the lowest number of its clusters."""
     second: int
-    """The group that goes into it."""
+    """The group that is merged into it."""
     strength: float
-    """Links between the two over those that chance would give: 1 as many, 0 none."""
+    """Number of links between the two groups, divided by the number expected of random links: 0 without any link."""
     modularity: float
-    """Share of links within groups less what chance would give, before the step; below 1 (Newman and Girvan 2004)."""
+    """Share of links within groups minus the share expected of random links, before the step (Newman and Girvan 2004)."""
 
 
 def count_links(assignment: NDArray[Any], neighbors: NDArray[Any], *, clusters: int) -> NDArray[np.int64]:
-    """[C, C]: between the images of each two clusters the links from an image to a neighbour, counted from both ends.
+    """Count the links between each two clusters, [C, C]; every pair of an image and a neighbour of it is a link.
 
-    assignment: [N] clusters below `clusters`. neighbors: [N, K] indices of images. Symmetric; its sum is 2·N·K.
+    assignment: [N] clusters below `clusters`. neighbors: [N, K] indices of images. The result is symmetric: each link
+    is counted in both directions, so that its sum is 2·N·K.
     Raises ValueError for other shapes and indices.
     """
     assignment, neighbors = np.asarray(assignment), np.asarray(neighbors)
@@ -45,12 +46,12 @@ def count_links(assignment: NDArray[Any], neighbors: NDArray[Any], *, clusters: 
 
 
 def merge_steps(links: NDArray[np.int64]) -> list[Merge]:
-    """Steps from one group a cluster down to a single group, always of the pair with most links above chance.
+    """Merge groups two at a time, from one group per cluster to a single group, and return the steps.
 
-    links: [C, C] as `count_links` makes them. The excess over chance of groups a and b is l_ab / L - l_a l_b / L²,
-    with l_a the links of a and L all of them: what the merge adds to the modularity (Clauset, Newman and Moore 2004).
-    It is compared as whole numbers, so exactly; of equal pairs the one with the lowest clusters goes first. A cluster
-    without a link (an empty one) takes part in no step.
+    links: [C, C] as returned by `count_links`. Each step merges the pair of groups whose merge increases the modularity
+    most (Clauset, Newman and Moore 2004): that with the largest l_ab / L - l_a l_b / L², with l_ab the links between
+    groups a and b, l_a the links of a and L all links. Pairs are compared exactly, in integers; among equal pairs the
+    one with the lowest clusters is merged first. Clusters without links (empty clusters) are left out.
     """
     links = links.astype(np.int64)
     total = int(links.sum())
@@ -59,12 +60,12 @@ def merge_steps(links: NDArray[np.int64]) -> list[Merge]:
     steps = []
     while len(alive) > 1:
         degree = links.sum(axis=1)
-        chance = np.outer(degree, degree)
-        excess = links * total - chance
+        expected = np.outer(degree, degree)
+        excess = links * total - expected
         excess[np.tril_indices(len(alive))] = np.iinfo(np.int64).min
         a, b = (int(i) for i in np.unravel_index(excess.argmax(), excess.shape))
         modularity = links.trace() / total - float(((degree / total) ** 2).sum())
-        strength = float(links[a, b]) * total / float(chance[a, b])
+        strength = float(links[a, b]) * total / float(expected[a, b])
         steps.append(Merge(len(alive), int(alive[a]), int(alive[b]), strength, modularity))
         links[a] += links[b]
         links[:, a] += links[:, b]
@@ -74,30 +75,30 @@ def merge_steps(links: NDArray[np.int64]) -> list[Merge]:
 
 
 def merge(assignment: NDArray[Any], neighbors: NDArray[Any], *, clusters: int) -> NDArray[np.int64]:
-    """The group of each over-cluster, [C] in 0..clusters - 1.
+    """Merge over-clusters to `clusters` groups and return the group of each over-cluster, [C] from 0 to clusters - 1.
 
-    assignment: [N] clusters of images, C of them up to the highest; or probabilities [N, C], of which the highest
-    counts. neighbors: [N, K] indices of images. clusters: how many groups shall be left.
-    Groups are numbered in the order of their first images, so a relabelling of the clusters changes nothing but the
-    order of the answer. An empty cluster joins group 0. Where no more than `clusters` hold images, each is a group.
-    Raises ValueError where `clusters` is not between 1 and C, and as `count_links`.
+    assignment: [N] cluster of each image, where C is the highest plus one; or [N, C] probabilities, where each image
+    belongs to its most probable cluster. neighbors: [N, K] indices of images. clusters: number of groups.
+    Groups are numbered in the order of their first images, so that a permutation of the clusters only permutes the
+    result. Empty clusters join group 0. If at most `clusters` clusters have images, none of these are merged.
+    Raises ValueError if `clusters` is not between 1 and C, and in the cases of `count_links`.
     """
     assignment = np.asarray(assignment)
     count = assignment.shape[1] if assignment.ndim == 2 else int(assignment.max(initial=-1)) + 1
     if assignment.ndim == 2:
         assignment = assignment.argmax(axis=1)
     if not 1 <= clusters <= count:
-        raise ValueError(f"clusters: {clusters} groups asked of {count} clusters")
+        raise ValueError(f"clusters: {clusters} groups found, expected between 1 and the {count} clusters")
     place, used = by_first_image(assignment, count)
     steps = merge_steps(count_links(place[assignment], neighbors, clusters=count))
     group = merged(steps, count, clusters)
-    # The group that stays is always the lower one, so the names of groups are in the order of their first images.
-    names = np.unique(group[:used])
-    return np.where(place < used, np.searchsorted(names, group[place]), 0)
+    # The lower group of a pair remains, so the numbers of the groups are in the order of their first images.
+    remaining = np.unique(group[:used])
+    return np.where(place < used, np.searchsorted(remaining, group[place]), 0)
 
 
 def merged(steps: list[Merge], count: int, clusters: int) -> NDArray[np.int64]:
-    """[count] the group that each cluster belongs to when the first steps have left `clusters` of them."""
+    """Return the group of each cluster, [count], after the steps that leave `clusters` groups."""
     group = np.arange(count)
     for step in steps:
         if step.groups > clusters:
@@ -106,7 +107,10 @@ def merged(steps: list[Merge], count: int, clusters: int) -> NDArray[np.int64]:
 
 
 def by_first_image(assignment: NDArray[Any], count: int) -> tuple[NDArray[np.int64], int]:
-    """[count] each cluster's place in the order of the clusters' first images, empty ones last; how many are not."""
+    """Rank clusters by the index of their first image, empty clusters last.
+
+    Returns the rank of each cluster, [count], and the number of clusters that are not empty.
+    """
     found, first = np.unique(assignment, return_index=True)
     place = np.full(count, -1)
     place[found[first.argsort()]] = np.arange(len(found))

@@ -11,21 +11,25 @@ from sslpipe.neighbors.search import SearchSettings
 
 @dataclass(frozen=True, kw_only=True)
 class MiningSettings(SearchSettings):
-    """How many neighbours are mined, where, and how they are searched."""
+    """The block `mine_neighbors`: number of neighbours, the compared features and the search."""
 
     k: Count = 20
-    """Of each training image (SCAN's public code: 20 on small sets, 50 on ImageNet; the paper clusters with 5)."""
+    """Neighbours of each training image. SCAN (Van Gansbeke et al. 2020, arXiv:2005.12320): the public code mines 20 on
+    small data sets and 50 on ImageNet, the paper clusters with 5."""
     held_out_k: Count = 5
-    """Of each held-out image, among the held-out ones (SCAN's public code)."""
+    """Neighbours of each held-out image among the held-out images (SCAN's public code)."""
     layer: Literal["backbone", "head"] = "backbone"
-    """Whose output is compared: the backbone's features or the pretext head's. Stored are the features either way."""
+    """Output that is compared: the features of the backbone, or the output of the pretext head. The features are stored
+    in both cases."""
 
 
 def check_counts(settings: MiningSettings, info: StoreInfo) -> None:
-    """Raise UserError where a split has too few images for the neighbours that are asked for."""
-    for key, k, count, hint in (
-        ("k", settings.k, info.train, ""),
-        ("held_out_k", settings.held_out_k, info.held_out, "; raise prepare.held_out"),
+    """Raise UserError if a split has no more images than the number of neighbours per image."""
+    for key, k, count, split, hint in (
+        ("k", settings.k, info.train, "training", ""),
+        ("held_out_k", settings.held_out_k, info.held_out, "held-out", "; raise prepare.held_out"),
     ):
         if k >= count:
-            raise UserError(f"mine_neighbors.{key}: {k} asked, {max(count - 1, 0)} other images there{hint}")
+            raise UserError(
+                f"mine_neighbors.{key}: {k} is more than the {max(count - 1, 0)} other {split} images{hint}"
+            )

@@ -1,8 +1,9 @@
-"""Exact search: tiles of the matrix of similarities, and a running top k for each query.
+"""Exact neighbour search: the similarity matrix is computed in tiles, with a running top k for each query.
 
-A candidate is one int64: its similarity in the high half, its index, counted down, in the low half. So the order of
-these keys is the order of the answer (equal similarities by index), and one top k moves both.
-Among themselves, images are compared once: a tile above the diagonal is looked at by its rows and by its columns.
+A candidate is a key of 64 bits: the similarity in the high half and the negated index in the low half. The order of
+the keys is the order of the result (equal similarities by index), so a single top k selects values and indices.
+If the queries are the bank, only tiles on and above the diagonal are computed, and each is used for its rows and for
+its columns.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 TILE = {"cpu": 4096, "cuda": 8192}
-"""Rows and columns of a tile: 64 MB and 256 MB of similarities, large since each tile costs a merge."""
+"""Device type → rows and columns of a tile: 64 MB and 256 MB of similarities; large, as each tile needs a merge."""
 BLOCK = 32
-"""Entries of which only the highest is looked at first; 32 was the fastest of 16, 32, 64 for k = 20."""
-LAST = 2**32 - 1
-NOTHING = torch.iinfo(torch.int64).min
+"""Entries per block; blocks are first compared by their maximum. 32 was the fastest of 16, 32 and 64 for k = 20."""
+MAX_INDEX = 2**32 - 1
+EMPTY = torch.iinfo(torch.int64).min
+"""Key that is lower than that of any candidate."""
 
 
 def search(
@@ -30,16 +32,17 @@ def search(
     advance: Callable[[int], None],
     tile: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k of `bank` with the highest inner product with each query.
+    """Return the k rows of `bank` with the highest inner product with each query.
 
-    queries: [Q, D], bank: [N, D], float32 on one device. exclude_self: the queries are the bank, and query i is no
-    neighbour of its own. tile: its rows and columns. Returns indices and products clipped to [-1, 1], [Q, k] each,
+    queries: [Q, D]. bank: [N, D]. Both are float32 on one device. exclude_self: the queries are the bank, and query i
+    is not its own neighbour. advance: called with the number of queries done since the last call. tile: maximum
+    number of rows and of columns of a tile; None: TILE. Returns indices and products clipped to [-1, 1], [Q, k] each,
     highest first.
     """
     device = queries.device
-    # Of equal size, since a narrow last tile costs as many steps as a wide one, and of whole blocks.
+    # Tiles of equal size, because a narrow last tile takes as many operations as a wide one.
     rows, columns = (_even(len(each), tile or TILE[device.type]) for each in (queries, bank))
-    # One buffer for all tiles: fresh memory for each would cost as much time as its product.
+    # One buffer for all tiles: to allocate memory for each takes as long as its product.
     scores = torch.empty(rows, columns, device=device)
     best = _Best(len(queries), k, device)
     with _full_precision():
@@ -57,40 +60,43 @@ def search(
 
 
 def _even(count: int, most: int) -> int:
-    """Length of as many equal parts of `count` as have at most `most` each, rounded up to whole blocks."""
+    """Return the size of the fewest equal parts of `count` that are at most `most` each, rounded up to whole blocks."""
     parts = -(-count // most)
     return -(-count // (parts * BLOCK)) * BLOCK
 
 
 def _multiply(a: Tensor, b: Tensor, scores: Tensor) -> None:
-    """All inner products of a [R, D] and b [C, D], into the upper left of `scores`; -∞ elsewhere."""
+    """Write all inner products of a [R, D] and b [C, D] into `scores`, and -∞ into its additional rows and columns."""
     torch.mm(a, b.T, out=scores[: len(a), : len(b)])
     scores[len(a) :] = -torch.inf
     scores[:, len(b) :] = -torch.inf
 
 
 class _Best:
-    """Each query's k best so far, while tiles come in the order of the bank's indices."""
+    """The k highest candidates of each query so far; tiles must be offered in the order of the bank's indices."""
 
     def __init__(self, queries: int, k: int, device: torch.device) -> None:
-        self.keys = torch.full((queries, k), NOTHING, device=device)
-        """[Q, k], highest first."""
+        self.keys = torch.full((queries, k), EMPTY, device=device)
+        """Keys of the candidates, int64 [Q, k], highest first."""
         self.least = torch.full((queries,), torch.finfo(torch.float32).min, device=device)
-        """[Q], what the next candidate has to reach: it has a higher index, and loses to an equal one."""
+        """Minimum similarity of the next candidate, [Q]: above the k-th highest, as equal similarities go by index."""
 
     def offer(self, scores: Tensor, first: int, first_index: int) -> None:
-        """scores: [R, C] of queries[first:] and bank[first_index:], of whole blocks; -∞ where there is no neighbour."""
+        """Merge the candidates of a tile into the k highest.
+
+        scores: [R, C] similarities of queries[first:] and bank[first_index:], in whole blocks; -∞ for none.
+        """
         queries = slice(first, min(first + len(scores), len(self.keys)))
         count = queries.stop - first
         blocks = _in_blocks(scores[:count])
-        if scores.stride(0) == 1:  # a transposed tile, whose columns lie in memory as rows do
+        if scores.stride(0) == 1:  # a transposed tile, with contiguous columns
             highest = scores.T.view(-1, BLOCK, len(scores)).amax(dim=1).T[:count].contiguous()
         else:
             highest = blocks.amax(dim=2)  # [R, blocks]
         k = self.keys.shape[1]
         least = self.least[queries]
         if first_index == 0 and highest.shape[1] >= k:
-            # Nothing is known yet, but so many blocks hold an entry of at least this height.
+            # There are no candidates yet, but k blocks have an entry of at least this similarity.
             least = torch.maximum(least, highest.topk(k).values[:, -1])
         query, block = (highest >= least[:, None]).nonzero(as_tuple=True)
         entries = blocks[query, block]  # [·, BLOCK]
@@ -99,41 +105,41 @@ class _Best:
         self.keys[queries] = _merge(self.keys[queries], query[pair], found)
         last = self.keys[queries, -1]
         above = _unpack(last)[0].nextafter(torch.full_like(least, torch.inf))
-        self.least[queries] = above.where(last > NOTHING, self.least[queries])
+        self.least[queries] = above.where(last > EMPTY, self.least[queries])
 
 
 def _in_blocks(scores: Tensor) -> Tensor:
-    """[R, C] as [R, blocks, BLOCK], wherever it lies in memory."""
+    """Return a view [R, blocks, BLOCK] of scores [R, C] of any strides."""
     rows, columns = scores.stride()
     return scores.as_strided((len(scores), scores.shape[1] // BLOCK, BLOCK), (rows, BLOCK * columns, columns))
 
 
 def _merge(keys: Tensor, row: Tensor, found: Tensor) -> Tensor:
-    """The k highest of each row of `keys` [R, k] and of what was found for it; row: [F], ascending, of `found` [F]."""
+    """Return the k highest of each row's `keys` [R, k] and `found` keys [F]; row: [F] their rows, ascending."""
     count = row.bincount(minlength=len(keys))
     place = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
-    padded = torch.full((len(keys), int(count.max())), NOTHING, device=keys.device)
+    padded = torch.full((len(keys), int(count.max())), EMPTY, device=keys.device)
     padded[row, place] = found
     return torch.cat([keys, padded], dim=1).topk(keys.shape[1]).values
 
 
 def _pack(values: Tensor, indices: Tensor) -> Tensor:
-    """Keys in the order of `values` (float32), and of falling `indices` (below 2³²) among equal ones."""
-    bits = (values + 0.0).view(torch.int32)  # + 0 makes -0 into 0
-    # The bits of floats are in the floats' order, but for the negative ones, which are in the opposite order.
+    """Return keys, int64, in the order of `values` (float32), and of descending `indices` (below 2³²) if equal."""
+    bits = (values + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
+    # As integers, the bits of positive floats have the order of the floats, and those of negative floats the reverse.
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (ordered.long() << 32) + (LAST - indices)
+    return (ordered.long() << 32) + (MAX_INDEX - indices)
 
 
 def _unpack(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """The values and indices of keys."""
+    """Return the values and the indices of keys."""
     ordered = (keys >> 32).int()
-    return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32), LAST - (keys & LAST)
+    return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32), MAX_INDEX - (keys & MAX_INDEX)
 
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Products in full float32, whatever speed training has asked for: TF32 and bf16 would change the order."""
+    """Compute products in full float32, whatever precision training has set: TF32 and bf16 would change the order."""
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     try:

@@ -1,1 +1,1 @@
-"""Backbones, heads, averaged weights, and the model files made of them."""
+"""Backbones, heads, averaged weights and model files."""

@@ -1,4 +1,4 @@
-"""What stands on a backbone: projections, cluster heads, a linear layer, prototypes, a classifier with embedding."""
+"""Heads of a network, from the backbone's features to logits or embeddings, and their settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,72 +16,108 @@ Activation = Literal["relu", "gelu"]
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectionSettings:
-    """A projection head. The defaults are those of SCAN's pretext: 512 → 512 → ReLU → 128, without batch norm."""
+    """Settings of a projection head; the defaults are SCAN's (arXiv:2005.12320): 512 → 512 → ReLU → 128."""
 
     kind: Literal["projection"] = "projection"
     hidden: Count = 512
     """Width of the hidden layers."""
     outputs: Count = 128
+    """Dimension of the embedding."""
     depth: Count = 2
     """Number of linear layers; 1 is a linear map."""
     batch_norm: bool = False
-    """Normalise the hidden layers (SimCLR, MoCo v3, BYOL) or not (SCAN)."""
+    """Whether the hidden layers have a batch norm (SimCLR, MoCo v3, BYOL) or not (SCAN)."""
     activation: Activation = "relu"
-    """After the hidden layers; gelu in DINO."""
+    """Activation of the hidden layers; gelu in DINO."""
+
+    def build(self, dimension: int) -> "ProjectionHead":
+        """Return the head for features [B, dimension]."""
+        return ProjectionHead(dimension, self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
-    """Linear cluster heads, which differ in their start values alone."""
+    """Settings of several linear cluster heads, which differ only in their initial weights."""
 
     kind: Literal["clusters"] = "clusters"
     clusters: Count
+    """Number of clusters of each head."""
     heads: Count = 1
+    """Number of heads."""
+
+    def build(self, dimension: int) -> "ClusterHeads":
+        """Return the heads for features [B, dimension]."""
+        return ClusterHeads(dimension, self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearSettings:
-    """One linear layer: a single cluster head, or a classifier."""
+    """Settings of a linear layer: a single cluster head, or a classifier."""
 
     kind: Literal["linear"] = "linear"
     outputs: Count
+    """Number of clusters or classes."""
+
+    def build(self, dimension: int) -> "LinearHead":
+        """Return the head for features [B, dimension]."""
+        return LinearHead(dimension, self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrototypeSettings:
-    """A projection and unit prototypes. The defaults are Suave's for ResNet-50: 2048 → 2048 → 128, as SwAV's."""
+    """Settings of a projection with unit prototypes; the defaults are Suave's (arXiv:2306.07483) for ResNet-50."""
 
     kind: Literal["prototypes"] = "prototypes"
     prototypes: Count
-    """As many as classes where these are known (Suave, Daino)."""
+    """Number of prototypes; the number of classes where they are known (Suave, Daino)."""
     hidden: Count = 2048
+    """Width of the projection's hidden layers."""
     outputs: Count = 128
+    """Dimension of the embedding."""
     depth: Count = 2
+    """Number of the projection's linear layers."""
     batch_norm: bool = True
+    """Whether the projection's hidden layers have a batch norm."""
     activation: Activation = "relu"
-    """These five as those of ProjectionSettings."""
+    """Activation of the projection's hidden layers."""
     temperature: Positive = 0.1
-    """The cosines are divided by it (SwAV, Suave, Daino's student)."""
+    """Temperature that the cosines are divided by (SwAV, Suave, Daino's student)."""
+
+    def build(self, dimension: int) -> "PrototypeHead":
+        """Return the head for features [B, dimension]."""
+        return PrototypeHead(dimension, self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceSettings:
-    """A classifier, and beside it a projection for the similarity of instances (SimMatch)."""
+    """Settings of a classifier with a projection for the similarity of images (SimMatch, arXiv:2203.06915)."""
 
     kind: Literal["instances"] = "instances"
     classes: Count
+    """Number of classes."""
     hidden: Count | None = None
-    """Width of the projection's hidden layer; null: that of the features, as SimMatch's 2048 → 2048 → 128."""
+    """Width of the projection's hidden layer; null: the dimension of the features, as in SimMatch."""
     outputs: Count = 128
+    """Dimension of the embedding."""
+
+    def build(self, dimension: int) -> "InstanceHead":
+        """Return the head for features [B, dimension]."""
+        return InstanceHead(dimension, self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoupledSettings:
-    """One half of the features tells rotations, the other one instances (Feature Decoupling)."""
+    """Settings of a head that classifies rotations by half of the features and embeds the other half."""
 
     kind: Literal["decoupled"] = "decoupled"
     rotations: Count = 4
+    """Number of rotations."""
     outputs: Count = 128
+    """Dimension of the embedding."""
+
+    def build(self, dimension: int) -> "DecoupledHead":
+        """Return the head for features [B, dimension]."""
+        return DecoupledHead(dimension, self)
 
 
 HeadSettings = (
@@ -96,12 +132,12 @@ HeadSettings = (
 
 
 class ProjectionHead(nn.Sequential):
-    """A perceptron: [B, D] to [B, outputs], not L2-normalised."""
+    """A perceptron from features [B, D] to an embedding [B, outputs] that is not L2-normalised."""
 
     def __init__(self, dimension: int, settings: ProjectionSettings) -> None:
         layers: list[nn.Module] = []
         for _ in range(settings.depth - 1):
-            # The batch norm's shift is the bias.
+            # A batch norm has a bias of its own.
             layers.append(nn.Linear(dimension, settings.hidden, bias=not settings.batch_norm))
             if settings.batch_norm:
                 layers.append(nn.BatchNorm1d(settings.hidden))
@@ -112,7 +148,7 @@ class ProjectionHead(nn.Sequential):
 
 
 class LinearHead(nn.Linear):
-    """[B, D] to logits [B, outputs]."""
+    """A linear layer from features [B, D] to logits [B, outputs]."""
 
     def __init__(self, dimension: int, settings: LinearSettings) -> None:
         super().__init__(dimension, settings.outputs)
@@ -120,7 +156,7 @@ class LinearHead(nn.Linear):
 
     @torch.no_grad()
     def ordered(self, order: Sequence[int]) -> "LinearHead":
-        """A copy whose output i is this one's output order[i]."""
+        """Return a copy whose output i is output order[i] of this head."""
         other = LinearHead(self.in_features, self.settings).to(self.weight.device)
         other.weight.copy_(self.weight[list(order)])
         other.bias.copy_(self.bias[list(order)])
@@ -128,22 +164,22 @@ class LinearHead(nn.Linear):
 
 
 class ClusterHeads(nn.Module):
-    """H linear heads of C clusters as one matrix product: [B, D] to logits [H, B, C]."""
+    """H linear heads of C clusters, computed by one matrix product: features [B, D] to logits [H, B, C]."""
 
     def __init__(self, dimension: int, settings: ClusterSettings) -> None:
         super().__init__()
         self.settings = settings
-        # torch's start values depend on the input's width alone, so they are those of H separate layers.
+        # torch's initialisation depends only on the number of inputs, so it is that of H separate layers.
         self.linear = nn.Linear(dimension, settings.heads * settings.clusters)
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, D] to logits [H, B, C]."""
+        """Map features [B, D] to logits [H, B, C]."""
         logits: Tensor = self.linear(features)
         return logits.view(len(features), self.settings.heads, self.settings.clusters).transpose(0, 1)
 
     @torch.no_grad()
     def single(self, head: int) -> LinearHead:
-        """A copy of one head (0-based) on the same device: [B, D] to logits [B, C]."""
+        """Return a copy of one head (0-based) on the same device, from features [B, D] to logits [B, C]."""
         clusters = self.settings.clusters
         weight = self.linear.weight
         one = LinearHead(weight.shape[1], LinearSettings(outputs=clusters)).to(weight.device)
@@ -154,7 +190,7 @@ class ClusterHeads(nn.Module):
 
 
 class PrototypeHead(nn.Module):
-    """Projection, L2 normalisation, and a bias-free layer of L2-normalised rows (Suave and Daino, section 4; SwAV)."""
+    """A projection, L2 normalisation, and a linear layer of unit prototypes (SwAV; Suave and Daino, section 4)."""
 
     def __init__(self, dimension: int, settings: PrototypeSettings) -> None:
         super().__init__()
@@ -170,27 +206,29 @@ class PrototypeHead(nn.Module):
         self.prototypes = nn.Linear(settings.outputs, settings.prototypes, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, D] to logits [B, K]: cosine over temperature."""
+        """Map features [B, D] to logits [B, K]: cosines with the prototypes, divided by the temperature."""
         return self.scores(self.embed(features)) / self.settings.temperature
 
     def embed(self, features: Tensor) -> Tensor:
-        """[B, D] to [B, outputs], each of length 1."""
+        """Map features [B, D] to L2-normalised embeddings [B, outputs]."""
         return F.normalize(self.projection(features), dim=1)
 
     def scores(self, embedding: Tensor) -> Tensor:
-        """Cosines [B, K] of embeddings [B, outputs] of length 1 with the prototypes; in float32 under autocast, too.
+        """Return the cosines [B, K] of L2-normalised embeddings [B, outputs] and the prototypes.
 
-        Divided by a temperature or by Sinkhorn's ε of 0.05, bfloat16's steps of 0.004 would be too coarse.
+        They are computed in float32 under autocast too: bfloat16 rounds a cosine by up to 0.004, which is too much when
+        it is divided by a temperature or by Sinkhorn's ε of 0.05.
         """
         weight = self.prototypes.weight
         with torch.autocast(weight.device.type, enabled=False):
             return F.linear(embedding.to(weight.dtype), F.normalize(weight, dim=1))
 
     def layers(self, features: Tensor) -> list[Tensor]:
-        """What each of the projection's layers makes of [B, D]: the hidden ones after ReLU, [B, hidden], then the last.
+        """Return the outputs of the projection's layers for features [B, D], for the linear monitors (Suave, table 6).
 
-        The last, [B, outputs], is not normalised: `embed` is its F.normalize. For linear monitors (table 6). Like
-        `embed`, one call moves the batch norms' running statistics once: a training step makes one call of either.
+        They are the activations of the hidden layers, each [B, hidden], and the output of the last layer, [B, outputs],
+        which is not normalised: `embed` returns its F.normalize. Each call updates the running statistics of the batch
+        norms, as `embed` does, so a training step calls only one of the two.
         """
         outputs = []
         for layer in self.projection:
@@ -201,7 +239,7 @@ class PrototypeHead(nn.Module):
 
 
 class InstanceHead(nn.Module):
-    """SimMatch's φ and g on the same features: linear class logits, and a perceptron to a unit embedding (3.1, 3.2)."""
+    """A linear classifier and a projection to a unit embedding: φ and g of SimMatch (sections 3.1 and 3.2)."""
 
     def __init__(self, dimension: int, settings: InstanceSettings) -> None:
         super().__init__()
@@ -211,17 +249,17 @@ class InstanceHead(nn.Module):
         self.projection = ProjectionHead(dimension, ProjectionSettings(hidden=hidden, outputs=settings.outputs))
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, D] to class logits [B, K]."""
+        """Map features [B, D] to class logits [B, K]."""
         logits: Tensor = self.classifier(features)
         return logits
 
     def embed(self, features: Tensor) -> Tensor:
-        """[B, D] to [B, outputs], each of length 1."""
+        """Map features [B, D] to L2-normalised embeddings [B, outputs]."""
         return F.normalize(self.projection(features), dim=1)
 
 
 class DecoupledHead(nn.Module):
-    """Feature Decoupling's two tasks, each on its half of the features (Feng et al. 2019, section 3)."""
+    """The two linear layers of Feature Decoupling, each on half of the features (Feng et al. 2019, section 3)."""
 
     def __init__(self, dimension: int, settings: DecoupledSettings) -> None:
         super().__init__()
@@ -231,16 +269,16 @@ class DecoupledHead(nn.Module):
         self.projection = nn.Linear(dimension - half, settings.outputs)
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, D] to the unit embedding [B, outputs] of the half that is alike in all rotations."""
+        """Map features [B, D] to the unit embedding [B, outputs] of the rotation-invariant half."""
         return self.embed(self.halves(features)[1])
 
     def halves(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, D] to the half for rotations, [B, D // 2], and the one to be alike in all of them, [B, D - D // 2]."""
+        """Split features [B, D] into the rotation half [B, D // 2] and the rotation-invariant half [B, D - D // 2]."""
         covariant, invariant = torch.split(features, [self.rotation.in_features, self.projection.in_features], dim=1)
         return covariant, invariant
 
     def embed(self, invariant: Tensor) -> Tensor:
-        """[B, D - D // 2] to [B, outputs], each of length 1."""
+        """Map invariant halves [B, D - D // 2] to L2-normalised embeddings [B, outputs]."""
         return F.normalize(self.projection(invariant), dim=1)
 
 
@@ -250,29 +288,12 @@ Head = (
 
 
 def outputs(head: Head) -> int | None:
-    """How many clusters or classes a head's logits are of, where these may become a classifier's; else None."""
+    """Return the number of clusters or classes of a head that a classifier can start from, None for other heads."""
     if isinstance(head, MergedHead):
         return head.groups
     return head.out_features if isinstance(head, LinearHead) else None
 
 
 def build_head(settings: HeadSettings | None, dimension: int) -> Head:
-    """The head for features [B, dimension], its start values drawn from torch's global generator.
-
-    None: the features themselves.
-    """
-    if isinstance(settings, ProjectionSettings):
-        return ProjectionHead(dimension, settings)
-    if isinstance(settings, ClusterSettings):
-        return ClusterHeads(dimension, settings)
-    if isinstance(settings, LinearSettings):
-        return LinearHead(dimension, settings)
-    if isinstance(settings, MergedSettings):
-        return MergedHead(dimension, settings)
-    if isinstance(settings, PrototypeSettings):
-        return PrototypeHead(dimension, settings)
-    if isinstance(settings, InstanceSettings):
-        return InstanceHead(dimension, settings)
-    if isinstance(settings, DecoupledSettings):
-        return DecoupledHead(dimension, settings)
-    return nn.Identity()
+    """Return the head for features [B, dimension], initialised from torch's global generator; the identity for None."""
+    return nn.Identity() if settings is None else settings.build(dimension)

@@ -1,6 +1,6 @@
-"""Architectures of torchvision and of timm without their classifiers, and what is done to their images first.
+"""Backbones from torchvision and timm, without their classifiers, and the resizing of their input images.
 
-Both libraries are imported where they are used: they take seconds, and timm need not be there.
+Both libraries are imported where they are used, because the import takes seconds and timm is optional.
 """
 
 import re
@@ -22,13 +22,14 @@ _DOTTED = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 @dataclass(frozen=True, kw_only=True)
 class InputSettings:
-    """What is done to images before they are normalised: resized, then cropped."""
+    """How images are resized and cropped before they are normalised."""
 
     resize: Count
-    """Shorter side after resizing, pixels."""
+    """Length of the shorter side after resizing, pixels."""
     crop: Count
-    """Side of the central square that is kept, pixels."""
+    """Side of the central square that is cropped, pixels."""
     interpolation: Literal["nearest", "bilinear", "bicubic"]
+    """Interpolation of the resizing; bilinear and bicubic are antialiased."""
 
     def __post_init__(self) -> None:
         if self.crop > self.resize:
@@ -36,7 +37,7 @@ class InputSettings:
 
 
 def resize_and_crop(images: Tensor, settings: InputSettings) -> Tensor:
-    """Float images [B, C, H, W] in [0, 1] to [B, C, crop, crop], as torchvision's ImageClassification does."""
+    """Map float images [B, C, H, W] in [0, 1] to [B, C, crop, crop], as torchvision's ImageClassification does."""
     height, width = images.shape[-2:]
     size = [settings.resize * side // min(height, width) for side in (height, width)]
     if settings.interpolation == "nearest":
@@ -44,18 +45,19 @@ def resize_and_crop(images: Tensor, settings: InputSettings) -> Tensor:
     else:
         images = F.interpolate(images, size, mode=settings.interpolation, antialias=True)
     if settings.interpolation == "bicubic":
-        images = images.clamp(0, 1)  # it overshoots; images of 8 bits, which the weights were trained on, cannot
+        images = images.clamp(0, 1)  # bicubic interpolation overshoots; the 8-bit images of the training could not
     top, left = (round((side - settings.crop) / 2) for side in size)
     return images[..., top : top + settings.crop, left : left + settings.crop]
 
 
 class Published(Backbone):
-    """An architecture of torchvision or timm without its classifier; its start values are the library's."""
+    """A backbone from torchvision or timm without its classifier, initialised by the library."""
 
     def __init__(self, library: Library, *, architecture: str, side: int | None = None) -> None:
-        """side: of the images, pixels; only torchvision's vits are built for one, 224 where it is None.
+        """Build the backbone.
 
-        Raises UserError for an architecture that the library does not have or whose classifier cannot be told.
+        side: side of the images, pixels. Only torchvision's vits depend on it; None means 224.
+        Raises UserError for an architecture that the library does not have or that does not end in one linear layer.
         """
         super().__init__()
         build = _torchvision_model if library == "torchvision" else _timm_model
@@ -63,22 +65,22 @@ class Published(Backbone):
         self.model, self.dimension, self.classifiers = build(architecture, side)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W], grey or colour, to [B, dimension]."""
+        """Map grey or colour images [B, C, H, W] to features [B, dimension]; raises UserError for a wrong size."""
         try:
-            features: Tensor = self.model(x.expand(-1, 3, -1, -1))  # grey: three equal channels
-        except AssertionError as error:  # so vits refuse images of another side
+            features: Tensor = self.model(x.expand(-1, 3, -1, -1))  # a grey image becomes three equal channels
+        except AssertionError as error:  # vits raise it for images of another size
             raise UserError(
-                f"network.architecture: '{self.architecture}' found, which does not take images of {x.shape[-1]} px "
-                f"({error}); take another"
+                f"network.architecture: '{self.architecture}' found, which does not accept images of {x.shape[-1]} px "
+                f"({error}); use another one"
             ) from None
         return features
 
     def load(self, weights: Mapping[str, Tensor], source: str) -> None:
-        """Take up weights of just this architecture; those of its classifier may be among them and are left out.
+        """Load weights of exactly this architecture; those of its classifier are ignored.
 
-        A prefix that all names have ("module.", "backbone.") is taken off. torch's and torchvision's own leniency
-        towards old files holds: they lack the batch norms' counts of batches, which nothing uses here.
-        Raises UserError, naming `source`, where a weight is missing, unexpected, of another shape or not finite.
+        A prefix that all names share ("module.", "backbone.") is removed. Old files lack the batch norms' counters of
+        batches; torch and torchvision accept this, and the counters are not used here.
+        Raises UserError, naming `source`, for a weight that is missing, unexpected, of another shape or not finite.
         """
         weights = _renamed(weights, {name for name, _ in self.model.named_children()})
         for name, tensor in self.model.state_dict().items():
@@ -87,7 +89,7 @@ class Published(Backbone):
                 raise UserError(f"{source}: {name}: {found} found, expected {expected}, as in {self.architecture}")
         try:
             missing, unexpected = self.model.load_state_dict(weights, strict=False)
-        except (RuntimeError, ValueError) as error:  # what a library finds wrong when it translates old names
+        except (RuntimeError, ValueError) as error:  # a library could not translate old names
             raise UserError(f"{source}: not the weights of {self.architecture} ({one_line(error)})") from None
         unexpected = [name for name in unexpected if not name.startswith(tuple(f"{c}." for c in self.classifiers))]
         for names, what in ((missing, "missing"), (unexpected, "unexpected")):
@@ -99,27 +101,27 @@ class Published(Backbone):
                 )
         for name, tensor in self.model.state_dict().items():
             if not tensor.isfinite().all():
-                raise UserError(f"{source}: {name}: values that are no finite number found; take other weights")
+                raise UserError(f"{source}: {name}: values that are not finite found; use other weights")
 
 
 def check_torchvision(architecture: str) -> None:
-    """Raise UserError unless it is a classification model of torchvision that ends in one linear layer."""
+    """Raise UserError unless `architecture` is a classification model of torchvision that ends in one linear layer."""
     import torchvision
 
-    known = torchvision.models.list_models(module=torchvision.models)  # those for classification
+    known = torchvision.models.list_models(module=torchvision.models)  # classification models
     if architecture not in known:
         raise _unknown("torchvision", architecture, known)
     if architecture in ("googlenet", "inception_v3") or architecture.startswith("squeezenet"):
-        # The first two have further classifiers half-way and change their input; squeezenets end in a convolution.
+        # The first two have auxiliary classifiers and change their input; squeezenets end in a convolution.
         raise UserError(
-            f"network.architecture: '{architecture}' found, expected one that ends in one linear layer; take another"
+            f"network.architecture: '{architecture}' found, expected one that ends in one linear layer; use another one"
         )
 
 
 def find_timm(architecture: str) -> tuple[Any, Any]:
-    """The library, and what it knows of the architecture's weights: of those of its tag, or the default ones.
+    """Return timm and its configuration of the architecture's weights, those of its tag or the default ones.
 
-    Raises UserError where timm is not installed or lacks the architecture.
+    Raises UserError where timm is not installed or does not have the architecture.
     """
     try:
         import timm
@@ -134,18 +136,18 @@ def find_timm(architecture: str) -> tuple[Any, Any]:
 
 
 def timm_names(timm: Any, architecture: str) -> list[str]:
-    """The architecture's name with each tag that there are weights of."""
+    """Return the architecture's name with each tag that timm has weights for."""
     return list(timm.list_pretrained(f"{architecture.partition('.')[0]}.*"))
 
 
 def one_line(error: Exception) -> str:
-    """An error's message on one line, not too long."""
+    """Return an error's message on one line of at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _torchvision_model(architecture: str, side: int | None) -> tuple[nn.Module, int, tuple[str, ...]]:
-    """The model without its last linear layer, that layer's inputs and name."""
+    """Return a model without its last linear layer, the number of inputs of that layer, and its name."""
     from torchvision.models import get_model
 
     check_torchvision(architecture)
@@ -157,23 +159,29 @@ def _torchvision_model(architecture: str, side: int | None) -> tuple[nn.Module, 
 
 
 def _timm_model(architecture: str, side: int | None) -> tuple[nn.Module, int, tuple[str, ...]]:
-    """The model, its features' dimension, the names of the classifiers it lacks; its images' side is in its name."""
+    """Return a model without its classifiers, the dimension of its features, and the names of the classifiers.
+
+    `side` is not used: timm's name of an architecture determines the size of its images.
+    """
     timm, known = find_timm(architecture)
     model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
-    # num_features is of the last map; in mobilenets and vggs a layer follows before the classifier.
+    # num_features is that of the last feature map; in mobilenets and vggs a layer follows before the classifier.
     dimension = getattr(model, "head_hidden_size", None) or model.num_features
     classifiers = known.classifier or ()
     return model, dimension, (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
 
 
 def _renamed(weights: Mapping[str, Tensor], children: Collection[str]) -> Mapping[str, Tensor]:
-    """The weights without a prefix that all names have; `children`: first parts of names that are no such prefix."""
+    """Return the weights without a prefix that all names share.
+
+    children: names of the model's top-level modules, which are not removed.
+    """
     while weights and all("." in name for name in weights):
         first = {name.partition(".")[0] for name in weights}
         if len(first) > 1 or first <= set(children):
             break
         weights = {name.partition(".")[2]: tensor for name, tensor in weights.items()}
-    # densenet's files are from when torch allowed "." in a module's name; torchvision renames them likewise.
+    # Files of densenets are from a time when torch allowed "." in a module's name; torchvision renames them as well.
     if any(_DOTTED.search(name) for name in weights):
         weights = {_DOTTED.sub(r"\1\2", name): tensor for name, tensor in weights.items()}
     return weights

@@ -1,6 +1,6 @@
-"""A model as a folder: model.safetensors holds the weights, model.json how to rebuild the network and where it is from.
+"""A model as a folder: model.safetensors contains the weights, model.json the architecture and the model's provenance.
 
-Loading is strict. A weight that is missing, unexpected or of another shape is an error, never passed over.
+Loading is strict: a weight that is missing, unexpected or of another shape is an error.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,45 +28,46 @@ CARD = "model.json"
 
 @dataclass(frozen=True, kw_only=True)
 class _Architecture:
-    """What of model.json rebuilds the network."""
+    """The part of model.json that describes the network."""
 
     backbone: BackboneSettings
     head: HeadSettings | None
     mean: tuple[float, ...]
-    """Per channel, of images in [0, 1]."""
+    """Mean of each channel of images in [0, 1]."""
     std: tuple[Positive, ...]
-    """Per channel, of images in [0, 1]."""
+    """Standard deviation of each channel of images in [0, 1]."""
     input: InputSettings | None = None
-    """How images are resized and cropped before they are normalised; null: not at all."""
+    """How images are resized and cropped before they are normalised; null: they are not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Origin:
-    """What of model.json says where the model is from, save for the settings."""
+    """The provenance of a model in model.json, without the settings."""
 
     stage: str
-    """That wrote the model."""
+    """The stage that wrote the model."""
     size: Count
     """Side of the square images, pixels."""
     channels: Count
+    """Number of image channels."""
     classes: tuple[str, ...]
-    """What a classifier's outputs stand for; empty for a model that knows no classes."""
+    """Class of each of a classifier's outputs; empty for a model without classes."""
     data: str
     """Fingerprint of the image store."""
     parent: str | None
-    """sha256 of the weights file that the training started from; null where it started anew."""
+    """sha256 of the weights file that the training started from; null for a training from scratch."""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """Further files that the stage read → their sha256."""
+    """Further files that the stage read, and their sha256."""
     version: str = UNKNOWN
-    """Of sslpipe."""
+    """Version of sslpipe that wrote the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard(_Origin):
-    """Where a model is from."""
+    """The provenance of a model: what it was trained on, by which stage and with which settings."""
 
     settings: Mapping[str, Any]
-    """The settings of the stage and its method, as plain values."""
+    """Settings of the stage and its method, as plain values."""
 
 
 def card_for(
@@ -78,10 +79,10 @@ def card_for(
     inputs: Iterable[Path] = (),
     classes: tuple[str, ...] = (),
 ) -> ModelCard:
-    """The card of what `stage` made of a store, a model or other files.
+    """Return the card of a model that `stage` trained on the images of a store.
 
-    settings: a settings class's instance or a mapping. inputs: further files that it read. parent, classes: as in
-    ModelCard.
+    settings: an instance of a settings class, or a mapping. inputs: further files that the stage read. parent, classes:
+    as in ModelCard.
     """
     return ModelCard(
         stage=stage,
@@ -97,14 +98,14 @@ def card_for(
 
 
 def weights_path(folder: Path) -> Path:
-    """The weights file of a model's folder."""
+    """Return the path of the weights file in a model's folder."""
     return folder / WEIGHTS
 
 
 def save_model(folder: Path, network: Network, card: ModelCard) -> None:
-    """Write the network and its card to a folder; equal weights and cards make equal files.
+    """Write a network and its card to a folder; equal weights and cards give identical files.
 
-    Raises UserError where the disk refuses.
+    Raises UserError if the files cannot be written.
     """
     head = None if isinstance(network.head, nn.Identity) else network.head.settings
     architecture = _Architecture(
@@ -115,21 +116,21 @@ def save_model(folder: Path, network: Network, card: ModelCard) -> None:
         input=network.input,
     )
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    # safetensors' save_file would report a full disk in its own way; bytes are written as every other file is.
+    # Not safetensors' save_file, whose errors, such as for a full disk, are of its own kind.
     write_bytes(folder / WEIGHTS, safetensors.torch.save(weights))
     write_json(folder / CARD, {"network": asdict(architecture), **asdict(card)})
 
 
 def _decimals(values: Tensor) -> tuple[float, ...]:
-    """The shortest decimals that read back as the same float32 values: 0.3, not 0.30000001192092896."""
+    """Return the shortest decimals that are read as the same float32 values: 0.3, not 0.30000001192092896."""
     return tuple(float(str(value)) for value in values.flatten().cpu().numpy())
 
 
 def load_model(folder: Path) -> tuple[Network, ModelCard]:
-    """The network of a folder, on the CPU in train mode, and its card.
+    """Return the network of a folder, on the CPU in train mode, and its card.
 
-    torch's generator is left as it was. Raises UserError, naming the file, for a file that is missing or cut off, for
-    a card that is not of this form, and for weights that are not exactly those of the card's architecture.
+    The state of torch's generator does not change. Raises UserError, naming the file, for a file that is missing or
+    truncated, for a card of another form, and for weights that are not exactly those of the card's architecture.
     """
     architecture, card = _read_card(folder / CARD)
     weights = _read_weights(folder / WEIGHTS, card)
@@ -147,30 +148,30 @@ def load_model(folder: Path) -> tuple[Network, ModelCard]:
         raise UserError(f"{folder / CARD}: {error}") from None
     state = network.state_dict()
     _check_weights(weights, state, folder / WEIGHTS)
-    state.update(weights)  # keeps what the state_dict says of its modules' versions, which torchvision's mnasnets want
+    state.update(weights)  # keeps the versions of modules in the state_dict, which torchvision's mnasnets need
     network.load_state_dict(state)
     return network, card
 
 
 def load_network(folder: Path, info: StoreInfo) -> Network:
-    """The network of a folder, for the images of a store; raises UserError as `load_model` and `check_data` do."""
+    """Return the network of a folder; raises UserError as `load_model` does, and for a model of another store."""
     network, card = load_model(folder)
     check_data(card, info, folder)
     return network
 
 
 def check_data(card: ModelCard, info: StoreInfo, path: Path) -> None:
-    """Raise UserError unless the model at `path` (its folder or card) was made of the images of this store."""
+    """Raise UserError unless the model at `path` (its folder or card) was trained on the images of this store."""
     _check_images(card, info.channels, info.size, path)
     _expect(card.data == info.fingerprint, path, "data", _short(card.data), f"{_short(info.fingerprint)}, the store's")
 
 
 def check_classes(card: ModelCard, network: Network, info: StoreInfo, classes: Sequence[str], folder: Path) -> None:
-    """Raise UserError unless the model of a folder classifies the images of this store into these classes."""
+    """Raise UserError unless the model of a folder was trained on this store and predicts these classes."""
     check_data(card, info, folder)
     with torch.no_grad():
         outputs = network.eval()(torch.zeros(1, info.channels, info.size, info.size)).shape[-1]
-    _expect(outputs == len(classes), folder / CARD, "outputs", str(outputs), f"{len(classes)}, one a class")
+    _expect(outputs == len(classes), folder / CARD, "outputs", str(outputs), f"{len(classes)}, one per class")
     for found, expected in zip(card.classes, classes, strict=True):
         _expect(found == expected, folder / CARD, "classes", repr(found), f"{expected!r} at its place")
 
@@ -186,7 +187,7 @@ def _expect(holds: bool, path: Path, what: str, found: str, expected: str) -> No
 
 
 def _short(fingerprint: str) -> str:
-    """Enough of a fingerprint to tell two apart."""
+    """Return the first 12 characters of a fingerprint, for messages."""
     return fingerprint[:12]
 
 
@@ -199,7 +200,7 @@ def _read_card(path: Path) -> tuple[_Architecture, ModelCard]:
     settings = content.pop("settings", None)
     _expect(isinstance(settings, dict), path, "settings", repr(settings), "a block of keys")
     origin = parse(_Origin, content, where=where)
-    # Grey images may go through a network for colour, which has three of each.
+    # A network for colour images, with three means, also accepts grey images.
     count = 3 if origin.channels == 1 and len(architecture.mean) == 3 else origin.channels
     for name, values in (("mean", architecture.mean), ("std", architecture.std)):
         _expect(len(values) == count, path, name, f"{len(values)} values", f"{count}, as channels")
@@ -218,7 +219,7 @@ def _read_weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
 
 
 def _check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
-    """Raise UserError unless both have the same names, shapes and types, and finite values."""
+    """Raise UserError unless the weights found have the expected names, shapes and types, and finite values."""
     missing = [name for name in expected if name not in found]
     unexpected = sorted(name for name in found if name not in expected)
     for names, what in ((missing, "missing"), (unexpected, "unexpected")):
@@ -230,6 +231,6 @@ def _check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
     for name, tensor in expected.items():
         form, wanted = (f"{t.dtype} {list(t.shape)}".removeprefix("torch.") for t in (found[name], tensor))
         if form != wanted:
-            raise UserError(f"{path}: {name}: {form} found, expected {wanted}, as {CARD} says")
+            raise UserError(f"{path}: {name}: {form} found, expected {wanted}, as in {CARD}")
         if not found[name].isfinite().all():
-            raise UserError(f"{path}: {name}: values that are no finite number found; train the model again")
+            raise UserError(f"{path}: {name}: values that are not finite found; train the model again")

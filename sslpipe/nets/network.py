@@ -1,4 +1,4 @@
-"""A network: normalisation, backbone, head."""
+"""A network: input normalisation, a backbone and a head."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from sslpipe.nets.wide_resnet import WideResNet
 
 Builders = dict[str, Callable[..., Backbone]]
 RESNETS: Builders = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
-"""These take a stem."""
+"""Backbones with the setting `stem`."""
 VITS: Builders = {"vit_small_16": vit_small_16, "vit_tiny_4": vit_tiny_4, "vit_mini_4": vit_mini_4}
-"""These take a rate of stochastic depth."""
+"""Backbones with the setting `drop_path`."""
 BACKBONES: Builders = {
     "tiny_resnet": tiny_resnet,
     "wrn_28_2": partial(WideResNet, groups=3, widen=2),
@@ -33,15 +33,20 @@ BACKBONES: Builders = {
     **VITS,
     **{library: partial(Published, library) for library in LIBRARIES},
 }
-
+OPTIONS = {
+    **dict.fromkeys(RESNETS, "stem"),
+    **dict.fromkeys(VITS, "drop_path"),
+    **dict.fromkeys(LIBRARIES, "architecture"),
+}
+"""The setting of BackboneSettings that a backbone has; the others have none."""
 
 RESIZED_AT_ONCE = 64
-"""Images that an answering network takes in one forward where it enlarges them, which costs memory (own choice)."""
+"""Images per forward in eval mode if they are resized, which limits the memory needed (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSettings:
-    """Which backbone."""
+    """The backbone of a network."""
 
     name: Literal[
         "tiny_resnet",
@@ -58,26 +63,60 @@ class BackboneSettings:
         "timm",
     ]
     architecture: str | None = None
-    """Which one of torchvision's or timm's, such as resnet50; the others have none."""
+    """Name of the architecture in torchvision or timm, such as resnet50; null for all other backbones."""
     stem: Stem = "cifar"
-    """How resnet18, 34 and 50 begin. cifar: 3×3, for 32 px. stl: 3×3 and max-pool of 2, for 96 px. imagenet: 7×7 of
-    stride 2 and max-pool of 3, for 224 px. The others have their own beginning, which is called cifar here."""
+    """First layers of resnet18, 34 and 50. cifar: 3×3, for 32 px. stl: 3×3 and max-pool of 2, for 96 px. imagenet: 7×7
+    of stride 2 and max-pool of 3, for 224 px. All other backbones have only cifar, which stands for their own stem."""
     batch_norm_momentum: Annotated[float, Range(above=0, high=1)] = 0.1
-    """What the running statistics take from each batch. 0.1 is torch's default; the FixMatch family trains its wide
-    ResNets with 0.001, at which the statistics are of use after thousands of steps only. The vits have no such norm."""
+    """Weight of each batch in the running statistics. 0.1 is torch's default; FixMatch trains its wide ResNets with
+    0.001, with which the statistics are useful only after thousands of steps. Vision transformers have no batch
+    norm."""
     drop_path: Fraction = 0.0
-    """Rate of stochastic depth in a vit's last block; it rises linearly from 0 in the first. DINO and DeiT take 0.1."""
+    """Rate of stochastic depth in a vit's last block; it increases linearly from 0 in the first. DINO, DeiT: 0.1."""
+
+    def build(self, channels: int, *, side: int | None = None) -> Backbone:
+        """Return the backbone for images of `channels` channels, initialised from torch's global generator.
+
+        side: side of the images in pixels, if known; only torchvision's vits depend on it.
+        Raises UserError for a stem, a stochastic depth or an architecture that the backbone does not have.
+        """
+        option = OPTIONS.get(self.name)
+        self._check(option)
+        options: dict[str, Any] = {"side": side} if self.name in LIBRARIES else {"channels": channels}
+        if option:
+            options[option] = getattr(self, option)
+        backbone = BACKBONES[self.name](**options)
+        for layer in backbone.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = self.batch_norm_momentum
+        return backbone
+
+    def _check(self, option: str | None) -> None:
+        """Raise UserError for a setting other than `option` that is set, and for a missing architecture."""
+        if option == "architecture" and self.architecture is None:
+            raise UserError(f"network.architecture: missing, expected one of {self.name}'s, such as resnet50")
+        if option != "architecture" and self.architecture is not None:
+            raise UserError(
+                f"network.architecture: '{self.architecture}' found, expected none with the name {self.name}; "
+                "set network.name: torchvision or timm"
+            )
+        if option != "stem" and self.stem != "cifar":
+            raise UserError(f"network.stem: '{self.stem}' found, expected 'cifar', the only one of {self.name}")
+        if option != "drop_path" and self.drop_path:
+            raise UserError(f"network.drop_path: {self.drop_path:g} found, expected 0, since {self.name} has none")
 
 
 class Network(nn.Module):
-    """Images as floats in [0, 1], [B, C, H, W], to the head's output.
+    """A network from float images [B, C, H, W] in [0, 1] to the output of its head.
 
-    The normalisation is part of the network, so that whoever loads it need not know of it. Its mean and deviation are
-    no weights: they stand in model.json, not in the state_dict.
+    The normalisation is part of the network, so that its users need not normalise the images. The mean and the standard
+    deviation are not weights: they are stored in model.json, not in the state_dict.
     """
 
     mean: Tensor
+    """Mean of each channel, [C, 1, 1], of images in [0, 1]."""
     std: Tensor
+    """Standard deviation of each channel, [C, 1, 1], of images in [0, 1]."""
 
     def __init__(
         self,
@@ -89,12 +128,11 @@ class Network(nn.Module):
         input: InputSettings | None = None,
         channels: int | None = None,
     ) -> None:
-        """head: None leaves the features as they are, until a method puts its own in `head`.
+        """Build the network, first the backbone and then the head, with torch's global generator.
 
-        mean, std: per channel of what the backbone sees, of images in [0, 1]. input: how images are resized and
-        cropped first; None leaves them as they are. channels: of the images; None says as many as there are means.
-        Grey images may meet three means.
-        Start values are drawn from torch's global generator, the backbone's first.
+        head: None means the identity, until a method assigns a head. mean, std: per channel of the backbone's input,
+        for images in [0, 1]. input: how images are resized and cropped first; None means not at all. channels: number
+        of image channels; None means the number of means. Grey images can be used with three means.
         """
         super().__init__()
         self.settings = backbone
@@ -102,27 +140,27 @@ class Network(nn.Module):
         self.channels = channels or len(mean)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
-        self.backbone = build_backbone(backbone, len(mean), side=input.crop if input else None)
+        self.backbone = backbone.build(len(mean), side=input.crop if input else None)
         self.head: Head = build_head(head, self.backbone.dimension)
 
     @property
     def image_mean(self) -> list[float]:
-        """Mean colour, one value per channel of the images, in [0, 1]: for grey images the average of three means."""
+        """Mean of each image channel, in [0, 1]; for grey images and three means, their average."""
         mean = self.mean.flatten()
         return (mean.mean(dim=0, keepdim=True) if self.channels == 1 else mean).tolist()
 
     def features(self, images: Tensor) -> Tensor:
-        """The backbone's features, [B, backbone.dimension], of float images [B, C, H, W] in [0, 1]."""
+        """Return the backbone's features [B, backbone.dimension] of float images [B, C, H, W] in [0, 1]."""
         if self.input is not None:
             if not self.training and len(images) > RESIZED_AT_ONCE:
                 return torch.cat([self.features(few) for few in torch.split(images, RESIZED_AT_ONCE)])
             images = resize_and_crop(images, self.input)
-        # Grey images become three channels here where the means are three: [B, 1, H, W] - [3, 1, 1] is [B, 3, H, W].
+        # With three means, grey images become three channels here: [B, 1, H, W] - [3, 1, 1] is [B, 3, H, W].
         features: Tensor = self.backbone((images - self.mean) / self.std)
         return features
 
     def features_of(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """The backbone's features of several views, which may differ in size; one forward a size (SwAV, multi-crop)."""
+        """Return the backbone's features of several views; views of one size share a forward (multi-crop of SwAV)."""
         features: dict[int, Tensor] = {}
         for size in dict.fromkeys(view.shape[-1] for view in views):
             places = [place for place, view in enumerate(views) if view.shape[-1] == size]
@@ -131,43 +169,11 @@ class Network(nn.Module):
         return [features[place] for place in range(len(views))]
 
     def forward(self, images: Tensor) -> Tensor:
-        """The head's output for float images [B, C, H, W] in [0, 1]."""
+        """Return the output of the head for float images [B, C, H, W] in [0, 1]."""
         output: Tensor = self.head(self.features(images))
         return output
 
 
 def build_network(backbone: BackboneSettings, info: StoreInfo) -> Network:
-    """A new network without a head for the images of a store."""
+    """Return a new network without a head for the images of a store."""
     return Network(backbone, mean=info.mean, std=info.std, channels=info.channels)
-
-
-def build_backbone(settings: BackboneSettings, channels: int, *, side: int | None = None) -> Backbone:
-    """The backbone for images of `channels` channels, its start values drawn from torch's global generator.
-
-    side: of the images, pixels, where it is known; only torchvision's vits hang on it.
-    Raises UserError for a stem, a stochastic depth or an architecture where the backbone has none.
-    """
-    name = settings.name
-    options: dict[str, Any] = {"channels": channels}
-    if name in LIBRARIES:
-        if settings.architecture is None:
-            raise UserError(f"network.architecture: missing, expected one of {name}'s, such as resnet50")
-        options = {"architecture": settings.architecture, "side": side}
-    elif settings.architecture is not None:
-        raise UserError(
-            f"network.architecture: '{settings.architecture}' found, expected none with the name {name}; "
-            "set network.name: torchvision or timm"
-        )
-    if name in RESNETS:
-        options["stem"] = settings.stem
-    elif settings.stem != "cifar":
-        raise UserError(f"network.stem: '{settings.stem}' found, expected 'cifar', the only one of {name}")
-    if name in VITS:
-        options["drop_path"] = settings.drop_path
-    elif settings.drop_path:
-        raise UserError(f"network.drop_path: {settings.drop_path:g} found, expected 0, since {name} has none")
-    backbone = BACKBONES[name](**options)
-    for layer in backbone.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = settings.batch_norm_momentum
-    return backbone

@@ -1,4 +1,4 @@
-"""Weights that torchvision and timm publish, or that lie in a file, in a network that prepares images as they expect.
+"""A published network, used without training: weights from torchvision, timm or a file, with their preprocessing.
 
 Both libraries are imported where they are used, as in `libraries`.
 """
@@ -29,39 +29,44 @@ from sslpipe.nets.libraries import (
 from sslpipe.nets.network import BackboneSettings, Network
 
 FILES = (".safetensors", ".pth", ".pt")
+"""Extensions of files of weights."""
 WHERE = "pretrain.frozen"
-"""The params key under which weights are asked for."""
+"""Key of the settings in params.yaml, for error messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
-    """Where weights are, and the images they expect."""
+    """Published weights: where they are, and the preprocessing that they expect."""
 
     title: str
-    """For people: whose they are."""
+    """Name of the weights for messages."""
     backbone: BackboneSettings
-    """What they fit; with timm's tag where one was asked for, since it may decide on the images' side."""
+    """Backbone of the weights; with timm's tag if one was requested, since the images' size can depend on it."""
     input: InputSettings
+    """How images are resized and cropped."""
     mean: tuple[float, ...]
+    """Mean of each channel of images in [0, 1]."""
     std: tuple[float, ...]
+    """Standard deviation of each channel of images in [0, 1]."""
     file: Path | None
-    """Where they lie, or will once they are fetched; None where that is not known."""
+    """Local file of the weights, which may not have been downloaded yet; None if its path is unknown."""
     given: bool
-    """Whether `file` is the user's own."""
+    """Whether the user named `file`."""
     url: str
+    """Address that the weights are downloaded from."""
     open: Callable[[Path], Mapping[str, Tensor]]
-    """Reads `file`."""
+    """Reads the weights in `file`."""
     fetch: Callable[[], Mapping[str, Tensor]]
-    """Reads what lies at `url`."""
+    """Downloads the weights from `url` and reads them."""
 
     def read(self, *, download: bool) -> Mapping[str, Tensor]:
-        """Them all, from this machine or, with `download`, from where they are published.
+        """Return the weights, from the local file or, if it does not exist and `download` is set, from `url`.
 
-        Raises UserError for weights that are not there, cannot be read or cannot be fetched.
+        Raises UserError for weights that are missing, cannot be read or cannot be downloaded.
         """
         if self.file is not None and (self.given or self.file.is_file()):
             return self.open(self.file)
-        advice = f"fetch {self.url} elsewhere and set {WHERE}.weights to the file"
+        advice = f"download {self.url} on another machine and set {WHERE}.weights to the file"
         if not download:
             place = f" ({self.file})" if self.file else ""
             raise UserError(
@@ -70,18 +75,18 @@ class PublishedWeights:
             )
         try:
             return self.fetch()
-        except Exception as error:  # of the operating system, of a checksum, of any of several clients of HTTP
+        except Exception as error:  # from the operating system, a checksum, or one of several HTTP clients
             raise UserError(
                 f"{WHERE}.weights: {self.title} cannot be downloaded ({one_line(error)}); {advice}"
             ) from None
 
 
 def published_network(backbone: BackboneSettings, weights: str, *, channels: int, download: bool) -> Network:
-    """A network without a head, in eval mode, with weights from elsewhere and the preprocessing that they expect.
+    """Return a network without a head, in eval mode, with published weights and the preprocessing that they expect.
 
-    backbone: of torchvision or timm. weights: the path of a file, or the library's name for them. channels: of the
-    images, 1 or 3. download: whether weights that are not on this machine may be fetched.
-    torch's generator is left as it was. Raises UserError as `find_weights`, `PublishedWeights.read` and
+    backbone: a backbone of torchvision or timm. weights: path of a file, or the library's name of the weights.
+    channels: number of image channels, 1 or 3. download: whether missing weights may be downloaded.
+    The state of torch's generator does not change. Raises UserError as `find_weights`, `PublishedWeights.read` and
     `Published.load` do.
     """
     found = find_weights(backbone, weights)
@@ -94,9 +99,10 @@ def published_network(backbone: BackboneSettings, weights: str, *, channels: int
 
 
 def find_weights(backbone: BackboneSettings, weights: str) -> PublishedWeights:
-    """Look up weights: the path of a file, or the library's name for them, DEFAULT for those it prefers.
+    """Look up weights without downloading or reading them.
 
-    Raises UserError for an unknown architecture or name. Nothing is fetched, and a file is not yet opened.
+    weights: path of a file, or the library's name of the weights; DEFAULT means the library's default.
+    Raises UserError for an unknown architecture or name.
     """
     if backbone.name not in LIBRARIES or backbone.architecture is None:
         raise UserError(
@@ -117,7 +123,7 @@ def _torchvision_weights(
     check_torchvision(architecture)
     entries = get_model_weights(architecture)
     if file is not None:
-        # A file does not say which images it expects: those of the weights of that file name, else the default ones.
+        # A file has no preprocessing settings: those of the weights with the same file name, else the default ones.
         entry = next((each for each in entries if _file_name(each.url) == file.name), entries.DEFAULT)
     elif weights in entries.__members__:
         entry = entries[weights]
@@ -149,19 +155,19 @@ def _timm_weights(backbone: BackboneSettings, architecture: str, weights: str, f
         architecture = tags[weights]
         _, known = find_timm(architecture)
     elif file is None and known.tag not in tags:
-        raise UserError(f"{WHERE}.weights: timm has none of {architecture}; give a file or take another architecture")
+        raise UserError(f"{WHERE}.weights: timm has none for {architecture}; give a file or use another architecture")
     images = timm.data.resolve_data_config(pretrained_cfg=known.to_dict())
     _, height, width = images["input_size"]
     if height != width or images["crop_pct"] > 1:
         raise UserError(
             f"network.architecture: '{architecture}' found, whose images are {height}×{width} px, "
-            f"{images['crop_pct']:g} of the resized ones; expected squares and at most 1; take another"
+            f"{images['crop_pct']:g} of the resized ones; expected squares and at most 1; use another one"
         )
     cached, url = _timm_place(known)
     return PublishedWeights(
         title=f"timm's {architecture.partition('.')[0]} {known.tag}",
         backbone=replace(backbone, architecture=architecture),
-        # The side to resize to is rounded down, as in timm's own evaluation.
+        # The size is rounded down, as in timm's own evaluation.
         input=InputSettings(
             resize=floor(height / images["crop_pct"]), crop=height, interpolation=images["interpolation"]
         ),
@@ -176,7 +182,7 @@ def _timm_weights(backbone: BackboneSettings, architecture: str, weights: str, f
 
 
 def _timm_place(known: Any) -> tuple[Path | None, str]:
-    """Where timm's weights lie on this machine, if they do, and their address."""
+    """Return the local file of timm's weights, None if they have not been downloaded, and their address."""
     if not known.hf_hub_id:
         return None if known.custom_load else _hub_file(known.url), known.url
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
@@ -187,19 +193,19 @@ def _timm_place(known: Any) -> tuple[Path | None, str]:
 
 
 def _read_by_timm(architecture: str, path: Path) -> Mapping[str, Tensor]:
-    """The weights in a file that timm fetched; it translates those that are published in another form than its own."""
+    """Return the weights in a file that timm downloaded; timm converts files of other formats to its own names."""
     timm, _ = find_timm(architecture)
     place = {"file": str(path)}
     try:
         model: Any = timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=place, num_classes=0)
-    except Exception as error:  # as of a damaged file, or of weights of another shape
+    except Exception as error:  # for example of a damaged file, or of weights of another shape
         raise UserError(f"{path}: not readable as weights of {architecture} ({one_line(error)})") from None
     state: Mapping[str, Tensor] = model.state_dict()
     return state
 
 
 def _hub_file(url: str) -> Path:
-    """Where torch keeps what it fetched from an address."""
+    """Return the local file in which torch.hub stores a download."""
     return Path(torch.hub.get_dir()) / "checkpoints" / _file_name(url)
 
 
@@ -208,11 +214,11 @@ def _file_name(url: str) -> str:
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
-    """The weights in a file; UserError where there are none."""
+    """Return the weights in a file; raises UserError for a file that is missing, unreadable or without weights."""
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        # weights_only: a reader of tensors and plain containers that, unlike pickle, runs no code of the file.
+        # weights_only: reads tensors and plain containers and, unlike pickle, runs no code from the file.
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
@@ -220,15 +226,17 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     except SafetensorError as error:
         raise UserError(f"{path}: not readable as weights ({one_line(error)})") from None
-    except Exception:  # a damaged file makes torch's reader raise nearly anything, with advice for programmers
+    except Exception:  # torch raises many kinds of errors for a damaged file, with advice for programmers
         raise UserError(
-            f"{path}: not readable as weights; expected tensors by name and nothing that needs code to be run"
+            f"{path}: not readable as weights; expected named tensors and no objects that run code when loaded"
         ) from None
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(each, Tensor) for each in content.values()):
-        raise UserError(f"{path}: no weights by name found, expected them at the top, in state_dict or in model")
+        raise UserError(
+            f"{path}: no named weights found, expected them at the top level or under 'state_dict' or 'model'"
+        )
     return content
 
 

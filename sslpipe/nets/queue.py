@@ -1,26 +1,30 @@
-"""A memory of the latest embeddings (MoCo's keys; SwAV's and Suave's earlier batches)."""
+"""A queue of the latest embeddings, as in MoCo v2 (arXiv:2003.04297), SwAV (arXiv:2006.09882) and Suave."""
 
 import torch
 from torch import Tensor, nn
 
 
 class EmbeddingQueue(nn.Module):
-    """The latest `length` embeddings, in no order, on all processes the same; places are a function of the step."""
+    """The latest `length` embeddings, identical on all processes; the rows of a step depend only on its number."""
 
     rows: Tensor
+    """float32 [length, *shape], in no particular order."""
 
     def __init__(self, length: int, *shape: int) -> None:
-        """length: 0 keeps nothing. shape: of one row, such as [D], or [G, D] for those of G crops of an image."""
+        """Fill the queue with zeros.
+
+        length: number of rows; 0 stores nothing. shape: shape of a row, such as [D], or [G, D] for G views of an image.
+        """
         super().__init__()
         self.register_buffer("rows", torch.zeros(length, *shape))
 
     def is_full(self, step: int, batch: int) -> bool:
-        """Whether all rows were written, after `step` steps of `batch` embeddings each."""
+        """Return whether all rows have been written after `step` steps of `batch` embeddings each."""
         return step * batch >= len(self.rows) > 0
 
     @torch.no_grad()
     def push(self, embeddings: Tensor, step: int) -> None:
-        """Write the embeddings [B, …] of a step (0-based) over the oldest ones; B is the same at every step."""
+        """Replace the oldest rows by the embeddings [B, …] of a step (0-based); B is the same in every step."""
         length = len(self.rows)
         if not length:
             return

@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2016, table 1) with stems for small, middle-sized and ImageNet images."""
+"""Residual networks (He et al. 2016, table 1) with stems for images of about 32, 96 and 224 px."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,10 +12,10 @@ Stem = Literal["cifar", "stl", "imagenet"]
 
 
 class _Block(nn.Module):
-    """relu(residual(x) + shortcut(x))."""
+    """A residual block: relu(residual(x) + shortcut(x))."""
 
     expansion: int
-    """Output channels of the block over its width."""
+    """Ratio of the block's output channels to its width."""
 
     def __init__(self, residual: nn.Sequential, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -25,12 +25,12 @@ class _Block(nn.Module):
             self.shortcut = nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
+        """Map [B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
         return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
 
 
 class BasicBlock(_Block):
-    """Two 3×3 convolutions (He et al. 2016, figure 5, left)."""
+    """A residual block of two 3×3 convolutions (He et al. 2016, figure 5, left)."""
 
     expansion = 1
 
@@ -46,9 +46,9 @@ class BasicBlock(_Block):
 
 
 class Bottleneck(_Block):
-    """1×1, 3×3 and 1×1 convolutions (He et al. 2016, figure 5, right).
+    """A residual block of a 1×1, a 3×3 and a 1×1 convolution (He et al. 2016, figure 5, right).
 
-    The 3×3 one carries the stride, as in public code and weights; in the paper the first does.
+    The 3×3 convolution has the stride, as in public code and weights; in the paper it is the first 1×1 convolution.
     """
 
     expansion = 4
@@ -69,7 +69,7 @@ class Bottleneck(_Block):
 
 
 class ResNet(Backbone):
-    """A stem, groups of residual blocks of which each but the first halves the image, and the mean over places."""
+    """A stem, groups of residual blocks and global average pooling; every group but the first halves the image."""
 
     def __init__(
         self,
@@ -80,7 +80,10 @@ class ResNet(Backbone):
         stem: Stem,
         channels: int,
     ) -> None:
-        """blocks, widths: number of blocks and their width, per group. channels: of the images."""
+        """Build the network.
+
+        blocks, widths: number of blocks of each group, and their width. channels: number of image channels.
+        """
         super().__init__()
         self.stem = _stem(stem, channels, widths[0])
         layers: list[nn.Module] = []
@@ -94,17 +97,17 @@ class ResNet(Backbone):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, dimension]."""
+        """Map images [B, C, H, W] to features [B, dimension]."""
         features: Tensor = self.blocks(self.stem(x)).mean(dim=(2, 3))
         return features
 
 
 def _stem(kind: Stem, channels: int, width: int) -> nn.Sequential:
-    """The stem `cifar` keeps the image's size, `stl` halves it, `imagenet` quarters it."""
+    """Return a stem: `cifar` keeps the image's size, `stl` halves it, `imagenet` divides it by 4."""
     size, stride = (7, 2) if kind == "imagenet" else (3, 1)
     layers = [convolution(channels, width, size, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
     if kind == "stl":
-        # SCAN's code pads by 1, so that 96 px give maps of 49, 25, 13, 7 places a side; 48, 24, 12, 6 cost less.
+        # SCAN's public code pads by 1, so that 96 px give feature maps of side 49, 25, 13, 7; 48, 24, 12, 6 cost less.
         layers.append(nn.MaxPool2d(2))
     elif kind == "imagenet":
         layers.append(nn.MaxPool2d(3, stride=2, padding=1))
@@ -112,15 +115,15 @@ def _stem(kind: Stem, channels: int, width: int) -> nn.Sequential:
 
 
 def resnet18(*, stem: Stem, channels: int) -> ResNet:
-    """ResNet-18, dimension 512."""
+    """Return a ResNet-18, whose features have dimension 512."""
     return ResNet(BasicBlock, blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512), stem=stem, channels=channels)
 
 
 def resnet34(*, stem: Stem, channels: int) -> ResNet:
-    """ResNet-34, dimension 512."""
+    """Return a ResNet-34, whose features have dimension 512."""
     return ResNet(BasicBlock, blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512), stem=stem, channels=channels)
 
 
 def resnet50(*, stem: Stem, channels: int) -> ResNet:
-    """ResNet-50, dimension 2048."""
+    """Return a ResNet-50, whose features have dimension 2048."""
     return ResNet(Bottleneck, blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512), stem=stem, channels=channels)

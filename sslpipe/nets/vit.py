@@ -1,7 +1,7 @@
-"""Vision transformers (Dosovitskiy et al. 2021) as DeiT and DINO train them, with a position embedding for any grid.
+"""Vision transformers (ViT, Dosovitskiy et al. 2021) as in DeiT (Touvron et al. 2021) and DINO (arXiv:2104.14294).
 
-The position embedding is fixed, as in MoCo v3 (Chen et al. 2021, section 4.3), so that the small crops of multi-crop
-need no interpolation of a learned one. Stochastic depth is DeiT's (Touvron et al. 2021).
+The position embedding is fixed, as in MoCo v3 (Chen et al. 2021, section 4.3), and computed for any number of patches,
+so that the local views of multi-crop need no interpolation of a learned one. Stochastic depth is as in DeiT.
 """
 
 import torch
@@ -12,16 +12,17 @@ from sslpipe.io.errors import UserError
 from sslpipe.nets.layers import Backbone
 
 EPSILON = 1e-6
-"""Of the layer norms (ViT's code, DeiT, DINO)."""
+"""ε of the layer norms (public code of ViT, DeiT and DINO)."""
 MLP_RATIO = 4
+"""Ratio of the width of a block's hidden layer to the width of the tokens."""
 WAVELENGTH = 10_000.0
-"""Of the slowest wave of the position embedding, over 2π (Vaswani et al. 2017, section 3.5)."""
+"""Longest wavelength of the position embedding, divided by 2π (Vaswani et al. 2017, section 3.5)."""
 DEVIATION = 0.02
-"""Of the start values (ViT's code, DeiT, DINO)."""
+"""Standard deviation of the initial weights (public code of ViT, DeiT and DINO)."""
 
 
 def position_embedding(rows: int, columns: int, width: int, device: torch.device | None = None) -> Tensor:
-    """[rows · columns, width], row by row: sine and cosine of the column, then of the row, a quarter of the width each.
+    """Return the position embedding of a grid of patches, [rows · columns, width], row by row.
 
     Patch (y, x) has sin(x ω_i), cos(x ω_i), sin(y ω_i), cos(y ω_i) with ω_i = 10000^(-4i / width), 0 ≤ i < width / 4.
     """
@@ -35,10 +36,10 @@ def position_embedding(rows: int, columns: int, width: int, device: torch.device
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): in training, a residual branch is left out for some images of the batch.
+    """Stochastic depth (Huang et al. 2016): in training, a residual branch is dropped for random images of the batch.
 
     The branch of an image is zero with probability `rate`, else divided by 1 - rate, which keeps its expected value.
-    Draws from torch's global generator.
+    The random draws are from torch's global generator.
     """
 
     def __init__(self, rate: float) -> None:
@@ -46,14 +47,14 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
-        """[B, N, D], same shape."""
+        """Map the output of a residual branch, [B, N, D], to the same shape."""
         if not self.training or self.rate == 0:
             return branch
         return F.dropout(branch.new_ones(len(branch), 1, 1), self.rate) * branch
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention (Dosovitskiy et al. 2021, appendix A, eq. 5 to 8), with biases."""
+    """Multi-head self-attention with biases (ViT, appendix A, eq. 5 to 8)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, N, D], same shape."""
+        """Map tokens [B, N, D] to the same shape."""
         images, tokens, width = x.shape
         stacked = self.queries_keys_values(x).view(images, tokens, 3, self.heads, width // self.heads)
         queries, keys, values = stacked.permute(2, 0, 3, 1, 4)  # each [B, heads, N, D / heads]
@@ -72,7 +73,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a perceptron, each after a layer norm and beside a shortcut (the same paper, eq. 2 and 3)."""
+    """Attention and a perceptron, each with a layer norm before it and a residual connection (ViT, eq. 2 and 3)."""
 
     def __init__(self, width: int, heads: int, drop_path: float) -> None:
         super().__init__()
@@ -86,20 +87,21 @@ class Block(nn.Module):
         self.drop = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, N, D], same shape."""
+        """Map tokens [B, N, D] to the same shape."""
         attended = x + self.drop(self.attention(x))
         output: Tensor = attended + self.drop(self.perceptron(attended))
         return output
 
 
 class VisionTransformer(Backbone):
-    """Patches and a class token through pre-norm blocks; the features are the class token after a last layer norm."""
+    """A transformer of patches and a class token; the features are the class token after a final layer norm."""
 
     def __init__(self, *, patch: int, width: int, depth: int, heads: int, drop_path: float, channels: int) -> None:
-        """patch: side of the square patches, pixels. width: of the tokens, a multiple of 4 and of `heads`.
+        """Build the network.
 
-        drop_path: rate of stochastic depth in the last block; it rises linearly from 0 in the first.
-        channels: of the images.
+        patch: side of the square patches, pixels. width: width of the tokens, a multiple of 4 and of `heads`.
+        depth: number of blocks. drop_path: rate of stochastic depth in the last block; it increases linearly from 0 in
+        the first. channels: number of image channels.
         """
         super().__init__()
         self.dimension = width
@@ -112,10 +114,11 @@ class VisionTransformer(Backbone):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Linear layers and the class token: truncated normal; biases 0.
+        """Initialise the class token and the linear layers: weights truncated normal, biases 0.
 
-        The patches' convolution keeps torch's start values, as in DeiT's and DINO's code: with these its outputs are
-        about as large as the position embedding, which would drown what DEVIATION makes of a patch of few pixels.
+        The patches' convolution keeps torch's initialisation, as in the public code of DeiT and DINO: its outputs are
+        then about as large as the position embedding. With weights of DEVIATION they would be much smaller for patches
+        of few pixels.
         """
         nn.init.trunc_normal_(self.token, std=DEVIATION)
         for layer in self.modules():
@@ -124,11 +127,14 @@ class VisionTransformer(Backbone):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, dimension]; raises UserError unless H and W are multiples of the patch's side."""
+        """Map images [B, C, H, W] to features [B, dimension].
+
+        Raises UserError unless H and W are multiples of the patch's side.
+        """
         height, width = x.shape[2:]
         if height % self.patch or width % self.patch:
             raise UserError(
-                f"network.name: images or crops of {height} × {width} px found, expected multiples of {self.patch} px, "
+                f"network.name: images or views of {height} × {width} px found, expected multiples of {self.patch} px, "
                 "the side of this vision transformer's patches"
             )
         patches = self.patches(x).flatten(2).transpose(1, 2)  # [B, N, D]
@@ -141,15 +147,15 @@ class VisionTransformer(Backbone):
 
 
 def vit_small_16(*, channels: int, drop_path: float) -> VisionTransformer:
-    """ViT-S/16 (DeiT-S, table 1; DINO, table 1), dimension 384, for 224 px."""
+    """Return a ViT-S/16 (DeiT-S, table 1; DINO, table 1) for 224 px, whose features have dimension 384."""
     return VisionTransformer(patch=16, width=384, depth=12, heads=6, channels=channels, drop_path=drop_path)
 
 
 def vit_tiny_4(*, channels: int, drop_path: float) -> VisionTransformer:
-    """ViT-Ti (DeiT-Ti, table 1) with patches for 32 px, dimension 192."""
+    """Return a ViT-Ti (DeiT-Ti, table 1) with patches of 4 px for images of 32 px; its features have dimension 192."""
     return VisionTransformer(patch=4, width=192, depth=12, heads=3, channels=channels, drop_path=drop_path)
 
 
 def vit_mini_4(*, channels: int, drop_path: float) -> VisionTransformer:
-    """A small one for the demonstration's 16 px on two CPU cores, dimension 96. Own choice."""
+    """Return a small ViT for the demonstration's images of 16 px (own choice), whose features have dimension 96."""
     return VisionTransformer(patch=4, width=96, depth=4, heads=3, channels=channels, drop_path=drop_path)

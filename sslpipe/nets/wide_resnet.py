@@ -1,14 +1,14 @@
-"""Wide residual networks (Zagoruyko & Komodakis 2016) as MixMatch, FixMatch and their successors use them.
+"""Wide residual networks (Zagoruyko & Komodakis 2016) of MixMatch (arXiv:1905.02249) and FixMatch (arXiv:2001.07685).
 
-They differ from the paper's: leaky ReLU of slope 0.1, no dropout, and in each group's first block the 1×1 shortcut
-sees the block's raw input, save in the first group, where it sees the normalised and activated one. The running
-statistics of their batch norms move by 0.001 a step there (BackboneSettings.batch_norm_momentum).
+They differ from the original networks as follows: leaky ReLU of slope 0.1, no dropout, and the 1×1 shortcut in the
+first block of a group receives the block's input, except in the first group, where it receives the normalised and
+activated input. Their batch norms have a momentum of 0.001 in FixMatch (BackboneSettings.batch_norm_momentum).
 
-Depth counts all convolutions, those of the shortcuts too: a stem, and in each group 4 blocks of 2 and a shortcut.
-Three groups make 1 + 3·9 = 28. For STL-10's 96 px images a fourth group of twice the width is added, which makes
-1 + 4·9 = 37: the WRN-37-2 of ReMixMatch, FixMatch and "Boosting SSL with unsupervised clustering" (section 4.1), 5.9
-million parameters at width 2, as Zhou et al. 2020 count it too (google-research/fixmatch, issue 34, which also gives
-the FixMatch paper's 23.8 million: that is about what width 4 makes).
+The depth counts all convolutions, including shortcuts: a stem, and in each group 4 blocks of 2 and a shortcut. Three
+groups have 1 + 3·9 = 28. For STL-10's images of 96 px a fourth group of twice the width is added, which gives
+1 + 4·9 = 37: the WRN-37-2 of ReMixMatch (arXiv:1911.09785), FixMatch and "Boosting SSL" (Lerner et al. 2020,
+arXiv:2012.00504, section 4.1). It has 5.9 million parameters, as Zhou et al. 2020 also count (issue 34 of
+google-research/fixmatch); the FixMatch paper's 23.8 million correspond to a width of about 4.
 """
 
 from torch import Tensor, nn
@@ -17,25 +17,25 @@ from torch.nn import functional as F
 from sslpipe.nets.layers import Backbone, convolution, initialise
 
 SLOPE = 0.1
-"""Of the leaky ReLU for negative inputs (FixMatch's code)."""
+"""Slope of the leaky ReLU for negative inputs (FixMatch's public code)."""
 BLOCKS_PER_GROUP = 4
 STEM_WIDTH = 16
 
 
 class _Activation(nn.Module):
-    """Batch norm, then leaky ReLU."""
+    """A batch norm and a leaky ReLU."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape."""
+        """Map [B, width, H, W] to the same shape."""
         return F.leaky_relu(self.norm(x), SLOPE, inplace=True)
 
 
 class _Block(nn.Module):
-    """Pre-activation block: shortcut(x) + convolve(activate(convolve(activate(x))))."""
+    """A pre-activation block: shortcut(x) + convolve(activate(convolve(activate(x))))."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, activate_shortcut: bool) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class _Block(nn.Module):
         self.activate_shortcut = activate_shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
+        """Map [B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
         activated = self.activate(x)
         residual: Tensor = self.residual(activated)
         shortcut: Tensor = self.shortcut(activated if self.activate_shortcut else x)
@@ -59,10 +59,14 @@ class _Block(nn.Module):
 
 
 class WideResNet(Backbone):
-    """A 3×3 stem of 16 channels, groups of 4 blocks of which each but the first halves the image, and the mean."""
+    """A stem of 16 channels, groups of 4 blocks, and global average pooling; groups after the first halve the image."""
 
     def __init__(self, *, groups: int, widen: int, channels: int) -> None:
-        """groups: 3 for depth 28, 4 for depth 37. widen: the group g (0-based) is 16·widen·2^g wide."""
+        """Build the network.
+
+        groups: 3 for depth 28, 4 for depth 37. widen: group g (0-based) has width 16·widen·2^g. channels: number of
+        image channels.
+        """
         super().__init__()
         layers: list[nn.Module] = [convolution(channels, STEM_WIDTH, 3)]
         inputs = STEM_WIDTH
@@ -78,6 +82,6 @@ class WideResNet(Backbone):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, dimension]."""
+        """Map images [B, C, H, W] to features [B, dimension]."""
         features: Tensor = self.layers(x).mean(dim=(2, 3))
         return features

@@ -31,18 +31,3 @@ def agreement(invariant: Tensor) -> Tensor:
     invariant: [4, B, D]. The mean over rotations, images and elements; 0 where all rotations give the same.
     """
     return (invariant.float() - invariant.float().mean(dim=0)).square().mean()
-
-
-def instances(embedding: Tensor, index: Tensor, memory: Tensor, noise: Tensor | None, *, temperature: float) -> Tensor:
-    """Each image against the others as a softmax over a memory of their embeddings (section 3.4), a scalar.
-
-    embedding: [B, D], of the mean invariant halves, and memory: [N, D], rows of length 1; index: [B] int64, each
-    image's row of the memory; noise: [M] int64, rows that stand for all others, None for all of them. The paper
-    estimates the softmax (Wu et al. 2018, eq. 2) by NCE over the drawn rows; here it is taken over them. With all
-    memory rows alike it is ln N, or ln(M + 1).
-    """
-    if noise is None:
-        return F.cross_entropy(embedding @ memory.T / temperature, index)
-    own = (embedding * memory[index]).sum(dim=1, keepdim=True)
-    logits = torch.cat([own, embedding @ memory[noise].T], dim=1) / temperature
-    return F.cross_entropy(logits, torch.zeros_like(index))

@@ -9,13 +9,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def instance_softmax(feature: Tensor, index: Tensor, memory: Tensor, *, temperature: float) -> Tensor:
-    """Cross-entropy of the non-parametric softmax over all N images (Wu et al., eq. 2 and 3), a scalar.
+def instance_softmax(
+    feature: Tensor, index: Tensor, memory: Tensor, noise: Tensor | None = None, *, temperature: float
+) -> Tensor:
+    """Cross-entropy of the non-parametric softmax over images (Wu et al., eq. 2 and 3), a scalar.
 
-    feature: [B, D] and memory: [N, D], rows of length 1; index: [B] int64, each image's row in memory.
-    With all memory rows alike it is ln N.
+    feature: [B, D] and memory: [N, D], rows of length 1; index: [B] int64, each image's row in memory; noise: [M] int64,
+    rows that represent all other images; None: all N rows. With all memory rows alike it is ln N, or ln(M + 1). Feature
+    Decoupling (Feng et al. 2019, section 3.4) estimates this softmax by NCE; here it is taken over the sampled rows.
     """
-    return F.cross_entropy(feature @ memory.T / temperature, index)
+    if noise is None:
+        return F.cross_entropy(feature @ memory.T / temperature, index)
+    own = (feature * memory[index]).sum(dim=1, keepdim=True)
+    logits = torch.cat([own, feature @ memory[noise].T], dim=1) / temperature
+    return F.cross_entropy(logits, torch.zeros_like(index))
 
 
 def nce(

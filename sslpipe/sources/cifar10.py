@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torchvision.datasets import CIFAR10
 
-from sslpipe.data.arrays import ArraySource, Piece
+from sslpipe.data.arrays import ArrayFile, ArraySource
 from sslpipe.data.downloads import Download, ensure, old_pickles
 
 
@@ -40,7 +40,7 @@ class Source(ArraySource):
             name="cifar10",
             classes=train.classes,
             pieces=[
-                Piece("train", "train", train.data, train.targets),
-                Piece("test", "test", test.data, test.targets),
+                ArrayFile("train", "train", train.data, train.targets),
+                ArrayFile("test", "test", test.data, test.targets),
             ],
         )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torchvision.datasets import CIFAR100
 
-from sslpipe.data.arrays import ArraySource, Piece
+from sslpipe.data.arrays import ArrayFile, ArraySource
 from sslpipe.data.downloads import Download, ensure, old_pickles, read_verified
 
 
@@ -53,8 +53,8 @@ class Source(ArraySource):
             name="cifar100",
             classes=classes,
             pieces=[
-                Piece("train", "train", train.data, labels[0]),
-                Piece("test", "test", test.data, labels[1]),
+                ArrayFile("train", "train", train.data, labels[0]),
+                ArrayFile("test", "test", test.data, labels[1]),
             ],
         )
 

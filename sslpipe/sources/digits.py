@@ -27,7 +27,7 @@ class Source:
         self.unreadable: Mapping[str, str] = {}
         self._images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
 
-    def picture(self, index: int) -> NDArray[np.uint8]:
+    def load(self, index: int) -> NDArray[np.uint8]:
         """[8, 8]."""
         picture: NDArray[np.uint8] = self._images[index]
         return picture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sslpipe.data.decode import check_plain
 from sslpipe.data.entries import Entry
+from sslpipe.data.image_files import contents, find_images, natural, shown
 from sslpipe.data.store import UNKNOWN
-from sslpipe.data.walk import contents, find_images, natural, shown
-from sslpipe.io.console import say
+from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 
 WHERE = "prepare.folder.path"
@@ -68,7 +68,7 @@ class Source:
             for name in found
         ]
 
-    def picture(self, index: int) -> Path:
+    def load(self, index: int) -> Path:
         """The file of an image."""
         return self.root / self.entries[index].name
 
@@ -97,7 +97,7 @@ class Source:
         groups = {group for group in found.values() if group is not None}
         loose = sum(group is None for group in found.values())
         if loose and groups:
-            say(
+            info(
                 f"{WHERE}: {loose} images lie beside {len(groups)} sub-folders of images in {self.root}: "
                 "the sub-folders are not taken as classes"
             )

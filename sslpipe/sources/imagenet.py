@@ -9,7 +9,7 @@ from typing import Literal
 
 from sslpipe.data.decode import check_plain, has_image_suffix
 from sslpipe.data.entries import Entry
-from sslpipe.data.walk import contents, find_images, shown
+from sslpipe.data.image_files import contents, find_images, shown
 from sslpipe.io.errors import UserError, nearest
 
 WHERE = "prepare.imagenet"
@@ -57,7 +57,7 @@ class Source:
             for label, wnid in enumerate(self.classes):
                 self.entries += self._class(f"{name}/{wnid}", label, part)
 
-    def picture(self, index: int) -> Path:
+    def load(self, index: int) -> Path:
         """The file of an image."""
         return self.root / self.entries[index].name
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torchvision.datasets import STL10
 
-from sslpipe.data.arrays import ArraySource, Piece
+from sslpipe.data.arrays import ArrayFile, ArraySource
 from sslpipe.data.downloads import Download, ensure
 from sslpipe.data.store import UNKNOWN
 from sslpipe.io.errors import UserError
@@ -55,11 +55,11 @@ class Source(ArraySource):
         if settings.fold is not None:
             chosen = _fold(folder / STL10.folds_list_file, settings.fold, count=len(known))
             known[np.setdiff1d(np.arange(len(known)), chosen)] = UNKNOWN
-        pieces = [Piece("train", "train", _images(folder / train[0]), known.tolist())]
+        pieces = [ArrayFile("train", "train", _images(folder / train[0]), known.tolist())]
         if settings.unlabelled:
             images = _images(folder / unlabelled[0])
-            pieces.append(Piece("unlabeled", "train", images, [UNKNOWN] * len(images)))
-        pieces.append(Piece("test", "test", _images(folder / test[0]), _labels(folder / test_labels[0]).tolist()))
+            pieces.append(ArrayFile("unlabeled", "train", images, [UNKNOWN] * len(images)))
+        pieces.append(ArrayFile("test", "test", _images(folder / test[0]), _labels(folder / test_labels[0]).tolist()))
         super().__init__(settings, name="stl10", classes=_classes(folder / STL10.class_names_file), pieces=pieces)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torchvision.datasets import SVHN
 
-from sslpipe.data.arrays import ArraySource, Piece
+from sslpipe.data.arrays import ArrayFile, ArraySource
 from sslpipe.data.downloads import Download, ensure
 
 SIZE = {"train": "182 MB", "test": "64 MB", "extra": "1.3 GB"}
@@ -46,5 +46,5 @@ class Source(ArraySource):
         for split in splits:
             data = SVHN(root, split=split)
             images = data.data.transpose(0, 2, 3, 1)
-            pieces.append(Piece(split, "test" if split == "test" else "train", images, data.labels.tolist()))
+            pieces.append(ArrayFile(split, "test" if split == "test" else "train", images, data.labels.tolist()))
         super().__init__(settings, name="svhn", classes=[str(digit) for digit in range(10)], pieces=pieces)

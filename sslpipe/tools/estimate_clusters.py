@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sslpipe.data.seeds import mix
+from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.neighbors.merging import count_links, merge_steps, merged
@@ -111,7 +111,7 @@ def draw_sample(
             f"{len(train)} training and {len(held_out)} held-out images found, expected at least "
             f"{2 * settings.at_least} each for {settings.at_least} clusters"
         )
-    rng = np.random.default_rng(mix(seed, 30))
+    rng = np.random.default_rng(mix(seed, RandomStream.ESTIMATE_SAMPLE))
     rows = _some(len(train), settings.sample, rng)
     used = _unit(train[rows], device)
     if len(rows) < len(train):
@@ -155,9 +155,9 @@ def train_heads(sample: Sample, clusters: int, settings: EstimateSettings, *, se
     """
     features, device = sample.features, sample.features.device
     k = min(settings.neighbors, sample.neighbors.shape[1])
-    generator = torch.Generator().manual_seed(mix(seed, 31, clusters))
+    generator = torch.Generator().manual_seed(mix(seed, RandomStream.ESTIMATE_BATCHES, clusters))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, 32, clusters))
+        torch.manual_seed(mix(seed, RandomStream.ESTIMATE_WEIGHTS, clusters))
         heads = ClusterHeads(features.shape[1], ClusterSettings(clusters=clusters, heads=settings.seeds)).to(device)
     optimizer = torch.optim.Adam(heads.parameters(), lr=settings.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.io.errors import UserError, nearest
-from sslpipe.io.files import sha256, whole_folder, write_json
+from sslpipe.io.files import atomic_folder, sha256, write_json
+from sslpipe.io.stages import CLUSTER_STAGES
 from sslpipe.io.version import own_version
-from sslpipe.methods.parts.starts import CLUSTER_STAGES
 from sslpipe.nets.heads import ClusterHeads, DecoupledHead, ProjectionHead
 from sslpipe.nets.libraries import one_line
 from sslpipe.nets.model_file import CARD, ModelCard, load_model, weights_path
 from sslpipe.nets.network import Network
-from sslpipe.tools.deployed import FORMATS, INPUT, Answer, Format, original, trace
+from sslpipe.tools.export_module import FORMATS, INPUT, Answer, Format, original, trace
 
 EXPORTED = Path("exported")
 """Where exports lie by default; not in runs/, whose folders DVC replaces."""
@@ -61,7 +61,7 @@ def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Ex
     features = card.stage == "pretrain" or isinstance(network.head, ProjectionHead | DecoupledHead | nn.Identity)
     answer = original(network, features=features)
     about = _about(kind, network, card, [] if features else output_names(model, network, card, answer))
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         path = folder / kind.file
         try:
             with warnings.catch_warnings(action="ignore"):  # what libraries tell their developers
@@ -103,7 +103,7 @@ def output_names(model: Path, network: Network, card: ModelCard, answer: Answer)
     if card.stage in CLUSTER_STAGES:
         return [f"cluster {cluster}" for cluster in range(outputs)]
     if outputs != len(card.classes):
-        raise UserError(f"{model / CARD}: outputs: {outputs} found, expected {len(card.classes)}, one a class")
+        raise UserError(f"{model / CARD}: outputs: {outputs} found, expected {len(card.classes)}, one per class")
     return list(card.classes)
 
 

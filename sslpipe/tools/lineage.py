@@ -9,7 +9,7 @@ from typing import Any
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json, sha256
 from sslpipe.nets.model_file import CARD, weights_path
-from sslpipe.tools.deployed import FORMATS
+from sslpipe.tools.export_module import FORMATS
 
 STORE, STAGE_CARD, REPORT, METRICS = "store.json", "card.json", "report.json", "metrics.json"
 EXPORTS = tuple(f"{form.file}.json" for form in FORMATS.values())
@@ -32,7 +32,7 @@ class Artifact:
     """Fingerprint of the images."""
     fingerprint: str | None = None
     """sha256 of the weights, for a model."""
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     """Network, sizes, counts."""
     settings: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class _Search:
         network = card["network"]
         found.fingerprint = sha256(weights_path(folder))
         backbone, head = network["backbone"], network["head"]
-        found.facts = {
+        found.metadata = {
             "network": backbone["architecture"] or backbone["name"],
             "head": {key: value for key, value in head.items() if key != "kind"} | {"kind": head["kind"]}
             if head
@@ -105,7 +105,7 @@ class _Search:
             stage="prepare",
             version=info.get("version", "unknown"),
             data=info["fingerprint"],
-            facts={
+            metadata={
                 "source": report.get("source"),
                 **{key: info[key] for key in ("size", "channels", "train", "held_out", "test", "protocol")},
                 "labelled": labelled.get("images"),
@@ -122,7 +122,7 @@ class _Search:
             stage=card["stage"],
             version=card["sslpipe"],
             data=card["fingerprints"]["data"],
-            facts={key: card[key] for key in ("file", "input", "output", "names")},
+            metadata={key: card[key] for key in ("file", "input", "output", "names")},
             settings=dict(card["settings"]),
             figures=card["compared"],
             parents=[self._by_weights(card["fingerprints"]["weights"])],
@@ -240,7 +240,7 @@ def lines(artifact: Artifact, *, indent: str = "", shown: set[str] | None = None
     for title, fingerprint in (("weights", artifact.fingerprint), ("images", artifact.data)):
         if fingerprint:
             yield f"{inner}{title}: {fingerprint[:16]}"
-    for key, value in {**artifact.facts, **_flat(artifact.settings, "set "), **_flat(artifact.figures, "")}.items():
+    for key, value in {**artifact.metadata, **_flat(artifact.settings, "set "), **_flat(artifact.figures, "")}.items():
         yield f"{inner}{key}: {_shown(value)}"
     if artifact.parents:
         yield f"{inner}made from:"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import STAGES_WITH_METHODS
+from sslpipe.io.stages import LABELLED_STAGES, key_of
 from sslpipe.tools.yaml_text import dump, read_yaml, shipped
 
 CODE = ("sslpipe/", "stages/")
@@ -13,8 +13,6 @@ HEAD = """\
 # The pipeline: 'dvc repro' runs what has changed. Each stage: files in, one command, files out.
 # Another version of sslpipe (params.yaml: sslpipe) runs all of them again.
 """
-KNOWING = STAGES_WITH_METHODS
-"""Stages that need labels."""
 
 
 def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -28,7 +26,7 @@ def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
         for dep in tree["stages"][name].get("deps", []):
             before = _stage_of(str(dep), tree["stages"])
             if before and before not in wanted and name != "evaluate":
-                raise UserError(f"params.yaml: {_key(before)}: missing, expected a block: {name} reads its outputs")
+                raise UserError(f"params.yaml: {key_of(before)}: missing, expected a block: {name} reads its outputs")
     return tuple(wanted)
 
 
@@ -62,14 +60,10 @@ def pipeline(settings: Mapping[str, Any], inputs: list[str]) -> str:
 
 
 def _is_there(stage: str, settings: Mapping[str, Any]) -> bool:
-    block = settings.get(_key(stage)) or {}
-    if stage in KNOWING:
+    block = settings.get(key_of(stage)) or {}
+    if stage in LABELLED_STAGES:
         return bool(block.get("methods"))
-    return stage in ("prepare", "evaluate") or _key(stage) in settings
-
-
-def _key(stage: str) -> str:
-    return stage.replace("-", "_")
+    return stage in ("prepare", "evaluate") or key_of(stage) in settings
 
 
 def _stage_of(path: str, stages: Mapping[str, Any]) -> str | None:
@@ -89,5 +83,5 @@ def _plot_is_there(plot: Mapping[str, Any], stages: Mapping[str, Any]) -> bool:
     """Whether the stages write every file that a plot reads; evaluate knows classes where other stages do."""
     axes = [each[axis] for each in plot.values() for axis in ("x", "y") if isinstance(each.get(axis), Mapping)]
     paths = [path for axis in axes for path in axis]
-    knows = any(stage in stages for stage in KNOWING)
+    knows = any(stage in stages for stage in LABELLED_STAGES)
     return all(_stage_of(str(path), stages) and (knows or "confusion" not in path) for path in paths)

@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from sslpipe.data.decode import Decoded, Decoder
 from sslpipe.data.device import autocast
 from sslpipe.data.entries import Entry
+from sslpipe.data.image_files import find_images
 from sslpipe.data.images import Images
 from sslpipe.data.store import Store
-from sslpipe.data.walk import find_images
 from sslpipe.io.console import progress
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import STAGES_WITH_METHODS, read_array, sha256, write_array, writing
-from sslpipe.methods.parts.starts import CLUSTER_STAGES
+from sslpipe.io.files import disk_errors, read_array, sha256, write_array
+from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
 from sslpipe.neighbors import torch_search
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import ModelCard, check_data, weights_path
@@ -61,7 +61,7 @@ class Files:
         if not self.entries:
             raise UserError(f"IMAGES: no image found in {', '.join(map(str, paths))}")
 
-    def picture(self, index: int) -> Path:
+    def load(self, index: int) -> Path:
         """The file of an image."""
         return Path(self.entries[index].name)
 
@@ -77,7 +77,7 @@ class Bank:
 
 
 @dataclass
-class Tally:
+class PredictionSummary:
     """What was done."""
 
     images: int = 0
@@ -100,7 +100,7 @@ def open_bank(folder: Path, card: ModelCard, network: Network, prepared: Path, d
     else:
         images = Images(store.images("train"), device)
         features = F.normalize(infer(network.features, images, title="features of training images"), dim=1)
-        with writing(CACHE):
+        with disk_errors(CACHE):
             CACHE.mkdir(parents=True, exist_ok=True)
             partial = CACHE / f".{key}.npy"
             write_array(partial, features.cpu().numpy())
@@ -118,7 +118,7 @@ class Predictor:
 
     def name(self, output: int) -> str:
         """Of an output: a class's own, or the number of a group."""
-        return self.card.classes[output] if self.card.stage in STAGES_WITH_METHODS else f"cluster {output}"
+        return self.card.classes[output] if self.card.stage in LABELLED_STAGES else f"cluster {output}"
 
     @torch.inference_mode()
     def features(self, images: NDArray[np.uint8]) -> Tensor:
@@ -145,21 +145,21 @@ def predict(
     bank: Bank | None = None,
     k: int = 0,
     names: Mapping[str, str] | None = None,
-) -> Tally:
+) -> PredictionSummary:
     """Write a row a file to the CSV `out`, in the files' order, whole or not at all.
 
     Columns: file; prediction and confidence (0 to 1), if the model knows classes or groups; with a bank, for each of
     the k nearest training images neighbor_<i> and its cosine similarity_<i>; error, why an image was left out.
     names: group's name → another one to write.
     """
-    card, tally = predictor.card, Tally()
-    knows = card.stage in (*STAGES_WITH_METHODS, *CLUSTER_STAGES)
+    card, summary = predictor.card, PredictionSummary()
+    knows = card.stage in (*LABELLED_STAGES, *CLUSTER_STAGES)
     k = min(k, len(bank.files)) if bank else 0
     columns = ["file", *(["prediction", "confidence"] if knows else [])]
     columns += [f"{what}_{i + 1}" for i in range(k) for what in ("neighbor", "similarity")]
     decoder = Decoder(files, size=card.size, channels=card.channels, workers=workers)
     partial = out.with_name(f".{out.name}.partial")
-    with writing(out):
+    with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             # Bytes of a name that are no UTF-8 are shown as \\udcNN.
@@ -171,17 +171,17 @@ def predict(
                         for index, row in sorted(_rows(predictor, chunk, bank, k, names or {}, knows).items()):
                             name = files.entries[index].name
                             writer.writerow({"file": name, **row})
-                            tally.images += 1
+                            summary.images += 1
                             if "error" in row:
-                                tally.broken[name] = row["error"]
+                                summary.broken[name] = row["error"]
                             elif knows:
-                                tally.answers[row["prediction"]] += 1
+                                summary.answers[row["prediction"]] += 1
                         bar.advance(len(chunk.index) + len(chunk.broken))
             os.replace(partial, out)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    return tally
+    return summary
 
 
 def _rows(

@@ -19,9 +19,9 @@ from typing import Any
 
 import yaml
 
-from sslpipe.io.console import say
+from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
-from sslpipe.io.files import write_bytes, writing
+from sslpipe.io.files import disk_errors, write_bytes
 from sslpipe.io.params import Params
 
 REPEATS = Path(".sslpipe/repeats")
@@ -98,7 +98,7 @@ def prepare_folder(project: Path, repeat: Repeat, params: Params, cache: Path) -
     cache: absolute path of the project's DVC cache.
     """
     folder = repeat.folder
-    with writing(folder):
+    with disk_errors(folder):
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         shared = {path.name: path.absolute() for path in project.iterdir() if path.name not in OWN}
         for link in folder.iterdir():
@@ -159,17 +159,17 @@ def run_all(project: Path, repeats: Sequence[Repeat], params: Params, targets: S
     for place, repeat in enumerate(repeats, start=1):
         title = f"{repeat} ({place} of {len(repeats)})"
         prepare_folder(project, repeat, params, cache)
-        say(f"{title}: running, log in {repeat.log}")
+        info(f"{title}: running, log in {repeat.log}")
         began = time.monotonic()
         try:
             code = _repro(repeat, targets)
         except KeyboardInterrupt:
-            say(f"{title}: stopped; the same command goes on from here")
+            info(f"{title}: stopped; the same command goes on from here")
             raise
         if code:
             line = _error_line(repeat.log.read_text(encoding="utf-8", errors="replace"))
             raise UserError(f"{repeat}: dvc repro failed: {line}; its output is in {repeat.log}")
-        say(f"{title}: {time.monotonic() - began:.0f} s")
+        info(f"{title}: {time.monotonic() - began:.0f} s")
 
 
 def _repro(repeat: Repeat, targets: Sequence[str]) -> int:

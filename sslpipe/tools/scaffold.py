@@ -13,10 +13,11 @@ from ruamel.yaml.comments import CommentedMap
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import write_bytes
+from sslpipe.io.stages import LABELLED_STAGES
 from sslpipe.tools import recipes
-from sslpipe.tools.fitting import OWN, fit_batches, settings_for, training_images, versioned
-from sslpipe.tools.look import Look, look, relative
-from sslpipe.tools.pipeline import KNOWING, pipeline
+from sslpipe.tools.autoconfig import OWN, fit_batches, settings_for, training_images, versioned
+from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
+from sslpipe.tools.pipeline import pipeline
 from sslpipe.tools.yaml_text import at, laid_out, put, read_yaml
 
 GITIGNORE = "/runs/\n/exported/\n/.sslpipe/\n.venv/\n"
@@ -24,24 +25,24 @@ DVCIGNORE = ".sslpipe/\n.venv/\nexported/\n"
 
 
 @dataclass(frozen=True)
-class Made:
+class ProjectSummary:
     """What was done, for the lines that init ends with."""
 
-    seen: Look
+    seen: FolderSummary
     files: tuple[str, ...]
     """Written, or initialised."""
     model: str
     """The one to predict with, as a folder under runs/."""
 
 
-def new_project(folder: Path, images: Path, labels: Path | None, recipe: str | None) -> Made:
+def new_project(folder: Path, images: Path, labels: Path | None, recipe: str | None) -> ProjectSummary:
     """Set up a project in a folder that is none yet. Raises UserError before anything is written."""
     for name in ("params.yaml", "dvc.yaml"):
         if (folder / name).exists():
             raise UserError(f"{folder / name}: is there already; name another folder, or move it away")
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(images)):
         raise UserError(f"DIR: {folder} lies within {images}, expected a folder outside of the images")
-    seen = look(images, labels)
+    seen = scan_folder(images, labels)
     named = relative(images, folder), relative(labels, folder) if labels else None
     tree = settings_for(recipe or (OWN if torch.cuda.is_available() else f"{OWN}-cpu"), seen, *named)
     title = f"# {Path(os.path.abspath(folder)).name}: made by 'sslpipe init'. What is absent takes its default.\n\n"
@@ -54,10 +55,10 @@ def new_project(folder: Path, images: Path, labels: Path | None, recipe: str | N
     files = {name: text for name, text in files.items() if not (folder / name).exists()}
     for name, text in files.items():
         write_bytes(folder / name, text.encode())
-    return Made(seen, (*files, *_initialise(folder)), _best(tree))
+    return ProjectSummary(seen, (*files, *_initialise(folder)), _best(tree))
 
 
-def add_labels(folder: Path, labels: Path | None) -> Made:
+def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
     """Let the project in a folder use labels: the stages that need them join it, and nothing else changes.
 
     Raises UserError where there is no project of `init` or its dvc.yaml was changed by hand, before anything is
@@ -74,16 +75,16 @@ def add_labels(folder: Path, labels: Path | None) -> Made:
     old = pipeline(tree, _inputs(tree))
     if (folder / "dvc.yaml").read_text(encoding="utf-8") != old:
         raise UserError(f"{folder / 'dvc.yaml'}: changed since 'sslpipe init' wrote it; add the labels' stages by hand")
-    seen = look(folder / path, labels)
+    seen = scan_folder(folder / path, labels)
     put(tree, "prepare.folder.labels", relative(labels, folder), str(seen))
     recipe = recipes.load(str(tree["recipe"]))
-    for stage in KNOWING:
+    for stage in LABELLED_STAGES:
         if stage not in tree and stage in recipe.settings:
             put(tree, stage, recipe.settings[stage])
             fit_batches(tree, training_images(tree, seen), recipe.card.images_at_most, stages=(stage,))
     write_bytes(params, laid_out(tree).encode())
     write_bytes(folder / "dvc.yaml", pipeline(tree, _inputs(tree)).encode())
-    return Made(seen, ("params.yaml", "dvc.yaml"), _best(tree))
+    return ProjectSummary(seen, ("params.yaml", "dvc.yaml"), _best(tree))
 
 
 def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ...]:
@@ -113,7 +114,7 @@ def _inputs(tree: CommentedMap) -> list[str]:
 
 def _best(tree: CommentedMap) -> str:
     """The last model of the line: a classifier where there is one."""
-    for stage in KNOWING:
+    for stage in LABELLED_STAGES:
         for method in at(tree, f"{stage}.methods") or ():
             return f"{stage}/{method}"
     return "self-label" if "self_label" in tree else "cluster" if "cluster" in tree else "pretrain"

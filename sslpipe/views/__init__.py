@@ -1,1 +1,1 @@
-"""Random views of a batch of images, drawn on the device with parameters per image."""
+"""Random views (augmented images) of a batch, computed on the device with random parameters for each image."""

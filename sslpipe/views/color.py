@@ -1,6 +1,6 @@
-"""What changes pixel values: float images [B, C, H, W] in [0, 1], C = 1 or 3, with parameters [B] per image.
+"""Operations on pixel values of float images [B, C, H, W] in [0, 1], C = 1 or 3, with one parameter per image [B].
 
-Each does to every image what torchvision's function of that purpose does to one.
+Each operation gives for every image the result of torchvision's function for the same purpose.
 """
 
 from functools import cache
@@ -10,26 +10,26 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R BT.601). torchvision's 0.2989 makes white 0.9999."""
+"""Weights of red, green and blue in grey (ITU-R BT.601); with torchvision's 0.2989, white would become 0.9999."""
 
 
 def brightness(image: Tensor, factor: Tensor) -> Tensor:
-    """Towards black by a factor [B] below 1, away from it above 1."""
+    """Change the brightness by a factor [B]: 0 gives black, 1 the image itself."""
     return (image * _per_image(factor)).clamp_(0, 1)
 
 
 def contrast(image: Tensor, factor: Tensor) -> Tensor:
-    """Towards the image's mean grey by a factor [B] below 1, away from it above 1."""
+    """Change the contrast by a factor [B]: 0 gives the image's mean grey, 1 the image itself."""
     return _blend(_grey(image).mean((1, 2, 3), keepdim=True), image, factor)
 
 
 def saturation(image: Tensor, factor: Tensor) -> Tensor:
-    """Towards each pixel's grey by a factor [B] below 1, away from it above 1; a grey image stays as it is."""
+    """Change the saturation by a factor [B]: 0 gives each pixel's grey, 1 the image itself; grey images do not change."""
     return _blend(_grey(image), image, factor) if image.shape[1] == 3 else image
 
 
-def hue(image: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue of HSV by a part [B] of the circle, -0.5 to 0.5; a grey image stays as it is."""
+def hue(image: Tensor, shift: Tensor) -> Tensor:
+    """Shift the hue of HSV by a fraction [B] of the colour circle, -0.5 to 0.5; grey images do not change."""
     if image.shape[1] == 1:
         return image
     red, green, blue = image.unbind(1)
@@ -41,23 +41,23 @@ def hue(image: Tensor, turn: Tensor) -> Tensor:
         (green - blue) / divisor,
         torch.where(high == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
     )
-    # Each channel falls from `high` by the whole chroma near the hue opposite to it, on a circle of 6: red near 3,
+    # On a colour circle of length 6, each channel is `high` minus the chroma near its complementary hue: red near 3,
     # green near 5, blue near 7, which is 1.
-    opposite = torch.arange(3, 8, 2, device=image.device)[:, None, None]
-    away = (sixths + 6 * turn[:, None, None])[:, None] - opposite
-    away = away.sub_((away / 6).round_().mul_(6)).abs_()
-    return high[:, None] - (2 - away).clamp_(0, 1).mul_(chroma[:, None])
+    complement = torch.arange(3, 8, 2, device=image.device)[:, None, None]
+    distance = (sixths + 6 * shift[:, None, None])[:, None] - complement
+    distance = distance.sub_((distance / 6).round_().mul_(6)).abs_()
+    return high[:, None] - (2 - distance).clamp_(0, 1).mul_(chroma[:, None])
 
 
 def grayscale(image: Tensor) -> Tensor:
-    """Every channel the pixel's grey."""
+    """Replace every channel by the pixel's grey."""
     return _grey(image).expand_as(image)
 
 
 def gaussian_blur(image: Tensor, sigma: Tensor, *, radius: int) -> Tensor:
-    """Convolve with a Gaussian cut off at `radius` pixels; sigma: [B], pixels, above 0. Borders are reflected.
+    """Convolve with a Gaussian truncated at `radius` pixels; the image is reflected at its borders.
 
-    radius: less than the image's side.
+    sigma: [B], standard deviation in pixels, above 0. radius: less than the image's side.
     """
     offset = torch.arange(-radius, radius + 1, device=image.device)
     weight = torch.softmax(-((offset / sigma[:, None]) ** 2) / 2, dim=1)
@@ -65,7 +65,7 @@ def gaussian_blur(image: Tensor, sigma: Tensor, *, radius: int) -> Tensor:
 
 
 def _blur_by_sums(image: Tensor, weight: Tensor) -> Tensor:
-    """Three weighted copies along each axis; weight: [B, 3]. For images of 16 × 16 no slower than matrices."""
+    """Blur by a sum of three weighted copies along each axis; weight: [B, 3]. As fast as matrix products at 16 × 16 px."""
     height, width = image.shape[-2:]
     padded, weight = pad(image, (1, 1, 1, 1), mode="reflect"), weight[:, :, None, None, None]
     padded = torch.stack([weight[:, tap] * padded[..., tap : tap + width] for tap in range(3)]).sum(0)
@@ -73,7 +73,7 @@ def _blur_by_sums(image: Tensor, weight: Tensor) -> Tensor:
 
 
 def _blur_by_products(image: Tensor, weight: Tensor, radius: int) -> Tensor:
-    """As matrices over rows and columns, [B, side, side]; at 96 × 96 eight times as fast as sums of shifted copies."""
+    """Blur by products with matrices [B, side, side]; at 96 × 96 px eight times as fast as sums of shifted copies."""
     count, channels, height, width = image.shape
     with torch.autocast(image.device.type, enabled=False):
         rows, columns = (
@@ -86,7 +86,7 @@ def _blur_by_products(image: Tensor, weight: Tensor, radius: int) -> Tensor:
 
 @cache
 def _taps(side: int, radius: int, device: torch.device) -> Tensor:
-    """[2 · radius + 1, side, side]: which place each tap reads for each place, 1 or 0; reflected at the borders."""
+    """Return [2 · radius + 1, side, side]: 1 where a tap for an output pixel reads an input pixel, else 0."""
     place = torch.arange(side)
     read = place + torch.arange(-radius, radius + 1)[:, None]
     read = (side - 1) - ((side - 1) - read.abs()).abs()
@@ -94,20 +94,20 @@ def _taps(side: int, radius: int, device: torch.device) -> Tensor:
 
 
 def solarize(image: Tensor, threshold: Tensor) -> Tensor:
-    """Invert what is at or above a threshold [B]; a threshold above 1 inverts nothing."""
+    """Invert the values at or above a threshold [B]; a threshold above 1 inverts nothing."""
     return torch.where(image >= _per_image(threshold), 1 - image, image)
 
 
 def posterize(image: Tensor, bits: Tensor) -> Tensor:
-    """Keep the upper bits (whole numbers [B], 0 to 8) of the image rounded to 256 levels."""
+    """Keep the upper bits of the image rounded to 256 levels; bits: [B], integers 0 to 8."""
     shift = _per_image(8 - bits).to(torch.int32)
     return ((_levels(image) >> shift) << shift) / 255
 
 
 def equalize(image: Tensor) -> Tensor:
-    """Spread the values of each channel, rounded to 256 levels, evenly; Pillow's integer rule.
+    """Equalise the histogram of each channel, rounded to 256 levels, with Pillow's integer arithmetic.
 
-    A channel with fewer than 255 pixels below its greatest value stays as it is, so nearly every 16 x 16 image does.
+    A channel with fewer than 255 pixels below its maximum does not change; nearly all images of 16 × 16 px are such.
     """
     levels = _levels(image).flatten(2).long()
     histogram = torch.zeros(*levels.shape[:2], 256, dtype=torch.int64, device=image.device)
@@ -120,16 +120,17 @@ def equalize(image: Tensor) -> Tensor:
 
 
 def autocontrast(image: Tensor) -> Tensor:
-    """Stretch each channel to [0, 1]; a channel of one value stays as it is."""
+    """Stretch each channel to [0, 1]; a channel of one value does not change."""
     low, high = image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True)
     span = high - low
     return torch.where(span > 0, (image - low) / span.clamp(min=torch.finfo(image.dtype).tiny), image)
 
 
 def sharpness(image: Tensor, factor: Tensor) -> Tensor:
-    """Towards the image smoothed by a factor [B] below 1, away from it above 1; the outermost pixels stay.
+    """Change the sharpness by a factor [B]: 0 gives the smoothed image, 1 the image itself; border pixels do not
+    change.
 
-    Smoothed: each pixel's 3 x 3 surroundings with weight 1 each and 5 for itself.
+    The smoothed image is a mean over 3 × 3 pixels, with weight 5 at the centre and 1 elsewhere.
     """
     if min(image.shape[-2:]) < 3:
         return image
@@ -147,13 +148,13 @@ def _per_image(value: Tensor) -> Tensor:
 
 
 def _blend(start: Tensor, image: Tensor, factor: Tensor) -> Tensor:
-    """From `start` (factor 0) to `image` (factor 1) and beyond, kept in [0, 1]."""
+    """Interpolate linearly from `start` (factor 0) to `image` (factor 1) and beyond, clamped to [0, 1]."""
     weight = _per_image(factor)
     return (image * weight).add_(start * (1 - weight)).clamp_(0, 1)
 
 
 def _grey(image: Tensor) -> Tensor:
-    """[B, 1, H, W]."""
+    """Return the grey values, [B, 1, H, W]."""
     if image.shape[1] == 1:
         return image
     red, green, blue = image.unbind(1)
@@ -161,5 +162,5 @@ def _grey(image: Tensor) -> Tensor:
 
 
 def _levels(image: Tensor) -> Tensor:
-    """int32, 0 to 255."""
+    """Return the values rounded to 256 levels: int32, 0 to 255."""
     return (image * 255).round().to(torch.int32)

@@ -1,8 +1,8 @@
-"""What moves pixels: affine maps, crops, flips, shifts, Cutout; each with parameters per image.
+"""Geometric operations with parameters for each image: affine maps, crops, flips, shifts, rotations and Cutout.
 
-A map is a matrix [B, 3, 3] that takes homogeneous coordinates of an output pixel to the input point it is read from,
-in pixels from the image's centre, x to the right and y down. Maps are composed by `compose` and applied at once by
-`warp`, so that several of them blur an image only once.
+A map is a matrix [B, 3, 3] from homogeneous coordinates of an output pixel to the input point that it is read from, in
+pixels from the image's centre, x to the right and y down. `compose` combines maps and `warp` applies the result, so
+that several maps need only one interpolation.
 """
 
 from typing import Literal
@@ -17,15 +17,15 @@ Padding = Literal["zeros", "border", "reflection"]
 def affine_matrix(
     *, angle: Tensor, shear_x: Tensor, shear_y: Tensor, scale: Tensor, translate_x: Tensor, translate_y: Tensor
 ) -> Tensor:
-    """The map that shears by x, then by y, scales, rotates about the centre, and translates; [B, 3, 3].
+    """Return the map that shears by x, then by y, scales, rotates about the centre, and translates; [B, 3, 3].
 
     angle: [B], degrees, clockwise. shear_x, shear_y: [B], pixels of shift per pixel of the other axis.
-    scale: [B], above 1 enlarges. translate_x, translate_y: [B], pixels, right and down.
-    The same map as torchvision's `affine`, whose shear is given as an angle in degrees.
+    scale: [B]; a scale above 1 enlarges. translate_x, translate_y: [B], pixels, right and down.
+    It is the map of torchvision's `affine`, whose shear is an angle in degrees.
     """
     radians = torch.deg2rad(angle)
     cos, sin = torch.cos(radians) / scale, torch.sin(radians) / scale
-    # The inverse, read backwards: undo the translation, the rotation and scale, the shear by y, the shear by x.
+    # The inverse map: it undoes the translation, then the rotation and scale, the shear by y, and the shear by x.
     xx, xy = cos, sin
     yx, yy = shear_y * cos - sin, shear_y * sin + cos
     xx, xy = xx + shear_x * yx, xy + shear_x * yy
@@ -33,9 +33,9 @@ def affine_matrix(
 
 
 def crop_matrix(*, left: Tensor, top: Tensor, width: Tensor, height: Tensor, size: tuple[int, int]) -> Tensor:
-    """The map that enlarges a box to the whole image; [B, 3, 3].
+    """Return the map that enlarges a box to the whole image; [B, 3, 3].
 
-    left, top, width, height: [B], the box in pixels, which need not be whole. size: the image's (height, width).
+    left, top, width, height: [B], the box in pixels, which need not be integers. size: the image's (height, width).
     """
     image_height, image_width = size
     none = torch.zeros_like(left)
@@ -44,23 +44,23 @@ def crop_matrix(*, left: Tensor, top: Tensor, width: Tensor, height: Tensor, siz
 
 
 def flip_matrix(flipped: Tensor) -> Tensor:
-    """The map that swaps left and right where `flipped` (bool [B]) is true; [B, 3, 3]."""
+    """Return the map that flips left and right where `flipped` (bool [B]) is true; [B, 3, 3]."""
     one, none = torch.ones_like(flipped, dtype=torch.float32), torch.zeros_like(flipped, dtype=torch.float32)
     return _matrix(torch.where(flipped, -one, one), none, none, none, one, none)
 
 
 def compose(first: Tensor, then: Tensor) -> Tensor:
-    """The map that does `first` to an image and `then` to the result; [B, 3, 3]."""
-    # Not a matrix product, which autocast or TF32 would round to fractions of a pixel.
+    """Return the map that applies `first` to an image and `then` to the result; [B, 3, 3]."""
+    # Not a matrix product, since autocast or TF32 would round the coordinates by fractions of a pixel.
     return (first[:, :, :, None] * then[:, None, :, :]).sum(2)
 
 
 def warp(image: Tensor, matrix: Tensor, padding: Padding = "zeros", *, size: int | None = None) -> Tensor:
-    """Move each image by its map, in bilinear interpolation.
+    """Apply a map to each image, with bilinear interpolation.
 
-    image: float [B, C, H, W]. matrix: [B, 3, 3]. padding: what lies outside the image. size: side of the result, which
-    is read at points spread evenly over the image; None: [H, W] again. A box of more than twice the size loses fine
-    detail to aliasing, which antialiasing would blur; small crops come from small boxes, and are seldom shrunk so much.
+    image: float [B, C, H, W]. matrix: [B, 3, 3]. padding: values outside the image. size: side of the result in pixels;
+    None: [H, W]. There is no antialiasing: a box of more than twice the size is aliased, but small views are cropped
+    from small boxes and rarely reduced so much.
     """
     height, width = image.shape[-2:]
     x = _spread(size or width, image.device) * (width / 2)
@@ -73,7 +73,7 @@ def warp(image: Tensor, matrix: Tensor, padding: Padding = "zeros", *, size: int
 
 
 def _spread(count: int, device: torch.device) -> Tensor:
-    """Centres of `count` equal parts of -1..1."""
+    """Return the centres of `count` equal parts of [-1, 1]."""
     return (2 * torch.arange(count, device=device) + 1 - count) / count
 
 
@@ -88,7 +88,7 @@ def affine(
     translate_y: Tensor | None = None,
     padding: Padding = "zeros",
 ) -> Tensor:
-    """Float images [B, C, H, W] under the maps of `affine_matrix`, whose parameters [B] are off where left out."""
+    """Apply the maps of `affine_matrix` to float images [B, C, H, W]; parameters [B] that are None have no effect."""
     none, one = image.new_zeros(len(image)), image.new_ones(len(image))
     matrix = affine_matrix(
         angle=none if angle is None else angle,
@@ -102,24 +102,24 @@ def affine(
 
 
 def resized_crop(image: Tensor, *, left: Tensor, top: Tensor, width: Tensor, height: Tensor) -> Tensor:
-    """A box of each image, enlarged to the whole; float [B, C, H, W], box [B] in pixels.
+    """Crop a box from each image and enlarge it to the image's size; image: float [B, C, H, W]; box: [B], pixels.
 
-    A box is never larger than the image, so antialiasing would change nothing. Unlike torchvision, which cuts the box
-    out and then repeats its rim, the pixels around the box take part in the interpolation at its rim.
+    A box is never larger than the image, so antialiasing is not needed. Unlike in torchvision, which crops first and
+    then replicates the border, the pixels around the box are used in the interpolation at its border.
     """
     size = (image.shape[-2], image.shape[-1])
     return warp(image, crop_matrix(left=left, top=top, width=width, height=height, size=size), "border")
 
 
 def horizontal_flip(image: Tensor, flipped: Tensor) -> Tensor:
-    """Images [B, C, H, W] with left and right swapped where `flipped` (bool [B]) is true."""
+    """Flip left and right of images [B, C, H, W] where `flipped` (bool [B]) is true."""
     return torch.where(flipped[:, None, None, None], image.flip(-1), image)
 
 
 def shift(image: Tensor, *, right: Tensor, down: Tensor) -> Tensor:
-    """Images [B, C, H, W] of any type, moved by whole pixels (int64 [B]); what comes in is the image reflected.
+    """Move images [B, C, H, W] of any type by int64 [B] pixels, with reflection at the borders.
 
-    The same as reflect padding followed by a crop. A shift is smaller than the image's side.
+    This is the same as reflect padding followed by a crop. A shift must be smaller than the image's side.
     """
     height, width = image.shape[-2:]
     rows = _reflected(torch.arange(height, device=image.device) - down[:, None], height)
@@ -128,15 +128,16 @@ def shift(image: Tensor, *, right: Tensor, down: Tensor) -> Tensor:
     return moved.gather(3, columns[:, None, None, :].expand_as(image))
 
 
-def quarter_turns(image: Tensor) -> Tensor:
-    """Square images [B, C, H, H] to [4B, C, H, H]: all of them upright, then after one quarter turn, two, three."""
-    return torch.cat([image.rot90(quarter, (2, 3)) for quarter in range(4)])
+def all_rotations(image: Tensor) -> Tensor:
+    """Rotate square images [B, C, H, H] by 0, 90, 180 and 270°: [4B, C, H, H], first all images rotated by 0°."""
+    return torch.cat([image.rot90(rotation, (2, 3)) for rotation in range(4)])
 
 
 def cutout(image: Tensor, *, center_x: Tensor, center_y: Tensor, side: Tensor, fill: Tensor) -> Tensor:
-    """Cover a square of each image (Cutout, DeVries & Taylor 2017); what lies outside the image is lost.
+    """Fill a square of each image with a colour (Cutout, DeVries & Taylor 2017).
 
-    image: float [B, C, H, W]. center_x, center_y, side: int64 [B], pixels. fill: [C], the colour of the square.
+    image: float [B, C, H, W]. center_x, center_y, side: int64 [B], pixels; the square may exceed the image. fill: [C],
+    the colour.
     """
     hole_x = _within(center_x - side // 2, side, image.shape[-1])
     hole_y = _within(center_y - side // 2, side, image.shape[-2])
@@ -149,11 +150,11 @@ def _matrix(xx: Tensor, xy: Tensor, x: Tensor, yx: Tensor, yy: Tensor, y: Tensor
 
 
 def _reflected(place: Tensor, size: int) -> Tensor:
-    """Places in -(size-1)..2(size-1) reflected at the centres of the first and the last pixel into 0..size-1."""
+    """Reflect positions in -(size-1)..2(size-1) at the centres of the first and the last pixel into 0..size-1."""
     return (size - 1) - ((size - 1) - place.abs()).abs()
 
 
 def _within(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """Bool [B, size]: which of `size` places lie in start..start+length-1."""
+    """Return bool [B, size]: which of `size` positions are in start..start+length-1."""
     place = torch.arange(size, device=start.device)
     return (place >= start[:, None]) & (place < (start + length)[:, None])

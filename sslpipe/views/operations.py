@@ -1,4 +1,4 @@
-"""The random operations of strong views, with the ranges of SCAN (table S4) and of FixMatch (table 12)."""
+"""Random operations of strong views, with the ranges of SCAN (arXiv:2005.12320) and FixMatch (arXiv:2001.07685)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -29,23 +29,26 @@ OperationName = Literal[
     "shear_y",
 ]
 RangesName = Literal["scan", "fixmatch"]
-
-
+"""SCAN, table S4; FixMatch, table 12."""
 Parameter = Literal["angle", "shear_x", "shear_y", "translate_x", "translate_y"]
+"""Parameters of affine maps."""
 
 
 class Operation(NamedTuple):
-    """One operation: what it does to images [G, C, H, W] with magnitudes [G], drawn uniformly from low to high."""
+    """An operation on images, and the interval of its magnitude."""
 
     apply: Callable[[Tensor, Tensor], Tensor]
+    """Function of images [G, C, H, W] and magnitudes [G]."""
     low: float = 0.0
+    """Lower end of the interval; magnitudes are uniform between the two ends."""
     high: float = 0.0
+    """Upper end of the interval."""
     moves: Parameter | None = None
-    """Of an affine map, the parameter that the magnitude is; groups of such that lie side by side are one map."""
+    """The parameter of the affine map that the magnitude sets; consecutive affine maps are applied together."""
 
 
 def _moved(image: Tensor, magnitudes: Mapping[Parameter, Tensor]) -> Tensor:
-    """Under the affine map of these parameters [G]; translations are given in parts of the side."""
+    """Apply the affine map with these parameters [G]; translations are fractions of the side."""
     sides = {"translate_x": image.shape[-1], "translate_y": image.shape[-2]}
     given = {name: value * sides.get(name, 1) for name, value in magnitudes.items()}
     return affine(
@@ -62,14 +65,14 @@ def _map(parameter: Parameter, low: float, high: float) -> Operation:
     return Operation(lambda image, magnitude: _moved(image, {parameter: magnitude}), low, high, parameter)
 
 
-# Own choices where the table leaves one: geometry in bilinear interpolation, about the centre, black outside;
-# translation in parts of the side, not rounded to pixels; posterize draws one of the five numbers of bits 4 to 8.
+# Own choices, where the table has no value: bilinear interpolation, maps about the centre, black outside the image;
+# translation in fractions of the side, not rounded to pixels; posterize keeps 4 to 8 bits, each equally likely.
 OPERATIONS: dict[OperationName, Operation] = {
     "identity": Operation(lambda image, _: image),
     "autocontrast": Operation(lambda image, _: color.autocontrast(image)),
     "equalize": Operation(lambda image, _: color.equalize(image)),
     "rotate": _map("angle", -30, 30),
-    # The table's threshold is a level of 0 to 255; 256 inverts nothing.
+    # The threshold in the table is a level of 0 to 255; 256 inverts nothing.
     "solarize": Operation(lambda image, level: color.solarize(image, level / 255), 0, 256),
     "color": Operation(color.saturation, 0.05, 0.95),
     "contrast": Operation(color.contrast, 0.05, 0.95),
@@ -84,30 +87,30 @@ OPERATIONS: dict[OperationName, Operation] = {
 _FARTHER: tuple[OperationName, ...] = ("shear_x", "shear_y", "translate_x", "translate_y")
 OPERATION_RANGES: Mapping[RangesName, Mapping[OperationName, Operation]] = {
     "scan": OPERATIONS,
-    # FixMatch, table 12: the same fourteen, sheared and moved farther. Its threshold of solarize, 0 to 1, is 0 to 256.
+    # FixMatch, table 12: the same operations, with larger shears and translations. Its solarize threshold is 0 to 1.
     "fixmatch": {**OPERATIONS, **{name: OPERATIONS[name]._replace(low=-0.3, high=0.3) for name in _FARTHER}},
 }
 
 
 def arranged(names: Sequence[OperationName]) -> list[OperationName]:
-    """The same with the affine maps side by side, so that they become one."""
+    """Return the names sorted so that affine maps are consecutive and can be applied together."""
     return sorted(names, key=lambda name: OPERATIONS[name].moves is not None)
 
 
-def draw_seats(draw: Draw, rounds: int, operations: int) -> Tensor:
-    """int64 [rounds, B]: which of the operations each image gets, and its place among those that get it.
+def draw_slots(draw: Draw, rounds: int, operations: int) -> Tensor:
+    """Assign a random slot to each image in each round, int64 [rounds, B].
 
-    In every round an operation has ⌈B / operations⌉ seats, those of the first one first; each image takes one, drawn
-    without replacement. So its operation is drawn evenly, as the papers have it, and the sizes of the groups are known
-    beforehand: nobody waits for the device to count them, and hardly an operation is computed in vain.
+    Each operation has a fixed capacity of ceil(B / operations) slots, so sizes are static and the device is never
+    waited for. The slots of the first operation come first. Each image receives a random slot, without replacement, so
+    that its operation is uniformly distributed, as in the papers.
     """
-    seats = operations * _room(draw.count, operations)
-    return torch.stack([draw.order(seats)[: draw.count] for _ in range(rounds)])
+    slots = operations * _capacity(draw.count, operations)
+    return torch.stack([draw.order(slots)[: draw.count] for _ in range(rounds)])
 
 
-def operation_of(seats: Tensor, operations: int) -> Tensor:
-    """int64 [rounds, B], the operation that each of the seats belongs to."""
-    return seats // _room(seats.shape[1], operations)
+def operation_of(slots: Tensor, operations: int) -> Tensor:
+    """Return the operation that each slot belongs to, int64 [rounds, B]."""
+    return slots // _capacity(slots.shape[1], operations)
 
 
 def random_operations(
@@ -118,51 +121,53 @@ def random_operations(
     names: Sequence[OperationName],
     table: Mapping[OperationName, Operation] = OPERATIONS,
 ) -> Tensor:
-    """Do `rounds` operations to each image, drawn from `names` with replacement, image by image.
+    """Apply `rounds` random operations to each image, sampled from `names` with replacement.
 
-    image: float [B, C, H, W] in [0, 1]. table: what each name does, and its interval of magnitudes.
+    image: float [B, C, H, W] in [0, 1]. table: the operation of each name.
     """
-    seats = draw_seats(draw, rounds, len(names))
+    slots = draw_slots(draw, rounds, len(names))
     share = torch.stack([draw.uniform(0.0, 1.0) for _ in range(rounds)])
-    return apply_operations(image, seats, share, names=arranged(names), table=table)
+    return apply_operations(image, slots, share, names=arranged(names), table=table)
 
 
 def apply_operations(
     image: Tensor,
-    seats: Tensor,
+    slots: Tensor,
     share: Tensor,
     *,
     names: Sequence[OperationName],
     table: Mapping[OperationName, Operation],
 ) -> Tensor:
-    """Do to each image what was drawn for it, round by round; each operation is computed for its own group alone.
+    """Apply the operations of the given slots to the images, in rounds; an operation is computed only for its slots.
 
-    image: float [B, C, H, W] in [0, 1]. seats: int64 [rounds, B], of `draw_seats`, the groups in the order of `names`.
-    share: float [rounds, B] in [0, 1), the magnitudes' places in their intervals, 0 the lower end. table: the
-    operations with their intervals.
+    image: float [B, C, H, W] in [0, 1]. slots: int64 [rounds, B] from `draw_slots`, operations in the order of `names`.
+    share: float [rounds, B] in [0, 1), the positions of the magnitudes in their intervals, 0 for the lower end.
+    table: the operation of each name.
     """
-    operations, room = [table[name] for name in names], _room(len(image), len(names))
+    operations, capacity = [table[name] for name in names], _capacity(len(image), len(names))
     low, high = _intervals(tuple(operations), image.device)
-    chosen = operation_of(seats, len(names))
+    chosen = operation_of(slots, len(names))
     magnitude = low[chosen] + (high - low)[chosen] * share
-    everyone = torch.arange(len(image), device=image.device)
-    row = everyone  # where each image lies in `image`
-    for seat, value in zip(seats, magnitude, strict=True):
-        # On a seat that stays empty sits a copy of image 0, which nobody looks at again.
-        sitting = torch.zeros(len(names) * room, dtype=torch.int64, device=image.device).scatter_(0, seat, everyone)
-        image, row = image.index_select(0, row[sitting]), seat
-        _apply_to_groups(operations, image, value[sitting], room)
+    arange = torch.arange(len(image), device=image.device)
+    row = arange  # index of each image in `image`
+    for slot, value in zip(slots, magnitude, strict=True):
+        # Empty slots receive a copy of image 0, which is not used again.
+        gather_index = torch.zeros(len(names) * capacity, dtype=torch.int64, device=image.device).scatter_(
+            0, slot, arange
+        )
+        image, row = image.index_select(0, row[gather_index]), slot
+        _apply_to_groups(operations, image, value[gather_index], capacity)
     return image.index_select(0, row)
 
 
-def _apply_to_groups(operations: Sequence[Operation], image: Tensor, magnitude: Tensor, room: int) -> None:
-    """Each operation to its `room` rows, in place; magnitude: [operations · room]."""
+def _apply_to_groups(operations: Sequence[Operation], image: Tensor, magnitude: Tensor, capacity: int) -> None:
+    """Apply each operation to its `capacity` rows of `image`, in place; magnitude: [operations · capacity]."""
     for are_maps, places in groupby(range(len(operations)), lambda place: operations[place].moves is not None):
         run = list(places)
-        all_rows = slice(run[0] * room, (run[-1] + 1) * room)
+        all_rows = slice(run[0] * capacity, (run[-1] + 1) * capacity)
         parameters: dict[Parameter, Tensor] = {}
         for place in run:
-            operation, rows = operations[place], slice(place * room, (place + 1) * room)
+            operation, rows = operations[place], slice(place * capacity, (place + 1) * capacity)
             if operation.moves is not None:
                 values = parameters.setdefault(operation.moves, torch.zeros_like(magnitude))
                 values[rows] = magnitude[rows]
@@ -174,11 +179,11 @@ def _apply_to_groups(operations: Sequence[Operation], image: Tensor, magnitude: 
 
 @cache
 def _intervals(operations: tuple[Operation, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The lower and the upper ends [operations] of the magnitudes; kept, since a copy to the device takes its time."""
+    """Return the lower and upper ends [operations] of the intervals; cached, since a copy to the device takes time."""
     low, high = ([getattr(operation, end) for operation in operations] for end in ("low", "high"))
     return torch.tensor(low, device=device), torch.tensor(high, device=device)
 
 
-def _room(images: int, operations: int) -> int:
-    """Seats of each operation."""
+def _capacity(images: int, operations: int) -> int:
+    """Return the capacity of each operation: ceil(images / operations) slots."""
     return -(-images // operations)

@@ -172,14 +172,14 @@ class Views:
             image = geometry.shift(image, right=draw.whole(-far[0], far[0]), down=draw.whole(-far[1], far[1]))
         view = self._jitter(self._move(plain(image), draw), draw)
         if settings.gray:
-            view = torch.where(draw.chance(settings.gray)[:, None, None, None], color.grayscale(view), view)
+            view = torch.where(draw.bernoulli(settings.gray)[:, None, None, None], color.grayscale(view), view)
         if settings.blur and settings.blur_sigma:
             shorter = min(view.shape[-2:])
             radius = min(max(round(shorter / 20), 1), shorter - 1)
             sigma = draw.uniform(*settings.blur_sigma)
-            view = color.gaussian_blur(view, torch.where(draw.chance(settings.blur), sigma, SHARP), radius=radius)
+            view = color.gaussian_blur(view, torch.where(draw.bernoulli(settings.blur), sigma, SHARP), radius=radius)
         if settings.solarize:
-            view = color.solarize(view, torch.where(draw.chance(settings.solarize), 0.5, 2.0))
+            view = color.solarize(view, torch.where(draw.bernoulli(settings.solarize), 0.5, 2.0))
         if operations is not None:
             view = operations(view, draw)
         elif settings.operations and settings.operation_names:
@@ -195,7 +195,7 @@ class Views:
         """Affine map, crop and flip at once."""
         settings, size = self.settings, (view.shape[-2], view.shape[-1])
         is_affine = settings.rotate or settings.shear or settings.translate or settings.scale
-        flipped = draw.chance(settings.flip) if settings.flip else None
+        flipped = draw.bernoulli(settings.flip) if settings.flip else None
         if not (is_affine or settings.crop_scale):
             return view if flipped is None else geometry.horizontal_flip(view, flipped)
         matrix = self._affine(size, draw) if is_affine else None
@@ -228,7 +228,7 @@ class Views:
         strengths = (settings.brightness, settings.contrast, settings.saturation, settings.hue)
         if not settings.jitter or not any(strengths):
             return view
-        on = draw.chance(settings.jitter)
+        on = draw.bernoulli(settings.jitter)
         for operation, strength in zip((color.brightness, color.contrast, color.saturation), strengths, strict=False):
             if strength:
                 view = operation(view, torch.where(on, draw.uniform(max(0.0, 1 - strength), 1 + strength), 1.0))

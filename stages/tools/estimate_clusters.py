@@ -26,9 +26,9 @@ def estimate_clusters(
     import numpy as np
 
     from sslpipe.data.device import choose_device
-    from sslpipe.data.seeds import mix
-    from sslpipe.io.console import progress, say
-    from sslpipe.io.files import read_array, sha256, whole_folder, write_csv, write_json
+    from sslpipe.data.seeds import RandomStream, mix
+    from sslpipe.io.console import info, progress
+    from sslpipe.io.files import atomic_folder, read_array, sha256, write_csv, write_json
     from sslpipe.io.params import Params
     from sslpipe.tools.cluster_scores import suggest
     from sslpipe.tools.estimate_clusters import EstimateSettings, Sweep, draw_sample, grid, merge_curve, merging_alone
@@ -58,14 +58,14 @@ def estimate_clusters(
         near=settings.near,
         draws=settings.draws,
         confidence=settings.confidence,
-        rng=np.random.default_rng(mix(number, 33)),
+        rng=np.random.default_rng(mix(number, RandomStream.ESTIMATE_BOOTSTRAP)),
     )
     highest = max(found.scores)
     merging = merge_curve(found.assignments[highest], sample.neighbors.cpu().numpy(), highest)
     alone = {**suggestion.alone, "merging": merging_alone(merging)}
     rows = rows_of(found.scores)
     doubt = doubts(suggestion, clear=settings.clear, lowest=settings.at_least, highest=highest)
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         write_csv(folder / "curve.csv", rows)
         write_csv(folder / "merge.csv", merging)
         content = {
@@ -79,8 +79,8 @@ def estimate_clusters(
         }
         write_json(folder / "suggestion.json", content)
     print_curve(rows, suggestion)
-    say("alone: " + ", ".join(f"{name} {count or '-'}" for name, count in alone.items()))
+    info("alone: " + ", ".join(f"{name} {count or '-'}" for name, count in alone.items()))
     for text in doubt:
-        say(f"warning: {text}")
+        info(f"warning: {text}")
     span = f"{suggestion.low} to {suggestion.high}"
-    say(f"suggested: {suggestion.suggested} clusters ({span}); set cluster.clusters")
+    info(f"suggested: {suggestion.suggested} clusters ({span}); set cluster.clusters")

@@ -14,8 +14,8 @@ def export(
     ] = None,
 ) -> None:
     """Write a model as one file, uint8 images in and probabilities out, and check it."""
-    from sslpipe.io.console import say
+    from sslpipe.io.console import info
     from sslpipe.tools.export import export_model
 
     written = export_model(model, form, out)
-    say(f"{written.path}: {written.size / 1e6:.1f} MB, at most {written.difference:.1e} from the model's outputs")
+    info(f"{written.path}: {written.size / 1e6:.1f} MB, at most {written.difference:.1e} from the model's outputs")

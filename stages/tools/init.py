@@ -18,13 +18,13 @@ def init(
 
     In a project that is there already, --labels adds the stages that learn from labels.
     """
-    from sslpipe.io.console import say
+    from sslpipe.io.console import info
     from sslpipe.tools import scaffold
 
     if images is None:
         made = scaffold.add_labels(folder, labels)
     else:
         made = scaffold.new_project(folder, images, labels, recipe)
-    say(str(made.seen))
-    say(f"{folder}: {', '.join(made.files)} written")
-    say(f"next:\n  cd {folder} && dvc repro\n  sslpipe predict runs/{made.model} NEW_IMAGES --out predictions.csv")
+    info(str(made.seen))
+    info(f"{folder}: {', '.join(made.files)} written")
+    info(f"next:\n  cd {folder} && dvc repro\n  sslpipe predict runs/{made.model} NEW_IMAGES --out predictions.csv")

@@ -13,8 +13,8 @@ def inspect(
     """Say what an artifact is, what made it, its figures, and its parents back to the images."""
     import json
 
-    from sslpipe.io.console import say
+    from sslpipe.io.console import info
     from sslpipe.tools.lineage import lines, trace
 
     found = trace(path)
-    say(json.dumps(found.as_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(lines(found)))
+    info(json.dumps(found.as_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(lines(found)))

@@ -21,8 +21,8 @@ def predict(
     """Say class or group, confidence and nearest training images of new images."""
     from sslpipe.data.decode import available_cores
     from sslpipe.data.device import choose_device
-    from sslpipe.data.walk import shown
-    from sslpipe.io.console import say
+    from sslpipe.data.image_files import shown
+    from sslpipe.io.console import info
     from sslpipe.nets.model_file import load_model
     from sslpipe.tools.predict import Files, Predictor, open_bank, predict, read_names
 
@@ -33,10 +33,13 @@ def predict(
     if neighbors and (prepared / "store.json").exists():
         bank = open_bank(model, predictor.card, predictor.network, prepared, predictor.device)
     elif neighbors:
-        say(f"{prepared}: no training images there, no neighbours are named")
-    tally = predict(predictor, files, out, workers=workers or available_cores(), bank=bank, k=neighbors, names=called)
-    for file, reason in list(tally.broken.items())[:10]:
-        say(f"left out: {shown(file)}: {reason}")
-    more = f", listed in {out}" if len(tally.broken) > 10 else ""
-    answers = ", ".join(f"{count} {name}" for name, count in tally.answers.most_common(10))
-    say(f"{out}: {tally.images} images, {len(tally.broken)} of them broken{more}" + (f"; {answers}" if answers else ""))
+        info(f"{prepared}: no training images there, no neighbours are named")
+    summary = predict(predictor, files, out, workers=workers or available_cores(), bank=bank, k=neighbors, names=called)
+    for file, reason in list(summary.broken.items())[:10]:
+        info(f"left out: {shown(file)}: {reason}")
+    more = f", listed in {out}" if len(summary.broken) > 10 else ""
+    answers = ", ".join(f"{count} {name}" for name, count in summary.answers.most_common(10))
+    info(
+        f"{out}: {summary.images} images, {len(summary.broken)} of them broken{more}"
+        + (f"; {answers}" if answers else "")
+    )

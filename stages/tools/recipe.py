@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sslpipe.io.console import say
+from sslpipe.io.console import info
 
 recipe = typer.Typer(
     name="recipe", help="Take the settings of a published experiment: list, show, use, diff.", no_args_is_help=True
@@ -27,7 +27,7 @@ def show(name: Name) -> None:
     """Print a recipe as 'use' would write it."""
     from sslpipe.tools import recipes
 
-    say(recipes.text(name).rstrip())
+    info(recipes.text(name).rstrip())
 
 
 @recipe.command()
@@ -40,7 +40,7 @@ def use(
     from sslpipe.tools.scaffold import use_recipe
 
     written = use_recipe(name, target, force=force)
-    say(f"{name}: {', '.join(written)} written in {target}; 'git init', 'dvc init' and 'dvc repro' run it")
+    info(f"{name}: {', '.join(written)} written in {target}; 'git init', 'dvc init' and 'dvc repro' run it")
 
 
 @recipe.command()
@@ -53,7 +53,7 @@ def diff(
 
     found = recipes.differences(first, second)
     if not found:
-        say(f"{first} and {second} have the same settings")
+        info(f"{first} and {second} have the same settings")
         return
     _print(
         ["key", first, second],

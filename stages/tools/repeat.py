@@ -18,18 +18,18 @@ def repeat(
     """Run all stages for every seed and fold of labels: figures as mean ± deviation."""
     from pathlib import Path
 
-    from sslpipe.io.console import say
-    from sslpipe.io.files import read_json, whole_folder, write_csv, write_json
+    from sslpipe.io.console import info
+    from sslpipe.io.files import atomic_folder, read_json, write_csv, write_json
     from sslpipe.metrics.repeats import print_summary, summarise
-    from sslpipe.metrics.table import chosen_figures
+    from sslpipe.metrics.table import chosen_metrics
     from sslpipe.tools.repeats import numbers, plan, read_settings, run_all
 
-    figures, project = chosen_figures(metric), Path()
+    figures, project = chosen_metrics(metric), Path()
     seed, fold = numbers("--seeds", seeds), numbers("--folds", folds)
     repeats = plan(project, name=name, seeds=seed, folds=fold)
     run_all(project, repeats, read_settings(project, folds=fold, assignments=assignments or []), target or [])
     if target and "evaluate" not in target:
-        say("no table: evaluate is not among the targets")
+        info("no table: evaluate is not among the targets")
         return
 
     runs = [read_json(repeat.folder / "runs/evaluate/metrics.json") for repeat in repeats]
@@ -39,7 +39,7 @@ def repeat(
         for model, row in run.items()
     ]
     summary = summarise(runs)
-    with whole_folder(project / "runs/repeat") as folder:
+    with atomic_folder(project / "runs/repeat") as folder:
         settings = {"name": name, "seeds": seed, "folds": fold, "set": assignments or []}
         write_json(folder / "summary.json", {"settings": settings, "models": summary})
         write_csv(folder / "runs.csv", rows)

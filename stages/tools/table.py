@@ -8,9 +8,9 @@ def table(metric: options.Metric = None) -> None:
     from pathlib import Path
 
     from sslpipe.io.files import read_json
-    from sslpipe.metrics.table import chosen_figures, print_table
+    from sslpipe.metrics.table import chosen_metrics, print_table
 
-    figures, mined = chosen_figures(metric), Path("runs/mine-neighbors/metrics.json")
+    figures, mined = chosen_metrics(metric), Path("runs/mine-neighbors/metrics.json")
     if mined.exists():
         shown = ", ".join(f"{name} {value:.3f}" for name, value in read_json(mined)["train"].items())
         print(f"training neighbours of the same class: {shown or 'unknown, too few labels'}")

@@ -29,7 +29,7 @@ class Files:
         self.pictures = pictures
         self.entries = [Entry(str(i)) for i in range(len(pictures))]
 
-    def picture(self, index):
+    def load(self, index):
         return self.pictures[index]
 
 

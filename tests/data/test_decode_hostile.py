@@ -28,7 +28,7 @@ class Files:
         self.folder = folder
         self.entries = [Entry(name) for name in names]
 
-    def picture(self, index):
+    def load(self, index):
         return self.folder / self.entries[index].name
 
 

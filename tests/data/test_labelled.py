@@ -10,7 +10,7 @@ from sslpipe.data.batches import Batches
 from sslpipe.data.entries import Entry
 from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches, read_labelled
-from sslpipe.data.seeds import mix
+from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.data.splits import Labelled
 from sslpipe.data.store import Store
 from sslpipe.data.store_writer import Settings, write_store
@@ -32,7 +32,7 @@ class Numbered:
         self.entries = tuple(Entry(str(i), label) for i, label in enumerate(labels))
         self.classes = classes
 
-    def picture(self, index):
+    def load(self, index):
         return np.full((1, 1), index, np.uint8)
 
 
@@ -108,7 +108,7 @@ def test_batches_are_the_passes_laid_end_to_end(count, size, seed):
     # Written out: the endless list first, then its cuts.
     expected = []
     for number in range(10 * size // count + 1):
-        generator = torch.Generator().manual_seed(mix(seed, 4, number))
+        generator = torch.Generator().manual_seed(mix(seed, RandomStream.LABELLED_ORDER, number))
         expected += torch.randperm(count, generator=generator).tolist()
     assert drawn(LabelledBatches(few(count), size, seed=seed), 10) == expected[: 10 * size]
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslpipe.data.seeds import mix
+from sslpipe.data.seeds import RandomStream, mix
 
 
 def test_neighbouring_numbers_give_unlike_seeds():
@@ -19,3 +19,9 @@ def test_a_seed_fits_every_generator(numbers):
 def test_the_first_value_of_splitmix64():
     # Output of splitmix64 seeded with 0 (Steele et al. 2014), less its lowest bit.
     assert mix(0) == 0xE220A8397B1DCDAF >> 1
+
+
+def test_the_numbers_of_random_streams_never_change():
+    # They are part of every seed, and so of every result.
+    assert [int(stream) for stream in RandomStream] == [1, 2, 3, 4, 11, 12, 13, 21, 30, 31, 32, 33]
+    assert mix(5, RandomStream.KMEANS_SAMPLE) == mix(5, 21)

@@ -31,7 +31,7 @@ class Arrays:
     ignored: dict[str, int] = {}  # noqa: RUF012
     unreadable: dict[str, str] = {}  # noqa: RUF012
 
-    def picture(self, index):
+    def load(self, index):
         return IMAGES[index]
 
 

@@ -9,7 +9,7 @@ from sslpipe.data.batches import Batches
 from sslpipe.data.images import Images
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.loop import FitSettings, fit
-from sslpipe.engine.method import Method
+from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.errors import UserError
@@ -17,7 +17,7 @@ from sslpipe.io.errors import UserError
 NO_CHECKPOINT = Checkpoint(None, 1e9)
 
 
-class Autoencoder(Method):
+class Autoencoder(BaseMethod):
     """Remembers in a buffer, draws from both sources of randomness, and can be told to misbehave."""
 
     def __init__(self, *, break_at=None, nan=False, skip=False, finish_after=None):

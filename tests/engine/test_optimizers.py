@@ -1,10 +1,18 @@
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 
 from sslpipe.engine.optimizers import LARS, OptimizerSettings, build_optimizer, clip_gradients, skip_update
+from sslpipe.io.errors import UserError
+from sslpipe.io.settings import parse
+
+
+@dataclass(frozen=True)
+class Fit:
+    optimizer: OptimizerSettings = OptimizerSettings(name="sgd", lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.01)
 
 
 def small_net():
@@ -77,7 +85,8 @@ def test_every_optimiser_lowers_the_loss(name):
     net = small_net()
     inputs = torch.randn(32, 4, generator=torch.Generator().manual_seed(2))
     before = net(inputs).square().sum().item()
-    train(net, build_optimizer(OptimizerSettings(name=name, lr=0.01, trust=0.5), net), steps=30)
+    own = {"trust": 0.5} if name == "lars" else {}
+    train(net, build_optimizer(OptimizerSettings(name=name, lr=0.01, **own), net), steps=30)
     assert net(inputs).square().sum().item() < 0.7 * before
 
 
@@ -142,7 +151,30 @@ def test_gradients_are_shortened_as_torch_does(largest):
         for weight in weights:
             torch.nn.utils.clip_grad_norm_([weight], largest)
 
-    for together, theirs in ((True, lambda weights: torch.nn.utils.clip_grad_norm_(weights, largest)), (False, each)):
-        mine = clipped(lambda weights, together=together: clip_gradients(weights, largest, together=together))
+    for by, theirs in (("all", lambda weights: torch.nn.utils.clip_grad_norm_(weights, largest)), ("tensor", each)):
+        mine = clipped(lambda weights, by=by: clip_gradients(weights, largest, by=by))
         for given, expected in zip(mine, clipped(theirs), strict=True):
             torch.testing.assert_close(given, expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "adam", "nesterov": True}, "x.optimizer: nesterov is a setting of sgd, not of adam"),
+        ({"name": "adamw", "momentum": 0.5}, "x.optimizer: momentum is a setting of sgd and lars, not of adamw"),
+        ({"name": "lars", "betas": [0.9, 0.99]}, "x.optimizer: betas is a setting of adam and adamw, not of lars"),
+        ({"trust": 0.01}, "x.optimizer: trust is a setting of lars, not of sgd"),
+        ({"name": "sdg"}, "x.optimizer.name: unknown value 'sdg'; did you mean 'sgd'?"),
+    ],
+)
+def test_a_setting_of_another_optimiser_is_refused(given, message):
+    with pytest.raises(UserError) as error:
+        parse(Fit, {"optimizer": given}, where="x")
+    assert message in str(error.value)
+
+
+def test_another_optimiser_keeps_of_a_default_what_it_takes():
+    kept = parse(Fit, {"optimizer": {"name": "adam"}}, where="x").optimizer
+    assert kept == OptimizerSettings(name="adam", lr=0.1, weight_decay=0.01)
+    assert parse(Fit, {"optimizer": {"name": "lars"}}, where="x").optimizer.momentum == 0.5
+    assert parse(Fit, {"optimizer": {"lr": 1}}, where="x").optimizer.nesterov

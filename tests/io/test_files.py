@@ -5,23 +5,23 @@ import pytest
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import (
+    atomic_folder,
+    disk_errors,
     read_array,
     read_json,
     sha256,
-    whole_folder,
     write_array,
     write_bytes,
     write_csv,
     write_json,
-    writing,
 )
 
 
 def test_a_folder_is_replaced_whole(tmp_path):
     out = tmp_path / "runs" / "stage"
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         write_json(folder / "old.json", {"a": 1})
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         write_json(folder / "new.json", {"b": 2})
         assert (out / "old.json").exists()
     assert [path.name for path in out.iterdir()] == ["new.json"]
@@ -30,21 +30,21 @@ def test_a_folder_is_replaced_whole(tmp_path):
 
 def test_after_an_error_the_folder_is_as_it_was(tmp_path):
     out = tmp_path / "stage"
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         write_json(folder / "a.json", 1)
-    with pytest.raises(TypeError), whole_folder(out) as folder:
+    with pytest.raises(TypeError), atomic_folder(out) as folder:
         write_json(folder / "a.json", object())
     assert read_json(out / "a.json") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
 
 
 def test_what_the_disk_refuses_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="cannot be written: No space left"), writing(tmp_path):
+    with pytest.raises(UserError, match="cannot be written: No space left"), disk_errors(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written"), whole_folder(tmp_path / "file" / "out"):
+    with pytest.raises(UserError, match="cannot be written"), atomic_folder(tmp_path / "file" / "out"):
         pass
-    with pytest.raises(OSError, match="other"), writing(tmp_path):
+    with pytest.raises(OSError, match="other"), disk_errors(tmp_path):
         raise OSError(errno.EIO, "other")
 
 

@@ -10,7 +10,7 @@ from sslpipe.data.batches import Batches
 from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledBatches, PairedBatches
 from sslpipe.data.store import StoreInfo
-from sslpipe.methods.parts.task import Task
+from sslpipe.methods.semisup._supervised import Problem
 from sslpipe.nets.network import BackboneSettings, build_network
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -58,9 +58,9 @@ def labelled(digits):
 
 
 @pytest.fixture
-def task(network, labelled):
+def problem(network, labelled):
     """The small network from scratch, 40 labels."""
-    return Task(network, labelled)
+    return Problem(network, labelled)
 
 
 @pytest.fixture(scope="session")

@@ -6,17 +6,15 @@ from types import SimpleNamespace
 import torch
 
 from sslpipe.data.batches import Batches
+from sslpipe.data.held_out import HeldOut
 from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.loop import fit
 from sslpipe.methods.cluster import scan
-from sslpipe.methods.parts.task import Task
-from sslpipe.methods.pretext import task as pretext_task
-from sslpipe.methods.pretext.crops import CropSettings
-from sslpipe.methods.pretrain import byol, dino, feature_decoupling, moco, nce, rotnet, simclr, swav
+from sslpipe.methods.pretrain import _base, byol, dino, feature_decoupling, moco, nce, rotnet, simclr, swav
 from sslpipe.methods.self_label import confident
 from sslpipe.methods.semisup import alternation, daino, fixmatch, mixmatch, simmatch, suave, supervised, uda
-from sslpipe.methods.watch import Watch
+from sslpipe.methods.semisup._supervised import Problem
 from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.nets.heads import LinearHead, LinearSettings, ProjectionSettings
 from sslpipe.nets.network import Network
@@ -26,10 +24,10 @@ WEAK = ViewSettings(policy="weak", flip=0.0)
 STRONG = ViewSettings(policy="randaugment", flip=0.0)
 CROP = ViewSettings(policy="plain", crop_scale=(0.5, 1.0))
 SMALL_CROP = ViewSettings(policy="plain", crop_scale=(0.2, 0.5), size=6)
-LEARNER = {"labelled_batch": 20, "views": WEAK, "decay": 0.9}
+LABELLED = {"labelled_batch": 20, "views": WEAK, "ema_decay": 0.9}
 PROJECTION = ProjectionSettings(hidden=32, outputs=16, batch_norm=True)
-CROPS = CropSettings(large=CROP, small=SMALL_CROP, small_crops=1)
-MULTI_TASK = {
+CROPS = {"global_views": CROP, "local_views": SMALL_CROP, "local_crops": 1}
+PROTOTYPES = {
     "labelled_batch": 20,
     "views": WEAK,
     "hidden": 32,
@@ -48,14 +46,14 @@ def few_labels(digits, each=4):
     return LabelledImages(train, index, label[index], tuple("0123456789"))
 
 
-def tiny_task(digits, network, base="supervised"):
-    """40 labels, and a look at the held-out images."""
-    return Task(network, few_labels(digits), Watch(digits[1], torch.as_tensor(digits[3])), base)
+def tiny_problem(digits, network):
+    """40 labels, and the held-out images with their labels."""
+    return Problem(network, few_labels(digits), HeldOut(digits[1], torch.as_tensor(digits[3])))
 
 
 @dataclass(frozen=True)
-class GivenTask(pretext_task.Task):
-    """A pretext task on a network that is there already."""
+class GivenProblem(_base.Problem):
+    """A pretext task on an existing network."""
 
     given: Network
 
@@ -64,10 +62,10 @@ class GivenTask(pretext_task.Task):
 
 
 def pretext_given(digits, network):
-    """The digits, the held-out ones with their labels, and a network."""
-    train, held_out, _, held_out_label = digits
+    """The digits, the held-out ones, and a network."""
+    train, held_out, _, _ = digits
     info = SimpleNamespace(mean=network.mean.flatten().tolist())
-    return GivenTask(network.settings, info, train, Watch(held_out, torch.as_tensor(held_out_label)), network)
+    return GivenProblem(network.settings, info, train, held_out, network)
 
 
 def pretext(module, **settings):
@@ -75,55 +73,55 @@ def pretext(module, **settings):
 
     def build(digits, network):
         chosen = module.Settings(**settings)
-        return chosen, module.Pretext(chosen, pretext_given(digits, network))
+        return chosen, module.Method(chosen, pretext_given(digits, network))
 
     return build
 
 
 def scan_method(digits, network):
     settings = scan.Settings(clusters=10, heads=2)
-    hoods = []
+    neighborhoods = []
     for images in digits[:2]:
         indices, _ = nearest_neighbors(torch.from_numpy(images.array).flatten(1).float(), k=5)
-        hoods.append(scan.Neighborhood(images, torch.from_numpy(indices)))
-    return settings, scan.Clustering(settings, network, *hoods)
+        neighborhoods.append(scan.Neighborhood(images, torch.from_numpy(indices)))
+    return settings, scan.Method(settings, scan.Problem(network, *neighborhoods))
 
 
 def confident_method(digits, network):
-    settings = confident.Settings(threshold=0.1, targets="averaged", decay=0.9)
+    settings = confident.Settings(threshold=0.1, targets="averaged", ema_decay=0.9)
     network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=10))
-    return settings, confident.SelfLabelling(settings, network, digits[0])
+    return settings, confident.Method(settings, confident.Problem(network, digits[0]))
 
 
-def learner(module, base="supervised", **settings):
-    """A builder, of a learner with few labels."""
+def with_labels(module, **settings):
+    """A builder of a method with few labels: (digits, network) → (settings, method)."""
 
     def build(digits, network):
         chosen = module.Settings(**settings)
-        return chosen, module.Learner(chosen, tiny_task(digits, network, base))
+        return chosen, module.Method(chosen, tiny_problem(digits, network))
 
     return build
 
 
-MATCH = {**LEARNER, "strong": STRONG, "threshold": 0.2}
+MATCH = {**LABELLED, "strong": STRONG, "threshold": 0.2}
 SIMMATCH = {**MATCH, "alignment_steps": 6, "hidden": 32, "outputs": 16}
-LEARNERS = {
-    "semisup/supervised": learner(supervised, **LEARNER),
-    "semisup/fixmatch": learner(fixmatch, **MATCH),
-    "semisup/fixmatch ctaugment alignment": learner(
+LABELLED_METHODS = {
+    "semisup/supervised": with_labels(supervised, **LABELLED),
+    "semisup/fixmatch": with_labels(fixmatch, **MATCH),
+    "semisup/fixmatch ctaugment alignment": with_labels(
         fixmatch, **MATCH, ctaugment=True, alignment=True, alignment_steps=6
     ),
-    "semisup/mixmatch": learner(mixmatch, **LEARNER),
-    "semisup/uda": learner(uda, **MATCH, annealing="linear"),
-    "semisup/simmatch temporal": learner(simmatch, **SIMMATCH),
-    "semisup/simmatch teacher": learner(simmatch, **SIMMATCH, memory="teacher"),
-    "semisup/suave": learner(suave, **MULTI_TASK, queue=100, momentum_encoder=True, decay=0.9),
-    "semisup/daino": learner(daino, **MULTI_TASK, decay=0.8, teacher_temperature_epochs=2.0),
+    "semisup/mixmatch": with_labels(mixmatch, **LABELLED),
+    "semisup/uda": with_labels(uda, **MATCH, annealing="linear"),
+    "semisup/simmatch temporal": with_labels(simmatch, **SIMMATCH),
+    "semisup/simmatch teacher": with_labels(simmatch, **SIMMATCH, memory="teacher"),
+    "semisup/suave": with_labels(suave, **PROTOTYPES, queue=100, momentum_encoder=True, ema_decay=0.9),
+    "semisup/daino": with_labels(daino, **PROTOTYPES, ema_decay=0.8, teacher_temperature_epochs=2.0),
     # Epochs: rotation, semi-supervised, rotation, clustering, semi-supervised.
-    "semisup/alternation": learner(
+    "semisup/alternation": with_labels(
         alternation,
         base="fixmatch",
-        ssl={"decay": 0.9, "threshold": 0.2, "views": {"flip": 0.0}, "strong": {"flip": 0.0}},
+        ssl={"ema_decay": 0.9, "threshold": 0.2, "views": {"flip": 0.0}, "strong": {"flip": 0.0}},
         labelled_batch=20,
         warmup_epochs=1,
         ssl_epochs=1,
@@ -135,31 +133,31 @@ METHODS = {
     "pretrain/simclr": pretext(simclr),
     "pretrain/nce softmax": pretext(nce, negatives=0),
     "pretrain/nce noise": pretext(nce, negatives=32, proximal=0.5),
-    "pretrain/moco": pretext(moco, projection=PROJECTION, momentum=0.9, views=CROP),
+    "pretrain/moco": pretext(moco, projection=PROJECTION, ema_decay=0.9, views=CROP),
     "pretrain/byol": pretext(
-        byol, projection=PROJECTION, prediction=PROJECTION, momentum=0.9, views=CROP, second_views=WEAK
+        byol, projection=PROJECTION, prediction=PROJECTION, ema_decay=0.9, views=CROP, second_views=WEAK
     ),
     "pretrain/rotnet": pretext(rotnet, views=WEAK),
     "pretrain/feature_decoupling": pretext(
         feature_decoupling, negatives=32, outputs=16, views=CROP, ambiguity_from=0.4
     ),
     "pretrain/swav": pretext(
-        swav, prototypes=30, hidden=32, outputs=16, crops=CROPS, queue=100, queue_from_epoch=2.0, frozen_epochs=0.5
+        swav, prototypes=30, hidden=32, outputs=16, **CROPS, queue=100, queue_from_epoch=2.0, frozen_epochs=0.5
     ),
     "pretrain/dino": pretext(
         dino,
         prototypes=30,
         hidden=32,
         outputs=16,
-        crops=CROPS,
-        momentum=0.8,
+        **CROPS,
+        ema_decay=0.8,
         teacher_temperature=(0.04, 0.07),
         teacher_temperature_epochs=2.0,
         frozen_epochs=0.5,
     ),
     "cluster/scan": scan_method,
     "self_label/confident": confident_method,
-    **LEARNERS,
+    **LABELLED_METHODS,
 }
 
 
@@ -169,7 +167,7 @@ def train(name, digits, settings, method, *, batch, lr=1e-3, checkpoint=None, **
     budget: further fields of FitSettings.
     """
     name_of_optimizer = "adamw" if settings.fit.optimizer.name == "adamw" else "adam"
-    optimizer = replace(settings.fit.optimizer, name=name_of_optimizer, lr=lr)
+    optimizer = replace(settings.fit.optimizer, name=name_of_optimizer, lr=lr, nesterov=False)
     chosen = replace(settings.fit, batch=batch, optimizer=optimizer, **budget)
     stream = Batches(digits[0], batch, seed=0)
     if hasattr(settings, "labelled_batch"):

@@ -3,10 +3,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslpipe.methods.parts.alignment import DistributionAlignment
+from sslpipe.methods.semisup._alignment import DistributionAlignment
 
 
-def answers(random, count=8, classes=4):
+def predictions(random, count=8, classes=4):
     return torch.from_numpy(random.dirichlet(np.linspace(0.3, 2.0, classes), count)).float()
 
 
@@ -17,7 +17,7 @@ def test_agrees_with_a_plain_loop(seed, steps, batches, given_target):
     align = DistributionAlignment(4, steps=steps, target=torch.from_numpy(target).float() if given_target else None)
     means = []
     for _ in range(batches):
-        probability = answers(random)
+        probability = predictions(random)
         means.append(probability.double().mean(dim=0).numpy())
         average = np.mean(means[-steps:], axis=0)
         expected = []
@@ -27,17 +27,17 @@ def test_agrees_with_a_plain_loop(seed, steps, batches, given_target):
         np.testing.assert_allclose(align(probability).numpy(), expected, rtol=1e-3, atol=1e-6)
 
 
-def test_the_mean_of_aligned_answers_comes_near_the_target():
+def test_the_mean_of_aligned_predictions_comes_near_the_target():
     random = np.random.default_rng(0)
     target = torch.tensor([0.4, 0.3, 0.2, 0.1])
     align = DistributionAlignment(4, steps=10, target=target)
-    batches = [answers(random, count=50) for _ in range(10)]
+    batches = [predictions(random, count=50) for _ in range(10)]
     raw = torch.cat(batches).mean(dim=0)
     aligned = torch.cat([align(batch) for batch in batches]).mean(dim=0)
     assert (aligned - target).abs().sum() < 0.4 * (raw - target).abs().sum()
 
 
-def test_answers_that_are_all_alike_become_the_target():
+def test_predictions_that_are_all_alike_become_the_target():
     target = torch.tensor([0.4, 0.3, 0.2, 0.1])
     align = DistributionAlignment(4, steps=3, target=target)
     for _ in range(5):
@@ -45,7 +45,7 @@ def test_answers_that_are_all_alike_become_the_target():
         torch.testing.assert_close(aligned, target.expand(6, 4))
 
 
-def test_answers_as_they_should_be_stay():
+def test_predictions_as_they_should_be_stay():
     probability = torch.eye(4)
     torch.testing.assert_close(DistributionAlignment(4, steps=3)(probability), probability)
 

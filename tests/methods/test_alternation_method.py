@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from sslpipe.engine.loop import FitSettings
-from sslpipe.engine.method import Pace, Progress
+from sslpipe.engine.method import Multipliers, Progress
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.errors import UserError
-from sslpipe.methods.parts.task import Task
 from sslpipe.methods.semisup import fixmatch, mixmatch, uda
-from sslpipe.methods.semisup.alternation import NONE, Learner, Settings, balanced_targets
+from sslpipe.methods.semisup._supervised import Problem
+from sslpipe.methods.semisup.alternation import NONE, Method, Settings, balanced_targets
 from sslpipe.nets.network import BackboneSettings, build_network
 from sslpipe.views.policies import ViewSettings, plain
 
@@ -24,11 +24,11 @@ SHORT = {"R": "rotation", "S": "semisupervised", "C": "clustering"}
 
 
 @pytest.fixture
-def build(task):
-    def learner(base="fixmatch", **given):
-        return Learner(Settings(**given), replace(task, base=base))
+def build(problem):
+    def build_method(**settings):
+        return Method(Settings(**settings), problem)
 
-    return learner
+    return build_method
 
 
 def at_epoch(method, epoch):
@@ -91,13 +91,15 @@ def test_labels_count_in_the_semi_supervised_phase_alone(build, pair, epoch):
     assert torch.equal(first, second) is (epoch != 1)
 
 
-def test_rotation_and_clustering_have_a_pace_of_their_own(build):
+def test_rotation_and_clustering_have_multipliers_of_their_own(build):
     optimizer = OptimizerSettings(name="sgd", lr=0.05, weight_decay=2e-3)
     fit = FitSettings(batch=30, optimizer=optimizer)
     method = build(warmup_epochs=1, ssl_epochs=1, lr=0.01, weight_decay=1e-3, fit=fit)
-    for epoch, expected in enumerate((Pace(0.2, 0.5), Pace(1.0, 1.0), Pace(0.2, 0.5), Pace(0.2, 0.5))):
-        pace = at_epoch(method, epoch).pace()
-        assert (pace.lr, pace.weight_decay) == pytest.approx((expected.lr, expected.weight_decay))
+    for epoch, expected in enumerate(
+        (Multipliers(0.2, 0.5), Multipliers(1.0, 1.0), Multipliers(0.2, 0.5), Multipliers(0.2, 0.5))
+    ):
+        multipliers = at_epoch(method, epoch).multipliers()
+        assert (multipliers.lr, multipliers.weight_decay) == pytest.approx((expected.lr, expected.weight_decay))
 
 
 def test_an_image_is_turned_by_each_quarter(build, pair, generator):
@@ -138,7 +140,7 @@ def test_a_share_of_six_tenths_leaves_four_tenths_without(build):
 def test_targets_stay_balanced_for_ever_and_move_within_the_batch_alone(data, share, digits, info, labelled):
     network = build_network(BackboneSettings(name="tiny_resnet"), info)
     given_settings = Settings(warmup_epochs=0, ssl_epochs=1, rotation_epochs=0, share=share, copies=1)
-    method = at_epoch(Learner(given_settings, Task(network, labelled, base="fixmatch")), 1)
+    method = at_epoch(Method(given_settings, Problem(network, labelled)), 1)
     balanced = counts(method.targets)
     for _ in range(3):
         index = torch.tensor(data.draw(st.lists(st.integers(0, 299), min_size=2, max_size=20, unique=True)))
@@ -199,7 +201,7 @@ def test_targets_are_state(build):
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])
 def test_the_average_follows_through_all_phases(build, epoch):
-    method = at_epoch(build(warmup_epochs=1, ssl_epochs=1, ssl={"decay": 0.5}), epoch)
+    method = at_epoch(build(warmup_epochs=1, ssl_epochs=1, ssl={"ema_decay": 0.5}), epoch)
     before = method.selected().head.bias.clone()
     with torch.no_grad():
         method.network.head.bias += 1
@@ -220,16 +222,16 @@ def test_the_rotation_head_is_not_kept(build):
 
 @pytest.mark.parametrize(("base", "module"), [("fixmatch", fixmatch), ("mixmatch", mixmatch), ("uda", uda)])
 def test_the_base_is_found_by_name_and_takes_its_settings(build, pair, generator, base, module):
-    method = build(base, warmup_epochs=0, ssl_epochs=1, ssl={"unlabelled_weight": 0.25})
-    assert type(method.base) is module.Learner
+    method = build(base=base, warmup_epochs=0, ssl_epochs=1, ssl={"unlabelled_weight": 0.25})
+    assert type(method.base) is module.Method
     assert method.base.settings == module.Settings(unlabelled_weight=0.25)
     at_epoch(method, 0.5).losses(pair, generator)
     assert method.base.progress == method.progress
 
 
 def test_an_unknown_base_is_a_users_mistake(build):
-    with pytest.raises(UserError, match=r"^semisup\.methods\.alternation\.base: unknown name 'fixmtach'[^\n]*fixmatch"):
-        build("fixmtach")
+    with pytest.raises(UserError, match=r"^semisup\.alternation\.base: unknown name 'fixmtach'[^\n]*fixmatch"):
+        build(base="fixmtach")
 
 
 def test_an_unknown_key_of_the_base_is_named_where_it_stands(build):

@@ -4,14 +4,14 @@ from every_method import CROP, PROJECTION, pretext_given
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
-from sslpipe.methods.pretrain.byol import Pretext, Settings
+from sslpipe.methods.pretrain.byol import Method, Settings
 from sslpipe.objectives.byol import regression
 from sslpipe.views.policies import ViewSettings
 
 
 def build(digits, network, **settings):
     given = {"projection": PROJECTION, "prediction": PROJECTION, "views": CROP, "second_views": CROP}
-    return Pretext(Settings(**given | settings), pretext_given(digits, network))
+    return Method(Settings(**given | settings), pretext_given(digits, network))
 
 
 def test_each_view_predicts_the_targets_projection_of_the_other(digits, network):
@@ -30,7 +30,7 @@ def test_each_view_predicts_the_targets_projection_of_the_other(digits, network)
 
 @pytest.mark.parametrize(("step", "decay"), [(0, 0.9), (50, 0.95), (100, 1.0)])
 def test_the_target_slows_down_to_a_stop(digits, network, step, decay):
-    method = build(digits, network, momentum=0.9)
+    method = build(digits, network, ema_decay=0.9)
     method.progress = Progress(step, 100, 10)
     before = method.target.module.head[-1].bias.clone()
     with torch.no_grad():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sslpipe.data.batches import Batch
-from sslpipe.methods.self_label.confident import SelfLabelling, Settings
+from sslpipe.methods.self_label.confident import Method, Problem, Settings
 from sslpipe.nets.heads import LinearHead, LinearSettings
 
 
@@ -10,7 +10,7 @@ from sslpipe.nets.heads import LinearHead, LinearSettings
 def labelling(digits, network):
     def build(**settings):
         network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=10))
-        return SelfLabelling(Settings(**settings), network, digits[0])
+        return Method(Settings(**settings), Problem(network, digits[0]))
 
     return build
 
@@ -40,7 +40,7 @@ def test_nothing_confident_is_a_skipped_batch(digits, labelling):
 
 
 def test_ends_when_the_confident_count_no_longer_rises(labelling):
-    method = labelling(patience=2, rise=0.01)
+    method = labelling(patience=2, min_delta=0.01)
     for confident, finished in ((0.5, False), (0.6, False), (0.605, False), (0.606, True)):
         method.after_epoch({"confident": confident})
         assert method.finished is finished
@@ -58,7 +58,7 @@ def test_none_in_a_whole_epoch_ends_the_run_with_the_weights_that_it_began_with(
 
 
 def test_the_average_follows_and_is_what_is_kept(digits, labelling):
-    method = labelling(targets="averaged", decay=0.9)
+    method = labelling(targets="averaged", ema_decay=0.9)
     before = method.averaged.module.head.weight.clone()
     with torch.no_grad():
         method.network.head.weight += 1

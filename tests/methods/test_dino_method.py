@@ -4,12 +4,12 @@ from every_method import CROPS, METHODS, pretext_given, train
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
-from sslpipe.methods.pretrain.dino import Pretext, Settings
+from sslpipe.methods.pretrain.dino import Method, Settings
 
 
 def build(digits, network, **settings):
-    given = {"prototypes": 12, "hidden": 32, "outputs": 16, "crops": CROPS}
-    return Pretext(Settings(**given | settings), pretext_given(digits, network))
+    given = {"prototypes": 12, "hidden": 32, "outputs": 16, **CROPS}
+    return Method(Settings(**given | settings), pretext_given(digits, network))
 
 
 def batch_of(digits):
@@ -48,11 +48,11 @@ def test_the_loss_is_equation_3_crop_by_crop_and_the_center_moves(digits, networ
 
 
 def test_the_schedules_are_functions_of_the_step(digits, network):
-    method = build(digits, network, teacher_temperature=(0.04, 0.08), teacher_temperature_epochs=4.0, momentum=0.9)
+    method = build(digits, network, teacher_temperature=(0.04, 0.08), teacher_temperature_epochs=4.0, ema_decay=0.9)
     for step, temperature, decay in ((0, 0.04, 1.0), (20, 0.06, 5.5), (40, 0.08, 10.0)):
         method.progress = Progress(step, 40, 10)
         assert method.teacher_temperature() == pytest.approx(temperature)
-        assert method.pace().weight_decay == pytest.approx(decay)
+        assert method.multipliers().weight_decay == pytest.approx(decay)
     method.progress = Progress(40, 40, 10)
     before = method.teacher.module.head.prototypes.weight.clone()
     with torch.no_grad():
@@ -84,11 +84,11 @@ def test_gradients_are_clipped_tensor_by_tensor(digits, network, monkeypatch):
     norms = []
     step = torch.optim.AdamW.step
 
-    def watched(self, *given, **named):
+    def recorded(self, *given, **named):
         norms.extend(float(w.grad.norm()) for group in self.param_groups for w in group["params"] if w.grad is not None)
         return step(self, *given, **named)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
     train("pretrain/dino", digits, settings, method, batch=150, epochs=1, clip=1e-3)
     assert max(norms) <= 1e-3 * 1.001
     # Each by itself: most reach the bound, which the norm of all together would keep them from.

@@ -5,14 +5,14 @@ from torch.nn import functional as F
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
 from sslpipe.methods.pretrain import feature_decoupling as module
-from sslpipe.methods.pretrain.feature_decoupling import Pretext, Settings
+from sslpipe.methods.pretrain.feature_decoupling import Method, Settings
 from sslpipe.views.policies import ViewSettings
 
 PLAIN = ViewSettings(policy="plain")
 
 
 def build(digits, network, **settings):
-    return Pretext(
+    return Method(
         Settings(**{"outputs": 16, "views": PLAIN, "negatives": 0} | settings), pretext_given(digits, network)
     )
 
@@ -44,7 +44,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(digits, network):
 
 def test_visited_rows_of_both_memories_move(digits, network):
     method = build(digits, network, momentum=0.5).eval()
-    memory, index = method.memory.clone(), torch.tensor([3, 7, 290])
+    memory, index = method.memory.rows.clone(), torch.tensor([3, 7, 290])
     method.losses(batch_of(digits, index), torch.Generator().manual_seed(0))
     image = digits[0][index].float() / 255
     turned = [network.features(image.rot90(turns, (2, 3))) for turns in range(4)]
@@ -52,13 +52,13 @@ def test_visited_rows_of_both_memories_move(digits, network):
     embedding = network.head.embed(torch.stack([invariant for _, invariant in halves]).mean(dim=0))
     method.after_step()
     expected = F.normalize(0.5 * memory[index] + 0.5 * embedding, dim=1)
-    torch.testing.assert_close(method.memory[index], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(method.memory.rows[index], expected, rtol=1e-4, atol=1e-5)
     for turns in (1, 2, 3):
         upright = network.head.rotation(halves[turns][0]).softmax(dim=1)[:, 0]
         torch.testing.assert_close(method.upright[turns - 1, index], 0.5 * upright, rtol=1e-4, atol=1e-5)
     others = torch.ones(300, dtype=torch.bool)
     others[index] = False
-    assert torch.equal(method.memory[others], memory[others])
+    assert torch.equal(method.memory.rows[others], memory[others])
     assert method.upright[:, others].abs().sum() == 0
 
 
@@ -77,15 +77,15 @@ def test_ambiguous_rotations_count_less_from_their_share_of_the_run_on(digits, n
     torch.testing.assert_close(weights[1], expected)
 
 
-def test_drawn_rows_stand_for_all_others(digits, network, monkeypatch):
+def test_sampled_rows_represent_all_others(digits, network, monkeypatch):
     method = build(digits, network, negatives=32)
     noises = []
-    instances = module.instances
+    instance_softmax = module.instance_softmax
     monkeypatch.setattr(
-        module, "instances", lambda *given, **named: noises.append(given[3]) or instances(*given, **named)
+        module, "instance_softmax", lambda *given, **named: noises.append(given[3]) or instance_softmax(*given, **named)
     )
     for seed in (0, 1):
         method.losses(batch_of(digits, torch.arange(5)), torch.Generator().manual_seed(seed))
     assert noises[0].shape == (32,)
     assert not torch.equal(*noises)
-    assert method.chance() == {"instances": torch.tensor(33.0, dtype=torch.float64).log().item()}
+    assert method.loss_at_chance() == {"instances": torch.tensor(33.0, dtype=torch.float64).log().item()}

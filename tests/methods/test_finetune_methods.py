@@ -4,46 +4,36 @@ import pytest
 import torch
 
 from sslpipe.methods.finetune import linear, semisupervised, supervised
-from sslpipe.methods.parts.logistic import DEFAULT_PENALTY, labelled_features, regress
 from sslpipe.methods.semisup import suave
-from sslpipe.methods.semisup import supervised as learner
+from sslpipe.methods.semisup._logistic import DEFAULT_PENALTY, labelled_features, regress
+from sslpipe.methods.semisup._suave import SuaveMethod
+from sslpipe.methods.semisup._supervised import LabelledMethod
 from sslpipe.nets.heads import LinearHead, LinearSettings, ProjectionHead, ProjectionSettings
 from sslpipe.objectives.supervised import cross_entropy
 
 
-class Recorder:
-    """Stands for the stage's run; keeps what it is given."""
-
-    def train(self, build, settings, *, labelled=None):
-        self.method, self.settings, self.labelled = build(), settings, labelled
-
-    def write(self, network, settings, history):
-        self.network, self.settings, self.history = network, settings, history
-
-
-def test_linear_leaves_the_backbone_alone(task, labelled):
-    training = Recorder()
-    before = {name: value.clone() for name, value in task.network.backbone.state_dict().items()}
-    settings = linear.Settings(penalties=(1e-3, 1e-1), folds=2)
-    linear.tune(settings, task, training)
-    assert all(torch.equal(value, before[name]) for name, value in training.network.backbone.state_dict().items())
-    features, label = labelled_features(training.network, labelled)
-    [row] = training.history
-    assert row["labels"] == 40
+def test_linear_leaves_the_backbone_alone(problem, labelled):
+    before = {name: value.clone() for name, value in problem.network.backbone.state_dict().items()}
+    method = linear.Method(linear.Settings(penalties=(1e-3, 1e-1), folds=2), problem)
+    network = method.selected()
+    assert all(torch.equal(value, before[name]) for name, value in network.backbone.state_dict().items())
+    features, label = labelled_features(network, labelled)
+    row = method.after_epoch({})
+    assert row == {"penalty": method.penalty, "labels": 40}
     weight, bias = regress(features, label, row["penalty"], 200)
-    torch.testing.assert_close(training.network.head.weight, weight.float())
-    torch.testing.assert_close(training.network.head.bias, bias.float())
-    answer = training.network.head(features.float()).argmax(dim=1)
-    assert (answer == label).float().mean() > 0.9
+    torch.testing.assert_close(network.head.weight, weight.float())
+    torch.testing.assert_close(network.head.bias, bias.float())
+    prediction = network.head(features.float()).argmax(dim=1)
+    assert (prediction == label).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("outputs", [10, 12])
-def test_linear_fits_anew_whatever_the_start_knew(task, outputs):
-    task.network.head = known = LinearHead(task.network.backbone.dimension, LinearSettings(outputs=outputs))
-    before, training = known.weight.detach().clone(), Recorder()
-    linear.tune(linear.Settings(penalties=(1e-2,), folds=2), task, training)
-    assert training.network.head.out_features == 10
-    assert not torch.equal(training.network.head.weight, before)
+def test_linear_fits_anew_whatever_the_start_knew(problem, outputs):
+    problem.network.head = known = LinearHead(problem.network.backbone.dimension, LinearSettings(outputs=outputs))
+    before = known.weight.detach().clone()
+    network = linear.Method(linear.Settings(penalties=(1e-2,), folds=2), problem).selected()
+    assert network.head.out_features == 10
+    assert not torch.equal(network.head.weight, before)
 
 
 def held_out_loss(features, label, penalty, folds):
@@ -85,7 +75,7 @@ def test_noise_wants_a_greater_penalty():
 def test_one_label_a_class_leaves_nothing_to_choose_by(capsys):
     features, label = noisy(each=1)
     assert linear.choose_penalty(features, label, linear.Settings(penalties=(1.0,))) == DEFAULT_PENALTY
-    assert "one label alone" in capsys.readouterr().out
+    assert "a class has only one label" in capsys.readouterr().out
 
 
 def test_the_rarest_class_bounds_the_folds(capsys):
@@ -95,30 +85,30 @@ def test_the_rarest_class_bounds_the_folds(capsys):
     assert "2-fold" in capsys.readouterr().out
 
 
-def test_supervised_goes_on_with_all_weights(task, labelled):
-    training, settings = Recorder(), supervised.Settings(head="fitted")
-    supervised.tune(settings, task, training)
-    assert type(training.method) is learner.Learner
-    assert training.labelled is labelled
-    assert training.method.selected() is task.network
-    assert all(weight.requires_grad for weight in training.method.network.parameters())
+def test_supervised_trains_all_weights(problem, labelled):
+    method = supervised.Method(supervised.Settings(head_init="logistic"), problem)
+    assert isinstance(method, LabelledMethod)
+    assert type(method).losses is LabelledMethod.losses
+    assert method.labelled is labelled
+    assert method.selected() is problem.network
+    assert all(weight.requires_grad for weight in method.network.parameters())
 
 
-def test_semisupervised_goes_on_with_a_suave_models_projection_and_new_prototypes(task, labelled):
+def test_semisupervised_starts_with_a_suave_models_projection_and_new_prototypes(problem, labelled):
     shape = {"hidden": 32, "outputs": 16, "queue": 0}
-    start = suave.Learner(suave.Settings(**shape), task).network
+    start = suave.Method(suave.Settings(**shape), problem).network
     projection = start.head.projection[0].weight.clone()
     prototypes = start.head.prototypes.weight.clone()
-    training, settings = Recorder(), semisupervised.Settings(**shape, projection="kept")
-    semisupervised.tune(settings, replace(task, network=start), training)
-    assert type(training.method) is suave.Learner
-    assert training.labelled is labelled
-    head = training.method.network.head
+    settings = semisupervised.Settings(**shape, projection_init="pretrained")
+    method = semisupervised.Method(settings, replace(problem, network=start))
+    assert isinstance(method, SuaveMethod)
+    assert method.labelled is labelled
+    head = method.network.head
     assert torch.equal(head.projection[0].weight, projection)
     assert not torch.equal(head.prototypes.weight, prototypes)
 
 
-def test_a_pretext_projection_is_dropped_by_the_classifier(task):
-    task.network.head = ProjectionHead(task.network.backbone.dimension, ProjectionSettings(hidden=8, outputs=10))
-    method = learner.Learner(learner.Settings(), task)
+def test_a_pretext_projection_is_dropped_by_the_classifier(problem):
+    problem.network.head = ProjectionHead(problem.network.backbone.dimension, ProjectionSettings(hidden=8, outputs=10))
+    method = supervised.Method(supervised.Settings(), problem)
     assert isinstance(method.network.head, LinearHead)

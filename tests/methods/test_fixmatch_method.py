@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sslpipe.io.errors import UserError
-from sslpipe.methods.semisup.fixmatch import Learner, Settings
+from sslpipe.methods.semisup.fixmatch import Method, Settings
 from sslpipe.views.ctaugment import Probe
 from sslpipe.views.policies import ViewSettings, plain
 
@@ -20,62 +20,63 @@ def forwards(method):
 
 
 @pytest.mark.parametrize("alignment", [False, True])
-def test_labelled_weak_and_strong_images_go_through_one_forward(task, pair, generator, alignment):
-    method = Learner(Settings(alignment=alignment), task)
+def test_labelled_weak_and_strong_images_go_through_one_forward(problem, pair, generator, alignment):
+    method = Method(Settings(alignment=alignment), problem)
     seen = forwards(method)
     method.losses(pair, generator)
     assert seen == [(True, 20 + 30 + 30)]
 
 
-@pytest.mark.parametrize("over", ["batch", "confident"])
-def test_the_loss_is_that_of_the_papers_algorithm(task, pair, over):
-    settings = Settings(threshold=0.16, unlabelled_weight=3.0, alignment=True, over=over, label_smoothing=0.1)
-    method = Learner(settings, task)
+@pytest.mark.parametrize("normalize_by", ["batch", "confident"])
+def test_the_loss_is_that_of_the_papers_algorithm(problem, pair, normalize_by):
+    given = {"threshold": 0.16, "unlabelled_weight": 3.0, "alignment": True, "label_smoothing": 0.1}
+    settings = Settings(normalize_by=normalize_by, **given)
+    method = Method(settings, problem)
     terms = method.losses(pair, torch.Generator().manual_seed(5))
     generator = torch.Generator().manual_seed(5)
     weak = method.views(torch.cat([pair.labelled.image, pair.unlabelled.image]), generator)
     strong = method.strong(pair.unlabelled.image, generator)
     logits = method.network(torch.cat([weak, strong])).double().detach()
-    labelled, answers, strong = logits[:20], logits[20:50].softmax(dim=1), logits[50:]
+    labelled, predictions, strong = logits[:20], logits[20:50].softmax(dim=1), logits[50:]
 
     known = 0.0
     for logit, label in zip(labelled, pair.labelled.label, strict=True):
         target = [0.9 * (label == c) + 0.1 / 10 for c in range(10)]
         known -= sum(t * logit.log_softmax(0)[c] for c, t in enumerate(target)) / 20
-    average = answers.mean(dim=0)
-    counts = torch.bincount(task.labelled.label).double()
+    average = predictions.mean(dim=0)
+    counts = torch.bincount(problem.labelled.label).double()
     kept, total = 0, 0.0
-    for answer, logit in zip(answers, strong, strict=True):
-        aligned = answer * counts / counts.sum() / average
+    for prediction, logit in zip(predictions, strong, strict=True):
+        aligned = prediction * counts / counts.sum() / average
         aligned /= aligned.sum()
         if aligned.max() >= 0.16:
             kept += 1
             total -= logit.log_softmax(0)[aligned.argmax()]
     assert 0 < kept < 30
-    unlabelled = total / (30 if over == "batch" else kept)
+    unlabelled = total / (30 if normalize_by == "batch" else kept)
     assert terms["confident"].item() == pytest.approx(kept / 30)
     assert terms["loss"].item() == pytest.approx((known + 3 * unlabelled).item(), rel=1e-4)
 
 
-def test_answers_are_aligned_with_the_labels_given(task, labelled):
+def test_predictions_are_aligned_with_the_labels_given(problem, labelled):
     uneven = replace(labelled, index=labelled.index[:20], label=torch.arange(20).clamp(max=9))
-    method = Learner(Settings(alignment=True), replace(task, labelled=uneven))
+    method = Method(Settings(alignment=True), replace(problem, labelled=uneven))
     torch.testing.assert_close(method.align.target, torch.tensor([0.05] * 9 + [0.55]))
 
 
-def test_the_rates_learn_what_the_network_still_sees(task, pair, generator, monkeypatch):
+def test_the_rates_learn_what_the_network_still_sees(problem, pair, generator, monkeypatch):
     strong = ViewSettings(policy="randaugment", operation_names=("identity",))
-    method = Learner(Settings(ctaugment=True, views=PLAIN, strong=strong), task)
+    method = Method(Settings(ctaugment=True, views=PLAIN, strong=strong), problem)
     identity = method.ctaugment.names.index("identity")
-    seats = torch.arange(20).expand(2, 20)
+    slots = torch.arange(20).expand(2, 20)
     bins = torch.stack([torch.zeros(20, dtype=torch.int64), torch.arange(20) % 5 + 1])
-    monkeypatch.setattr(method.ctaugment, "probe", lambda draw: Probe(1, seats, bins, (bins + 0.5) / 17))
+    monkeypatch.setattr(method.ctaugment, "probe", lambda draw: Probe(1, slots, bins, (bins + 0.5) / 17))
     images = plain(pair.labelled.image)
-    answer = method.network.eval()(images).softmax(dim=1).detach()
+    prediction = method.network.eval()(images).softmax(dim=1).detach()
     method.network.train()
     expected = torch.ones(len(method.ctaugment.names), 17)
     for image, label in enumerate(pair.labelled.label):
-        match = answer[image, label]
+        match = prediction[image, label]
         for each in bins[:, image]:
             expected[identity, each] = 0.99 * expected[identity, each] + 0.01 * match
     seen = forwards(method)
@@ -85,8 +86,8 @@ def test_the_rates_learn_what_the_network_still_sees(task, pair, generator, monk
     assert torch.equal(method.state_dict()["ctaugment.rates"], method.ctaugment.rates)
 
 
-def test_the_rates_move_at_the_probed_bins_alone_and_not_with_strong_views(task, pair, generator, monkeypatch):
-    method = Learner(Settings(ctaugment=True), task)
+def test_the_rates_move_at_the_probed_bins_alone_and_not_with_strong_views(problem, pair, generator, monkeypatch):
+    method = Method(Settings(ctaugment=True), problem)
     probes = []
     probe = method.ctaugment.probe
     monkeypatch.setattr(method.ctaugment, "probe", lambda draw: probes.append(probe(draw)) or probes[-1])
@@ -99,13 +100,13 @@ def test_the_rates_move_at_the_probed_bins_alone_and_not_with_strong_views(task,
     assert torch.equal(method.ctaugment.rates, before)
 
 
-def test_ctaugment_without_operations_is_a_users_mistake(task):
+def test_ctaugment_without_operations_is_a_users_mistake(problem):
     with pytest.raises(UserError, match=r"^ctaugment: the strong policy has no operations[^\n]*$"):
-        Learner(Settings(ctaugment=True, strong=PLAIN), task)
+        Method(Settings(ctaugment=True, strong=PLAIN), problem)
 
 
-def test_nothing_confident_leaves_the_labels_alone(task, pair, generator):
-    terms = Learner(Settings(threshold=1.0), task).losses(pair, generator)
+def test_nothing_confident_leaves_the_labels_alone(problem, pair, generator):
+    terms = Method(Settings(threshold=1.0), problem).losses(pair, generator)
     assert terms["unlabelled"] == 0
     assert torch.equal(terms["loss"], terms["labelled"])
     assert terms["labelled"].item() == pytest.approx(log(10), abs=1.0)

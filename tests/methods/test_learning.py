@@ -1,7 +1,7 @@
-"""Sixty steps from scratch with four labels a class: every learner does better than chance, which is 0.1, by far."""
+"""Sixty steps from scratch with four labels a class: every method does better than chance, which is 0.1, by far."""
 
 import pytest
-from every_method import LEARNERS, train
+from every_method import LABELLED_METHODS, train
 
 from sslpipe.engine.schedules import ScheduleSettings
 
@@ -14,8 +14,8 @@ REACHED = {
 }
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", LABELLED_METHODS)
 def test_it_learns(name, digits, network):
-    settings, method = LEARNERS[name](digits, network)
+    settings, method = LABELLED_METHODS[name](digits, network)
     history = train(name, digits, settings, method, batch=50, epochs=10, lr=3e-3, schedule=ScheduleSettings())
     assert history[-1]["monitor/held_out_acc"] > REACHED.get(name, 0.65)

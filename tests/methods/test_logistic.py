@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from sslpipe.methods.parts.logistic import labelled_features, regress, set_classifier
+from sslpipe.methods.semisup._logistic import labelled_features, regress, set_classifier
 from sslpipe.nets.inference import infer
 
 
@@ -31,12 +31,12 @@ def test_agrees_with_scikit_learn(seed, penalty, classes):
 
 @given(st.integers(0, 1000))
 @settings(max_examples=10, deadline=None)
-def test_answers_do_not_hang_on_the_features_units(seed):
+def test_predictions_do_not_depend_on_the_features_units(seed):
     features, label = sample(seed)
-    answers = [
+    logits = [
         x @ weight.T + bias for x in (features, features * 50 - 3) for weight, bias in [regress(x, label, 0.01, 300)]
     ]
-    torch.testing.assert_close(*answers, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(*logits, rtol=1e-2, atol=1e-2)
 
 
 def test_the_penalty_draws_the_weights_in():

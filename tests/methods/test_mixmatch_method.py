@@ -2,27 +2,27 @@ import pytest
 import torch
 
 from sslpipe.engine.method import Progress
-from sslpipe.methods.semisup.mixmatch import Learner, Settings
+from sslpipe.methods.semisup.mixmatch import Method, Settings
 
 
 @pytest.mark.parametrize(
     ("step", "ramp", "share"), [(0, 0.4, 0.0), (10, 0.4, 0.25), (40, 0.4, 1.0), (90, 0.4, 1.0), (0, 0.0, 1.0)]
 )
-def test_the_unlabelled_weight_rises_linearly(task, pair, generator, step, ramp, share):
-    method = Learner(Settings(ramp=ramp, unlabelled_weight=60.0), task)
+def test_the_unlabelled_weight_rises_linearly(problem, pair, generator, step, ramp, share):
+    method = Method(Settings(ramp=ramp, unlabelled_weight=60.0), problem)
     method.progress = Progress(step, 100, 10)
     terms = method.losses(pair, generator)
     torch.testing.assert_close(terms["loss"], terms["labelled"] + share * 60 * terms["unlabelled"])
     assert terms["unlabelled"] > 0
 
 
-def test_a_guess_is_the_sharpened_mean_over_the_copies(task, pair, generator):
-    method = Learner(Settings(copies=3, temperature=0.4), task)
+def test_a_guess_is_the_sharpened_mean_over_the_copies(problem, pair, generator):
+    method = Method(Settings(copies=3, temperature=0.4), problem)
     views = method.views(pair.unlabelled.image.repeat(3, 1, 1, 1), generator)
     guess = method._guess(views)
-    answers = method.network(views).softmax(dim=1).double().detach()
+    predictions = method.network(views).softmax(dim=1).double().detach()
     for image in range(30):
-        mean = sum(answers[image + 30 * copy] for copy in range(3)) / 3
+        mean = sum(predictions[image + 30 * copy] for copy in range(3)) / 3
         power = [float(p) ** (1 / 0.4) for p in mean]
         expected = torch.tensor(power) / sum(power)
         for copy in range(3):
@@ -30,8 +30,8 @@ def test_a_guess_is_the_sharpened_mean_over_the_copies(task, pair, generator):
     assert not guess.requires_grad
 
 
-def test_everything_is_mixed_with_everything(task, pair, generator, monkeypatch):
-    method = Learner(Settings(copies=2), task)
+def test_everything_is_mixed_with_everything(problem, pair, generator, monkeypatch):
+    method = Method(Settings(copies=2), problem)
     seen, mixes = [], []
     monkeypatch.setattr("sslpipe.methods.semisup.mixmatch.draw_mix", recorded(mixes))
     method.network.register_forward_pre_hook(lambda module, images: seen.append(images[0]))

@@ -4,12 +4,12 @@ from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
-from sslpipe.methods.pretrain.moco import Pretext, Settings
+from sslpipe.methods.pretrain.moco import Method, Settings
 from sslpipe.objectives.moco import info_nce
 
 
 def build(digits, network, **settings):
-    return Pretext(Settings(projection=PROJECTION, views=CROP, **settings), pretext_given(digits, network))
+    return Method(Settings(projection=PROJECTION, views=CROP, **settings), pretext_given(digits, network))
 
 
 def batch_of(digits, count=30):
@@ -41,8 +41,8 @@ def test_queries_meet_their_keys_and_the_keys_of_earlier_batches(digits, network
     assert not torch.equal(method.queue.rows[30:], before[30:])
 
 
-def test_the_key_encoder_follows_by_its_momentum_and_never_learns_by_gradient(digits, network):
-    method = build(digits, network, momentum=0.75).train()
+def test_the_key_encoder_follows_with_its_ema_decay_and_never_learns_by_gradient(digits, network):
+    method = build(digits, network, ema_decay=0.75).train()
     assert not any(weight.requires_grad for weight in method.averaged.parameters())
     before = method.averaged.module.head[0].weight.clone()
     with torch.no_grad():

@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
 from sslpipe.methods.pretrain import nce as nce_module
-from sslpipe.methods.pretrain.nce import Pretext, Settings
+from sslpipe.methods.pretrain.nce import Method, Settings
 
 
 def step(method, images, index, seed=0):
@@ -16,20 +16,20 @@ def step(method, images, index, seed=0):
 
 
 def test_visited_rows_of_the_memory_move_and_stay_on_the_sphere(digits, network):
-    method = Pretext(Settings(negatives=0, momentum=0.5), pretext_given(digits, network))
-    before, index = method.memory.clone(), torch.tensor([3, 7, 290])
+    method = Method(Settings(negatives=0, momentum=0.5), pretext_given(digits, network))
+    before, index = method.memory.rows.clone(), torch.tensor([3, 7, 290])
     _, feature = step(method, digits[0], index)
-    torch.testing.assert_close(method.memory[index], F.normalize(0.5 * before[index] + 0.5 * feature, dim=1))
+    torch.testing.assert_close(method.memory.rows[index], F.normalize(0.5 * before[index] + 0.5 * feature, dim=1))
     others = torch.ones(300, dtype=torch.bool)
     others[index] = False
-    assert torch.equal(method.memory[others], before[others])
-    torch.testing.assert_close(method.memory.norm(dim=1), torch.ones(300))
+    assert torch.equal(method.memory.rows[others], before[others])
+    torch.testing.assert_close(method.memory.rows.norm(dim=1), torch.ones(300))
 
 
 def test_the_normalizer_is_the_mean_of_the_first_epochs_estimates(digits, network, monkeypatch):
     estimates = iter([2.0, 4.0, 9.0, 100.0])
     monkeypatch.setattr(nce_module, "estimate_normalizer", lambda *_, **__: torch.tensor(next(estimates)))
-    method = Pretext(Settings(negatives=64), pretext_given(digits, network))
+    method = Method(Settings(negatives=64), pretext_given(digits, network))
     index = torch.arange(30)
     for expected in (2.0, 3.0, 5.0):
         step(method, digits[0], index)
@@ -40,6 +40,6 @@ def test_the_normalizer_is_the_mean_of_the_first_epochs_estimates(digits, networ
 
 
 def test_the_proximal_term_is_added(digits, network):
-    method = Pretext(Settings(negatives=16, proximal=2.0), pretext_given(digits, network))
+    method = Method(Settings(negatives=16, proximal=2.0), pretext_given(digits, network))
     terms, _ = step(method, digits[0], torch.arange(30))
     torch.testing.assert_close(terms["loss"], terms["nce"] + 2 * terms["proximal"])

@@ -3,14 +3,14 @@ from every_method import pretext_given
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
-from sslpipe.methods.pretrain.rotnet import Pretext, Settings
-from sslpipe.views.geometry import quarter_turns
+from sslpipe.methods.pretrain.rotnet import Method, Settings
+from sslpipe.views.geometry import all_rotations
 from sslpipe.views.policies import ViewSettings
 
 
 def test_quarter_turns_are_numpys_image_by_image():
     images = torch.rand(3, 2, 5, 5)
-    turned = quarter_turns(images)
+    turned = all_rotations(images)
     for turns in range(4):
         for image in range(3):
             expected = torch.from_numpy(images[image].numpy().copy()).rot90(turns, (1, 2))
@@ -18,7 +18,7 @@ def test_quarter_turns_are_numpys_image_by_image():
 
 
 def test_the_loss_is_that_of_all_four_rotations(digits, network):
-    method = Pretext(Settings(views=ViewSettings(policy="plain")), pretext_given(digits, network)).eval()
+    method = Method(Settings(views=ViewSettings(policy="plain")), pretext_given(digits, network)).eval()
     index = torch.arange(10)
     terms = method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
     losses, right = [], []

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sslpipe.data.batches import Batch
-from sslpipe.methods.cluster.scan import Clustering, Neighborhood, Settings
+from sslpipe.methods.cluster.scan import Method, Neighborhood, Problem, Settings
 from sslpipe.objectives.scan import scan
 
 
@@ -11,9 +11,9 @@ def neighborhood(images, k=3):
     return Neighborhood(images, (torch.arange(count)[:, None] + torch.arange(1, k + 1)) % count)
 
 
-def clustering(digits, network, k=3, **settings):
-    hoods = (neighborhood(images, k) for images in digits[:2])
-    return Clustering(Settings(clusters=10, neighbors=k, **settings), network, *hoods)
+def build(digits, network, k=3, **settings):
+    neighborhoods = (neighborhood(images, k) for images in digits[:2])
+    return Method(Settings(clusters=10, neighbors=k, **settings), Problem(network, *neighborhoods))
 
 
 def batch(digits, count=50):
@@ -22,7 +22,7 @@ def batch(digits, count=50):
 
 
 def test_each_image_meets_each_of_its_neighbours_as_often(digits, network):
-    method = clustering(digits, network)
+    method = build(digits, network)
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([method._draw_neighbors(batch(digits), generator) for _ in range(600)])
     gap = (drawn - torch.arange(50)) % 300
@@ -31,21 +31,21 @@ def test_each_image_meets_each_of_its_neighbours_as_often(digits, network):
 
 
 def test_without_neighbours_an_image_meets_another_view_of_itself(digits, network):
-    method = clustering(digits, network, k=0)
+    method = build(digits, network, k=0)
     assert torch.equal(method._draw_neighbors(batch(digits), torch.Generator()), torch.arange(50))
     anchors, others = method._logits(batch(digits), torch.arange(50), torch.Generator().manual_seed(0))
     assert not torch.equal(anchors, others)
 
 
 def test_the_loss_is_summed_over_heads(digits, network):
-    method = clustering(digits, network, heads=3)
+    method = build(digits, network, heads=3)
     terms = method.losses(batch(digits), torch.Generator().manual_seed(0))
     method.train()
     torch.testing.assert_close(terms["loss"], 3 * (terms["consistency"] - 2 * terms["entropy"]))
 
 
 def test_the_head_and_the_epoch_of_the_lowest_held_out_loss_are_kept(digits, network):
-    method = clustering(digits, network, heads=2)
+    method = build(digits, network, heads=2)
     with torch.no_grad():
         method.network.head.linear.weight[10:] *= 30
     first = method.after_epoch({})
@@ -70,7 +70,7 @@ def test_the_head_and_the_epoch_of_the_lowest_held_out_loss_are_kept(digits, net
 
 
 def test_the_best_weights_outlive_a_checkpoint(digits, network):
-    method = clustering(digits, network)
+    method = build(digits, network)
     method.after_epoch({})
     state = {name: value.clone() for name, value in method.state_dict().items()}
     assert state["best_loss"].isfinite()
@@ -79,11 +79,11 @@ def test_the_best_weights_outlive_a_checkpoint(digits, network):
 
 def test_heads_learn_alone_first_on_cached_features(digits, network):
     features = [torch.randn(len(images), 64, generator=torch.Generator().manual_seed(0)) for images in digits[:2]]
-    hoods = [
+    neighborhoods = [
         Neighborhood(images, neighborhood(images).neighbors, cached)
         for images, cached in zip(digits[:2], features, strict=True)
     ]
-    method = Clustering(Settings(clusters=10, neighbors=3, head_epochs=1), network, *hoods)
+    method = Method(Settings(clusters=10, neighbors=3, head_epochs=1), Problem(network, *neighborhoods))
     method.losses(batch(digits), torch.Generator())["loss"].backward()
     assert all(weight.grad is None for weight in network.backbone.parameters())
     assert network.head.linear.weight.grad is not None
@@ -93,10 +93,10 @@ def test_heads_learn_alone_first_on_cached_features(digits, network):
 
 
 def test_epochs_of_the_heads_alone_are_no_candidates_before_their_last(digits, network):
-    hoods = [
+    neighborhoods = [
         Neighborhood(images, neighborhood(images).neighbors, torch.randn(len(images), 64)) for images in digits[:2]
     ]
-    method = Clustering(Settings(clusters=10, neighbors=3, head_epochs=2), network, *hoods)
+    method = Method(Settings(clusters=10, neighbors=3, head_epochs=2), Problem(network, *neighborhoods))
     method.after_epoch({})
     assert method.best_loss.isinf()
     method.after_epoch({})
@@ -104,14 +104,14 @@ def test_epochs_of_the_heads_alone_are_no_candidates_before_their_last(digits, n
 
 
 def test_the_training_loss_may_choose_the_head(digits, network):
-    method = clustering(digits, network, heads=3, head_by="train")
+    method = build(digits, network, heads=3, select_head_by="train")
     method.train_losses.copy_(torch.tensor([-3.0, -9.0, -5.0]))
     method.after_epoch({})
     assert int(method.best_head) == 1
 
 
 def test_the_backbone_may_learn_more_slowly(digits, network):
-    method = clustering(digits, network, backbone_rate=0.1)
+    method = build(digits, network, backbone_rate=0.1)
     rates = {name: method.rate(name) for name, _ in method.named_parameters()}
     assert {rate for name, rate in rates.items() if "backbone" in name} == {0.1}
     assert {rate for name, rate in rates.items() if "head" in name} == {1.0}

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from sslpipe.data.labelled import LabelledBatch
-from sslpipe.methods.semisup.simmatch import Learner, Settings, answers
+from sslpipe.methods.semisup.simmatch import Method, Settings, logits_and_embeddings
 from sslpipe.nets.heads import LinearHead, LinearSettings
 from sslpipe.views.policies import ViewSettings, plain
 
@@ -20,20 +20,20 @@ def drawing(pair, labelled, index):
 
 
 def embeddings(network, images):
-    return answers(network.eval(), plain(images))[1].detach()
+    return logits_and_embeddings(network.eval(), plain(images))[1].detach()
 
 
-def test_the_memory_begins_with_the_labelled_images(task, labelled):
-    method = Learner(Settings(), task)
+def test_the_memory_begins_with_the_labelled_images(problem, labelled):
+    method = Method(Settings(), problem)
     expected = embeddings(method.network, labelled.images[labelled.index])
     torch.testing.assert_close(method.bank, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(method.bank_labels, labelled.label)
-    assert set(method.state_dict()) > {"bank", "bank_labels", "align.window", "align.seen"}
+    assert set(method.state_dict()) > {"bank", "bank_labels", "align.window", "align.steps_seen"}
 
 
 @pytest.mark.parametrize("memory", ["temporal", "teacher"])
-def test_the_memory_moves_as_equation_12_has_it(task, memory):
-    method = Learner(Settings(memory=memory, outputs=8), task)
+def test_the_memory_moves_as_equation_12_has_it(problem, memory):
+    method = Method(Settings(memory=memory, outputs=8), problem)
     random = torch.Generator().manual_seed(0)
     bank = method.bank.clone().double()
     momentum = 0.7 if memory == "temporal" else 0.0
@@ -47,16 +47,16 @@ def test_the_memory_moves_as_equation_12_has_it(task, memory):
         torch.testing.assert_close(method.bank.double(), bank, rtol=1e-5, atol=1e-6)
 
 
-def test_the_memory_is_addressed_by_the_labelled_images_number(task, pair, labelled, generator):
-    method = Learner(Settings(), task)
+def test_the_memory_is_addressed_by_the_labelled_images_number(problem, pair, labelled, generator):
+    method = Method(Settings(), problem)
     before = method.bank.clone()
     method.losses(drawing(pair, labelled, [5, 11, 5, 30]), generator)
     moved = (method.bank != before).any(dim=1).nonzero()[:, 0]
     assert moved.tolist() == [5, 11, 30]
 
 
-def test_a_teacher_writes_its_own_embeddings_and_unlabelled_images_do_not_count(task, pair, labelled):
-    method = Learner(Settings(memory="teacher", views=PLAIN), task)
+def test_a_teacher_writes_its_own_embeddings_and_unlabelled_images_do_not_count(problem, pair, labelled):
+    method = Method(Settings(memory="teacher", views=PLAIN), problem)
     with torch.no_grad():
         for weight in method.network.parameters():
             weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
@@ -75,15 +75,15 @@ def test_a_teacher_writes_its_own_embeddings_and_unlabelled_images_do_not_count(
     assert not torch.allclose(expected, students, atol=1e-2)
 
 
-def test_the_terms_are_those_of_the_papers_algorithm(task, pair, labelled):
-    settings = Settings(threshold=0.16, smoothing=0.6, instance_weight=2.0, unlabelled_weight=3.0)
-    method = Learner(settings, task)
+def test_the_terms_are_those_of_the_papers_algorithm(problem, pair, labelled):
+    settings = Settings(threshold=0.16, propagation_alpha=0.6, instance_weight=2.0, unlabelled_weight=3.0)
+    method = Method(settings, problem)
     bank, label = method.bank.double(), labelled.label
     terms = method.losses(pair, torch.Generator().manual_seed(2))
     generator = torch.Generator().manual_seed(2)
     weak = method.views(torch.cat([pair.labelled.image, pair.unlabelled.image]), generator)
     strong = method.strong(pair.unlabelled.image, generator)
-    logits, z = (each.double().detach() for each in answers(method.network, torch.cat([weak, strong])))
+    logits, z = (each.double().detach() for each in logits_and_embeddings(method.network, torch.cat([weak, strong])))
     known = -sum(logits[i].log_softmax(0)[pair.labelled.label[i]] for i in range(20)) / 20
     average = logits[20:50].softmax(dim=1).mean(dim=0)
     semantic = instance = kept = 0
@@ -106,8 +106,8 @@ def test_the_terms_are_those_of_the_papers_algorithm(task, pair, labelled):
 
 
 @pytest.mark.parametrize(("memory", "forwards"), [("temporal", [(True, 80)]), ("teacher", [(True, 50), (False, 50)])])
-def test_with_a_teacher_the_student_sees_no_weak_view_of_the_unlabelled(task, pair, generator, memory, forwards):
-    method = Learner(Settings(memory=memory), task)
+def test_with_a_teacher_the_student_sees_no_weak_view_of_the_unlabelled(problem, pair, generator, memory, forwards):
+    method = Method(Settings(memory=memory), problem)
     seen = []
     for network in (method.network, method.averaged.module):
         network.backbone.register_forward_pre_hook(
@@ -117,15 +117,15 @@ def test_with_a_teacher_the_student_sees_no_weak_view_of_the_unlabelled(task, pa
     assert seen == forwards
 
 
-@pytest.mark.parametrize("head", ["drawn", "fitted"])
-def test_a_start_that_knows_the_classes_keeps_its_layer(task, head):
-    task.network.head = known = LinearHead(task.network.backbone.dimension, LinearSettings(outputs=10))
-    method = Learner(Settings(head=head), task)
+@pytest.mark.parametrize("head_init", ["random", "logistic"])
+def test_a_start_that_knows_the_classes_keeps_its_layer(problem, head_init):
+    problem.network.head = known = LinearHead(problem.network.backbone.dimension, LinearSettings(outputs=10))
+    method = Method(Settings(head_init=head_init), problem)
     assert torch.equal(method.network.head.classifier.weight, known.weight)
     assert torch.equal(method.network.head.classifier.bias, known.bias)
 
 
-def test_a_fitted_layer_knows_the_labelled_images(task, labelled):
-    method = Learner(Settings(head="fitted"), task)
-    logits, _ = answers(method.network.eval(), plain(labelled.images[labelled.index]))
+def test_a_logistic_layer_knows_the_labelled_images(problem, labelled):
+    method = Method(Settings(head_init="logistic"), problem)
+    logits, _ = logits_and_embeddings(method.network.eval(), plain(labelled.images[labelled.index]))
     assert torch.equal(logits.argmax(dim=1), labelled.label)

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sslpipe.io.errors import UserError
-from sslpipe.methods.parts.naming import LEAST_PROBABILITY, name_clusters, permanent_shares
-from sslpipe.methods.parts.starts import start_network
 from sslpipe.nets.heads import LinearHead, LinearSettings, ProjectionHead, ProjectionSettings
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import card_for, save_model
 from sslpipe.nets.network import BackboneSettings, build_network
+from sslpipe.running.naming import LEAST_PROBABILITY, name_clusters, permanent_shares
+from sslpipe.running.starts import start_network
 
 TINY = BackboneSettings(name="tiny_resnet")
 
@@ -45,28 +45,28 @@ def test_the_naming_is_the_likeliest_of_all_mappings(seed, classes, each, spread
     assert scores[taken] == pytest.approx(max(scores.values()), abs=1e-4)
     # At most 24 mappings: the sums run over all of them.
     everything = sum(weight.values())
-    assert naming.sureness == pytest.approx(weight[taken] / everything, rel=1e-3)
-    assert 0 < naming.sureness <= 1 + 1e-9
+    assert naming.probability == pytest.approx(weight[taken] / everything, rel=1e-3)
+    assert 0 < naming.probability <= 1 + 1e-9
     for cluster in range(classes):
         same = sum(w for mapping, w in weight.items() if mapping[cluster] == taken[cluster])
-        assert naming.cluster_sureness[cluster] == pytest.approx(same / everything, rel=1e-3)
-    agreeing = np.mean([taken[row.argmax()] == c for row, c in zip(probability, label, strict=True)])
-    assert naming.agreeing == pytest.approx(agreeing)
+        assert naming.cluster_probability[cluster] == pytest.approx(same / everything, rel=1e-3)
+    agreement = np.mean([taken[row.argmax()] == c for row, c in zip(probability, label, strict=True)])
+    assert naming.agreement == pytest.approx(agreement)
 
 
 @pytest.mark.parametrize(("classes", "mappings"), [(2, 2), (3, 6), (4, 24)])
 def test_labels_that_say_nothing_leave_all_mappings_alike(classes, mappings):
     probability = np.full((classes, classes), 1 / classes, np.float32)
     naming = name_clusters(probability, np.arange(classes), classes)
-    assert naming.sureness == pytest.approx(1 / mappings)
-    np.testing.assert_allclose(naming.cluster_sureness, 1 / classes)
+    assert naming.probability == pytest.approx(1 / mappings)
+    np.testing.assert_allclose(naming.cluster_probability, 1 / classes)
 
 
 def test_two_clusters_that_cannot_be_told_apart_share_the_doubt():
     probability = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]] * 2, np.float32)
     naming = name_clusters(probability, np.array([0, 1, 2] * 2), 3)
-    assert naming.sureness == pytest.approx(0.5, abs=0.01)
-    np.testing.assert_allclose(naming.cluster_sureness, [0.5, 0.5, 1.0], atol=0.01)
+    assert naming.probability == pytest.approx(0.5, abs=0.01)
+    np.testing.assert_allclose(naming.cluster_probability, [0.5, 0.5, 1.0], atol=0.01)
     assert naming.classes[2] == 2
 
 
@@ -76,8 +76,8 @@ def test_clear_clusters_are_named_and_surely():
     probability = (0.97 * np.eye(4)[np.argsort(mapping)[label]] + 0.0075).astype(np.float32)
     naming = name_clusters(probability, label, 4)
     assert np.array_equal(naming.classes, mapping)
-    assert naming.agreeing == 1.0
-    assert naming.sureness > 0.99
+    assert naming.agreement == 1.0
+    assert naming.probability > 0.99
 
 
 def saved(folder, network, info, stage):
@@ -101,7 +101,7 @@ def clusters(network, labelled, info):
 
 
 @pytest.mark.parametrize("stage", ["cluster", "self-label"])
-def test_a_named_clusters_answer_is_its_class(clusters, labelled, info, tmp_path, capsys, stage):
+def test_a_named_clusters_prediction_is_its_class(clusters, labelled, info, tmp_path, capsys, stage):
     folder = saved(tmp_path / stage, clusters, info, stage)
     with torch.no_grad():
         logits = infer(clusters.eval(), labelled.images)
@@ -115,8 +115,8 @@ def test_a_named_clusters_answer_is_its_class(clusters, labelled, info, tmp_path
     assert torch.equal(named.argmax(dim=1), classes[logits.argmax(dim=1)])
     torch.testing.assert_close(named[:, classes], logits)
     said = capsys.readouterr().out
-    assert f"clusters named by 40 labels, {naming.agreeing:.0%} of them agree" in said
-    assert f"{naming.sureness:.0%} sure" in said
+    assert f"clusters matched to classes by 40 labels, {naming.agreement:.0%} of them agree" in said
+    assert f"probability of this mapping {naming.probability:.0%}" in said
 
 
 def test_doubtful_names_are_told(clusters, labelled, info, tmp_path, capsys):
@@ -126,7 +126,8 @@ def test_doubtful_names_are_told(clusters, labelled, info, tmp_path, capsys):
     start_network(saved(tmp_path / "c", clusters, info, "cluster"), TINY, info, labelled)
     doubtful = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  cluster ")]
     for cluster in (2, 5):
-        assert any(re.fullmatch(rf"  cluster {cluster} is '\d': (?:\d|[1-4]\d|50)% sure", line) for line in doubtful)
+        line_of_it = rf"  cluster {cluster} is '\d': probability (?:\d|[1-4]\d|50)%"
+        assert any(re.fullmatch(line_of_it, line) for line in doubtful)
 
 
 @pytest.mark.parametrize(
@@ -194,8 +195,8 @@ def test_shares_of_all_mappings_are_those_of_enumeration(seed, clusters):
 
 def test_clusters_that_nothing_is_known_of_are_not_sure():
     naming = name_clusters(np.full((10, 10), 0.1, dtype=np.float32), np.arange(10), 10)
-    assert naming.sureness == pytest.approx(1 / math.factorial(10))
-    assert naming.cluster_sureness == pytest.approx(np.full(10, 0.1))
+    assert naming.probability == pytest.approx(1 / math.factorial(10))
+    assert naming.cluster_probability == pytest.approx(np.full(10, 0.1))
 
 
 def test_many_clusters_are_weighed_against_the_best_mappings():
@@ -203,4 +204,4 @@ def test_many_clusters_are_weighed_against_the_best_mappings():
     np.fill_diagonal(sure, 0.981)
     naming = name_clusters(sure, np.arange(20), 20)
     assert naming.classes.tolist() == list(range(20))
-    assert naming.sureness > 0.95
+    assert naming.probability > 0.95

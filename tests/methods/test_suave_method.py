@@ -5,21 +5,21 @@ from torch.nn import functional as F
 
 from sslpipe.engine.method import Progress
 from sslpipe.io.errors import UserError
-from sslpipe.methods.semisup.suave import Learner, Settings
+from sslpipe.methods.semisup.suave import Method, Settings
 from sslpipe.objectives.swav import sinkhorn
 
 
-def build(task, **settings):
+def build(problem, **settings):
     given = {"views": WEAK, "hidden": 32, "outputs": 16, "global_views": CROP, "local_views": SMALL_CROP}
-    return Learner(Settings(**given | {"local_crops": 2, "queue": 0} | settings), task)
+    return Method(Settings(**given | {"local_crops": 2, "queue": 0} | settings), problem)
 
 
 def embeddings(count, seed):
     return F.normalize(torch.randn(2, count, 16, generator=torch.Generator().manual_seed(seed)), dim=2)
 
 
-def test_the_queue_is_used_once_it_is_full(task):
-    method = build(task, queue=10, epsilon=0.1, iterations=4)
+def test_the_queue_is_used_once_it_is_full(problem):
+    method = build(problem, queue=10, epsilon=0.1, iterations=4)
     scores = method.network.head.scores
     earlier = torch.empty(2, 0, 16)
     for seed in range(5):
@@ -35,25 +35,25 @@ def test_the_queue_is_used_once_it_is_full(task):
         earlier = torch.cat([earlier, batch], dim=1)
 
 
-def test_every_class_gets_its_share_of_a_batch(task):
-    method = build(task, epsilon=0.1, iterations=200)
+def test_every_class_gets_its_share_of_a_batch(problem):
+    method = build(problem, epsilon=0.1, iterations=200)
     batch = embeddings(40, 0) + 0.3 * torch.ones(16)  # one prototype is nearest to most
     targets = method.assign(torch.empty(0), F.normalize(batch, dim=2))
     torch.testing.assert_close(targets.sum(dim=2), torch.ones(2, 40))
     torch.testing.assert_close(targets.sum(dim=1), torch.full((2, 10), 4.0), rtol=1e-3, atol=1e-3)
 
 
-def test_each_crop_has_a_queue_of_its_own(task):
-    method = build(task, queue=8)
+def test_each_crop_has_a_queue_of_its_own(problem):
+    method = build(problem, queue=8)
     batch = embeddings(4, 0)
     method.assign(torch.empty(0), batch)
-    assert torch.equal(method.queue.rows[:4], batch.transpose(0, 1))
-    assert not torch.equal(method.queue.rows[:4, 0], method.queue.rows[:4, 1])
+    assert torch.equal(method.assignment.queue.rows[:4], batch.transpose(0, 1))
+    assert not torch.equal(method.assignment.queue.rows[:4, 0], method.assignment.queue.rows[:4, 1])
 
 
 @pytest.mark.parametrize("momentum", [False, True])
-def test_a_momentum_encoder_assigns_in_the_networks_place(task, momentum):
-    method = build(task, momentum_encoder=momentum, decay=0.9, queue=30)
+def test_a_momentum_encoder_assigns_in_the_networks_place(problem, momentum):
+    method = build(problem, momentum_encoder=momentum, ema_decay=0.9, queue=30)
     crops, batch = torch.rand(2, 30, 1, 8, 8), embeddings(30, 0)
     network = method.averaged.module if momentum else method.network
     with torch.no_grad():
@@ -63,25 +63,25 @@ def test_a_momentum_encoder_assigns_in_the_networks_place(task, momentum):
     for crop in range(2):
         expected = sinkhorn(network.head.scores(seen[crop]), epsilon=0.05, iterations=3)
         torch.testing.assert_close(targets[crop], expected, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(method.queue.rows[:, crop], seen[crop], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(method.assignment.queue.rows[:, crop], seen[crop], rtol=1e-3, atol=1e-4)
     assert method.selected() is method.averaged.module
 
 
-def test_a_momentum_encoder_has_no_warm_up_and_a_plain_average_has(task):
+def test_a_momentum_encoder_has_no_warm_up_and_a_plain_average_has(problem):
     for momentum, decay in ((True, 0.99), (False, 2 / 11)):
-        method = build(task, momentum_encoder=momentum, decay=0.99)
+        method = build(problem, momentum_encoder=momentum, ema_decay=0.99)
         method.progress = Progress(1, 100, 10)
-        assert method.current_decay() == pytest.approx(decay)
+        assert method.current_ema_decay() == pytest.approx(decay)
 
 
 def test_a_momentum_encoder_without_decay_is_a_users_mistake():
-    with pytest.raises(UserError, match=r"^momentum_encoder: needs decay, such as 0\.99$"):
+    with pytest.raises(UserError, match=r"^momentum_encoder: needs ema_decay, such as 0\.99$"):
         Settings(momentum_encoder=True)
 
 
-def test_the_loss_is_equation_3_crop_by_crop(task, pair, generator, monkeypatch):
+def test_the_loss_is_equation_3_crop_by_crop(problem, pair, generator, monkeypatch):
     """Terms of images without mixing, from the network's logits and the assignments, by loops."""
-    method = build(task, mix_labelled=False, mix_unlabelled="none", monitors=False, label_smoothing=0.2)
+    method = build(problem, mix_labelled=False, mix_unlabelled="none", monitors=False, label_smoothing=0.2)
     given = {}
     features, assign = method.network.features_of, method.assign
     monkeypatch.setattr(method.network, "features_of", lambda views: given.setdefault("features", features(views)))

@@ -5,13 +5,13 @@ from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
-from sslpipe.methods.pretrain.swav import Pretext, Settings
+from sslpipe.methods.pretrain.swav import Method, Settings
 from sslpipe.objectives.swav import sinkhorn
 
 
 def build(digits, network, **settings):
-    given = {"prototypes": 12, "hidden": 32, "outputs": 16, "crops": CROPS, "queue": 0}
-    return Pretext(Settings(**given | settings), pretext_given(digits, network))
+    given = {"prototypes": 12, "hidden": 32, "outputs": 16, **CROPS, "queue": 0}
+    return Method(Settings(**given | settings), pretext_given(digits, network))
 
 
 def embeddings(count, seed):
@@ -21,9 +21,9 @@ def embeddings(count, seed):
 def test_the_loss_is_equation_6_crop_by_crop(digits, network, monkeypatch):
     method = build(digits, network)
     given = {}
-    features, assign = network.features_of, method._assign
+    features = network.features_of
     monkeypatch.setattr(network, "features_of", lambda views: given.setdefault("features", features(views)))
-    monkeypatch.setattr(method, "_assign", lambda *a: given.setdefault("targets", assign(*a)))
+    method.assignment.register_forward_hook(lambda module, arguments, output: given.setdefault("targets", output))
     index = torch.arange(30)
     terms = method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
     assert [len(crop) for crop in given["features"]] == [30, 30, 30]
@@ -37,13 +37,18 @@ def test_the_loss_is_equation_6_crop_by_crop(digits, network, monkeypatch):
     assert terms["loss"].item() == pytest.approx(swapped / pairs, rel=1e-4)
 
 
-def test_the_queue_is_used_once_it_is_full_and_its_epoch_has_come(digits, network):
+def test_the_queue_is_used_once_it_is_full_and_its_epoch_has_come(digits, network, monkeypatch):
     method = build(digits, network, queue=10, queue_from_epoch=2.0, epsilon=0.1)
     head, earlier = network.head, torch.empty(2, 0, 16)
+    index, assigned = torch.arange(4), []
+    method.assignment.register_forward_hook(lambda module, given, output: assigned.append(output))
     for step in range(6):
         method.progress = Progress(step, 6, 2)  # the third epoch begins at step 4
         batch = embeddings(4, step)
-        targets = method._assign(head, batch)
+        embedded = torch.cat([*batch, torch.zeros(4, 16)])  # of the two global crops and of the local one
+        monkeypatch.setattr(head, "embed", lambda features, embedded=embedded: embedded)
+        method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(step))
+        targets = assigned[step]
         for crop in range(2):
             context = earlier[crop, -10:] if step >= 4 else earlier[crop, :0]
             expected = sinkhorn(head.scores(torch.cat([context, batch[crop]])), epsilon=0.1, iterations=3)[-4:]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sslpipe.engine.method import Progress
-from sslpipe.methods.semisup.uda import Learner, Settings
+from sslpipe.methods.semisup.uda import Method, Settings
 
 
 def reference(method, settings, pair, seed, eta):
@@ -29,9 +29,9 @@ def reference(method, settings, pair, seed, eta):
     ("annealing", "step", "eta"),
     [("off", 0, 1.0), ("linear", 0, 0.1), ("linear", 5, 0.145), ("linear", 100, 1.0), ("log", 100, 0.994)],
 )
-def test_the_loss_is_the_papers_and_labels_are_released_as_training_goes_on(task, pair, annealing, step, eta):
+def test_the_loss_is_the_papers_and_labels_are_released_as_training_goes_on(problem, pair, annealing, step, eta):
     settings = Settings(threshold=0.16, annealing=annealing, unlabelled_weight=2.0)
-    method = Learner(settings, task)
+    method = Method(settings, problem)
     method.progress = Progress(step, 100, 10)
     terms = method.losses(pair, torch.Generator().manual_seed(3))
     loss, released = reference(method, settings, pair, 3, eta)
@@ -40,14 +40,14 @@ def test_the_loss_is_the_papers_and_labels_are_released_as_training_goes_on(task
     assert 0 < terms["confident"] < 1
 
 
-def test_some_labels_are_held_back_at_first(task, pair, generator):
-    method = Learner(Settings(annealing="linear"), task)
+def test_some_labels_are_held_back_at_first(problem, pair, generator):
+    method = Method(Settings(annealing="linear"), problem)
     method.progress = Progress(0, 100, 10)
     assert 0 < method.losses(pair, generator)["released"] < 1
 
 
-def test_labelled_weak_and_strong_images_go_through_one_forward(task, pair, generator):
-    method = Learner(Settings(), task)
+def test_labelled_weak_and_strong_images_go_through_one_forward(problem, pair, generator):
+    method = Method(Settings(), problem)
     sizes = []
     method.network.register_forward_pre_hook(lambda module, images: sizes.append(len(images[0])))
     method.losses(pair, generator)

@@ -10,13 +10,13 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from sslpipe.metrics.clustering import (
-    ClassFigures,
+    ClassMetrics,
     ari,
     cluster_accuracy,
     cluster_sizes,
+    clustering_metrics,
     confusion,
     contingency,
-    grouping_figures,
     many_to_one_accuracy,
     nmi,
     per_class,
@@ -160,9 +160,9 @@ def test_confusion_counts_pairs_and_unmapped_images_in_the_last_column() -> None
     label = np.array([0, 0, 1, 1, -1, 0])
     assert confusion(prediction, label, 3).tolist() == [[2, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]]
     assert per_class(prediction, label, 3) == [
-        ClassFigures(count=3, accuracy=2 / 3, confused_with=1, confused_count=1),
-        ClassFigures(count=2, accuracy=1 / 2, confused_with=None, confused_count=0),
-        ClassFigures(count=0, accuracy=None, confused_with=None, confused_count=0),
+        ClassMetrics(count=3, accuracy=2 / 3, confused_with=1, confused_count=1),
+        ClassMetrics(count=2, accuracy=1 / 2, confused_with=None, confused_count=0),
+        ClassMetrics(count=0, accuracy=None, confused_with=None, confused_count=0),
     ]
 
 
@@ -177,9 +177,9 @@ def test_size_entropy(sizes: list[int], expected: float) -> None:
     assert size_entropy(np.array(sizes)) == pytest.approx(expected)
 
 
-def test_grouping_figures_need_no_label() -> None:
+def test_clustering_metrics_need_no_label() -> None:
     probability = np.array([[0.9, 0.1, 0], [0.7, 0.3, 0], [0.4, 0.6, 0], [1, 0, 0]])
-    assert grouping_figures(probability) == pytest.approx(
+    assert clustering_metrics(probability) == pytest.approx(
         {
             "clusters_used": 2,
             "largest_share": 0.75,

@@ -18,7 +18,7 @@ def images(count, seed):
 
 @pytest.mark.parametrize("at_once", [1 << 30, 30 * 64])
 def test_finds_the_kinds_also_from_a_part_of_the_images(monkeypatch, at_once):
-    monkeypatch.setattr(module, "AT_ONCE", at_once)
+    monkeypatch.setattr(module, "MAX_BYTES", at_once)
     monkeypatch.setattr(module, "CHUNK", 16)
     train, scored = images(90, 0), images(50, 1)
     found = kmeans(flat_pixels, train, scored, clusters=3, settings=KMeansSettings(restarts=2), seed=0)

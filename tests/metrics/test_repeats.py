@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sslpipe.metrics.repeats import USUAL, print_summary, summarise
 
 
-def run(**figures: Any) -> dict[str, dict[str, Any]]:
-    return {"semisup.fixmatch": {**figures, "seed": 3, "protocol": "split", "images": 360}}
+def run(**metrics: Any) -> dict[str, dict[str, Any]]:
+    return {"semisup.fixmatch": {**metrics, "seed": 3, "protocol": "split", "images": 360}}
 
 
 def test_by_hand() -> None:
@@ -40,7 +40,7 @@ def test_what_a_run_lacks_is_left_out_and_n_says_so() -> None:
     ]
     summary = summarise(runs)
     fixmatch = summary["semisup.fixmatch"]
-    assert {figure: spread["n"] for figure, spread in fixmatch.items()} == {"acc": 2, "ece": 1}
+    assert {metric: spread["n"] for metric, spread in fixmatch.items()} == {"acc": 2, "ece": 1}
     assert fixmatch["ece"] == {"mean": 0.1, "std": None, "n": 1, "min": 0.1, "max": 0.1}
     assert summary["cluster"]["clusters_used"]["mean"] == 10
     json.dumps(summary, allow_nan=False)
@@ -64,15 +64,15 @@ def test_the_table_states_deviation_and_n(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_the_usual_table_fits_a_log_on_one_line_a_model(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = dict.fromkeys(USUAL, 0.965)
-    print_summary(summarise([{"finetune.semisupervised": figures}] * 2), None, "")
+    metrics = dict.fromkeys(USUAL, 0.965)
+    print_summary(summarise([{"finetune.semisupervised": metrics}] * 2), None, "")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert len(lines) == 1
     assert lines[0].count("0.965 ± 0.000") == len(USUAL)
     assert len(lines[0]) <= 120
 
 
-def test_a_figure_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_metric_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(summarise([run(acc=0.5, ari=0.25)]), ("ari",), "")
     shown = capsys.readouterr().out
     assert "0.250" in shown

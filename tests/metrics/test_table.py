@@ -1,16 +1,16 @@
-"""The table of figures, as it is read in a log."""
+"""The table of metrics, as it is read in a log."""
 
 from typing import Any
 
 import pytest
 
 from sslpipe.io.errors import UserError
-from sslpipe.metrics.table import FIGURES, WITH_LABELS, chosen_figures, print_table
+from sslpipe.metrics.table import METRICS, WITH_LABELS, chosen_metrics, print_table
 
-FACTS = {"protocol": "split", "seed": 3, "images": 360}
-METRICS: dict[str, dict[str, Any]] = {
-    "cluster": {"cluster_acc": 0.91, "nmi": 0.8, "many_to_one_acc": 0.92, "clusters_used": 10, **FACTS},
-    "finetune.semisupervised": {**dict.fromkeys(WITH_LABELS, 0.96512), **FACTS, "labels": 40},
+METADATA = {"protocol": "split", "seed": 3, "images": 360}
+MODELS: dict[str, dict[str, Any]] = {
+    "cluster": {"cluster_acc": 0.91, "nmi": 0.8, "many_to_one_acc": 0.92, "clusters_used": 10, **METADATA},
+    "finetune.semisupervised": {**dict.fromkeys(WITH_LABELS, 0.96512), **METADATA, "labels": 40},
 }
 
 
@@ -19,7 +19,7 @@ def cells(line: str) -> list[str]:
 
 
 def test_the_usual_table_fits_a_log(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(METRICS, None)
+    print_table(MODELS, None)
     title, _, header, _, cluster, classifier, _ = capsys.readouterr().out.splitlines()
     assert title == "protocol split, 360 images scored, seed 3, 40 labels"
     assert cells(header) == ["model", *WITH_LABELS]
@@ -29,36 +29,36 @@ def test_the_usual_table_fits_a_log(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_labels_no_word_of_them_and_different_ones_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table({"cluster": METRICS["cluster"]}, None)
+    print_table({"cluster": MODELS["cluster"]}, None)
     assert capsys.readouterr().out.splitlines()[0] == "protocol split, 360 images scored, seed 3"
-    print_table({**METRICS, "other": {**METRICS["cluster"], "labels": 100}}, None)
+    print_table({**MODELS, "other": {**MODELS["cluster"], "labels": 100}}, None)
     assert "seed 3, 40 or 100 labels" in capsys.readouterr().out
 
 
-def test_where_no_label_is_known_the_figures_that_need_none_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table({"cluster": {"clusters_used": 10, "largest_share": 0.5, "mean_confidence": 0.75, **FACTS}}, None)
+def test_where_no_label_is_known_the_metrics_that_need_none_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table({"cluster": {"clusters_used": 10, "largest_share": 0.5, "mean_confidence": 0.75, **METADATA}}, None)
     lines = capsys.readouterr().out.splitlines()
     assert cells(lines[2]) == ["model", "clusters_used", "largest_share", "mean_confidence"]
     assert cells(lines[4]) == ["cluster", "10", "0.500", "0.750"]
 
 
-@pytest.mark.parametrize("figure", FIGURES)
-def test_each_figure_can_be_asked_for_by_name(figure: str) -> None:
-    assert chosen_figures(figure) == chosen_figures(figure.replace("_", "-")) == (figure,)
+@pytest.mark.parametrize("metric", METRICS)
+def test_each_metric_can_be_asked_for_by_name(metric: str) -> None:
+    assert chosen_metrics(metric) == chosen_metrics(metric.replace("_", "-")) == (metric,)
 
 
-def test_one_figure_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(METRICS, ("clusters_used",))
+def test_one_metric_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(MODELS, ("clusters_used",))
     lines = capsys.readouterr().out.splitlines()
     assert [cells(line) for line in lines[4:6]] == [["cluster", "10"], ["finetune.semisupervised", "-"]]
 
 
-def test_a_figure_that_no_model_has_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table({"cluster": METRICS["cluster"]}, ("gap",))
+def test_a_metric_that_no_model_has_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table({"cluster": MODELS["cluster"]}, ("gap",))
     assert "no model has gap" in capsys.readouterr().out
 
 
-def test_an_unknown_figure_is_refused() -> None:
-    assert chosen_figures(None) is None
+def test_an_unknown_metric_is_refused() -> None:
+    assert chosen_metrics(None) is None
     with pytest.raises(UserError, match="--metric: unknown name 'gaps'; did you mean 'gap'"):
-        chosen_figures("gaps")
+        chosen_metrics("gaps")

@@ -132,8 +132,8 @@ def test_probabilities_count_by_their_highest_and_an_empty_cluster_joins_the_fir
 @pytest.mark.parametrize(
     ("assignment", "neighbors", "clusters", "message"),
     [
-        ([0, 1], [[1], [0]], 3, "3 groups asked of 2 clusters"),
-        ([0, 1], [[1], [0]], 0, "0 groups asked"),
+        ([0, 1], [[1], [0]], 3, "3 groups found, expected between 1 and the 2 clusters"),
+        ([0, 1], [[1], [0]], 0, "0 groups found"),
         ([0, -1], [[1], [0]], 1, "assignment"),
         ([0, 1], [[1], [2]], 1, "expected indices below 2"),
         ([0, 1], [[1]], 1, r"expected \[2, K\]"),

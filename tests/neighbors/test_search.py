@@ -227,23 +227,25 @@ def test_progress_counts_every_image_once(how: SearchSettings) -> None:
 @pytest.mark.parametrize(
     ("k", "how", "message"),
     [
-        (5, SearchSettings(), "mine_neighbors.k: 5 asked, 4 other images there"),
-        (0, SearchSettings(), "mine_neighbors.k: 0 asked, expected at least 1"),
+        (5, SearchSettings(), "mine_neighbors.k: 5 is more than the 4 other images"),
+        (0, SearchSettings(), "mine_neighbors.k: 0 found, expected at least 1"),
         (1, SearchSettings(backend="torch", index="ivf"), "mine_neighbors.backend: 'torch' has no index 'ivf'"),
         (1, SearchSettings(probes=2), "mine_neighbors.lists, probes: only index 'ivf' has them"),
-        (1, SearchSettings(index="ivf", lists=6), "mine_neighbors.lists: 6 asked, 5 images there"),
-        (1, SearchSettings(index="ivf", lists=2, probes=3), "mine_neighbors.probes: 3 asked, 2 lists there"),
+        (1, SearchSettings(index="ivf", lists=6), "mine_neighbors.lists: 6 is more than the 5 images"),
+        (1, SearchSettings(index="ivf", lists=2, probes=3), "mine_neighbors.probes: 3 is more than the 2 lists"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(k: int, how: SearchSettings, message: str) -> None:
     with pytest.raises(UserError, match=message):
         nearest_neighbors(features(5, 3), k=k, settings=how)
+    with pytest.raises(UserError, match=message.replace("mine_neighbors", "block")):
+        nearest_neighbors(features(5, 3), k=k, settings=how, where="block")
 
 
 def test_nearest_in_may_take_all_images_and_no_more() -> None:
     x = features(5, 3)
     assert nearest_in(x, x, k=5)[0].shape == (5, 5)
-    with pytest.raises(UserError, match="6 asked, 5 images there"):
+    with pytest.raises(UserError, match="6 is more than the 5 images"):
         nearest_in(x, x, k=6)
     with pytest.raises(ValueError, match="queries: 2 dimensions found, expected 3"):
         nearest_in(x[:, :2], x, k=1)

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from sslpipe.io.errors import UserError
-from sslpipe.nets.network import BACKBONES, BackboneSettings, build_backbone
+from sslpipe.nets.network import BACKBONES, BackboneSettings
 from sslpipe.nets.wide_resnet import WideResNet
 
 SMALL = ["tiny_resnet", "resnet18", "wrn_28_2", "wrn_37_2"]
@@ -28,7 +28,7 @@ DIMENSIONS = {
 
 def build(name, channels=3, **settings):
     torch.manual_seed(0)
-    return build_backbone(BackboneSettings(name=name, **settings), channels)
+    return BackboneSettings(name=name, **settings).build(channels)
 
 
 def parameters(module):

@@ -18,7 +18,7 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.nets.libraries import InputSettings, resize_and_crop
 from sslpipe.nets.model_file import card_for, load_model, save_model
-from sslpipe.nets.network import BackboneSettings, Network, build_backbone
+from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.nets.published import find_weights, published_network
 
 RESNET = BackboneSettings(name="torchvision", architecture="resnet18")
@@ -116,7 +116,7 @@ def test_a_crop_of_more_than_the_image_is_refused():
 )
 def test_features_have_the_announced_dimension(name, dimension):
     with torch.device("meta"):
-        backbone = build_backbone(BackboneSettings(name="torchvision", architecture=name), 3).eval()
+        backbone = BackboneSettings(name="torchvision", architecture=name).build(3).eval()
         assert backbone(torch.rand(2, 3, 224, 224)).shape == (2, backbone.dimension) == (2, dimension)
 
 
@@ -124,14 +124,14 @@ def test_start_values_are_a_function_of_the_global_seed_alone():
     states = []
     for _ in range(2):
         torch.manual_seed(1)
-        states.append(build_backbone(SMALL, 3).state_dict())
+        states.append(SMALL.build(3).state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_batch_norm_momentum_reaches_published_batch_norms():
     settings = BackboneSettings(name="torchvision", architecture="resnet18", batch_norm_momentum=0.02)
     with torch.device("meta"):
-        layers = [m for m in build_backbone(settings, 3).modules() if isinstance(m, nn.BatchNorm2d)]
+        layers = [m for m in settings.build(3).modules() if isinstance(m, nn.BatchNorm2d)]
     assert layers
     assert all(layer.momentum == 0.02 for layer in layers)
 
@@ -151,15 +151,15 @@ def test_batch_norm_momentum_reaches_published_batch_norms():
 )
 def test_settings_that_do_not_fit_are_refused(settings, parts):
     with pytest.raises(UserError) as caught:
-        build_backbone(BackboneSettings(**settings), 3)
+        BackboneSettings(**settings).build(3)
     for part in parts:
         assert part in str(caught.value)
 
 
 def test_images_of_a_side_that_the_architecture_does_not_take_are_refused():
     with torch.device("meta"):
-        backbone = build_backbone(BackboneSettings(name="torchvision", architecture="vit_b_32"), 3)
-        with pytest.raises(UserError, match=r"'vit_b_32' found, which does not take images of 96 px \(Wrong image"):
+        backbone = BackboneSettings(name="torchvision", architecture="vit_b_32").build(3)
+        with pytest.raises(UserError, match=r"'vit_b_32' found, which does not accept images of 96 px \(Wrong image"):
             backbone(torch.rand(1, 3, 96, 96))
 
 
@@ -262,7 +262,7 @@ def test_a_file_with_code_is_refused_and_not_run(tmp_path):
 @pytest.mark.parametrize("content", [[1, 2], {"state_dict": 5}, {"epoch": 3}, torch.zeros(3)])
 def test_a_file_without_weights_by_name_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "any.pth")
-    refused("any.pth: no weights by name found", weights=tmp_path / "any.pth")
+    refused("any.pth: no named weights found", weights=tmp_path / "any.pth")
 
 
 def test_weights_that_are_not_here_are_named_with_what_to_do():
@@ -344,7 +344,7 @@ def test_a_card_with_an_unknown_architecture_is_refused(tmp_path, small):
 def test_without_timm_one_line_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match=r"^network.name: timm is not installed; pip install timm$"):
-        build_backbone(BackboneSettings(name="timm", architecture="resnet18"), 3)
+        BackboneSettings(name="timm", architecture="resnet18").build(3)
 
 
 class TestTimm:
@@ -396,7 +396,7 @@ class TestTimm:
         refused("'r16' found", "did you mean 'r160_in1k'?", weights="r16", backbone=self.TINY)
         for name in ("test_vt", "test_vit.r16"):
             refused("timm does not have", backbone=BackboneSettings(name="timm", architecture=name))
-        refused("timm has none of", backbone=BackboneSettings(name="timm", architecture="botnet50ts_256"))
+        refused("timm has none for", backbone=BackboneSettings(name="timm", architecture="botnet50ts_256"))
 
     def test_a_download_that_fails_is_one_line(self, monkeypatch):
         def fail(*_, **options):

@@ -10,7 +10,7 @@ from torch import nn
 
 from sslpipe.io.errors import UserError
 from sslpipe.nets import vit
-from sslpipe.nets.network import BackboneSettings, build_backbone
+from sslpipe.nets.network import BackboneSettings
 from sslpipe.nets.vit import Attention, Block, DropPath, VisionTransformer, position_embedding
 
 
@@ -33,7 +33,7 @@ def parameters(module):
 
 def test_vit_small_has_the_published_number_of_parameters():
     # DeiT's and DINO's ViT-S/16 without a head: 21,665,664, of which 197 × 384 are its learned positions.
-    backbone = build_backbone(BackboneSettings(name="vit_small_16"), 3)
+    backbone = BackboneSettings(name="vit_small_16").build(3)
     assert parameters(backbone) + (224 // 16 * 224 // 16 + 1) * 384 == 21_665_664
 
 
@@ -41,7 +41,7 @@ def test_vit_small_has_the_published_number_of_parameters():
 def test_the_others_count_as_their_shape_says(name, width, depth):
     block = 4 * width + (3 * width**2 + 3 * width) + (width**2 + width) + (8 * width**2 + 5 * width)
     patches_token_norm = (3 * 4 * 4 * width + width) + width + 2 * width
-    backbone = build_backbone(BackboneSettings(name=name), 3)
+    backbone = BackboneSettings(name=name).build(3)
     assert parameters(backbone) == patches_token_norm + depth * block
 
 
@@ -52,14 +52,14 @@ def test_the_others_count_as_their_shape_says(name, width, depth):
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_multiple_of_the_patch_gives_features(name, size, channels):
-    backbone = build_backbone(BackboneSettings(name=name), channels)
+    backbone = BackboneSettings(name=name).build(channels)
     with torch.no_grad():
         assert backbone(torch.rand(2, channels, *size)).shape == (2, backbone.dimension)
 
 
 @pytest.mark.parametrize(("height", "width"), [(15, 16), (16, 18), (2, 4)])
 def test_a_size_that_is_no_multiple_is_one_line(height, width):
-    backbone = build_backbone(BackboneSettings(name="vit_mini_4"), 1)
+    backbone = BackboneSettings(name="vit_mini_4").build(1)
     with pytest.raises(UserError, match=rf"^network.name: .*{height} × {width} px found, expected multiples of 4 px"):
         backbone(torch.rand(1, 1, height, width))
 
@@ -159,7 +159,7 @@ def test_the_whole_is_patches_positions_token_blocks_and_norm():
 
 
 def test_start_values_are_narrow_normals_and_the_patches_keep_torchs():
-    backbone = build_backbone(BackboneSettings(name="vit_tiny_4"), 3)
+    backbone = BackboneSettings(name="vit_tiny_4").build(3)
     for layer in backbone.modules():
         if isinstance(layer, nn.Linear):
             assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
@@ -190,7 +190,7 @@ def test_drop_path_in_eval_mode_or_at_rate_zero_is_the_branch_and_draws_nothing(
 
 
 def test_drop_path_rises_linearly_with_depth():
-    backbone = build_backbone(BackboneSettings(name="vit_mini_4", drop_path=0.3), 1)
+    backbone = BackboneSettings(name="vit_mini_4", drop_path=0.3).build(1)
     assert [block.drop.rate for block in backbone.blocks] == pytest.approx([0, 0.1, 0.2, 0.3])
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from sslpipe.objectives.feature_decoupling import agreement, instances, rotation, rotation_weights
+from sslpipe.objectives.feature_decoupling import agreement, rotation, rotation_weights
+from sslpipe.objectives.nce import instance_softmax
 
 
 def draw(seed, *shape):
@@ -47,7 +48,7 @@ def test_instances_equal_the_softmax_by_loops(seed, batch, temperature):
             scores = [math.exp(float(row @ other) / temperature) for other in memory]
             others = [j for j in range(6) if j != own] if rows is None else rows.tolist()
             expected -= math.log(scores[own] / (scores[own] + sum(scores[j] for j in others))) / batch
-        result = instances(embedding, index, memory, rows, temperature=temperature)
+        result = instance_softmax(embedding, index, memory, rows, temperature=temperature)
         assert result.item() == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
@@ -63,9 +64,9 @@ def test_known_values():
     assert rotation(torch.zeros(4, 3, 4), ones).item() == pytest.approx(math.log(4))
     assert agreement(alike).item() == 0
     memory, index = F.normalize(torch.ones(9, 5), dim=1), torch.arange(3)
-    assert instances(memory[:3], index, memory, None, temperature=0.07).item() == pytest.approx(math.log(9))
+    assert instance_softmax(memory[:3], index, memory, None, temperature=0.07).item() == pytest.approx(math.log(9))
     noise = torch.arange(4)
-    assert instances(memory[:3], index, memory, noise, temperature=0.07).item() == pytest.approx(math.log(5))
+    assert instance_softmax(memory[:3], index, memory, noise, temperature=0.07).item() == pytest.approx(math.log(5))
 
 
 def test_turned_images_that_pass_for_upright_ones_do_not_count():

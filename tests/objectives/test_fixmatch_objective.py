@@ -8,23 +8,23 @@ from hypothesis import strategies as st
 from sslpipe.objectives.fixmatch import fixmatch
 
 
-def by_loops(weak, strong, threshold, over):
-    """FixMatch, eq. 4; over "confident", L_u of the alternation paper."""
+def by_loops(weak, strong, threshold, normalize_by):
+    """FixMatch, eq. 4; with normalize_by "confident", L_u of the alternation paper."""
     losses = []
     for q, log_p in zip(weak.softmax(dim=1).tolist(), strong.log_softmax(dim=1).tolist(), strict=True):
         if max(q) >= threshold:
             losses.append(-log_p[q.index(max(q))])
-    divisor = len(weak) if over == "batch" else max(len(losses), 1)
+    divisor = len(weak) if normalize_by == "batch" else max(len(losses), 1)
     return sum(losses) / divisor, len(losses) / len(weak)
 
 
-@pytest.mark.parametrize("over", ["batch", "confident"])
+@pytest.mark.parametrize("normalize_by", ["batch", "confident"])
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), threshold=st.floats(0.2, 0.999))
-def test_equals_the_papers_by_loops(over, seed, threshold):
+def test_equals_the_papers_by_loops(normalize_by, seed, threshold):
     weak, strong = 3 * torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(seed))
-    terms = fixmatch(weak, strong, threshold=threshold, over=over)
-    loss, confident = by_loops(weak, strong, threshold, over)
+    terms = fixmatch(weak, strong, threshold=threshold, normalize_by=normalize_by)
+    loss, confident = by_loops(weak, strong, threshold, normalize_by)
     assert terms["loss"].item() == pytest.approx(loss, rel=1e-4, abs=1e-6)
     assert terms["confident"].item() == pytest.approx(confident)
 
@@ -43,13 +43,14 @@ def test_known_values():
     # One image in ten is sure: its loss counts a tenth over the batch, and whole over the confident ones.
     one = torch.cat([sure[:1], uniform[1:]])
     assert fixmatch(one, uniform, threshold=0.95)["loss"].item() == pytest.approx(math.log(10) / 10)
-    assert fixmatch(one, uniform, threshold=0.95, over="confident")["loss"].item() == pytest.approx(math.log(10))
+    confident = fixmatch(one, uniform, threshold=0.95, normalize_by="confident")
+    assert confident["loss"].item() == pytest.approx(math.log(10))
 
 
-@pytest.mark.parametrize("over", ["batch", "confident"])
-def test_nothing_confident_is_nothing_to_learn(over):
+@pytest.mark.parametrize("normalize_by", ["batch", "confident"])
+def test_nothing_confident_is_nothing_to_learn(normalize_by):
     strong = torch.zeros(5, 3, requires_grad=True)
-    terms = fixmatch(torch.zeros(5, 3), strong, threshold=0.95, over=over)
+    terms = fixmatch(torch.zeros(5, 3), strong, threshold=0.95, normalize_by=normalize_by)
     terms["loss"].backward()
     assert terms["loss"].item() == terms["confident"].item() == 0
     assert strong.grad.abs().sum() == 0
@@ -66,7 +67,7 @@ def test_knows_neither_the_order_of_images_nor_the_names_of_classes(seed):
     torch.testing.assert_close(again, terms)
 
 
-def test_weak_views_get_no_gradient_and_aligned_answers_may_hold_zeros():
+def test_weak_views_get_no_gradient_and_aligned_predictions_may_hold_zeros():
     weak = torch.tensor([[1.0, 0.0, 0.0]]).log().requires_grad_()
     strong = torch.zeros(1, 3, dtype=torch.bfloat16, requires_grad=True)
     terms = fixmatch(weak, strong, threshold=0.95)

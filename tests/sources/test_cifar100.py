@@ -20,8 +20,8 @@ def test_fine_classes_are_those_of_torchvision(tmp_path, monkeypatch):
     assert [entry.part for entry in source.entries] == ["train"] * 9 + ["test"] * 5
     theirs = [*CIFAR100(tmp_path, train=True), *CIFAR100(tmp_path, train=False)]
     for i, (expected, (picture, label)) in enumerate(zip([*train, *test], theirs, strict=True)):
-        np.testing.assert_array_equal(source.picture(i), expected)
-        np.testing.assert_array_equal(source.picture(i), np.asarray(picture))
+        np.testing.assert_array_equal(source.load(i), expected)
+        np.testing.assert_array_equal(source.load(i), np.asarray(picture))
         assert source.entries[i].label == label
 
 
@@ -31,7 +31,7 @@ def test_coarse_classes_are_of_the_same_images(tmp_path, monkeypatch):
     assert source.classes == tuple(f"coarse {i}" for i in range(20))
     assert [entry.label for entry in source.entries] == coarse
     for i, expected in enumerate([*train, *test]):
-        np.testing.assert_array_equal(source.picture(i), expected)
+        np.testing.assert_array_equal(source.load(i), expected)
 
 
 class Trap:

@@ -10,7 +10,7 @@ def test_digits():
     assert len(source.entries) == 1797
     assert {entry.part for entry in source.entries} == {None}
     assert UNKNOWN not in {entry.label for entry in source.entries}
-    pictures = np.stack([source.picture(i) for i in range(1797)])
+    pictures = np.stack([source.load(i) for i in range(1797)])
     assert pictures.dtype == np.uint8
     assert pictures.shape == (1797, 8, 8)
     assert sorted(set(pictures.ravel().tolist())) == [round(v * 255 / 16) for v in range(17)]

@@ -47,7 +47,7 @@ def test_class_folders_in_natural_order(tmp_path):
     }
     assert [entry.name for entry in found.entries] == list(labels(found))
     assert set(parts(found).values()) == {None}
-    assert found.picture(0) == tmp_path / "1/y.png"
+    assert found.load(0) == tmp_path / "1/y.png"
 
 
 def test_train_and_test_folders_have_the_union_of_their_classes(tmp_path):
@@ -201,7 +201,7 @@ def test_odd_names(tmp_path, name):
     make(tmp_path, f"cat/{name}")
     found = source(tmp_path)
     assert labels(found) == {f"cat/{name}": "cat"}
-    assert found.picture(0).exists()
+    assert found.load(0).exists()
 
 
 def test_odd_names_in_a_labels_file(tmp_path):

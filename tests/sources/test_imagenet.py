@@ -35,7 +35,7 @@ def test_all_classes(root):
     expected |= {f"val/{wnid}/ILSVRC2012_val_{i:08}.JPEG": (wnid, "test") for i, wnid in enumerate(WNIDS)}
     assert labels(source) == expected
     assert [entry.name for entry in source.entries] == list(expected)
-    assert source.picture(0) == root / "train/n01440764/n01440764_1.JPEG"
+    assert source.load(0) == root / "train/n01440764/n01440764_1.JPEG"
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])

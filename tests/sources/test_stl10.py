@@ -22,9 +22,9 @@ def test_images_labels_and_names_are_those_of_the_files_and_of_torchvision(tmp_p
     theirs = [*STL10(tmp_path, "train+unlabeled"), *STL10(tmp_path, "test")]
     assert len(expected) == len(theirs) == len(source.entries)
     for i, (picture, label) in enumerate(theirs):
-        assert source.picture(i).shape == (96, 96, 3)
-        np.testing.assert_array_equal(source.picture(i), expected[i])
-        np.testing.assert_array_equal(source.picture(i), np.asarray(picture))
+        assert source.load(i).shape == (96, 96, 3)
+        np.testing.assert_array_equal(source.load(i), expected[i])
+        np.testing.assert_array_equal(source.load(i), np.asarray(picture))
         assert source.entries[i].label == label
 
 
@@ -32,7 +32,7 @@ def test_images_stay_on_the_disk(tmp_path, monkeypatch):
     published.stl10(tmp_path, monkeypatch)
     source = Source(Settings(root=str(tmp_path)))
     assert all(isinstance(images, np.memmap) for images in source._images)
-    assert type(source.picture(12)) is np.ndarray
+    assert type(source.load(12)) is np.ndarray
 
 
 def test_without_the_unlabelled_images_their_file_need_not_be_there(tmp_path, monkeypatch):
@@ -40,7 +40,7 @@ def test_without_the_unlabelled_images_their_file_need_not_be_there(tmp_path, mo
     (tmp_path / "stl10_binary/unlabeled_X.bin").unlink()
     source = Source(Settings(root=str(tmp_path), unlabelled=False))
     assert [entry.label for entry in source.entries] == labels
-    np.testing.assert_array_equal(source.picture(10), images["test"][0])
+    np.testing.assert_array_equal(source.load(10), images["test"][0])
     with pytest.raises(UserError, match=r"unlabeled_X.bin is not in .*; prepare.stl10.download: true fetches 2.6 GB"):
         Source(Settings(root=str(tmp_path)))
 
@@ -55,7 +55,7 @@ def test_only_a_folds_images_keep_their_label(tmp_path, monkeypatch, fold):
     chosen = [i for i in range(10) if source.entries[i].label != UNKNOWN]
     assert [source.entries[i].label for i in chosen] == theirs.labels.tolist()
     for i, (picture, _) in zip(chosen, theirs, strict=True):
-        np.testing.assert_array_equal(source.picture(i), np.asarray(picture))
+        np.testing.assert_array_equal(source.load(i), np.asarray(picture))
 
 
 @pytest.mark.parametrize(

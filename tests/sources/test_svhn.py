@@ -19,8 +19,8 @@ def test_images_labels_and_names_are_those_of_the_files_and_of_torchvision(tmp_p
     theirs = [item for split in splits for item in SVHN(tmp_path, split)]
     expected = [image for split in splits for image in images[split]]
     for i, (picture, label) in enumerate(theirs):
-        np.testing.assert_array_equal(source.picture(i), expected[i])
-        np.testing.assert_array_equal(source.picture(i), np.asarray(picture))
+        np.testing.assert_array_equal(source.load(i), expected[i])
+        np.testing.assert_array_equal(source.load(i), np.asarray(picture))
         assert source.entries[i].label == label
     assert len(theirs) == len(source.entries)
 

@@ -47,8 +47,8 @@ TINY = {
     "self_label": {"threshold": 0.1, "fit": SHORT},
     "semisup": {
         "methods": {  # those that the demonstration leaves out
-            "mixmatch": {"start": "pretrain", "base": "supervised", "objective": "mixmatch"},
-            "uda": {"start": "self-label", "base": "supervised", "objective": "uda"},
+            "mixmatch": {"start": "pretrain"},
+            "uda": {"start": "self-label"},
         },
         **{method: {"fit": BRIEF} for method in ("supervised", "fixmatch", "mixmatch", "uda")},
         "simmatch": {"hidden": 32, "outputs": 16, "fit": BRIEF},
@@ -57,7 +57,7 @@ TINY = {
         "alternation": {"ssl_epochs": 1, "fit": BRIEF},
     },
     "finetune": {
-        "methods": {"supervised": {"start": "pretrain", "base": "supervised", "objective": "supervised"}},
+        "methods": {"supervised": {"start": "pretrain"}},
         "supervised": {"fit": BRIEF},
         "semisupervised": SMALL,
     },
@@ -74,7 +74,14 @@ def merged(base, extra):
 
 
 def tiny_params():
+    """params.yaml with small budgets, and with settings of the methods that it leaves out."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for path in sorted((ROOT / "recipes").glob("digits-*.yaml")):
+        pretrain = yaml.safe_load(path.read_text())["pretrain"]
+        params["pretrain"][pretrain["method"]] = pretrain[pretrain["method"]]
+    few = {**params["semisup"]["supervised"], "head_init": "logistic"}
+    params["semisup"] |= {"mixmatch": few, "uda": {**few, "strong": params["semisup"]["fixmatch"]["strong"]}}
+    params["finetune"]["supervised"] = merged(few, {"fit": {"optimizer": {"lr": 1.0e-3}}})
     return merged(params, TINY)
 
 
@@ -165,7 +172,7 @@ def killed_and_resumed():
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         resumed = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-        assert "going on after step" in resumed.stdout
+        assert "resumed after step" in resumed.stdout
         assert sha256(weights) == expected
         assert not list(Path("runs").rglob(".*"))
 

@@ -78,14 +78,14 @@ def test_faiss_finds_the_same(project):
 
 
 def test_as_many_neighbours_as_images_is_a_users_mistake(project):
-    with pytest.raises(UserError, match=r"mine_neighbors\.k: 5000 asked, \d+ other images there"):
+    with pytest.raises(UserError, match=r"mine_neighbors\.k: 5000 is more than the \d+ other training images"):
         mine_neighbors(k=5000)
 
 
 def test_too_few_held_out_images_say_what_to_raise(project):
     path = Path("runs/prepare/store.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "held_out": 0}))
-    with pytest.raises(UserError, match=r"held_out_k: 5 asked, 0 other images there; raise prepare\.held_out"):
+    with pytest.raises(UserError, match=r"held_out_k: 5 is more than the 0 other held-out images; raise prepare\.held_out"):
         mine_neighbors()
 
 

@@ -34,8 +34,8 @@ def test_writes_a_classifier_and_says_what_it_is_made_of(finished, tiny, read_cs
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "model.json", "history.csv"}
     _, card = load_model(folder)
     entry = tiny["semisup"]["methods"][method]
-    said = {key: card.settings[key] for key in ("method", "start", "base", "labels")}
-    assert said == {"method": method, "start": entry["start"], "base": entry["base"], "labels": 40}
+    said = {key: card.settings[key] for key in ("method", "start", "labels")}
+    assert said == {"method": method, "start": entry["start"], "labels": 40}
     start = finished / "runs" / entry["start"] / "model.safetensors"
     assert card.parent == (None if entry["start"] == "prepare" else sha256(start))
     assert (card.stage, len(card.classes)) == ("semisup", 10)
@@ -71,7 +71,7 @@ def test_every_method_goes_on_from_every_start(project, capsys, method, start):
 
 @pytest.mark.parametrize("base", ["fixmatch", "mixmatch", "uda"])
 def test_alternation_takes_turns_with_any_of_three(project, read_csv, base):
-    semisup("alternation", epochs=2, assignments=[f"semisup.methods.alternation.base={base}", "ssl={decay: 0.9}"])
+    semisup("alternation", epochs=2, assignments=[f"base={base}", "ssl={ema_decay: 0.9}"])
     rows = read_csv(Path("runs/semisup/alternation/history.csv"))
     assert [bool(row["labelled"]) for row in rows] == [True, False]
     assert [bool(row["clustering"]) for row in rows] == [False, True]
@@ -101,12 +101,12 @@ def test_a_choice_by_option_is_said_and_goes_where_it_is_told(project, at_once):
         (["--start", "semisup/nothing"], "runs/semisup/nothing/model."),
         (["--set", "network.name=resnet18"], "runs/pretrain/model.json: network.name: tiny_resnet found"),
         (["--set", "ctaugment=true"], "ctaugment: the strong policy has no operations"),
-        (["--method", "suave", "--set", "projection=kept"], "projection: kept asked"),
-        (["--method", "suave", "--set", "decay=null"], "semisup.suave: momentum_encoder: needs decay"),
+        (["--method", "suave", "--set", "projection_init=pretrained"], "projection_init: pretrained is set"),
+        (["--method", "suave", "--set", "ema_decay=null"], "semisup.suave: momentum_encoder: needs ema_decay"),
         (["--method", "alternation", "--set", "ssl.thresold=1"], "semisup.alternation.ssl.thresold: unknown key"),
         (
-            ["--method", "alternation", "--set", "semisup.methods.alternation.base=fixmtch"],
-            "semisup.methods.alternation.base: unknown name 'fixmtch'; did you mean 'fixmatch'",
+            ["--method", "alternation", "--set", "base=fixmtch"],
+            "semisup.alternation.base: unknown name 'fixmtch'; did you mean 'fixmatch'",
         ),
     ],
     ids=" ".join,

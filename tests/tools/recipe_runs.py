@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from sslpipe.data.batches import Batches
+from sslpipe.data.held_out import HeldOut
 from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches
 from sslpipe.data.splits import protocol_named
@@ -17,13 +18,13 @@ from sslpipe.engine.method import Progress
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.settings import parse
 from sslpipe.methods.cluster import scan
-from sslpipe.methods.parts.task import Entry, Task
-from sslpipe.methods.pretext import task as pretext
+from sslpipe.methods.pretrain import _base as pretext
 from sslpipe.methods.self_label import confident
-from sslpipe.methods.watch import Watch
+from sslpipe.methods.semisup._supervised import Problem
 from sslpipe.metrics.kmeans import KMeansSettings
 from sslpipe.neighbors.mining import MiningSettings
-from sslpipe.nets.network import BackboneSettings
+from sslpipe.nets.network import BackboneSettings, build_network
+from sslpipe.running.starts import Entry
 
 SOURCES, PRETEXTS = "sslpipe.sources", "sslpipe.methods.pretrain"
 PACKAGES = {"semisup": "sslpipe.methods.semisup", "finetune": "sslpipe.methods.finetune"}
@@ -49,8 +50,7 @@ def read(path):
     found.evaluate = project.parse(KMeansSettings, "evaluate")
     found.pretrain = found.mining = found.cluster = found.self_label = None
     if "pretrain" in project.tree:
-        name = project.method("pretrain", PRETEXTS, also=["watch"])
-        project.choice("pretrain.watch", pretext.WATCH)
+        name = project.method("pretrain", PRETEXTS)
         module = find_module(PRETEXTS, name, where="pretrain.method")
         found.pretrain = Chosen(module, project.parse(module.Settings, f"pretrain.{name}"))
     if "mine_neighbors" in project.tree:
@@ -64,7 +64,7 @@ def read(path):
 
 
 def few_label_methods(project, stage):
-    """Name → Chosen of those that the stage's block lists, as methods/parts/run.py reads them."""
+    """Name → Chosen of those that the stage's block lists, as running/stage.py reads them."""
     project.check_keys(stage, ["methods", *siblings(PACKAGES[stage])])
     methods = {}
     for name in project.names(f"{stage}.methods"):
@@ -72,7 +72,7 @@ def few_label_methods(project, stage):
         entry = project.parse(Entry, f"{stage}.methods.{name}")
         methods[name] = Chosen(module, project.parse(module.Settings, f"{stage}.{name}"), entry)
         if name == "alternation":  # which parses the settings of its base when it is built
-            base = find_module(PACKAGES[stage], entry.base, where="base")
+            base = find_module(PACKAGES[stage], methods[name].settings.base, where="semisup.alternation.base")
             parse(base.Settings, methods[name].settings.ssl, where="semisup.alternation.ssl")
     return methods
 
@@ -130,7 +130,7 @@ class Pipeline:
         )
         index = torch.arange(classes if classes <= count else 4)
         self.labelled = LabelledImages(self.images, index, index.clone(), tuple(map(str, range(classes))))
-        self.watch = Watch(self.images.subset(torch.arange(2)), torch.zeros(2, dtype=torch.int64))
+        self.held_out = HeldOut(self.images.subset(torch.arange(2)), torch.zeros(2, dtype=torch.int64))
         self.models = {}
         """Folder under runs/ → the network that lies there."""
 
@@ -139,8 +139,8 @@ class Pipeline:
         torch.manual_seed(0)
         found, losses = self.found, {}
         if found.pretrain:
-            task = pretext.Task(found.backbone, self.info, self.images, self.watch)
-            method = found.pretrain.module.Pretext(found.pretrain.settings, task)
+            problem = pretext.Problem(found.backbone, self.info, self.images, self.held_out.images)
+            method = found.pretrain.module.Method(found.pretrain.settings, problem)
             losses["pretrain"] = self.first(method, found.pretrain.settings)
             self.models["pretrain"] = method.selected()
         if found.cluster:
@@ -148,14 +148,14 @@ class Pipeline:
             losses["cluster"] = self.first(method, found.cluster)
             self.models["cluster"] = method.selected()
         if found.self_label:
-            method = confident.SelfLabelling(found.self_label, self.start("cluster"), self.images)
+            method = confident.Method(found.self_label, confident.Problem(self.start("cluster"), self.images))
             losses["self_label"] = self.first(method, found.self_label)
             self.models["self-label"] = method.selected()
         for stage, methods in found.methods.items():
             for name, chosen in methods.items():
-                method = self.learner(stage, chosen)
-                if not hasattr(chosen.settings, "fit"):  # it is finished as it is built
-                    self.models[f"{stage}/{name}"] = method
+                method = self.with_labels(chosen)
+                if chosen.settings.fit is None:  # it is finished as it is built
+                    self.models[f"{stage}/{name}"] = method.selected()
                     continue
                 for phase, progress in phases(chosen.settings):
                     method.progress = progress
@@ -172,21 +172,12 @@ class Pipeline:
         network = self.start("pretrain")
         neighbors = torch.randint(count, (count, settings.neighbors))
         hood = scan.Neighborhood(self.images, neighbors, torch.randn(count, network.backbone.dimension))
-        return scan.Clustering(settings, network, hood, hood)
+        return scan.Method(settings, scan.Problem(network, hood, hood))
 
-    def learner(self, stage, chosen):
+    def with_labels(self, chosen):
         folder = chosen.entry.start
-        network = pretext.Task(self.found.backbone, self.info, self.images, self.watch).network()
-        task = Task(
-            network if folder == "prepare" else self.start(folder), self.labelled, self.watch, chosen.entry.base
-        )
-        if stage == "semisup":
-            return chosen.module.Learner(chosen.settings, task)
-        caught = SimpleNamespace()
-        caught.train = lambda build, settings, labelled: setattr(caught, "method", build())
-        caught.write = lambda network, settings, history: setattr(caught, "method", network)
-        chosen.module.tune(chosen.settings, task, caught)
-        return caught.method
+        network = build_network(self.found.backbone, self.info) if folder == "prepare" else self.start(folder)
+        return chosen.module.Method(chosen.settings, Problem(network, self.labelled, self.held_out))
 
     @torch.no_grad()
     def first(self, method, settings, *, labelled=False):

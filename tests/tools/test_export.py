@@ -34,8 +34,8 @@ from sslpipe.nets.resnet import BasicBlock, Bottleneck, ResNet
 from sslpipe.nets.vit import VisionTransformer
 from sslpipe.nets.wide_resnet import WideResNet
 from sslpipe.tools import export as tool
-from sslpipe.tools.deployed import FORMATS, resize_matrix, trace
 from sslpipe.tools.export import check_images, export_model
+from sslpipe.tools.export_module import FORMATS, resize_matrix, trace
 from stages.tools.export import export
 
 CLASSES = ("cat", "dog", "Käfer")
@@ -284,7 +284,7 @@ def test_a_methods_export_lies_under_its_own_name(tiny):
 def test_weights_too_large_for_the_file_lie_beside_it(program, tmp_path, monkeypatch):
     model, graph = program
     monkeypatch.setattr(tool, "trace", lambda *_, **__: graph)
-    monkeypatch.setattr("sslpipe.tools.deployed.LIMIT", 0)
+    monkeypatch.setattr("sslpipe.tools.export_module.LIMIT", 0)
     written = export_model(model, "onnx", tmp_path / "out")
     data = tmp_path / "out/model.onnx.data"
     assert written.size == data.stat().st_size + written.path.stat().st_size
@@ -304,7 +304,7 @@ def refused(model, form, out, *parts):
 
 def test_a_wrong_graph_is_caught_and_nothing_stays(tmp_path, monkeypatch):
     """The crop's place is one pixel off."""
-    monkeypatch.setattr("sslpipe.tools.deployed.resize_matrix", lambda *given: resize_matrix(*given).roll(1, 0))
+    monkeypatch.setattr("sslpipe.tools.export_module.resize_matrix", lambda *given: resize_matrix(*given).roll(1, 0))
     model = make(tmp_path / "model", input=ENLARGED)
     refused(model, "torch", tmp_path / "out", "out/model.pt2: outputs that differ by ", "expected at most 1.0e-04")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -362,7 +362,7 @@ def test_a_users_mistake_is_one_line(tiny, tmp_path, monkeypatch):
     several = make(tmp_path / "several", head=ClusterSettings(clusters=3, heads=2), stage="cluster")
     refused(several, "torch", tmp_path / "out", "network.head.heads: 2 found, expected 1")
     more = make(tmp_path / "more", head=LinearSettings(outputs=4))
-    refused(more, "torch", tmp_path / "out", "outputs: 4 found, expected 3, one a class")
+    refused(more, "torch", tmp_path / "out", "outputs: 4 found, expected 3, one per class")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     refused(tiny[0], "onnx", tmp_path / "out", "onnxscript is not installed; pip install 'sslpipe[export]'")
     assert not (tmp_path / "out").exists()

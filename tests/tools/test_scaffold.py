@@ -9,23 +9,23 @@ from PIL import Image
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.version import own_version
-from sslpipe.tools.fitting import GUESS, settings_for
-from sslpipe.tools.look import Look, look, relative
+from sslpipe.tools.autoconfig import GUESS, settings_for
+from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
 from sslpipe.tools.pipeline import pipeline, stages_of
 from sslpipe.tools.scaffold import add_labels, new_project
 
-SEEN = Look(
+SUMMARY = FolderSummary(
     images=2000, width=100, height=110, side=100, channels=3, broken=0, sampled=200,
     classes=tuple("abcdefghij"), labelled=2000, rarest=200, has_test=False,
 )  # fmt: skip
 UNSUPERVISED = ["prepare", "pretrain", "mine-neighbors", "cluster", "self-label", "evaluate"]
 
 
-def seen(**changes):
-    return Look(**{**SEEN.__dict__, **changes})
+def summary(**changes):
+    return FolderSummary(**{**SUMMARY.__dict__, **changes})
 
 
-def picture(path, *, size=(30, 24), mode="RGB", value=128):
+def write_picture(path, *, size=(30, 24), mode="RGB", value=128):
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(value).integers(0, 255, (size[1], size[0], 3)).astype(np.uint8)
     Image.fromarray(noise).convert(mode).save(path)
@@ -34,70 +34,70 @@ def picture(path, *, size=(30, 24), mode="RGB", value=128):
 @pytest.fixture
 def photos(tmp_path):
     for place in range(40):
-        picture(tmp_path / "photos" / f"{place}.png", value=place)
+        write_picture(tmp_path / "photos" / f"{place}.png", value=place)
     (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(8)))
     return tmp_path / "photos"
 
 
-def fitted(look, recipe="own-images-cpu", labels=None):
-    return settings_for(recipe, look, "photos", labels)
+def fitted(summary, recipe="own-images-cpu", labels=None):
+    return settings_for(recipe, summary, "photos", labels)
 
 
 def test_what_a_folder_holds(photos):
-    found = look(photos, None)
+    found = scan_folder(photos, None)
     assert str(found) == "40 images, about 30 × 24 px, colour, no labels"
-    assert str(look(photos, photos.parent / "labels.csv")).endswith("2 classes, 8 labelled")
+    assert str(scan_folder(photos, photos.parent / "labels.csv")).endswith("2 classes, 8 labelled")
     (photos / "0.png").write_bytes(b"\x89PNG")
-    assert look(photos, None).broken == 1
+    assert scan_folder(photos, None).broken == 1
 
 
 def test_grey_images_are_seen_to_be_grey_whatever_their_files_say(tmp_path):
     for place in range(4):
-        picture(tmp_path / f"{place}.jpg", mode="L")
+        write_picture(tmp_path / f"{place}.jpg", mode="L")
         Image.open(tmp_path / f"{place}.jpg").convert("RGB").save(tmp_path / f"{place}.jpg", quality=60)
-    assert look(tmp_path, None).channels == 1
-    picture(tmp_path / "colour.jpg")
-    assert look(tmp_path, None).channels == 3
+    assert scan_folder(tmp_path, None).channels == 1
+    write_picture(tmp_path / "colour.jpg")
+    assert scan_folder(tmp_path, None).channels == 3
 
 
 def test_only_broken_images_are_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     with pytest.raises(UserError, match="none of 1 sampled images"):
-        look(tmp_path, None)
+        scan_folder(tmp_path, None)
 
 
-def test_settings_fit_what_was_seen():
-    tree = fitted(SEEN)
+def test_settings_fit_what_was_summary():
+    tree = fitted(SUMMARY)
     assert tree["sslpipe"] == own_version()
     assert tree["prepare"] == {
         "source": "folder", "folder": {"path": "photos", "labels": None}, "size": 32, "channels": 3,
         "test": 0.2, "held_out": 0.1, "draw": "by_class", "labelled": None,
     }  # fmt: skip
     assert tree["cluster"]["clusters"] == 10
-    assert tree["pretrain"]["watch"] == "held_out"
-    small = fitted(seen(side=20, channels=1))["prepare"]
+    assert set(tree["pretrain"]) == {"method", "simclr"}
+    small = fitted(summary(side=20, channels=1))["prepare"]
     assert (small["size"], small["channels"]) == (20, 1)
 
 
 def test_many_images_make_fewer_epochs_and_few_make_small_batches():
-    many = fitted(seen(images=100_000))["pretrain"]["simclr"]["fit"]
+    many = fitted(summary(images=100_000))["pretrain"]["simclr"]["fit"]
     assert many["epochs"] == 5
     assert many["batch"] == 128
-    some = fitted(seen(images=20_000))["pretrain"]["simclr"]["fit"]
+    some = fitted(summary(images=20_000))["pretrain"]["simclr"]["fit"]
     assert some["epochs"] == 400_000 // 14_400
-    few = fitted(seen(images=100, classes=("a", "b"), labelled=100, rarest=50))
+    few = fitted(summary(images=100, classes=("a", "b"), labelled=100, rarest=50))
     assert few["pretrain"]["simclr"]["fit"]["batch"] == 16
     assert few["pretrain"]["simclr"]["fit"]["epochs"] == 100
     assert few["mine_neighbors"] == {"k": 18, "held_out_k": 2}
 
 
 def test_without_labels_no_stage_needs_any():
-    tree = fitted(seen(classes=(), labelled=0, rarest=0))
+    tree = fitted(summary(classes=(), labelled=0, rarest=0))
     assert "semisup" not in tree
     assert "finetune" not in tree
     assert tree["cluster"]["clusters"] == GUESS
     assert tree["prepare"]["draw"] == "blind"
-    assert tree["pretrain"]["watch"] == "held_out/images.npy"
+    assert set(tree["pretrain"]) == {"method", "simclr"}
     assert list(stages_of(tree)) == UNSUPERVISED
     text = pipeline(tree, ["../photos"])
     assert "labelled" not in text
@@ -105,19 +105,19 @@ def test_without_labels_no_stage_needs_any():
 
 
 def test_few_labels_all_serve_training():
-    assert fitted(seen(labelled=50, rarest=5))["prepare"]["draw"] == "unlabelled"
-    assert fitted(seen(labelled=500, rarest=50))["prepare"]["draw"] == "by_class"
+    assert fitted(summary(labelled=50, rarest=5))["prepare"]["draw"] == "unlabelled"
+    assert fitted(summary(labelled=500, rarest=50))["prepare"]["draw"] == "by_class"
 
 
 def test_folders_too_small_are_refused():
     with pytest.raises(UserError, match="29 images found, expected at least 30"):
-        fitted(seen(images=29))
+        fitted(summary(images=29))
     with pytest.raises(UserError, match="a class has 2 images to train on"):
-        fitted(seen(rarest=2))
+        fitted(summary(rarest=2))
 
 
 def test_the_pipeline_has_the_project_s_stages_and_none_of_the_code():
-    tree = fitted(SEEN)
+    tree = fitted(SUMMARY)
     content = yaml.safe_load(pipeline(tree, ["../photos", "labels.csv"]))
     assert list(content["stages"]) == [*UNSUPERVISED[:-1], "semisup", "finetune", "evaluate"]
     for stage in content["stages"].values():
@@ -129,7 +129,7 @@ def test_the_pipeline_has_the_project_s_stages_and_none_of_the_code():
 
 
 def test_a_recipe_from_scratch_has_no_stages_without_labels():
-    tree = fitted(SEEN, recipe="fixmatch-cifar10-40")
+    tree = fitted(SUMMARY, recipe="fixmatch-cifar10-40")
     content = yaml.safe_load(pipeline(tree, []))
     assert list(content["stages"]) == ["prepare", "semisup", "evaluate"]
     assert content["stages"]["evaluate"]["deps"] == ["runs/prepare", "runs/semisup"]

@@ -144,7 +144,7 @@ def test_probe_is_done_image_by_image_by_its_table() -> None:
     augment, image = CTAugment(list(OPERATIONS)), noise(30)
     probe = augment.probe(draws(30))
     names = arranged(list(OPERATIONS))
-    expected = apply_operations(image, probe.seats, probe.share, names=names, table=OPERATION_RANGES["fixmatch"])
+    expected = apply_operations(image, probe.slots, probe.share, names=names, table=OPERATION_RANGES["fixmatch"])
     assert torch.equal(augment.apply_probe(image, probe), expected)
     assert not torch.equal(CTAugment(list(OPERATIONS), ranges="scan").apply_probe(image, probe), expected)
 

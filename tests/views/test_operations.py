@@ -21,7 +21,7 @@ from sslpipe.views.operations import (
     RangesName,
     apply_operations,
     arranged,
-    draw_seats,
+    draw_slots,
     operation_of,
     random_operations,
 )
@@ -97,7 +97,7 @@ def test_each_image_is_done_as_if_alone(name: OperationName) -> None:
     names: tuple[OperationName, ...] = ("identity", name, "contrast")
     view = random_operations(image, draws(12), rounds=2, names=names)
     draw = draws(12)
-    chosen = operation_of(draw_seats(draw, 2, 3), 3)
+    chosen = operation_of(draw_slots(draw, 2, 3), 3)
     unit = [draw.uniform(0, 1) for _ in range(2)]
     for i in range(12):
         one = image[i : i + 1]
@@ -163,42 +163,42 @@ def test_fixmatchs_ranges_are_its_tables() -> None:
 def test_what_is_applied_is_what_was_drawn() -> None:
     image, table = images(20), OPERATION_RANGES["fixmatch"]
     draw = draws(20, seed=5)
-    seats = draw_seats(draw, 3, 14)
+    slots = draw_slots(draw, 3, 14)
     share = torch.stack([draw.uniform(0, 1) for _ in range(3)])
     names = arranged(list(OPERATIONS))
     expected = random_operations(image, draws(20, seed=5), rounds=3, names=names, table=table)
-    assert torch.equal(apply_operations(image, seats, share, names=names, table=table), expected)
-    assert not torch.equal(apply_operations(image, seats, share, names=names, table=OPERATIONS), expected)
+    assert torch.equal(apply_operations(image, slots, share, names=names, table=table), expected)
+    assert not torch.equal(apply_operations(image, slots, share, names=names, table=OPERATIONS), expected)
 
 
 @given(count=st.integers(1, 40), operations=st.integers(1, 14), seed=st.integers(0, 1000))
 def test_nobody_shares_a_seat_and_no_operation_has_too_many(count: int, operations: int, seed: int) -> None:
-    seats = draw_seats(draws(count, seed), 3, operations)
-    assert seats.shape == (3, count)
-    for seat, chosen in zip(seats, operation_of(seats, operations), strict=True):
-        assert len(set(seat.tolist())) == count
+    slots = draw_slots(draws(count, seed), 3, operations)
+    assert slots.shape == (3, count)
+    for slot, chosen in zip(slots, operation_of(slots, operations), strict=True):
+        assert len(set(slot.tolist())) == count
         assert 0 <= int(chosen.min()) <= int(chosen.max()) < operations
         assert int(chosen.bincount().max()) <= -(-count // operations)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 14, 17])
 def test_every_image_gets_every_operation_equally_often(count: int) -> None:
-    # Of few images, too, where some operations get none: the seats themselves are drawn.
-    chosen = operation_of(torch.cat([draw_seats(draws(count, seed), 4, 5) for seed in range(1500)]), 5)
+    # Of few images, too, where some operations get none: the slots themselves are drawn.
+    chosen = operation_of(torch.cat([draw_slots(draws(count, seed), 4, 5) for seed in range(1500)]), 5)
     for image in chosen.T:
         assert (image.bincount(minlength=5) / len(chosen) - 1 / 5).abs().max() < 0.025
 
 
 def test_maps_side_by_side_are_as_maps_apart() -> None:
-    # The same seats, once with the maps together and once between the others.
+    # The same slots, once with the maps together and once between the others.
     apart: list[OperationName] = ["rotate", "identity", "shear_x", "color", "translate_y"]
     image, share = images(20), draws(20).uniform(0, 1)[None]
-    seats = draw_seats(draws(20), 1, 5)
+    slots = draw_slots(draws(20), 1, 5)
     together = arranged(apart)
     assert [OPERATIONS[name].moves is not None for name in together] == [False, False, True, True, True]
-    moved = torch.tensor([together.index(name) for name in apart])[operation_of(seats, 5)] * 4 + seats % 4
+    moved = torch.tensor([together.index(name) for name in apart])[operation_of(slots, 5)] * 4 + slots % 4
     torch.testing.assert_close(
-        apply_operations(image, seats, share, names=apart, table=OPERATIONS),
+        apply_operations(image, slots, share, names=apart, table=OPERATIONS),
         apply_operations(image, moved, share, names=together, table=OPERATIONS),
         rtol=0,
         atol=1e-5,

@@ -1,7 +1,6 @@
-"""SCAN's clustering step (Van Gansbeke et al. 2020, section 2.2): an image and its neighbours share a cluster."""
+"""SCAN's clustering step (Van Gansbeke et al. 2020, arXiv:2005.12320, section 2.2): neighbours share a cluster."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,10 +11,9 @@ from sslpipe.data.batches import Batch
 from sslpipe.data.images import Images
 from sslpipe.engine import world
 from sslpipe.engine.loop import FitSettings
-from sslpipe.engine.method import Method
+from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import read_array
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative
 from sslpipe.neighbors.merging import merge
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
@@ -26,7 +24,7 @@ from sslpipe.objectives.scan import scan
 from sslpipe.views.policies import Views, ViewSettings
 
 LOSS_SHARE = 0.01
-"""Of a step in the moving average of each head's training loss (own choice: some hundred steps count)."""
+"""Weight of a step in the moving average of each head's training loss (own choice: about the last hundred steps)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,29 +32,28 @@ class Settings:
     """Defaults: the SCAN paper, section 3.1."""
 
     clusters: Count
-    """C; more than there are classes is over-clustering (section 3.4)."""
+    """C, the number of clusters; more than there are classes is over-clustering (section 3.4)."""
     merge_to: Count | None = None
-    """Groups that are left: clusters joined by many neighbour links become one (own choice; an over-clustering finds
-    small and lopsided groups that as many clusters as classes would share out). null: the clusters are the groups."""
+    """Number of groups after merging clusters that many neighbour links join (own choice; over-clustering finds small
+    and unbalanced groups that as many clusters as classes would split). null: the clusters are not merged."""
     heads: Count = 1
-    """Cluster heads on one backbone, of which one is kept (public code: 10 on ImageNet)."""
-    head_by: Literal["held_out", "train"] = "held_out"
-    """The loss that chooses the head, at the epoch of its lowest held-out loss. A head that has merged two groups and
-    split a third one differs by little; a few hundred held-out images are too few to see it, the training images are
-    not, and all heads fit them alike (own choice)."""
+    """Number of cluster heads on the backbone; one of them is kept (public code: 10 on ImageNet)."""
+    select_head_by: Literal["held_out", "train"] = "held_out"
+    """The loss that selects the head. The losses of a head that merges two groups and splits a third one differ little
+    from those of the others: a few hundred held-out images are too few to measure it, the training images are not, and
+    all heads fit them equally well (own choice)."""
     neighbors: CountOrZero = 5
     """K of the mined neighbours; 0: another view of the image itself (section 2.2)."""
     entropy_weight: NonNegative = 2.0
     """λ of eq. 2."""
     head_epochs: CountOrZero = 0
-    """First epochs (or intervals) in which heads learn alone, on the cached features of the mined images and without
-    views; then the whole network does. As many as `fit.epochs`: the backbone stays as it is (ImageNet's way in the
-    public code).
-    A few keep a short run from forgetting the pretext features for the heads' first, random groups (own choice)."""
+    """First epochs (or intervals) in which only the heads are trained, on cached features and without views; then the
+    whole network is trained. With as many as `fit.epochs` the backbone stays frozen (public code, ImageNet). A few
+    protect the pretext features in a short run from the gradients of the random heads (own choice)."""
     backbone_rate: Fraction = 1.0
     """Factor on the backbone's learning rate (own choice where it is not 1)."""
     views: ViewSettings = ViewSettings(policy="strong")
-    """Of anchors and neighbours alike (table 1: strong 72.5, standard 62.7 on CIFAR-10)."""
+    """Views of anchors and of neighbours (table 1: strong 72.5, standard 62.7 on CIFAR-10)."""
     fit: FitSettings = FitSettings(
         epochs=100,
         batch=128,
@@ -75,23 +72,34 @@ class Neighborhood:
     """[N, D], the cached features, where heads learn on them."""
 
 
-class Clustering(Method):
-    """Algorithm 1, lines 6 to 8, for H heads; keeps the weights of the lowest held-out loss and one head."""
+@dataclass(frozen=True)
+class Problem:
+    """What clustering is given."""
+
+    network: Network
+    """With the pretext task's weights; its head is replaced."""
+    train: Neighborhood
+    held_out: Neighborhood
+    """Their neighbours are mined among themselves."""
+
+
+class Method(BaseMethod):
+    """SCAN, algorithm 1, lines 6 to 8, for H heads; keeps the weights at the lowest held-out loss, and one head."""
 
     best_loss: Tensor
     best_head: Tensor
     epochs: Tensor
     train_losses: Tensor
 
-    def __init__(self, settings: Settings, network: Network, train: Neighborhood, held_out: Neighborhood) -> None:
-        """network: with the pretext weights; its head is replaced. held_out: neighbours mined among themselves."""
+    def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__()
+        network, train = problem.network, problem.train
         if settings.clusters > len(train.images):
-            raise UserError(f"cluster.clusters: {settings.clusters} asked, {len(train.images)} images there")
+            raise UserError(f"cluster.clusters: {settings.clusters} is more than {len(train.images)} training images")
         if settings.merge_to is not None and not (settings.neighbors and settings.merge_to <= settings.clusters):
             raise UserError(
                 f"cluster.merge_to: {settings.merge_to} of {settings.clusters} clusters with {settings.neighbors} "
-                "neighbors asked, expected at most as many as clusters, and neighbors"
+                "neighbors is set, expected at most as many as clusters, and neighbors"
             )
         self.settings = settings
         self.network = network
@@ -99,7 +107,7 @@ class Clustering(Method):
             network.backbone.dimension, ClusterSettings(clusters=settings.clusters, heads=settings.heads)
         )
         self.views = Views(settings.views, network.image_mean)
-        self.train_set, self.held_out = train, held_out
+        self.train_set, self.held_out = train, problem.held_out
         for name, value in network.state_dict().items():
             self.register_buffer(_best(name), value.clone())
         self.register_buffer("best_loss", torch.tensor(float("inf")))
@@ -110,14 +118,14 @@ class Clustering(Method):
         self.register_buffer("train_losses", torch.zeros(settings.heads))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Eq. 2 on a batch: each image with one of its neighbours, drawn anew, summed over heads."""
+        """Eq. 2 for each image and a random one of its neighbours, summed over heads."""
         anchors, neighbors = self._logits(batch, self._draw_neighbors(batch, generator), generator)
         terms = scan(anchors, neighbors, entropy_weight=self.settings.entropy_weight)
         self.train_losses.lerp_(terms["loss"].detach(), LOSS_SHARE)
         return {name: value.sum() if name == "loss" else value.mean() for name, value in terms.items()}
 
     def rate(self, name: str) -> float:
-        """Heads learn at the full rate, the backbone at its part of it."""
+        """The factor on the learning rate: 1 for heads, `backbone_rate` for the backbone."""
         return self.settings.backbone_rate if name.startswith("network.backbone.") else 1.0
 
     def _draw_neighbors(self, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -144,7 +152,7 @@ class Clustering(Method):
 
     @torch.no_grad()
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """Score every head on the held-out images and keep the best epoch so far (section 3.1: the lowest loss)."""
+        """Compute every head's held-out loss and keep the weights at the lowest loss so far (section 3.1)."""
         logits = self._held_out_logits()
         itself = torch.arange(logits.shape[1], device=logits.device)[None]
         # Eq. 2's first term over all neighbours of all held-out images; each row holds one neighbour of every image.
@@ -152,9 +160,9 @@ class Clustering(Method):
         losses = torch.stack(
             [scan(logits, logits[:, row], entropy_weight=self.settings.entropy_weight)["loss"] for row in rows]
         ).mean(dim=0)
-        head = (losses if self.settings.head_by == "held_out" else self.train_losses).argmin()
+        head = (losses if self.settings.select_head_by == "held_out" else self.train_losses).argmin()
         loss = losses[head]
-        # While heads learn alone before the network does, no epoch is a candidate but their last.
+        # Of the epochs in which only the heads are trained, the last one is a candidate.
         candidate = (
             self.epochs + 1 >= self.settings.head_epochs or self.settings.head_epochs >= self.settings.fit.epochs
         )
@@ -169,7 +177,7 @@ class Clustering(Method):
         return {"held_out/loss": loss.item(), "held_out/clusters": used.item()}
 
     def _held_out_logits(self) -> Tensor:
-        """[H, M, C] of the held-out images as they are."""
+        """Logits [H, M, C] of the held-out images without augmentation."""
         if self._heads_alone():
             assert self.held_out.features is not None
             return self.network.head(self.held_out.features).float()  # type: ignore[no-any-return]
@@ -181,37 +189,19 @@ class Clustering(Method):
         return self._epochs_done < self.settings.head_epochs
 
     def selected(self) -> Network:
-        """The network with the weights of the best epoch and its best head alone, its clusters merged if asked."""
+        """The network with the weights and the head of the best epoch, its clusters merged if set."""
         self.network.load_state_dict({name: self.get_buffer(_best(name)) for name in self.network.state_dict()})
         assert isinstance(self.network.head, ClusterHeads)
         head = self.network.head = self.network.head.single(int(self.best_head))
         if self.settings.merge_to is not None:
-            answer = infer(self.network.eval(), self.train_set.images).argmax(dim=1).cpu().numpy()
+            prediction = infer(self.network.eval(), self.train_set.images).argmax(dim=1).cpu().numpy()
             groups = np.zeros(self.settings.clusters, dtype=np.int64)  # of empty clusters at the end, too
-            found = merge(answer, self.train_set.neighbors.cpu().numpy(), clusters=self.settings.merge_to)
-            groups[: len(found)] = found
+            merged = merge(prediction, self.train_set.neighbors.cpu().numpy(), clusters=self.settings.merge_to)
+            groups[: len(merged)] = merged
             self.network.head = MergedHead.of(head, groups.tolist())
         return self.network
 
 
 def _best(name: str) -> str:
-    """A buffer's name may hold no dot."""
+    """The name of the buffer that keeps a weight; it must not contain a dot."""
     return "best_" + name.replace(".", "__")
-
-
-def read_neighborhood(images: Images, folder: Path, settings: Settings, *, k: int | None) -> Neighborhood:
-    """The first k mined neighbours of a split's images (all for None), and the cached features if heads alone learn.
-
-    folder: what mine-neighbors wrote for the split. Raises UserError where it does not fit the images or holds fewer
-    neighbours than are asked for.
-    """
-    indices = read_array(folder / "indices.npy")
-    if len(indices) != len(images):
-        raise UserError(f"{folder / 'indices.npy'}: {len(indices)} rows found, expected {len(images)}, one an image")
-    if k is not None and indices.shape[1] < k:
-        raise UserError(f"cluster.neighbors: {k} asked, {indices.shape[1]} mined; raise mine_neighbors.k")
-    neighbors = torch.from_numpy(indices[:, :k]).to(images.device)
-    features = None
-    if settings.head_epochs:
-        features = torch.from_numpy(read_array(folder / "features.npy")).to(images.device)
-    return Neighborhood(images, neighbors, features)

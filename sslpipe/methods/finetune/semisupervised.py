@@ -1,4 +1,7 @@
-"""Suave's fine-tuning (Fini et al. 2023, sections 4 and A.1): the same objective, lighter views, prototypes anew."""
+"""Suave's fine-tuning (Fini et al. 2023, arXiv:2306.07483, sections 4 and A.1): Suave's objective on lighter views.
+
+The start is a Suave model: its backbone and its projection are kept, its prototypes are not.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,20 +9,18 @@ from typing import Literal
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
-from sslpipe.methods.parts.task import Task
-from sslpipe.methods.semisup import suave
-from sslpipe.methods.training import Training
+from sslpipe.methods.semisup._suave import SuaveMethod, SuaveSettings
 from sslpipe.views.policies import ViewSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(suave.Settings):
+class Settings(SuaveSettings):
     """Defaults: section A.1, for 1 % of ImageNet's labels (5 epochs for 10 %)."""
 
     views: ViewSettings = ViewSettings(
         policy="standard", crop_scale=(0.08, 1.0), brightness=0.1, contrast=0.1, saturation=0.1
     )
-    projection: Literal["drawn", "kept"] = "kept"
+    projection_init: Literal["random", "pretrained"] = "pretrained"
     global_views: ViewSettings = ViewSettings(policy="plain", crop_scale=(0.08, 1.0), flip=0.5)
     local_crops: int = 0
     fit: FitSettings = FitSettings(
@@ -30,6 +31,5 @@ class Settings(suave.Settings):
     )
 
 
-def tune(settings: Settings, task: Task, training: Training) -> None:
-    """Go on with a Suave model: it gives backbone and projection."""
-    training.train(lambda: suave.Learner(settings, task), settings, labelled=task.labelled)
+class Method(SuaveMethod):
+    """Suave, figure 2."""

@@ -1,25 +1,23 @@
-"""Fine-tuning with labels alone: the whole network, at a low rate."""
+"""Fine-tuning of the whole network on labels alone, at a low learning rate."""
 
 from dataclasses import dataclass
 
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
-from sslpipe.methods.parts.task import Task
-from sslpipe.methods.semisup import supervised
-from sslpipe.methods.training import Training
+from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings
 from sslpipe.views.policies import ViewSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(supervised.Settings):
-    """Defaults: Suave's supervised fine-tuning (table 5) at the rates and views of its own recipe (section A.1)."""
+class Settings(LabelledSettings):
+    """Defaults: Suave's supervised fine-tuning (arXiv:2306.07483, table 5), with section A.1's rates and views."""
 
     labelled_batch: int = 128
     views: ViewSettings = ViewSettings(
         policy="standard", crop_scale=(0.08, 1.0), brightness=0.1, contrast=0.1, saturation=0.1
     )
-    decay: float | None = None
+    ema_decay: float | None = None
     fit: FitSettings = FitSettings(
         epochs=5,
         batch=256,
@@ -28,6 +26,5 @@ class Settings(supervised.Settings):
     )
 
 
-def tune(settings: Settings, task: Task, training: Training) -> None:
-    """Train the start's network on the labelled images."""
-    training.train(lambda: supervised.Learner(settings, task), settings, labelled=task.labelled)
+class Method(LabelledMethod):
+    """Cross-entropy on views of the labelled images."""

@@ -1,1 +1,1 @@
-"""Self-supervised pretext tasks."""
+"""Pretext tasks: self-supervised pretraining of a network on images without labels."""

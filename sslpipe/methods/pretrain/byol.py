@@ -1,4 +1,4 @@
-"""BYOL (Grill et al. 2020): one view predicts what a slower network makes of the other; no negatives."""
+"""BYOL (Grill et al. 2020, arXiv:2006.07733): predict a target network's output for another view; no negatives."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings, half_cosine
 from sslpipe.io.settings import Fraction
-from sslpipe.methods.pretext.task import SelfSupervised, Task
+from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import ProjectionSettings, build_head
 from sslpipe.objectives.byol import regression
@@ -25,11 +25,11 @@ FIRST = ViewSettings(policy="simclr", crop_scale=(0.08, 1.0), saturation=0.2, bl
 class Settings:
     """Defaults: the paper's for 1000 epochs of ImageNet (section 3.2)."""
 
-    momentum: Fraction = 0.996
-    """τ of the target network at the start; to 1 on half a cosine."""
+    ema_decay: Fraction = 0.996
+    """τ of the target network at the start; it rises to 1 on half a cosine."""
     projection: ProjectionSettings = PERCEPTRON
     prediction: ProjectionSettings = PERCEPTRON
-    """Of the predictor, which the target network lacks; its `outputs` are the projection's."""
+    """The predictor, which the target network does not have; its `outputs` are the projection's."""
     views: ViewSettings = FIRST
     second_views: ViewSettings = replace(FIRST, blur=0.1, solarize=0.2)
     fit: FitSettings = FitSettings(
@@ -41,13 +41,13 @@ class Settings:
     )
 
 
-class Pretext(SelfSupervised):
-    """BYOL, algorithm 1. The target normalises by the batch, as in the paper."""
+class Method(SelfSupervised):
+    """BYOL, algorithm 1. The target network's batch norms use batch statistics, as in the paper."""
 
-    remedy = "raise pretrain.byol.momentum, lower the learning rate, let the predictor have batch_norm"
+    collapse_hint = "raise pretrain.byol.ema_decay, lower the learning rate, let the predictor have batch_norm"
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        super().__init__(task, settings.views)
+    def __init__(self, settings: Settings, problem: Problem) -> None:
+        super().__init__(problem, settings.views)
         self.settings = settings
         self.second_views = self.policy(settings.second_views)
         self.network.head = build_head(settings.projection, self.network.backbone.dimension)
@@ -56,12 +56,12 @@ class Pretext(SelfSupervised):
         self.target = AveragedWeights(self.network, own_statistics=True)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Eq. 2 for both orders of the views, their mean (the paper takes the sum)."""
+        """The mean of eq. 2 over both orders of the views (the paper takes the sum)."""
         views = torch.cat([self.views(batch.image, generator), self.second_views(batch.image, generator)])
         first, second = self.predictor(self.network(views)).chunk(2)
         first_target, second_target = self.target(views).chunk(2)
         return {"loss": (regression(first, second_target) + regression(second, first_target)) / 2}
 
     def after_step(self) -> None:
-        """Let the target follow (eq. 1)."""
-        self.target.update(self.network, decay=half_cosine(self.settings.momentum, 1.0, self.progress.fraction))
+        """Update the target network (eq. 1)."""
+        self.target.update(self.network, decay=half_cosine(self.settings.ema_decay, 1.0, self.progress.fraction))

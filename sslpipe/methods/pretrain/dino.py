@@ -1,4 +1,4 @@
-"""DINO (Caron et al. 2021): a network learns the centred and sharpened answers of its own average."""
+"""DINO (Caron et al. 2021, arXiv:2104.14294): a student learns the centred, sharpened outputs of its average."""
 
 from dataclasses import dataclass, replace
 from math import log
@@ -10,49 +10,53 @@ from torch import Tensor
 from sslpipe.data.batches import Batch
 from sslpipe.engine import world
 from sslpipe.engine.loop import FitSettings
-from sslpipe.engine.method import Pace
+from sslpipe.engine.method import Multipliers
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings, half_cosine, linear
-from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
-from sslpipe.methods.pretext.crops import GLOBAL_CROPS, SWAV_CROP, CropSettings, MultiCrop
-from sslpipe.methods.pretext.task import SelfSupervised, Task
+from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive
+from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import Activation, PrototypeHead, PrototypeSettings
 from sslpipe.nets.network import Network
 from sslpipe.objectives.dino import distill_crops, moved_center
+from sslpipe.views.multi_crop import GLOBAL_VIEWS, SWAV_VIEWS, MultiCrop
+from sslpipe.views.policies import ViewSettings
 
-MILD = replace(SWAV_CROP, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+MILD = replace(SWAV_VIEWS, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Defaults: DINO's of 100 epochs with ViT-S/16, ImageNet (its public code; recipes.md, 6.5)."""
+    """Defaults: DINO's public code for 100 epochs of ImageNet with ViT-S/16."""
 
     prototypes: Count = 65_536
-    """Outputs K."""
+    """K, the number of outputs."""
     hidden: Count = 2048
+    """Width of the projection's hidden layers."""
     outputs: Count = 256
-    """The bottleneck before the last layer, whose rows have length 1 (weight norm)."""
+    """Length of the embedding before the last layer, whose rows have length 1 (weight norm)."""
     depth: Count = 3
+    """Layers of the projection."""
     batch_norm: bool = False
     activation: Activation = "gelu"
-    """These five of the projection."""
     student_temperature: Positive = 0.1
     teacher_temperature: tuple[Positive, Positive] = (0.04, 0.04)
-    """At the start and from `teacher_temperature_epochs` on; linear in between (longer runs: 0.04 to 0.07 in 30)."""
+    """Temperature at the start and from epoch `teacher_temperature_epochs` on; linear in between (longer runs: 0.04 to
+    0.07 in 30 epochs)."""
     teacher_temperature_epochs: NonNegative = 0.0
-    momentum: Fraction = 0.996
-    """Of the teacher at the start; to 1 on half a cosine."""
+    ema_decay: Fraction = 0.996
+    """Decay of the teacher's weights at the start; it rises to 1 on half a cosine."""
     center_momentum: Fraction = 0.9
     frozen_epochs: NonNegative = 1.0
-    """First epochs in which the last layer stays as it was drawn."""
+    """First epochs in which the last layer is frozen."""
     final_weight_decay: NonNegative = 10.0
-    """Factor on the weight decay at the end; from 1 on half a cosine (0.04 to 0.4)."""
+    """Factor on the weight decay at the end; it rises from 1 on half a cosine (0.04 to 0.4)."""
     keep: Literal["teacher", "student"] = "teacher"
-    """The teacher is the better one (section 5.2), Daino's public code starts from the student."""
-    crops: CropSettings = CropSettings(
-        large=replace(MILD, crop_scale=(0.4, 1.0)), small=replace(MILD, crop_scale=(0.05, 0.4)), small_crops=8
-    )
+    """Network to keep. The teacher is better (section 5.2); Daino's public code starts from the student."""
+    global_views: ViewSettings = replace(MILD, crop_scale=(0.4, 1.0))
+    local_views: ViewSettings = replace(MILD, crop_scale=(0.05, 0.4))
+    """`size` makes them small images (96 of 224 pixels)."""
+    local_crops: CountOrZero = 8
     fit: FitSettings = FitSettings(
         epochs=100,
         batch=1024,
@@ -64,15 +68,15 @@ class Settings:
     )
 
 
-class Pretext(SelfSupervised):
-    """DINO, algorithm 1, with multi-crop. The teacher's batch norms, if any, are its own, as in the public code."""
+class Method(SelfSupervised):
+    """DINO, algorithm 1, with multi-crop. The teacher's batch norms use their own statistics, as in the public code."""
 
-    remedy = "raise pretrain.dino.momentum, lower teacher_temperature, freeze the last layer for longer"
+    collapse_hint = "raise pretrain.dino.ema_decay, lower teacher_temperature, freeze the last layer for longer"
 
     center: Tensor
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        super().__init__(task, settings.crops.large)
+    def __init__(self, settings: Settings, problem: Problem) -> None:
+        super().__init__(problem, settings.global_views)
         self.settings = settings
         self.network.head = PrototypeHead(
             self.network.backbone.dimension,
@@ -86,27 +90,27 @@ class Pretext(SelfSupervised):
                 temperature=settings.student_temperature,
             ),
         )
-        self.crops = MultiCrop(settings.crops, self.policy)
+        self.crops = MultiCrop(self.views, self.policy(settings.local_views), settings.local_crops)
         self.teacher = AveragedWeights(self.network, own_statistics=True)
         self.register_buffer("center", torch.zeros(settings.prototypes))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """The student sees all crops, the teacher the large ones."""
+        """The student gets all views, the teacher the global ones."""
         head, settings = self.network.head, self.settings
         assert isinstance(head, PrototypeHead)
         head.prototypes.requires_grad_(self.progress.epochs >= settings.frozen_epochs)
         crops = self.crops(batch.image, generator)
         scores = head.scores(head.embed(torch.cat(self.network.features_of(crops))))
         with torch.no_grad():
-            taught = self._teacher_scores(torch.cat(crops[:GLOBAL_CROPS]))
+            teacher_scores = self._teacher_scores(torch.cat(crops[:GLOBAL_VIEWS]))
         loss = distill_crops(
             torch.split(scores, len(batch.image)),
-            taught.view(GLOBAL_CROPS, len(batch.image), -1),
+            teacher_scores.view(GLOBAL_VIEWS, len(batch.image), -1),
             self.center,
             student_temperature=settings.student_temperature,
             teacher_temperature=self.teacher_temperature(),
         )
-        self.center.copy_(moved_center(self.center, world.gather(taught), momentum=settings.center_momentum))
+        self.center.copy_(moved_center(self.center, world.gather(teacher_scores), momentum=settings.center_momentum))
         return {"loss": loss}
 
     def _teacher_scores(self, crops: Tensor) -> Tensor:
@@ -115,22 +119,22 @@ class Pretext(SelfSupervised):
         return network.head.scores(network.head.embed(network.features(crops))).float()
 
     def teacher_temperature(self) -> float:
-        """τ of the teacher for this step."""
+        """The teacher's temperature in this step."""
         epochs = self.settings.teacher_temperature_epochs
         return linear(*self.settings.teacher_temperature, self.progress.epochs / epochs if epochs else 1.0)
 
-    def pace(self) -> Pace:
-        """The weight decay's rise."""
-        return Pace(weight_decay=half_cosine(1.0, self.settings.final_weight_decay, self.progress.fraction))
+    def multipliers(self) -> Multipliers:
+        """Raise the weight decay."""
+        return Multipliers(weight_decay=half_cosine(1.0, self.settings.final_weight_decay, self.progress.fraction))
 
     def after_step(self) -> None:
-        """Let the teacher follow."""
-        self.teacher.update(self.network, decay=half_cosine(self.settings.momentum, 1.0, self.progress.fraction))
+        """Update the teacher."""
+        self.teacher.update(self.network, decay=half_cosine(self.settings.ema_decay, 1.0, self.progress.fraction))
 
     def selected(self) -> Network:
         """The network to keep."""
         return self.teacher.module if self.settings.keep == "teacher" else self.network
 
-    def chance(self) -> dict[str, float]:
-        """Answers alike."""
+    def loss_at_chance(self) -> dict[str, float]:
+        """All outputs are the same."""
         return {"loss": log(self.settings.prototypes)}

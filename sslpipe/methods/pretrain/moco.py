@@ -1,4 +1,4 @@
-"""MoCo v2 (He et al. 2020; Chen et al. 2020): a view agrees with its image's key, not with keys of earlier batches."""
+"""MoCo v2 (Chen et al. 2020, arXiv:2003.04297): contrast a view with its image's key and with keys of a queue."""
 
 from dataclasses import dataclass
 from math import log
@@ -12,7 +12,8 @@ from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.settings import Count, Fraction, Positive
-from sslpipe.methods.pretext.task import SelfSupervised, Task, unit_rows
+from sslpipe.methods.pretrain._base import Problem, SelfSupervised
+from sslpipe.methods.pretrain._memory import unit_rows
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import ProjectionSettings, build_head
 from sslpipe.nets.queue import EmbeddingQueue
@@ -28,12 +29,12 @@ class Settings:
     """Defaults: MoCo v2, ImageNet."""
 
     temperature: Positive = 0.2
-    momentum: Fraction = 0.999
+    ema_decay: Fraction = 0.999
     """m of eq. 2."""
     queue: Count | None = None
-    """Keys that are compared with; null: a quarter of the images, at most 65,536. A queue as long as the data set or
-    longer holds an image's own earlier key, which then counts as another image's (own choice; at a quarter 3 % of the
-    queries meet theirs)."""
+    """Number of keys in the queue; null: a quarter of the images, at most 65,536. A queue as long as the data set
+    or longer contains an image's own earlier key, which then counts as a negative (own choice; at a quarter this
+    happens to 3 % of the queries)."""
     projection: ProjectionSettings = ProjectionSettings(hidden=2048, outputs=128)
     views: ViewSettings = ViewSettings(policy="simclr", blur=0.5)
     fit: FitSettings = FitSettings(
@@ -44,27 +45,27 @@ class Settings:
     )
 
 
-class Pretext(SelfSupervised):
+class Method(SelfSupervised):
     """MoCo, algorithm 1.
 
-    The key encoder normalises by averaged statistics, not by the batch's: a query could else tell its key by the batch
-    that both were normalised with. MoCo shuffles the batch over several GPUs to that end; averaging does it on one
-    (Cai et al. 2021, "Exponential moving average normalization", section 3).
+    The key encoder normalises with averaged statistics, not with the batch's, since a query could otherwise recognise
+    its key by the batch statistics. MoCo shuffles the batch over several GPUs for this reason; averaged statistics do
+    the same on one (Cai et al. 2021, "Exponential moving average normalization", section 3).
     """
 
-    remedy = "raise pretrain.moco.momentum or the queue, lower the learning rate"
+    collapse_hint = "raise pretrain.moco.ema_decay or the queue, lower the learning rate"
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        super().__init__(task, settings.views)
+    def __init__(self, settings: Settings, problem: Problem) -> None:
+        super().__init__(problem, settings.views)
         self.settings = settings
         self.network.head = build_head(settings.projection, self.network.backbone.dimension)
         self.averaged = AveragedWeights(self.network)
-        length = settings.queue or max(1, min(LONGEST_QUEUE, len(task.images) // 4))
+        length = settings.queue or max(1, min(LONGEST_QUEUE, len(problem.images) // 4))
         self.queue = EmbeddingQueue(length, settings.projection.outputs)
         self.queue.rows.copy_(unit_rows(*self.queue.rows.shape))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Queries of one view, keys of another."""
+        """InfoNCE with queries from one view and keys from another (eq. 1)."""
         query = self.network(self.views(batch.image, generator)).float()
         key = self.averaged(self.views(batch.image, generator)).float()
         loss = info_nce(query, key, self.queue.rows, temperature=self.settings.temperature)
@@ -72,9 +73,9 @@ class Pretext(SelfSupervised):
         return {"loss": loss}
 
     def after_step(self) -> None:
-        """Let the key encoder follow (eq. 2)."""
-        self.averaged.update(self.network, decay=self.settings.momentum)
+        """Update the key encoder (eq. 2)."""
+        self.averaged.update(self.network, decay=self.settings.ema_decay)
 
-    def chance(self) -> dict[str, float]:
-        """Key and queue alike."""
+    def loss_at_chance(self) -> dict[str, float]:
+        """The key and all keys of the queue are the same."""
         return {"loss": log(len(self.queue.rows) + 1)}

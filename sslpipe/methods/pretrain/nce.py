@@ -1,4 +1,4 @@
-"""Instance discrimination (Wu et al. 2018): every image is a class of its own, the SCAN paper's pretext task."""
+"""Instance discrimination (Wu et al. 2018, arXiv:1805.01978): every image is a class; SCAN's pretext task."""
 
 from dataclasses import dataclass
 from math import log
@@ -12,7 +12,8 @@ from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.settings import CountOrZero, Fraction, NonNegative, Positive
-from sslpipe.methods.pretext.task import SelfSupervised, Task, unit_rows
+from sslpipe.methods.pretrain._base import Problem, SelfSupervised
+from sslpipe.methods.pretrain._memory import MemoryBank
 from sslpipe.nets.heads import ProjectionSettings, build_head
 from sslpipe.objectives.nce import estimate_normalizer, instance_softmax, nce, proximal
 from sslpipe.views.policies import ViewSettings
@@ -25,11 +26,11 @@ class Settings:
     temperature: Positive = 0.07
     """Wu et al., section 3.1."""
     negatives: CountOrZero = 4096
-    """Noise rows an image; 0 takes the full softmax, the better choice up to some 50,000 images."""
+    """Noise rows for each image; 0: the full softmax, which is better up to some 50,000 images."""
     momentum: Fraction = 0.5
-    """Share of the old feature that stays in memory."""
+    """Share of the old feature that stays in the memory."""
     proximal: NonNegative = 0.0
-    """λ of eq. 8; the public code leaves it out."""
+    """λ of eq. 8; the public code omits the term."""
     projection: ProjectionSettings = ProjectionSettings(depth=1)
     views: ViewSettings = ViewSettings(policy="simclr", flip=0.0)
     fit: FitSettings = FitSettings(
@@ -40,21 +41,20 @@ class Settings:
     )
 
 
-class Pretext(SelfSupervised):
+class Method(SelfSupervised):
     """Wu et al., section 3, with the features of the last visit in a memory bank."""
 
-    remedy = "lower the learning rate or raise pretrain.nce.temperature"
+    collapse_hint = "lower the learning rate or raise pretrain.nce.temperature"
 
-    memory: Tensor
     normalizer: Tensor
     estimates: Tensor
     first_epoch: Tensor
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        super().__init__(task, settings.views)
+    def __init__(self, settings: Settings, problem: Problem) -> None:
+        super().__init__(problem, settings.views)
         self.settings = settings
         self.network.head = build_head(settings.projection, self.network.backbone.dimension)
-        self.register_buffer("memory", unit_rows(len(task.images), settings.projection.outputs))
+        self.memory = MemoryBank(len(problem.images), settings.projection.outputs, momentum=settings.momentum)
         # Z of eq. 4: "derived from initial batches" (section 3.2), which are those of the first epoch here. The first
         # batch alone, as in the public code, sees a random memory and falls short of Z by orders of magnitude.
         self.register_buffer("normalizer", torch.zeros(()))
@@ -63,42 +63,38 @@ class Pretext(SelfSupervised):
         self._latest: tuple[Tensor, Tensor] | None = None
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """One view of each image against the memory."""
+        """Discriminate one view of each image against the memory."""
         feature = F.normalize(self.network(self.views(batch.image, generator)).float(), dim=1)
         self._latest = batch.index, feature.detach()
-        temperature = self.settings.temperature
+        memory, temperature = self.memory.rows, self.settings.temperature
         if self.settings.negatives == 0:
-            discrimination = instance_softmax(feature, batch.index, self.memory, temperature=temperature)
+            discrimination = instance_softmax(feature, batch.index, memory, temperature=temperature)
         else:
             shape = (len(feature), self.settings.negatives)
-            noise = torch.randint(len(self.memory), shape, generator=generator, device=feature.device)
+            noise = torch.randint(len(memory), shape, generator=generator, device=feature.device)
             with torch.no_grad():
-                estimate = estimate_normalizer(feature, noise, self.memory, temperature=temperature)
+                estimate = estimate_normalizer(feature, noise, memory, temperature=temperature)
                 self.estimates += self.first_epoch
                 self.normalizer += self.first_epoch * (estimate - self.normalizer) / self.estimates
             discrimination = nce(
-                feature, batch.index, noise, self.memory, temperature=temperature, normalizer=self.normalizer
+                feature, batch.index, noise, memory, temperature=temperature, normalizer=self.normalizer
             )
         if self.settings.proximal == 0:
             return {"loss": discrimination}
-        drift = proximal(feature, self.memory[batch.index])
+        drift = proximal(feature, memory[batch.index])
         return {"loss": discrimination + self.settings.proximal * drift, "nce": discrimination, "proximal": drift}
 
-    @torch.no_grad()
     def after_step(self) -> None:
         """Move the visited rows of the memory towards their new features."""
-        if self._latest is None:
-            return
-        index, feature = self._latest
-        momentum = self.settings.momentum
-        self.memory[index] = F.normalize(momentum * self.memory[index] + (1 - momentum) * feature, dim=1)
-        self._latest = None
+        if self._latest is not None:
+            self.memory.update(*self._latest)
+            self._latest = None
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """Keep Z as it is from now on."""
+        """Keep Z fixed after the first epoch."""
         self.first_epoch.fill_(False)
         return super().after_epoch(terms)
 
-    def chance(self) -> dict[str, float]:
-        """Rows of the memory alike; a noise-contrastive estimate has no such level."""
-        return {} if self.settings.negatives else {"loss": log(len(self.memory))}
+    def loss_at_chance(self) -> dict[str, float]:
+        """All rows of the memory are the same; a noise-contrastive estimate has no such value."""
+        return {} if self.settings.negatives else {"loss": log(len(self.memory.rows))}

@@ -1,4 +1,4 @@
-"""SimCLR (Chen et al. 2020): two views of an image agree, views of different images do not."""
+"""SimCLR (Chen et al. 2020, arXiv:2002.05709): two views of an image agree, views of different images do not."""
 
 from dataclasses import dataclass
 from math import log
@@ -12,7 +12,7 @@ from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.settings import Positive
-from sslpipe.methods.pretext.task import SelfSupervised, Task
+from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.heads import ProjectionSettings, build_head
 from sslpipe.objectives.simclr import nt_xent
 from sslpipe.views.policies import ViewSettings
@@ -33,22 +33,22 @@ class Settings:
     )
 
 
-class Pretext(SelfSupervised):
+class Method(SelfSupervised):
     """SimCLR, algorithm 1."""
 
-    remedy = "lower the learning rate or pretrain.simclr.temperature"
+    collapse_hint = "lower the learning rate or pretrain.simclr.temperature"
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        super().__init__(task, settings.views)
+    def __init__(self, settings: Settings, problem: Problem) -> None:
+        super().__init__(problem, settings.views)
         self.settings = settings
         self.network.head = build_head(settings.projection, self.network.backbone.dimension)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Both views of all images in one forward."""
+        """NT-Xent of two views of each image, in one forward."""
         views = self.views(torch.cat([batch.image, batch.image]), generator)
         z1, z2 = self.network(views).float().chunk(2)
         return {"loss": nt_xent(world.gather(z1), world.gather(z2), temperature=self.settings.temperature)}
 
-    def chance(self) -> dict[str, float]:
-        """All views alike."""
+    def loss_at_chance(self) -> dict[str, float]:
+        """All embeddings are the same."""
         return {"loss": log(2 * self.settings.fit.batch - 1)}

@@ -1,4 +1,4 @@
-"""SCAN's self-labelling step (Van Gansbeke et al. 2020, section 2.3): learn from one's own confident answers."""
+"""SCAN's self-labelling step (Van Gansbeke et al. 2020, arXiv:2005.12320, section 2.3)."""
 
 import copy
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from torch import Tensor
 from sslpipe.data.batches import Batch
 from sslpipe.data.images import Images
 from sslpipe.engine.loop import FitSettings
-from sslpipe.engine.method import Method
+from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
-from sslpipe.io.console import say
+from sslpipe.io.console import info
 from sslpipe.io.settings import Count, Fraction
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.network import Network
@@ -26,15 +26,15 @@ class Settings:
 
     threshold: Fraction = 0.99
     balance: bool = True
-    """Weigh each class by the inverse of its count among the confident images of the batch."""
+    """Weight each class by the inverse of its count among the confident images of the batch."""
     targets: Literal["model", "averaged"] = "model"
-    """Who gives the answers: the model itself in eval mode, or the average of its weights, which is then kept."""
-    decay: Fraction = 0.999
-    """Of the averaged weights (public code, ImageNet)."""
+    """Network that gives the pseudo-labels: the model in eval mode, or its averaged weights, which are then kept."""
+    ema_decay: Fraction = 0.999
+    """Decay of the averaged weights (public code, ImageNet)."""
     patience: Count = 10
-    """Epochs without a rise of the confident count after which the run ends (section 3.1: its plateau)."""
-    rise: Fraction = 0.001
-    """What counts as a rise, as a share of the images (own choice: a tenth of a percent)."""
+    """Epochs without an increase of the confident share after which the run ends (section 3.1: its plateau)."""
+    min_delta: Fraction = 0.001
+    """Least increase of the confident share that counts (own choice: a tenth of a percent)."""
     views: ViewSettings = ViewSettings(policy="strong")
     fit: FitSettings = FitSettings(
         epochs=100,
@@ -43,18 +43,27 @@ class Settings:
     )
 
 
-class SelfLabelling(Method):
-    """Algorithm 1, lines 9 to 12."""
+@dataclass(frozen=True)
+class Problem:
+    """What self-labelling is given."""
+
+    network: Network
+    """With one cluster head, as the cluster stage writes it."""
+    images: Images
+    """All training images."""
+
+
+class Method(BaseMethod):
+    """SCAN, algorithm 1, lines 9 to 12: self-training on confident pseudo-labels."""
 
     best_confident: Tensor
     stale_epochs: Tensor
     learned: Tensor
 
-    def __init__(self, settings: Settings, network: Network, images: Images) -> None:
-        """network: with one cluster head, as the cluster stage leaves it."""
+    def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__()
         self.settings = settings
-        self.network = network
+        self.network = network = problem.network
         self.averaged = AveragedWeights(network) if settings.targets == "averaged" else None
         self.views = Views(settings.views, network.image_mean)
         self._start = [copy.deepcopy(network)]  # in a list, so that it is none of this method's own weights
@@ -63,7 +72,7 @@ class SelfLabelling(Method):
         self.register_buffer("learned", torch.tensor(False))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Hard answers on the plain images, cross-entropy on strong views."""
+        """Pseudo-labels of the images without augmentation, and the cross-entropy of strong views."""
         with torch.no_grad():
             teacher = self.network.eval() if self.averaged is None else self.averaged.module
             target_logits = teacher(plain(batch.image))
@@ -81,21 +90,21 @@ class SelfLabelling(Method):
         }
 
     def after_step(self) -> None:
-        """Let the average follow."""
+        """Update the averaged weights."""
         if self.averaged is not None:
-            self.averaged.update(self.network, decay=self.settings.decay)
+            self.averaged.update(self.network, decay=self.settings.ema_decay)
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """End the run when the confident count no longer rises, or where no image is confident from the first."""
+        """End the run when the confident share no longer increases, or if no image is confident in an epoch."""
         if terms["confident"] == 0:
-            say(
-                "self_label: no image was confident in a whole epoch, the groups stay as they are; "
+            info(
+                "self_label: no image was confident in a whole epoch, the clusters stay as they are; "
                 f"lower self_label.threshold ({self.settings.threshold}) or train cluster for longer"
             )
             self.finished = True
             return {}
         self.learned.fill_(True)
-        if terms["confident"] > self.best_confident + self.settings.rise:
+        if terms["confident"] > self.best_confident + self.settings.min_delta:
             self.best_confident.fill_(terms["confident"])
             self.stale_epochs.zero_()
         else:
@@ -104,7 +113,7 @@ class SelfLabelling(Method):
         return {}
 
     def selected(self) -> Network:
-        """The network to keep: the start's, with its very weights, where nothing could be learned."""
+        """The network to keep; the start itself, with unchanged weights, if nothing could be learned."""
         if not self.learned:
             return self._start[0]
         return self.network if self.averaged is None else self.averaged.module

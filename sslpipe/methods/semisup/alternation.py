@@ -1,4 +1,4 @@
-"""Semi-supervised epochs in turn with clustering epochs (Lerner et al. 2020, "Boosting SSL by clustering")."""
+"""Semi-supervised epochs alternate with clustering epochs ("Boosting SSL", Lerner et al. 2020, arXiv:2012.00504)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from torch.nn import functional as F
 
 from sslpipe.data.labelled import Pair
 from sslpipe.engine.loop import FitSettings
-from sslpipe.engine.method import Method, Pace
+from sslpipe.engine.method import BaseMethod, Multipliers
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.errors import UserError
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, parse
-from sslpipe.methods.parts.task import Task
+from sslpipe.methods.semisup._supervised import Problem
 from sslpipe.nets.heads import ProjectionSettings, build_head
 from sslpipe.nets.network import Network
 from sslpipe.objectives.alternation import assign_targets, clustering
@@ -24,39 +24,40 @@ from sslpipe.views.policies import Views, ViewSettings, plain
 
 Phase = Literal["rotation", "semisupervised", "clustering"]
 NONE = -1
-"""The target of an image that owns none."""
+"""Marks an image without a target."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Defaults: the paper's for CIFAR-10 (section 4.1); what it leaves open from its code (recipes.md, 5)."""
+    """Defaults: the paper's for CIFAR-10 (section 4.1), and its public code where the paper gives no value."""
 
+    base: str = "fixmatch"
+    """The semi-supervised method to alternate with, another module of semisup (the paper: MixMatch and FixMatch)."""
     ssl: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the semi-supervised method (semisup.methods.alternation.base), save labelled_batch and fit, which
-    stand here."""
+    """Settings of the base method, except labelled_batch and fit, which are settings of the alternation."""
     labelled_batch: Count = 64
     warmup_epochs: CountOrZero = 20
-    """Of rotation alone, before all else."""
+    """Epochs of rotation alone at the start of the run."""
     ssl_epochs: Count = 10
     """e1 of algorithm 2; 5 on SVHN and STL-10."""
     rotation_epochs: CountOrZero = 1
-    """Before the clustering epochs of an iteration (none on SVHN)."""
+    """Epochs of rotation before the clustering epochs of an iteration (none on SVHN)."""
     cluster_epochs: CountOrZero = 1
-    """e2."""
+    """e2 of algorithm 2."""
     share: Fraction = 1.0
-    """α, of images that own a target; 0.6 on SVHN and STL-10."""
+    """α, the share of images with a target; 0.6 on SVHN and STL-10."""
     radius: NonNegative = 0.2
     """ρ, the squared distance to the nearest unit vector below which an image without target learns it."""
     copies: Count = 3
     """r, views of an image that learn its target."""
     lr: Positive = 0.01
-    """Of rotation and clustering; it follows the run's schedule."""
+    """Learning rate of rotation and clustering; it follows the run's schedule."""
     weight_decay: NonNegative = 1e-4
-    """Of rotation and clustering."""
+    """Weight decay of rotation and clustering."""
     views: ViewSettings = ViewSettings(
         policy="weak", jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125
     )
-    """Of the copies."""
+    """Views of the copies."""
     rotation_views: ViewSettings = ViewSettings(policy="weak", flip=0.0)
     rotation_head: ProjectionSettings = ProjectionSettings(depth=3, hidden=128, outputs=4, batch_norm=True)
     fit: FitSettings = FitSettings(
@@ -65,42 +66,40 @@ class Settings:
         optimizer=OptimizerSettings(name="sgd", lr=0.03, momentum=0.9, weight_decay=5e-4),
         schedule=ScheduleSettings(name="cosine_7_16"),
     )
-    """Of the semi-supervised epochs: `lr` and `weight_decay` take the place of its own elsewhere."""
+    """The optimiser of the semi-supervised epochs; in the other epochs `lr` and `weight_decay` replace its values."""
 
     def __post_init__(self) -> None:
         for key in ("labelled_batch", "fit"):
             if key in self.ssl:
-                raise UserError(f"ssl.{key}: found, expected beside ssl, where it holds for all epochs")
+                raise UserError(f"ssl.{key}: set it beside ssl, where it applies to all epochs")
         if self.weight_decay and not self.fit.optimizer.weight_decay:
             raise UserError("weight_decay: needs fit.optimizer.weight_decay above 0, of which it is a multiple")
 
 
-class Learner(Method):
+class Method(BaseMethod):
     """Algorithm 2, with algorithm 1 as its clustering epochs."""
 
     targets: Tensor
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        """task: its base is the semi-supervised method."""
+    def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__()
         self.settings = settings
-        where = "semisup.methods.alternation.base"
-        module = find_module("sslpipe.methods.semisup", task.base, where=where)
-        self.base: Any = module.Learner(parse(module.Settings, settings.ssl, where="semisup.alternation.ssl"), task)
-        network, images = self.network, task.labelled.images
+        module = find_module("sslpipe.methods.semisup", settings.base, where="semisup.alternation.base")
+        self.base: Any = module.Method(parse(module.Settings, settings.ssl, where="semisup.alternation.ssl"), problem)
+        network, images = self.network, problem.labelled.images
         self.rotation = build_head(settings.rotation_head, network.backbone.dimension)
         mean = network.image_mean
         self.views, self.rotation_views = Views(settings.views, mean), Views(settings.rotation_views, mean)
-        self.register_buffer("targets", balanced_targets(len(images), task.labelled.classes, settings.share))
+        self.register_buffer("targets", balanced_targets(len(images), problem.labelled.classes, settings.share))
 
     @property
     def network(self) -> Network:
-        """The one that all phases train."""
+        """The network that all phases train."""
         network: Network = self.base.network
         return network
 
     def phase(self) -> Phase:
-        """What the epoch under way does."""
+        """The phase of the current epoch."""
         settings = self.settings
         epoch = int(self.progress.epochs) - settings.warmup_epochs
         if epoch < 0:
@@ -110,18 +109,18 @@ class Learner(Method):
             return "semisupervised"
         return "rotation" if place < settings.ssl_epochs + settings.rotation_epochs else "clustering"
 
-    def pace(self) -> Pace:
-        """Rotation and clustering have a learning rate and a weight decay of their own."""
+    def multipliers(self) -> Multipliers:
+        """Set the learning rate and the weight decay of rotation and clustering."""
         if self.phase() == "semisupervised":
             self.base.progress = self.progress
-            pace: Pace = self.base.pace()
-            return pace
+            multipliers: Multipliers = self.base.multipliers()
+            return multipliers
         optimizer = self.settings.fit.optimizer
         decay = self.settings.weight_decay / optimizer.weight_decay if optimizer.weight_decay else 1.0
-        return Pace(lr=self.settings.lr / optimizer.lr, weight_decay=decay)
+        return Multipliers(lr=self.settings.lr / optimizer.lr, weight_decay=decay)
 
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
-        """One of three losses, as the epoch has it; labels count in the semi-supervised one alone."""
+        """The loss of the current phase; only the semi-supervised one uses labels."""
         phase = self.phase()
         if phase == "semisupervised":
             self.base.progress = self.progress
@@ -132,15 +131,15 @@ class Learner(Method):
         return self._clustering(batch.unlabelled.image, batch.unlabelled.index, generator)
 
     def _rotation(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """RotNet (Gidaris et al. 2018): by which of four angles an image was turned."""
-        turned = torch.cat([self.rotation_views(image, generator).rot90(quarter, (2, 3)) for quarter in range(4)])
+        """RotNet (arXiv:1803.07728): predict by which of four angles an image was rotated."""
+        rotated = torch.cat([self.rotation_views(image, generator).rot90(quarter, (2, 3)) for quarter in range(4)])
         angle = torch.arange(4, device=image.device).repeat_interleave(len(image))
-        logits = self.rotation(self.network.features(turned)).float()
+        logits = self.rotation(self.network.features(rotated)).float()
         loss = F.cross_entropy(logits, angle)
         return {"loss": loss, "rotation": loss, "rotation_acc": (logits.argmax(dim=1) == angle).float().mean()}
 
     def _clustering(self, image: Tensor, index: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Algorithm 1: the batch's targets change hands (eq. 4), then copies of the images learn them (eq. 5)."""
+        """Algorithm 1: reassign the batch's targets (eq. 4), then learn them from views of the images (eq. 5)."""
         with torch.no_grad():
             anchors = F.normalize(self.network.eval()(plain(image)).float(), dim=1)
             self.network.train()
@@ -158,12 +157,12 @@ class Learner(Method):
         return {"loss": terms["loss"], "clustering": terms["loss"], "kept": terms["kept"], "moved": moved}
 
     def after_step(self) -> None:
-        """The averaged weights follow through all phases (section 4.1)."""
+        """Update the averaged weights in every phase (section 4.1)."""
         self.base.progress = self.progress
         self.base.after_step()
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """As of the semi-supervised method."""
+        """The monitors of the semi-supervised method."""
         row: dict[str, float] = self.base.after_epoch(terms)
         return row
 
@@ -174,7 +173,7 @@ class Learner(Method):
 
 
 def balanced_targets(images: int, clusters: int, share: float) -> Tensor:
-    """int64 [images]: share · images / clusters of each cluster at random places, NONE elsewhere (eq. 3)."""
+    """Targets, int64 [images]: share · images / clusters of each cluster at random places, else NONE (eq. 3)."""
     each = int(share * images / clusters)
     targets = torch.full((images,), NONE)
     targets[torch.randperm(images)[: each * clusters]] = torch.arange(clusters).repeat_interleave(each)

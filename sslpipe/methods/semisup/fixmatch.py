@@ -1,4 +1,4 @@
-"""FixMatch (Sohn et al. 2020): what the model is sure of on a weak view, it learns on a strong one."""
+"""FixMatch (Sohn et al. 2020, arXiv:2001.07685): confident predictions on weak views are targets for strong views."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,9 +9,8 @@ from torch import Tensor
 from sslpipe.data.labelled import LabelledBatch, Pair
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, NonNegative
-from sslpipe.methods.parts.alignment import DistributionAlignment
-from sslpipe.methods.parts.task import Task
-from sslpipe.methods.semisup import supervised
+from sslpipe.methods.semisup._alignment import DistributionAlignment
+from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings, Problem
 from sslpipe.objectives.fixmatch import fixmatch
 from sslpipe.objectives.supervised import cross_entropy
 from sslpipe.views.ctaugment import CTAugment
@@ -20,36 +19,36 @@ from sslpipe.views.policies import ViewSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(supervised.Settings):
+class Settings(LabelledSettings):
     """Defaults: the FixMatch paper's for CIFAR-10 (section 4, table 4; CTAugment in section 2.3 and table 2)."""
 
     threshold: Fraction = 0.95
     """τ."""
     unlabelled_weight: NonNegative = 1.0
     """λ_u."""
-    over: Literal["batch", "confident"] = "batch"
-    """What the unlabelled term is divided by: all images (FixMatch, eq. 4) or the confident (alternation paper)."""
+    normalize_by: Literal["batch", "confident"] = "batch"
+    """Divide the unlabelled term by all images (FixMatch, eq. 4) or by the confident ones ("Boosting SSL")."""
     strong: ViewSettings = ViewSettings(policy="randaugment")
     ctaugment: bool = False
-    """Learn how strong each operation may be (CTAugment), in place of the strong policy's uniform draw."""
+    """Learn the magnitude of each operation (CTAugment, arXiv:1911.09785) instead of sampling it uniformly."""
     alignment: bool = False
-    """Align the answers' distribution with the labelled images' (section 2.5: FixMatch with DA)."""
+    """Align the predictions' distribution with that of the labels (section 2.5: FixMatch with DA)."""
     alignment_steps: Count = 128
-    """Steps over which the answers are averaged (ReMixMatch, section 3.1)."""
+    """Steps over which the predictions are averaged (ReMixMatch, section 3.1)."""
 
 
-class Learner(supervised.Learner):
+class Method(LabelledMethod):
     """FixMatch, algorithm 1."""
 
     settings: Settings
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        super().__init__(settings, task)
+    def __init__(self, settings: Settings, problem: Problem) -> None:
+        super().__init__(settings, problem)
         self.strong = self.policy(settings.strong)
         self.ctaugment = learned_augmentation(settings.strong) if settings.ctaugment else None
         self.align: DistributionAlignment | None = None
         if settings.alignment:
-            share = torch.bincount(task.labelled.label, minlength=task.labelled.classes) / len(task.labelled)
+            share = torch.bincount(problem.labelled.label, minlength=problem.labelled.classes) / len(problem.labelled)
             self.align = DistributionAlignment(len(share), steps=settings.alignment_steps, target=share)
 
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
@@ -64,7 +63,7 @@ class Learner(supervised.Learner):
         if self.align is not None:
             weak_logits = self.align(weak_logits.detach().softmax(dim=1)).clamp(min=1e-12).log()
         supervised_loss = cross_entropy(labelled_logits, labelled.label, smoothing=settings.label_smoothing)
-        terms = fixmatch(weak_logits, strong_logits, threshold=settings.threshold, over=settings.over)
+        terms = fixmatch(weak_logits, strong_logits, threshold=settings.threshold, normalize_by=settings.normalize_by)
         return {
             "loss": supervised_loss + settings.unlabelled_weight * terms["loss"],
             "labelled": supervised_loss,
@@ -74,15 +73,15 @@ class Learner(supervised.Learner):
 
     @torch.no_grad()
     def _learn_augmentation(self, labelled: LabelledBatch, generator: torch.Generator) -> None:
-        """How much of the right answer each operation leaves, seen on labelled images by the model in eval mode."""
+        """Update CTAugment by how well the model, in eval mode, predicts augmented labelled images."""
         assert self.ctaugment is not None
         probe = self.ctaugment.probe(Draw(len(labelled.image), generator))
         ctaugment = self.ctaugment
         views = self.views(labelled.image, generator, operations=lambda view, draw: ctaugment.apply_probe(view, probe))
-        answer = self.network.eval()(views).float().softmax(dim=1)
+        prediction = self.network.eval()(views).float().softmax(dim=1)
         self.network.train()
-        truth = torch.nn.functional.one_hot(labelled.label, answer.shape[1])
-        self.ctaugment.update(probe, 1 - (answer - truth).abs().sum(dim=1) / 2)
+        truth = torch.nn.functional.one_hot(labelled.label, prediction.shape[1])
+        self.ctaugment.update(probe, 1 - (prediction - truth).abs().sum(dim=1) / 2)
 
 
 def learned_augmentation(strong: ViewSettings) -> CTAugment:

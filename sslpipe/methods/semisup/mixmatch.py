@@ -1,4 +1,4 @@
-"""MixMatch (Berthelot et al. 2019): averaged, sharpened answers, and Mixup of everything with everything."""
+"""MixMatch (Berthelot et al. 2019, arXiv:1905.02249): averaged, sharpened predictions, and Mixup of all images."""
 
 from dataclasses import dataclass
 
@@ -8,37 +8,33 @@ from torch.nn.functional import one_hot
 
 from sslpipe.data.labelled import Pair
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
-from sslpipe.methods.parts.task import Task
-from sslpipe.methods.semisup import supervised
+from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings
 from sslpipe.objectives.mixmatch import mixmatch, sharpen
 from sslpipe.views.mixing import MixSettings, draw_mix
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(supervised.Settings):
+class Settings(LabelledSettings):
     """Defaults: the MixMatch paper's for CIFAR-10 (section 4.1), in FixMatch's batches and schedule."""
 
     copies: Count = 2
-    """K, views of an unlabelled image whose answers are averaged."""
+    """K, views of an unlabelled image whose predictions are averaged."""
     temperature: Positive = 0.5
     """T of the sharpening."""
     unlabelled_weight: NonNegative = 75.0
     """λ_U."""
     ramp: Fraction = 0.4
-    """Share of the run over which λ_U rises linearly from 0 (the paper: 16,000 steps; the share: public code)."""
+    """Share of the run in which λ_U rises linearly from 0 (the paper: 16,000 steps; the share: public code)."""
     mixing: MixSettings = MixSettings(mixup=0.75, cutmix=0.0, dominant=True)
 
 
-class Learner(supervised.Learner):
+class Method(LabelledMethod):
     """MixMatch, algorithm 1."""
 
     settings: Settings
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        super().__init__(settings, task)
-
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
-        """Guess labels, mix, learn."""
+        """Guess labels for the unlabelled images, mix all images, and compute both losses."""
         settings, labelled = self.settings, batch.labelled
         labelled_views = self.views(labelled.image, generator)
         unlabelled_views = self.views(batch.unlabelled.image.repeat(settings.copies, 1, 1, 1), generator)
@@ -55,8 +51,8 @@ class Learner(supervised.Learner):
 
     @torch.no_grad()
     def _guess(self, views: Tensor) -> Tensor:
-        """[K·B, C], each image's sharpened mean answer, for all of its copies."""
-        answers = self.network(views).float().softmax(dim=1)
+        """Guessed labels [K·B, C]: the sharpened mean prediction of each image, repeated for its K views."""
+        prediction = self.network(views).float().softmax(dim=1)
         copies = self.settings.copies
-        mean = answers.view(copies, -1, answers.shape[1]).mean(dim=0)
+        mean = prediction.view(copies, -1, prediction.shape[1]).mean(dim=0)
         return sharpen(mean, temperature=self.settings.temperature).repeat(copies, 1)

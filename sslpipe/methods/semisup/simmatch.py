@@ -1,4 +1,4 @@
-"""SimMatch (Zheng et al. 2022): similarity to classes and similarity to labelled images correct each other."""
+"""SimMatch (Zheng et al. 2022, arXiv:2203.06915): class and instance similarities calibrate each other."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from sslpipe.data.labelled import Pair
 from sslpipe.engine import world
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
-from sslpipe.methods.parts.alignment import DistributionAlignment
-from sslpipe.methods.parts.task import Task
-from sslpipe.methods.semisup import supervised
+from sslpipe.methods.semisup._alignment import DistributionAlignment
+from sslpipe.methods.semisup._logistic import fit_classifier
+from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings, Problem
 from sslpipe.nets.heads import InstanceHead, InstanceSettings, LinearHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.merged import MergedHead
@@ -23,7 +23,7 @@ from sslpipe.views.policies import ViewSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(supervised.Settings):
+class Settings(LabelledSettings):
     """Defaults: the SimMatch paper's for CIFAR (section 4.1); views as in FixMatch."""
 
     threshold: Fraction = 0.95
@@ -34,13 +34,13 @@ class Settings(supervised.Settings):
     """λ_in."""
     temperature: Positive = 0.1
     """t of eq. 3 and 4."""
-    smoothing: Fraction = 0.9
+    propagation_alpha: Fraction = 0.9
     """α of eq. 10."""
     alignment_steps: Count = 32
-    """Steps over which the answers are averaged."""
+    """Steps over which the predictions are averaged."""
     memory: Literal["temporal", "teacher"] = "temporal"
-    """temporal: each memory follows its image's embedding (eq. 12). teacher: the averaged network embeds the labelled
-    and answers for the weak views (eq. 11), for many labels; then `decay` is its momentum."""
+    """temporal: each row follows its image's embedding (eq. 12). teacher: the averaged network embeds the labelled
+    images and predicts the weak views (eq. 11), for many labels; `ema_decay` is then its momentum."""
     momentum: Fraction = 0.7
     """m of eq. 12."""
     hidden: Count = 128
@@ -50,59 +50,46 @@ class Settings(supervised.Settings):
     strong: ViewSettings = ViewSettings(policy="randaugment")
 
 
-class Learner(supervised.Learner):
-    """SimMatch, algorithm 1; the labelled memory is addressed by the image's number."""
+class Method(LabelledMethod):
+    """SimMatch, algorithm 1; the memory has one row for each labelled image."""
 
     settings: Settings
 
     bank: Tensor
     bank_labels: Tensor
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        super().__init__(settings, task)
+    def __init__(self, settings: Settings, problem: Problem) -> None:
+        super().__init__(settings, problem, head=instance_head(settings, problem))
         self.strong = self.policy(settings.strong)
-        self.align = DistributionAlignment(task.labelled.classes, steps=settings.alignment_steps)
-        network = task.network.eval()
-        bank = infer(lambda images: answers(network, images)[1], task.labelled.images.subset(task.labelled.index))
+        self.align = DistributionAlignment(problem.labelled.classes, steps=settings.alignment_steps)
+        network, labelled = problem.network.eval(), problem.labelled
+        bank = infer(lambda images: logits_and_embeddings(network, images)[1], labelled.images.subset(labelled.index))
         network.train()
         self.register_buffer("bank", bank)
-        self.register_buffer("bank_labels", task.labelled.label.clone())
-
-    def add_head(self, task: Task) -> None:
-        """Classes and embeddings side by side; a start that knows the classes keeps its layer to them."""
-        known = task.network.head
-        settings = InstanceSettings(
-            classes=task.labelled.classes, hidden=self.settings.hidden, outputs=self.settings.outputs
-        )
-        head = InstanceHead(task.network.backbone.dimension, settings).to(task.network.mean.device)
-        if isinstance(known, LinearHead) and known.out_features == settings.classes:
-            head.classifier.load_state_dict(known.state_dict())
-        elif self.settings.head == "fitted" or isinstance(known, MergedHead):
-            supervised.fit_classifier(head.classifier, task)
-        task.network.head = head
+        self.register_buffer("bank_labels", labelled.label.clone())
 
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
-        """Eq. 6; labelled, weak and strong images in one forward, save with a teacher."""
+        """Eq. 6; labelled, weak and strong views share one forward, except with a teacher."""
         settings, labelled, unlabelled = self.settings, batch.labelled, batch.unlabelled.image
         weak = self.views(torch.cat([labelled.image, unlabelled]), generator)
         strong = self.strong(unlabelled, generator)
         count, others = len(labelled.image), len(unlabelled)
         if settings.memory == "teacher":
             assert self.averaged is not None
-            logits, z = answers(self.network, torch.cat([weak[:count], strong]))
+            logits, z = logits_and_embeddings(self.network, torch.cat([weak[:count], strong]))
             (labelled_logits, strong_logits), z_strong = torch.split(logits, [count, others]), z[count:]
             with torch.no_grad():
-                logits, z = answers(self.averaged.module, weak)
+                logits, z = logits_and_embeddings(self.averaged.module, weak)
             weak_logits, (z_labelled, z_weak) = logits[count:], torch.split(z, [count, others])
         else:
-            logits, z = answers(self.network, torch.cat([weak, strong]))
+            logits, z = logits_and_embeddings(self.network, torch.cat([weak, strong]))
             labelled_logits, weak_logits, strong_logits = torch.split(logits, [count, others, others])
             z_labelled, z_weak, z_strong = torch.split(z, [count, others, others])
-        bank = self.bank.clone()  # the memory moves on before the gradient is taken
+        bank = self.bank.clone()  # the memory is updated before the backward pass
         with torch.no_grad():
             p = self.align(weak_logits.softmax(dim=1))
             q = similarities(z_weak, bank, temperature=settings.temperature)
-            p_hat, q_hat = propagate(p, q, self.bank_labels, alpha=settings.smoothing)
+            p_hat, q_hat = propagate(p, q, self.bank_labels, alpha=settings.propagation_alpha)
         strong_q = similarities(z_strong, bank, temperature=settings.temperature)
         terms = simmatch(p_hat, q_hat, strong_logits, strong_q, threshold=settings.threshold)
         supervised_loss = cross_entropy(labelled_logits, labelled.label, smoothing=settings.label_smoothing)
@@ -112,9 +99,9 @@ class Learner(supervised.Learner):
 
     @torch.no_grad()
     def _remember(self, index: Tensor, z: Tensor) -> None:
-        """Eq. 12, or the teacher's embeddings as they are. An image that is drawn twice counts with its mean.
+        """Update the memory by eq. 12, or by the teacher's embeddings; the views of one image are averaged.
 
-        index: [B], places in the memory. z: [B, D], of length 1.
+        index: [B], rows of the memory. z: [B, D], each of length 1.
         """
         index, z = world.gather(index), world.gather(z)
         count = torch.zeros(len(self.bank), 1, device=z.device).index_add_(0, index, z.new_ones(len(index), 1))
@@ -124,7 +111,22 @@ class Learner(supervised.Learner):
         self.bank.copy_(torch.where(count > 0, moved, self.bank))
 
 
-def answers(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+def instance_head(settings: Settings, problem: Problem) -> InstanceHead:
+    """Classifier and embedding side by side; a start that knows the classes keeps its layer to them."""
+    network, classes = problem.network, problem.labelled.classes
+    start = network.head
+    head = InstanceHead(
+        network.backbone.dimension,
+        InstanceSettings(classes=classes, hidden=settings.hidden, outputs=settings.outputs),
+    ).to(network.mean.device)
+    if isinstance(start, LinearHead) and start.out_features == classes:
+        head.classifier.load_state_dict(start.state_dict())
+    elif settings.head_init == "logistic" or isinstance(start, MergedHead):
+        fit_classifier(head.classifier, network, problem.labelled)
+    return head
+
+
+def logits_and_embeddings(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
     """Class logits [B, C] and embeddings [B, D] of length 1."""
     assert isinstance(network.head, InstanceHead)
     features = network.features(images)

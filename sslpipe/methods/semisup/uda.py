@@ -1,4 +1,4 @@
-"""Unsupervised data augmentation (Xie et al. 2020): strong views take over the sharpened answers of weak ones."""
+"""UDA (Xie et al. 2020, arXiv:1904.12848): sharpened predictions on weak views are targets for strong views."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,34 +8,33 @@ from torch import Tensor
 
 from sslpipe.data.labelled import Pair
 from sslpipe.io.settings import Fraction, NonNegative, Positive
-from sslpipe.methods.parts.task import Task
-from sslpipe.methods.semisup import supervised
+from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings, Problem
 from sslpipe.objectives.uda import annealed_cross_entropy, signal_threshold, uda
 from sslpipe.views.policies import ViewSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(supervised.Settings):
+class Settings(LabelledSettings):
     """Defaults: the UDA paper's for CIFAR-10 (appendix), in FixMatch's batches and schedule."""
 
     temperature: Positive = 0.4
     """τ of the sharpening."""
     threshold: Fraction = 0.8
-    """β, the confidence from which an image counts."""
+    """β, the least confidence of an unlabelled image that is used."""
     unlabelled_weight: NonNegative = 1.0
     """λ."""
     annealing: Literal["off", "linear", "log", "exp"] = "off"
-    """Training signal annealing: labelled images that the model is sure of are held back, first many, then none."""
+    """Training signal annealing: leave out labelled images whose prediction is above a threshold that rises to 1."""
     strong: ViewSettings = ViewSettings(policy="randaugment")
 
 
-class Learner(supervised.Learner):
+class Method(LabelledMethod):
     """UDA, eq. 1 with the techniques of section 2.2 and appendix."""
 
     settings: Settings
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        super().__init__(settings, task)
+    def __init__(self, settings: Settings, problem: Problem) -> None:
+        super().__init__(settings, problem)
         self.strong = self.policy(settings.strong)
 
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:

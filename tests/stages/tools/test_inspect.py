@@ -30,8 +30,8 @@ def test_a_self_label_model_names_every_parent_back_to_the_images(project, inspe
     cluster = next(parent for parent in found["parents"] if parent["stage"] == "cluster")
     assert {parent["path"] for parent in cluster["parents"]} == {"runs/pretrain", "runs/mine-neighbors", "runs/prepare"}
     images = next(parent for parent in found["parents"] if parent["kind"] == "images")
-    assert images["facts"]["source"]["name"] == "digits"
-    assert (images["facts"]["train"], images["facts"]["labelled"]) == (1213, 40)
+    assert images["metadata"]["source"]["name"] == "digits"
+    assert (images["metadata"]["train"], images["metadata"]["labelled"]) == (1213, 40)
     assert images["data"] == found["data"] == cluster["data"]
     settings = yaml.safe_load(Path("params.yaml").read_text())["self_label"]
     assert found["settings"]["threshold"] == settings["threshold"]
@@ -50,7 +50,7 @@ def test_a_self_label_model_names_every_parent_back_to_the_images(project, inspe
 def test_a_classifier_names_what_it_started_from_and_the_labels(project, inspected):
     found = inspected("runs/finetune/semisupervised")
     assert [parent["path"] for parent in found["parents"]] == ["runs/semisup/suave", "runs/prepare"]
-    assert found["facts"]["classes"] == list("0123456789")
+    assert found["metadata"]["classes"] == list("0123456789")
     assert "acc" in found["figures"]["test images"]
 
 
@@ -80,7 +80,7 @@ def test_a_parent_that_was_replaced_is_said_to_be_missing(project, inspected, at
 def test_an_export_names_its_model(project, inspected, at_once):
     assert at_once("export", "runs/self-label", "--format", "torch")[0] == 0
     found = inspected("exported/self-label")
-    assert (found["kind"], found["facts"]["names"][:2]) == ("export", ["cluster 0", "cluster 1"])
+    assert (found["kind"], found["metadata"]["names"][:2]) == ("export", ["cluster 0", "cluster 1"])
     assert found["figures"]["max_difference"] < 1e-4
     assert {"runs/self-label", "runs/prepare"} <= paths(found)
 

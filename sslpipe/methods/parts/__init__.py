@@ -1,1 +1,0 @@
-"""What methods with few labels are made of."""

@@ -1,0 +1,193 @@
+"""The framework of Suave and Daino (Fini et al. 2023, arXiv:2306.07483, section 3.2): one prototype for each class.
+
+One cross-entropy for labelled images and for unlabelled ones, whose targets a clustering δ assigns (eq. 1 to 3).
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.functional import one_hot
+
+from sslpipe.data.labelled import Pair
+from sslpipe.io.errors import UserError
+from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
+from sslpipe.methods.semisup._logistic import fit_classifier
+from sslpipe.methods.semisup._monitors import LinearMonitors, layer_outputs
+from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings, Problem, add_classifier
+from sslpipe.nets.heads import PrototypeHead, PrototypeSettings, outputs
+from sslpipe.nets.inference import infer
+from sslpipe.objectives.supervised import cross_entropy, multi_task
+from sslpipe.objectives.swav import swapped_prediction
+from sslpipe.views.mixing import MixSettings, draw_mix
+from sslpipe.views.multi_crop import GLOBAL_VIEWS, SWAV_VIEWS, MultiCrop
+from sslpipe.views.policies import ViewSettings
+
+MixUnlabelled = Literal["none", "global", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrototypesSettings(LabelledSettings):
+    """Settings that Suave and Daino share. Defaults: section A.1."""
+
+    labelled_batch: Count = 128
+    views: ViewSettings = ViewSettings(policy="simclr", crop_scale=(0.08, 1.0))
+    label_smoothing: Fraction = 0.01
+    hidden: Count = 2048
+    """Width of the projection's hidden layer."""
+    outputs: Count = 128
+    """Length of an embedding."""
+    projection_init: Literal["random", "pretrained"] = "random"
+    """Whether the projection of the start (a pretext task's or a Suave model's) is kept. The public code drops it for
+    training and keeps it for fine-tuning. A projection that is kept must have two layers and batch norm."""
+    temperature: Positive = 0.1
+    """τ of the predictions."""
+    global_views: ViewSettings = SWAV_VIEWS
+    local_views: ViewSettings = replace(SWAV_VIEWS, crop_scale=(0.08, 0.14))
+    """`size` makes them small images (96 of 224 pixels)."""
+    local_crops: CountOrZero = 8
+    mixing: MixSettings = MixSettings()
+    mix_labelled: bool = True
+    """Add mixed labelled images to the labelled ones."""
+    mix_unlabelled: MixUnlabelled = "global"
+    """Add mixed views, whose targets are interpolated in the same way (all: CIFAR-100, section A.2)."""
+    monitors: bool = True
+    """Train linear classifiers on the backbone and on the projection's layers, as monitors for the history."""
+
+
+class PrototypeMethod(LabelledMethod):
+    """Figure 2 with multi-crop and mixing (section 4); subclasses define `assign`, the δ of eq. 1."""
+
+    settings: PrototypesSettings
+
+    def __init__(self, settings: PrototypesSettings, problem: Problem) -> None:
+        super().__init__(settings, problem, head=prototype_head(settings, problem))
+        global_views, local_views = self.policy(settings.global_views), self.policy(settings.local_views)
+        self.crops = MultiCrop(global_views, local_views, settings.local_crops)
+        self.monitors: LinearMonitors | None = None
+        if settings.monitors:
+            widths = {"backbone": self.network.backbone.dimension, "projection_1": settings.hidden}
+            self.monitors = LinearMonitors({**widths, "projection_2": settings.outputs}, problem.labelled.classes)
+
+    @abstractmethod
+    def assign(self, views: Tensor, embeddings: Tensor) -> Tensor:
+        """Targets [G, B, C] of the G global views (δ of eq. 1), without gradient.
+
+        views: [G, B, …]. embeddings: [G, B, D], the student's, of length 1 and without gradient.
+        """
+
+    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+        """Eq. 3: each term is a mean over its predictions, weighted by their number."""
+        labelled, truth = self._labelled(batch, generator)
+        image = batch.unlabelled.image
+        crops = self.crops(image, generator)
+        to_mix = crops[: {"none": 0, "global": GLOBAL_VIEWS, "all": len(crops)}[self.settings.mix_unlabelled]]
+        mixes = [draw_mix(self.settings.mixing, len(image), (c.shape[-2], c.shape[-1]), generator) for c in to_mix]
+        mixed = [mix.images(crop) for mix, crop in zip(mixes, to_mix, strict=True)]
+
+        views = [labelled, *crops, *mixed]
+        sizes = [len(view) for view in views]
+        layers = layer_outputs(self.network, torch.cat(self.network.features_of(views)))
+        embeddings = F.normalize(next(reversed(layers.values())).float(), dim=1)
+        assert isinstance(self.network.head, PrototypeHead)
+        logits = self.network.head.scores(embeddings) / self.settings.temperature
+        labelled_logits, *predicted = torch.split(logits, sizes)
+        student = torch.split(embeddings.detach(), sizes)[1 : 1 + GLOBAL_VIEWS]
+        with torch.no_grad():
+            targets = self.assign(torch.stack(crops[:GLOBAL_VIEWS]), torch.stack(student))
+
+        known = cross_entropy(labelled_logits, truth, smoothing=self.settings.label_smoothing)
+        swapped = swapped_prediction(targets, predicted[: len(crops)])
+        terms, counts = [known, swapped], [len(labelled), len(crops) * len(image)]
+        if mixed:
+            interpolated = [
+                cross_entropy(logit, mix.targets(other_targets(targets, view)))
+                for view, (logit, mix) in enumerate(zip(predicted[len(crops) :], mixes, strict=True))
+            ]
+            terms.append(torch.stack(interpolated).mean())
+            counts.append(len(mixed) * len(image))
+        loss = multi_task(terms, counts)
+        if self.monitors is not None:
+            loss = loss + self.monitors.loss({name: layer[: len(labelled)] for name, layer in layers.items()}, truth)
+        share = targets.mean(dim=(0, 1)).max()
+        return {"loss": loss, "labelled": known, "swapped": swapped, "largest_share": share}
+
+    def _labelled(self, batch: Pair, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Views of the labelled images and their targets [·, C], followed by mixtures of them if set."""
+        views = self.views(batch.labelled.image, generator)
+        truth = one_hot(batch.labelled.label, self.labelled.classes).float()
+        if not self.settings.mix_labelled:
+            return views, truth
+        mix = draw_mix(self.settings.mixing, len(views), (views.shape[-2], views.shape[-1]), generator)
+        return torch.cat([views, mix.images(views)]), torch.cat([truth, mix.targets(truth)])
+
+    def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
+        """Accuracies of the network and of its linear monitors on the held-out images."""
+        row = super().after_epoch(terms)
+        if self.held_out and self.monitors is not None:
+            row |= self.monitors.accuracies(self.network, self.held_out)
+        return row
+
+
+def prototype_head(settings: PrototypesSettings, problem: Problem) -> PrototypeHead:
+    """A projection and one prototype for each class; the start's own prototypes are never kept.
+
+    If the start knows the classes, or with `head_init: logistic` a logistic regression on its features does, each
+    prototype begins at the mean embedding of the images that are predicted as its class.
+    """
+    network, classes = problem.network, problem.labelled.classes
+    start = network.head
+    head = PrototypeHead(
+        network.backbone.dimension,
+        PrototypeSettings(
+            prototypes=classes, hidden=settings.hidden, outputs=settings.outputs, temperature=settings.temperature
+        ),
+    ).to(network.mean.device)
+    if settings.projection_init == "pretrained":
+        keep_projection(head, start)
+    if settings.head_init == "logistic" and add_classifier(network, classes):
+        fit_classifier(network.head, network, problem.labelled)
+    if outputs(network.head) == classes:
+        features = infer(network.eval().features, problem.labelled.images)
+        place_prototypes(head, features, network.head(features).argmax(dim=1))
+    return head
+
+
+def other_targets(targets: Tensor, view: int) -> Tensor:
+    """Mean target [B, C] of the global views other than this view; targets: [G, B, C]."""
+    kept = [target for place, target in enumerate(targets) if place != view]
+    return torch.stack(kept).mean(dim=0)
+
+
+def keep_projection(head: PrototypeHead, start: nn.Module) -> None:
+    """Copy the projection of a start's head; raises UserError if its layers have other shapes."""
+    projection = start.projection if isinstance(start, PrototypeHead) else start
+    found = {name: value.shape for name, value in projection.state_dict().items()}
+    wanted = {name: value.shape for name, value in head.projection.state_dict().items()}
+    if found != wanted:
+        form = f"hidden {head.settings.hidden}, outputs {head.settings.outputs}, batch_norm, depth 2"
+        raise UserError(f"projection_init: pretrained is set, but the start's head is no projection of {form}")
+    head.projection.load_state_dict(projection.state_dict())
+
+
+@torch.no_grad()
+def place_prototypes(head: PrototypeHead, features: Tensor, prediction: Tensor) -> None:
+    """Set each prototype to the direction from the mean embedding to the mean embedding of its class's images.
+
+    A prototype without images stays as it is. head: its batch norms take their running statistics from these images,
+    because a momentum encoder normalises with them from the first step on. features: [N, D]. prediction: int64 [N].
+    """
+    norms = [layer for layer in head.modules() if isinstance(layer, nn.BatchNorm1d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    embedding = head.train().embed(features)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    member = one_hot(prediction, head.settings.prototypes).float()
+    count = member.sum(dim=0)
+    means = F.normalize(member.T @ embedding / count.clamp(min=1)[:, None] - embedding.mean(dim=0), dim=1)
+    head.prototypes.weight.copy_(torch.where(count[:, None] > 0, means, head.prototypes.weight))

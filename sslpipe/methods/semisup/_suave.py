@@ -1,0 +1,65 @@
+"""Suave (Fini et al. 2023, arXiv:2306.07483): SwAV with one prototype for each class."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sslpipe.io.errors import UserError
+from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
+from sslpipe.methods._sinkhorn import SinkhornAssignment
+from sslpipe.methods.semisup._prototypes import PrototypeMethod, PrototypesSettings
+from sslpipe.methods.semisup._supervised import Problem
+from sslpipe.nets.heads import PrototypeHead
+from sslpipe.views.multi_crop import GLOBAL_VIEWS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuaveSettings(PrototypesSettings):
+    """Settings of training and of fine-tuning. Defaults: section A.1."""
+
+    epsilon: Positive = 0.05
+    """ε of eq. 5."""
+    iterations: Count = 3
+    """Sinkhorn-Knopp iterations."""
+    queue: CountOrZero = 3840
+    """Embeddings of earlier batches that are assigned along with the batch's, for each global view, once the queue is
+    full."""
+    momentum_encoder: bool = False
+    """The averaged network gives the embeddings that are assigned (CIFAR-100: with ema_decay 0.99)."""
+    ema_decay: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        if self.momentum_encoder and self.ema_decay is None:
+            raise UserError("momentum_encoder: needs ema_decay, such as 0.99")
+
+
+class SuaveMethod(PrototypeMethod):
+    """δ is an optimal transport that assigns to every class its share of the batch (eq. 4 to 6)."""
+
+    settings: SuaveSettings
+
+    def __init__(self, settings: SuaveSettings, problem: Problem) -> None:
+        super().__init__(settings, problem)
+        self.assignment = SinkhornAssignment(
+            queue=settings.queue,
+            views=GLOBAL_VIEWS,
+            outputs=settings.outputs,
+            epsilon=settings.epsilon,
+            iterations=settings.iterations,
+        )
+
+    def assign(self, views: Tensor, embeddings: Tensor) -> Tensor:
+        """Sinkhorn-Knopp on the scores of each global view, with the queue's scores (eq. 5)."""
+        network = self.network
+        if self.settings.momentum_encoder:
+            assert self.averaged is not None
+            network = self.averaged.module
+            assert isinstance(network.head, PrototypeHead)
+            embeddings = network.head.embed(network.features(views.flatten(0, 1))).float().view_as(embeddings)
+        assert isinstance(network.head, PrototypeHead)
+        return self.assignment(network.head, embeddings, step=self.progress.step)  # type: ignore[no-any-return]
+
+    def current_ema_decay(self) -> float:
+        """The decay without a warm-up for a momentum encoder, which starts as the network itself."""
+        assert self.settings.ema_decay is not None
+        return self.settings.ema_decay if self.settings.momentum_encoder else super().current_ema_decay()

@@ -1,0 +1,119 @@
+"""Cross-entropy on labels alone, and what every method with few labels builds on: classifier, averaged weights."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sslpipe.data.held_out import HeldOut
+from sslpipe.data.labelled import LabelledImages, Pair
+from sslpipe.engine.loop import FitSettings
+from sslpipe.engine.method import BaseMethod
+from sslpipe.engine.optimizers import OptimizerSettings
+from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.io.settings import Count, Fraction
+from sslpipe.methods.semisup._logistic import fit_classifier
+from sslpipe.nets.averaged import AveragedWeights, warm_decay
+from sslpipe.nets.heads import Head, LinearHead, LinearSettings, outputs
+from sslpipe.nets.inference import infer
+from sslpipe.nets.network import Network
+from sslpipe.objectives.supervised import cross_entropy
+from sslpipe.views.policies import Views, ViewSettings
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method with few labels is given."""
+
+    network: Network
+    """The network to train, with the weights that it starts from. Its head is a classifier whose outputs are the
+    classes in order, a projection, or none."""
+    labelled: LabelledImages
+    """The labelled images; `labelled.images` are all training images, the labelled ones included."""
+    held_out: HeldOut | None = None
+    """Images for the history's monitors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledSettings:
+    """Settings that every method with few labels has.
+
+    Defaults: FixMatch's for CIFAR-10 (arXiv:2001.07685, section 4 and table 4).
+    """
+
+    labelled_batch: Count = 64
+    """Labelled images in a step; they are drawn again and again."""
+    views: ViewSettings = ViewSettings(policy="weak")
+    """Views of the labelled images."""
+    label_smoothing: Fraction = 0.0
+    head_init: Literal["random", "logistic"] = "random"
+    """Start values of the layer to the classes, if the start has none: random (all the papers), or the logistic
+    regression of the labelled images' features. A random layer distorts pretrained features in the first steps (Kumar
+    et al. 2022, "Fine-tuning can distort pretrained features and underperform out-of-distribution")."""
+    ema_decay: Fraction | None = 0.999
+    """Decay of the averaged weights, which are kept; null: the weights at the end are kept."""
+    fit: FitSettings = FitSettings(
+        epochs=9450,
+        batch=448,
+        optimizer=OptimizerSettings(name="sgd", lr=0.03, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=ScheduleSettings(name="cosine_7_16"),
+    )
+    """An epoch is a pass over all training images in batches of fit.batch; 9450 epochs of CIFAR-10 are 2^20 steps."""
+
+
+class LabelledMethod(BaseMethod):
+    """Cross-entropy on weak views of the labelled images; methods that use unlabelled images override `losses`."""
+
+    def __init__(self, settings: LabelledSettings, problem: Problem, head: Head | None = None) -> None:
+        """head: replaces the network's head; None: a classifier is added, unless the start has one."""
+        super().__init__()
+        self.settings = settings
+        self.network = problem.network
+        self.labelled = problem.labelled
+        self.held_out = problem.held_out if problem.held_out and problem.held_out.has_labels else None
+        if head is not None:
+            self.network.head = head
+        elif add_classifier(self.network, problem.labelled.classes) and settings.head_init == "logistic":
+            fit_classifier(self.network.head, self.network, problem.labelled)
+        self.views = self.policy(settings.views)
+        self.averaged = AveragedWeights(self.network) if settings.ema_decay is not None else None
+
+    def policy(self, settings: ViewSettings) -> Views:
+        """Views whose Cutout fills with the images' mean."""
+        return Views(settings, self.network.image_mean)
+
+    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+        """The cross-entropy of the labelled images; the unlabelled ones are not used."""
+        logits = self.network(self.views(batch.labelled.image, generator))
+        return {"loss": cross_entropy(logits, batch.labelled.label, smoothing=self.settings.label_smoothing)}
+
+    def after_step(self) -> None:
+        """Update the averaged weights."""
+        if self.averaged is not None:
+            self.averaged.update(self.network, decay=self.current_ema_decay())
+
+    def current_ema_decay(self) -> float:
+        """The decay of the averaged weights in this step."""
+        assert self.settings.ema_decay is not None
+        return warm_decay(self.progress.step, decay=self.settings.ema_decay)
+
+    @torch.no_grad()
+    def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
+        """Accuracy on the held-out images with known labels; a monitor that selects nothing."""
+        if self.held_out is None:
+            return {}
+        logits = infer(self.selected().eval(), self.held_out.images)
+        return {"monitor/held_out_acc": self.held_out.accuracy(logits)}
+
+    def selected(self) -> Network:
+        """The network to keep."""
+        return self.network if self.averaged is None else self.averaged.module
+
+
+def add_classifier(network: Network, classes: int) -> bool:
+    """Give the network a linear layer to the classes, unless it has one; returns whether one was added."""
+    if outputs(network.head) == classes:
+        return False
+    network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=classes)).to(network.mean.device)
+    return True

@@ -1,0 +1,1 @@
+"""Running a stage: open its inputs, train its method, evaluate models, write the outputs."""

@@ -1,0 +1,12 @@
+"""The problem of self-label: the clusters to refine."""
+
+from pathlib import Path
+
+from sslpipe.methods.self_label.confident import Problem
+from sslpipe.nets.model_file import load_network
+from sslpipe.running.inputs import Inputs, Start
+
+
+def self_label_problem(inputs: Inputs, *, clustered: Path) -> Start:
+    """The network of the cluster stage and the training images."""
+    return Start(problem=Problem(load_network(clustered, inputs.store.info), inputs.images), started_from=clustered)

@@ -1,0 +1,53 @@
+"""The network that a method with few labels starts from: new, pretrained, or clusters matched to the classes."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sslpipe.data.labelled import LabelledImages
+from sslpipe.data.store import StoreInfo
+from sslpipe.io.errors import UserError
+from sslpipe.io.stages import CLUSTER_STAGES
+from sslpipe.nets.model_file import CARD, check_data, load_model
+from sslpipe.nets.network import BackboneSettings, Network, build_network
+
+SCRATCH = "prepare"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One method that runs: an entry of semisup.methods or finetune.methods."""
+
+    start: str = "pretrain"
+    """Run to start from, a folder under runs/: pretrain, cluster, self-label, semisup/<method>; `prepare` trains from
+    scratch."""
+
+    def folder(self, runs: Path) -> Path | None:
+        """The folder of the model to start from; None: from scratch."""
+        return None if self.start == SCRATCH else runs / self.start
+
+
+def start_network(
+    folder: Path | None, backbone: BackboneSettings, info: StoreInfo, labelled: LabelledImages
+) -> Network:
+    """The network to train, on the CPU; its head is a classifier of the classes, or must be replaced.
+
+    folder: the model to start from; None: a new network.
+    Raises UserError for another data set's model, another backbone than `backbone`, clusters other in number than
+    classes.
+    """
+    if folder is None:
+        return build_network(backbone, info)
+    network, card = load_model(folder)
+    check_data(card, info, folder)
+    expected = asdict(backbone)
+    for key, found in asdict(network.settings).items():
+        if found != expected[key]:
+            raise UserError(
+                f"{folder / CARD}: network.{key}: {found} found, expected {expected[key]} as in params.yaml; "
+                f"run the stage '{card.stage}' again"
+            )
+    if card.stage in CLUSTER_STAGES:
+        from sslpipe.running.naming import named_head  # scipy takes a second to load; other starts need none
+
+        network.head = named_head(network, labelled, folder)
+    return network

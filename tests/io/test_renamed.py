@@ -1,0 +1,47 @@
+import pytest
+
+from sslpipe.io.errors import UserError
+from sslpipe.io.params import Params
+from sslpipe.io.settings import parse
+from sslpipe.methods.pretrain import byol, swav
+from sslpipe.methods.self_label import confident
+from sslpipe.methods.semisup import daino, fixmatch, simmatch, suave
+from sslpipe.running.starts import Entry
+
+
+@pytest.mark.parametrize(
+    ("module", "key", "value", "new"),
+    [
+        (fixmatch, "head", "fitted", "head_init"),
+        (fixmatch, "over", "batch", "normalize_by"),
+        (fixmatch, "decay", 0.99, "ema_decay"),
+        (suave, "projection", "kept", "projection_init"),
+        (simmatch, "smoothing", 0.9, "propagation_alpha"),
+        (daino, "final_decay", 1.0, "final_ema_decay"),
+        (confident, "rise", 0.01, "min_delta"),
+        (byol, "momentum", 0.9, "ema_decay"),
+        (swav, "crops", {}, "global_views"),
+    ],
+)
+def test_an_old_key_is_one_line_that_names_the_new_one(module, key, value, new):
+    with pytest.raises(UserError, match=rf"^block.{key}: unknown key; renamed to {new} in 0.2.0[^\n]*$"):
+        parse(module.Settings, {key: value}, where="block")
+
+
+@pytest.mark.parametrize("key", ["base", "objective"])
+def test_a_key_of_the_list_of_methods_that_was_removed_says_so(key):
+    with pytest.raises(UserError, match=f"semisup.methods.suave.{key}: unknown key; removed in 0.2.0, delete it"):
+        parse(Entry, {"start": "pretrain", key: "supervised"}, where="semisup.methods.suave")
+
+
+def test_the_watch_key_of_pretrain_was_removed(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("pretrain: {method: simclr, watch: held_out}")
+    with pytest.raises(UserError, match="pretrain.watch: unknown key; removed in 0.2.0"):
+        Params(path).method("pretrain", "sslpipe.methods.pretrain")
+
+
+def test_a_key_that_never_existed_has_no_such_hint():
+    with pytest.raises(UserError, match=r"block\.thresold: unknown key; did you mean 'threshold'") as error:
+        parse(fixmatch.Settings, {"thresold": 0.9}, where="block")
+    assert "0.2.0" not in str(error.value)

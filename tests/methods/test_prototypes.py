@@ -1,0 +1,170 @@
+"""What Suave and Daino share."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from every_method import CROP, LABELLED_METHODS, SMALL_CROP, WEAK, train
+from torch.nn import functional as F
+
+from sslpipe.data.held_out import HeldOut
+from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.io.errors import UserError
+from sslpipe.methods.semisup import _prototypes, daino, suave
+from sslpipe.methods.semisup._supervised import Problem
+from sslpipe.nets.heads import InstanceHead, InstanceSettings, PrototypeHead, PrototypeSettings
+from sslpipe.nets.inference import infer
+from sslpipe.nets.network import BackboneSettings, build_network
+
+SETTINGS = {"views": WEAK, "hidden": 32, "outputs": 16, "global_views": CROP, "local_views": SMALL_CROP}
+BOTH = pytest.mark.parametrize("module", [suave, daino], ids=["suave", "daino"])
+
+
+def build(module, problem, **settings):
+    queue = {"queue": 0} if module is suave else {}
+    return module.Method(module.Settings(**{**SETTINGS, **queue, **settings}), problem)
+
+
+@pytest.fixture
+def weighed(monkeypatch):
+    """A list that fills with (losses, counts) as they are weighed."""
+    seen = []
+    weigh = _prototypes.multi_task
+    monkeypatch.setattr(
+        _prototypes, "multi_task", lambda losses, counts: seen.append((losses, counts)) or weigh(losses, counts)
+    )
+    return seen
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        # 20 labelled and as many mixed; 2 + 3 crops of 30 images; the two global ones once more, mixed.
+        ({"mix_labelled": True, "mix_unlabelled": "global"}, [40, 150, 60]),
+        ({"mix_labelled": True, "mix_unlabelled": "all"}, [40, 150, 150]),
+        ({"mix_labelled": False, "mix_unlabelled": "none"}, [20, 150]),
+    ],
+)
+def test_losses_count_by_their_predictions(module, problem, pair, generator, weighed, settings, expected):
+    method = build(module, problem, local_crops=3, monitors=False, **settings)
+    terms = method.losses(pair, generator)
+    [(losses, counts)] = weighed
+    assert counts == expected
+    by_hand = sum(loss.item() * count for loss, count in zip(losses, expected, strict=True)) / sum(expected)
+    assert terms["loss"].item() == pytest.approx(by_hand, rel=1e-5)
+    assert losses[:2] == [terms["labelled"], terms["swapped"]]
+
+
+@BOTH
+def test_crops_of_one_size_go_through_one_forward(module, problem, pair, generator):
+    method = build(module, problem, local_crops=3, mix_labelled=True, mix_unlabelled="global")
+    shapes = []
+    method.network.backbone.register_forward_pre_hook(lambda module, images: shapes.append(tuple(images[0].shape)))
+    method.losses(pair, generator)
+    assert shapes == [(40 + 4 * 30, 1, 8, 8), (3 * 30, 1, 6, 6)]
+
+
+@BOTH
+def test_monitors_leave_no_trace(module, problem, pair):
+    method = build(module, problem, local_crops=1)
+
+    def gradients():
+        if module is daino:
+            method.center.zero_()  # it has moved since
+        method.zero_grad()
+        method.losses(pair, torch.Generator().manual_seed(0))["loss"].backward()
+        return {name: weight.grad.clone() for name, weight in method.network.named_parameters()}
+
+    monitored = gradients()
+    assert all(weight.grad.abs().sum() > 0 for weight in method.monitors.parameters())
+    method.monitors = None
+    alone = gradients()
+    assert all(torch.equal(monitored[name], alone[name]) for name in alone)
+    assert any(gradient.abs().sum() > 0 for gradient in alone.values())
+
+
+@BOTH
+def test_monitors_are_reported_layer_by_layer(module, problem, digits):
+    method = build(module, replace(problem, held_out=HeldOut(digits[1], torch.as_tensor(digits[3]))))
+    row = method.after_epoch({})
+    layers = ("held_out", "backbone", "projection_1", "projection_2")
+    assert set(row) == {f"monitor/{layer}_acc" for layer in layers}
+    features = infer(method.network.eval().features, digits[1])
+    expected = (method.monitors.layers["backbone"](features).argmax(dim=1).numpy() == digits[3]).mean()
+    assert row["monitor/backbone_acc"] == pytest.approx(expected)
+
+
+def test_interpolated_targets_are_those_of_the_other_crop():
+    targets = torch.rand(2, 5, 3)
+    assert torch.equal(_prototypes.other_targets(targets, 0), targets[1])
+    assert torch.equal(_prototypes.other_targets(targets, 1), targets[0])
+    torch.testing.assert_close(_prototypes.other_targets(targets, 2), (targets[0] + targets[1]) / 2)
+
+
+@pytest.fixture(scope="module")
+def trained(digits, info):
+    """A network that has learned the digits from labels for a while."""
+    torch.manual_seed(0)
+    network = build_network(BackboneSettings(name="tiny_resnet"), info)
+    settings, method = LABELLED_METHODS["semisup/supervised"](digits, network)
+    train("supervised", digits, settings, method, batch=50, epochs=10, lr=3e-3, schedule=ScheduleSettings())
+    return method.network.eval()
+
+
+@BOTH
+@pytest.mark.parametrize("head_init", ["random", "logistic"])
+def test_prototypes_predict_as_the_start_does_mostly(module, trained, labelled, head_init):
+    network = copy.deepcopy(trained)
+    start = infer(network, labelled.images).argmax(dim=1)
+    if head_init == "logistic":
+        network.head = torch.nn.Identity()
+    method = build(module, Problem(network, labelled), head_init=head_init)
+    assert isinstance(method.network.head, PrototypeHead)
+    prediction = infer(method.network.eval(), labelled.images).argmax(dim=1)
+    assert (prediction == start).float().mean() > 0.8
+
+
+def test_each_prototype_lies_at_its_images_mean_seen_from_the_mean_of_all():
+    torch.manual_seed(0)
+    head = PrototypeHead(6, PrototypeSettings(prototypes=4, hidden=8, outputs=5))
+    before = head.prototypes.weight.detach().clone()
+    features, given = torch.randn(30, 6), torch.arange(30) % 3
+    _prototypes.place_prototypes(head, features, given)
+    embedding = head.eval().embed(features).detach()
+    middle = sum(embedding) / 30
+    for number in range(3):
+        mean = sum(e for e, each in zip(embedding, given, strict=True) if each == number) / 10
+        torch.testing.assert_close(
+            head.prototypes.weight[number], F.normalize(mean - middle, dim=0), rtol=2e-2, atol=2e-2
+        )
+    assert torch.equal(head.prototypes.weight[3], before[3])
+    assert [layer.momentum for layer in head.modules() if isinstance(layer, torch.nn.BatchNorm1d)] == [0.1]
+
+
+@BOTH
+def test_a_start_gives_its_projection_where_asked_and_never_its_prototypes(module, problem):
+    settings = PrototypeSettings(prototypes=10, hidden=32, outputs=16)
+    start = PrototypeHead(problem.network.backbone.dimension, settings)
+    state = {name: value.clone() for name, value in start.state_dict().items()}
+    for asked, taken in (("pretrained", True), ("random", False)):
+        problem.network.head = start
+        head = build(module, problem, projection_init=asked).network.head
+        assert torch.equal(head.projection[0].weight, state["projection.0.weight"]) is taken
+        assert not torch.equal(head.prototypes.weight, state["prototypes.weight"])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        PrototypeHead(64, PrototypeSettings(prototypes=10, hidden=32, outputs=8)),
+        InstanceHead(64, InstanceSettings(classes=10, hidden=32, outputs=16)),
+        torch.nn.Identity(),
+    ],
+    ids=["other width", "without batch norm", "none"],
+)
+def test_a_projection_of_another_form_cannot_be_kept(problem, head):
+    problem.network.head = head
+    with pytest.raises(UserError, match=r"^projection_init: pretrained is set, [^\n]*hidden 32, outputs 16[^\n]*$"):
+        build(suave, problem, projection_init="pretrained")
