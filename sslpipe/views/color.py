@@ -24,7 +24,7 @@ def contrast(image: Tensor, factor: Tensor) -> Tensor:
 
 
 def saturation(image: Tensor, factor: Tensor) -> Tensor:
-    """Change the saturation by a factor [B]: 0 gives each pixel's grey, 1 the image itself; grey images do not change."""
+    """Change the saturation by a factor [B]: 0 gives grey, 1 the image itself; grey images do not change."""
     return _blend(_grey(image), image, factor) if image.shape[1] == 3 else image
 
 
@@ -65,7 +65,7 @@ def gaussian_blur(image: Tensor, sigma: Tensor, *, radius: int) -> Tensor:
 
 
 def _blur_by_sums(image: Tensor, weight: Tensor) -> Tensor:
-    """Blur by a sum of three weighted copies along each axis; weight: [B, 3]. As fast as matrix products at 16 × 16 px."""
+    """Blur by sums of three weighted copies along each axis; weight: [B, 3]. At 16 × 16 px as fast as by products."""
     height, width = image.shape[-2:]
     padded, weight = pad(image, (1, 1, 1, 1), mode="reflect"), weight[:, :, None, None, None]
     padded = torch.stack([weight[:, tap] * padded[..., tap : tap + width] for tap in range(3)]).sum(0)

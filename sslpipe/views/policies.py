@@ -1,4 +1,4 @@
-"""Policies: which random view of an image a method sees, as settings."""
+"""Policies of random views, as settings, and the class that computes the views of a batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -15,8 +15,8 @@ from sslpipe.views.draw import Draw
 from sslpipe.views.geometry import Padding
 from sslpipe.views.operations import OPERATION_RANGES, OperationName, RangesName, random_operations
 
-# The SCAN paper says "random flips, random crops and jitter" without values: those of the SCAN code's pretext on
-# CIFAR (simclr_cifar10.yml; recipes.md, 1.1). SimCLR's own crop is 0.08 to 1.
+# SCAN (arXiv:2005.12320) names "random flips, random crops and jitter" without values; these are the values of its
+# public code for CIFAR (simclr_cifar10.yml). The crop scale of SimCLR (arXiv:2002.05709) is 0.08 to 1.
 _CROP_FLIP_JITTER: dict[str, Any] = {
     "crop_scale": (0.2, 1.0),
     "flip": 0.5,
@@ -30,134 +30,139 @@ _FLIP_SHIFT: dict[str, Any] = {"flip": 0.5, "shift": 0.125}
 POLICIES: dict[str, dict[str, Any]] = {
     "plain": {},
     "standard": _CROP_FLIP_JITTER,
-    # SimCLR for CIFAR: as above with grey, and no blur at 32 pixels (recipes.md, 1.1 and 6.2).
+    # SimCLR for CIFAR: as "standard" with grey, without blur at 32 px (public code of SCAN and SimCLR).
     "simclr": {**_CROP_FLIP_JITTER, "gray": 0.2},
-    # SCAN, section C.2: four operations of table S4, then Cutout. Flip and the largest hole from the code, which takes
-    # 16 of 32 pixels on CIFAR, 32 of 96 on STL-10, 75 of 224 on ImageNet (recipes.md, 1.3).
+    # SCAN, section C.2: four operations of table S4, then Cutout. The flip and the largest square are from the public
+    # code, which uses 16 of 32 px on CIFAR, 32 of 96 on STL-10 and 75 of 224 on ImageNet.
     "strong": {"flip": 0.5, "operations": 4, "cutout": 0.5},
-    # FixMatch, section 2.3: flip, and shifts of up to 12.5 % of the side (4 of 32 pixels).
+    # FixMatch (arXiv:2001.07685), section 2.3: flip, and shifts of up to 12.5 % of the side (4 of 32 px).
     "weak": _FLIP_SHIFT,
-    # FixMatch, sections 2.3 and D: two operations of table 12 at random magnitudes, on the weak view, then Cutout. The
-    # code does each operation with probability 0.5 and cuts half the side always; both are drawn here as for "strong".
+    # FixMatch, sections 2.3 and D: two operations of table 12 with random magnitudes on the weak view, then Cutout. Its
+    # public code applies each operation with probability 0.5 and always cuts half the side; here both are as in
+    # "strong".
     "randaugment": {**_FLIP_SHIFT, "operations": 2, "operation_ranges": "fixmatch", "cutout": 0.5},
 }
-"""The values of each policy; what it leaves out is off."""
+"""The values of each policy; other operations are off."""
 
 _DETAILS: dict[str, Any] = {
-    "crop_ratio": (3 / 4, 4 / 3),  # SimCLR's code, torchvision's default
+    "crop_ratio": (3 / 4, 4 / 3),  # SimCLR's public code, torchvision's default
     "jitter": 1.0,
     "blur_sigma": (0.1, 2.0),  # SimCLR, appendix A; MoCo v2
     "padding": "zeros",
     "operation_names": get_args(OperationName),
     "operation_ranges": "scan",
 }
-"""Values under all policies that turn nothing on by themselves."""
+"""Values of all policies that have no effect unless another setting is on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSettings:
-    """A policy by name; each further key replaces one of its values, 0 or [] turns it off.
+    """A policy and changes to it: each further key replaces one value of the policy; 0 or [] turns it off.
 
-    They are applied in this order (the geometry as one map, with one interpolation). A block that names a policy begins
-    with that policy alone; one that does not is laid over the method's default.
+    The operations are applied in the order of the settings, affine maps, crop and flip as one map with one
+    interpolation. A block with the key `policy` starts from that policy; a block without it changes the method's
+    default settings.
     """
 
     PRESET: ClassVar = "policy"
     policy: Literal["plain", "standard", "simclr", "strong", "weak", "randaugment"] = "standard"
-    """plain: the image as it is."""
+    """Name of the policy; plain is the image itself."""
     shift: Fraction | None = None
-    """Greatest move in x and y, part of the side, whole pixels; what comes in is the image reflected."""
+    """Maximum shift in x and y, as a fraction of the side; by integer pixels, with reflection at the borders."""
     rotate: Annotated[float, Range(low=0, high=180)] | None = None
-    """Greatest angle, degrees, either way."""
+    """Maximum rotation in both directions, degrees."""
     shear: NonNegative | None = None
-    """Greatest shear in x and in y, pixels per pixel, either way."""
+    """Maximum shear in x and in y, in both directions, pixels per pixel."""
     translate: Fraction | None = None
-    """Greatest move in x and in y, part of the side, either way."""
+    """Maximum translation in x and in y, in both directions, as a fraction of the side."""
     scale: tuple[Positive, ...] | None = None
-    """Least and greatest enlargement, drawn evenly on a logarithmic scale."""
+    """Minimum and maximum enlargement, sampled uniformly on a logarithmic scale."""
     crop_scale: tuple[Annotated[float, Range(above=0, high=1)], ...] | None = None
-    """Least and greatest area of the box that is cut out and enlarged, part of the image's area."""
+    """Minimum and maximum area of the cropped box, as a fraction of the image's area."""
     crop_ratio: tuple[Positive, ...] | None = None
-    """Least and greatest width over height of that box."""
+    """Minimum and maximum ratio of the box's width to its height."""
     size: Count | None = None
-    """Side of the square view that comes out of the crop, pixels; left out: the image's own. SwAV's small crops: 96."""
+    """Side of the square view after the crop, pixels; absent: the image's size. Local views of SwAV: 96."""
     flip: Fraction | None = None
-    """Probability of swapping left and right."""
+    """Probability of a horizontal flip."""
     padding: Padding | None = None
-    """What rotate, shear, translate and scale bring in: zeros (black), border or reflection."""
+    """Values outside the image for rotate, shear, translate and scale: zeros (black), border or reflection."""
     jitter: Fraction | None = None
-    """Probability of the four that follow together, in this order (SimCLR draws the order)."""
+    """Probability of the next four settings together, in this order (in SimCLR the order is random)."""
     brightness: NonNegative | None = None
-    """Factor drawn from 1 - x (at least 0) to 1 + x; so contrast and saturation."""
+    """x, for a factor in [1 - x, 1 + x], at least 0."""
     contrast: NonNegative | None = None
+    """x, for a factor in [1 - x, 1 + x], at least 0."""
     saturation: NonNegative | None = None
+    """x, for a factor in [1 - x, 1 + x], at least 0."""
     hue: Annotated[float, Range(low=0, high=0.5)] | None = None
-    """Greatest turn of the hue, part of the circle, either way."""
+    """Maximum shift of the hue in both directions, as a fraction of the colour circle."""
     gray: Fraction | None = None
-    """Probability of grey."""
+    """Probability of a conversion to grey."""
     blur: Fraction | None = None
-    """Probability of a Gaussian blur, cut off at a twentieth of the side (SimCLR: a kernel of a tenth)."""
+    """Probability of a Gaussian blur, truncated at a twentieth of the side (SimCLR: a kernel of a tenth)."""
     blur_sigma: tuple[Positive, ...] | None = None
-    """Least and greatest standard deviation, pixels."""
+    """Minimum and maximum standard deviation of the blur, pixels."""
     solarize: Fraction | None = None
-    """Probability of inverting the upper half of the values."""
+    """Probability of inverting the values in the upper half of the range."""
     operations: CountOrZero | None = None
     """Number of random operations per image."""
     operation_names: tuple[OperationName, ...] | None = None
-    """Those that are drawn from, by their names in table S4 of SCAN."""
+    """The operations to choose from, by their names in table S4 of SCAN."""
     operation_ranges: RangesName | None = None
-    """Whose intervals of magnitudes: scan (table S4) or fixmatch (table 12: shears and moves three times as far)."""
+    """Intervals of the magnitudes: scan (table S4) or fixmatch (table 12, with shears and translations three times as
+    large)."""
     noise: NonNegative | None = None
-    """Standard deviation of Gaussian noise, on values in [0, 1]."""
+    """Standard deviation of Gaussian noise, for values in [0, 1]."""
     cutout: Fraction | None = None
-    """Greatest side of a square filled with the mean colour, part of the side; drawn in pixels from 1."""
+    """Maximum side of a square filled with the mean colour, as a fraction of the side; random, at least 1 px."""
 
     def __post_init__(self) -> None:
         for name in ("scale", "crop_scale", "crop_ratio", "blur_sigma"):
             bounds = getattr(self, name)
             if bounds and (len(bounds) != 2 or bounds[0] > bounds[1]):
-                raise UserError(f"{name}: {list(bounds)} found, expected [least, greatest], or [] for off")
+                raise UserError(f"{name}: {list(bounds)} found, expected [minimum, maximum], or [] for off")
         if self.size and not (POLICIES[self.policy].get("crop_scale") if self.crop_scale is None else self.crop_scale):
             raise UserError(f"size: {self.size} found without a crop, expected crop_scale beside it")
 
     def resolved(self) -> "ViewSettings":
-        """The settings with the policy's values filled in; what is None (or 0, or empty) then is off."""
+        """Return the settings with the values of the policy; a value that is then None, 0 or empty is off."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         given = {name: value for name, value in own.items() if value is not None}
         return ViewSettings(**{**_DETAILS, **POLICIES[self.policy], **given})
 
 
 SHARP = 1e-3
-"""A standard deviation in pixels at which a blur leaves every pixel exactly as it is."""
+"""Standard deviation, in pixels, of a blur that changes no pixel."""
 CHUNK = 2**20
-"""On a CPU, pixel values that are worked on at once: 4 MB as floats, which its caches hold (own choice: of 2^18 to 2^22
-and all at once, as fast as 2^19 or faster on sides of 32, 96 and 224; all at once is half as fast)."""
+"""Pixel values that are processed together on a CPU: 4 MB as floats, which fit into its caches. Own choice: of 2^18 to
+2^22, none is faster for sides of 32, 96 and 224 px; a whole batch at once is half as fast."""
 CHUNK_OF_OPERATIONS = 2**22
-"""Likewise with random operations, each of which works on a few images of them (own choice, in the same way)."""
+"""The same with random operations, each of which processes only some of the images (own choice, in the same way)."""
 
 Operations = Callable[[Tensor, Draw], Tensor]
-"""(view float [B, C, H, W] in [0, 1], draw) → view of the same shape; for example a `CTAugment`."""
+"""A function of float views [B, C, H, W] in [0, 1] and a Draw to views of the same shape, such as a `CTAugment`."""
 
 
 def plain(image: Tensor) -> Tensor:
-    """The image as it is: uint8 → float32 in [0, 1], same shape."""
+    """Convert uint8 images to float32 in [0, 1], without augmentation."""
     return image.float() / 255
 
 
 class Views:
-    """Draws a new random view of each image of a batch."""
+    """A function from the images of a batch to new random views of them."""
 
     def __init__(self, settings: ViewSettings, mean: Sequence[float]) -> None:
-        """mean: per channel, in [0, 1]; fills what Cutout covers."""
+        """Resolve the settings; mean: mean of each channel in [0, 1], the colour of Cutout's square."""
         self.settings = settings.resolved()
         self._mean = torch.tensor(mean, dtype=torch.float32)
 
     @torch.no_grad()
     def __call__(self, image: Tensor, generator: torch.Generator, operations: Operations | None = None) -> Tensor:
-        """image: uint8 [B, C, H, W] → float32 [B, C, H, W] in [0, 1], a function of it and the generator's state.
+        """Return one view of each image, float32 [B, C, H, W] in [0, 1].
 
-        H and W are the setting `size` where it is given. generator: on the image's device. operations: done in the
-        place of the policy's own random operations, whether it has any or not.
+        It depends only on the images and the generator's state. image: uint8 [B, C, H, W]; the view has the side `size`
+        if it is set. generator: on the images' device. operations: replaces the random operations of the policy.
         """
         chunk = CHUNK_OF_OPERATIONS if self.settings.operations else CHUNK
         if operations is None and image.device.type == "cpu" and image.numel() > chunk:
@@ -188,11 +193,11 @@ class Views:
             view = random_operations(view, draw, rounds=settings.operations, names=names, table=table)
         if settings.noise:
             view = view + settings.noise * draw.normal(*view.shape[1:])
-        # Interpolation, too, may leave [0, 1] by a rounding error.
+        # Interpolation can also exceed [0, 1] by a rounding error.
         return self._cutout(view.clamp(0, 1), draw)
 
     def _move(self, view: Tensor, draw: Draw) -> Tensor:
-        """Affine map, crop and flip at once."""
+        """Apply affine map, crop and flip as one map."""
         settings, size = self.settings, (view.shape[-2], view.shape[-1])
         is_affine = settings.rotate or settings.shear or settings.translate or settings.scale
         flipped = draw.bernoulli(settings.flip) if settings.flip else None
@@ -205,12 +210,12 @@ class Views:
         assert matrix is not None
         if flipped is not None:
             matrix = geometry.compose(matrix, geometry.flip_matrix(flipped))
-        # A crop reads up to half a pixel beyond the image's rim, which must not darken it.
+        # A crop reads up to half a pixel outside the image, which must not darken its border.
         padding = (settings.padding or "zeros") if is_affine else "border"
         return geometry.warp(view, matrix, padding, size=settings.size)
 
     def _affine(self, size: tuple[int, int], draw: Draw) -> Tensor:
-        """[B, 3, 3]."""
+        """Return random affine maps, [B, 3, 3]."""
         settings, (height, width) = self.settings, size
         rotate, shear, translate = settings.rotate or 0.0, settings.shear or 0.0, settings.translate or 0.0
         least, greatest = settings.scale or (1.0, 1.0)
@@ -247,14 +252,15 @@ class Views:
 
 
 def _crop(scale: Sequence[float], ratio: Sequence[float], size: tuple[int, int], draw: Draw) -> Tensor:
-    """The map of a random box; [B, 3, 3].
+    """Return the maps of random boxes, [B, 3, 3].
 
-    The area is uniform and the ratio uniform in its logarithm among those whose box lies in the image, where
-    torchvision draws both anew when the box does not, and so has smaller boxes than asked for.
+    The area is uniform, and the logarithm of the ratio is uniform among the boxes within the image. torchvision samples
+    both again if a box exceeds the image, so that its boxes are smaller than requested on average.
     """
     height, width = size
     area = draw.uniform(scale[0], scale[1])
-    # Ratio of the box to the image's own: box width and height, as parts of the image's, are √(area·r) and √(area/r).
+    # r: the ratio relative to the image's; width and height of the box, relative to the image's, are √(area·r),
+    # √(area/r).
     to_own = height / width
     least = torch.maximum(area.log(), torch.full_like(area, log(ratio[0] * to_own)))
     greatest = torch.minimum(-area.log(), torch.full_like(area, log(ratio[1] * to_own)))

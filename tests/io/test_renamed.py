@@ -37,7 +37,7 @@ def test_a_key_of_the_list_of_methods_that_was_removed_says_so(key):
 def test_the_watch_key_of_pretrain_was_removed(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("pretrain: {method: simclr, watch: held_out}")
-    with pytest.raises(UserError, match="pretrain.watch: unknown key; removed in 0.2.0"):
+    with pytest.raises(UserError, match=r"pretrain\.watch: unknown key; removed in 0\.2\.0"):
         Params(path).method("pretrain", "sslpipe.methods.pretrain")
 
 

@@ -11,7 +11,7 @@ from sslpipe.methods.semisup._logistic import regress
 
 
 def noisy_features(seed, each=4, classes=3, dimension=8):
-    """Features, float64 [classes · each, dimension], with a weak trace of the class in the first ones; and the classes."""
+    """Features, float64 [classes · each, dimension], the first ones weakly of the class; and the classes."""
     label = torch.arange(classes).repeat(each)
     noise = torch.randn(len(label), dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     noise[torch.arange(len(label)), label] += 1.5
