@@ -3,8 +3,8 @@
     python benchmarks/pretexts.py --seeds 0,1,2 --jobs 2 --folder /tmp/pretexts
 
 Runs the stages with the params.yaml of the current folder, a seed after another, each with its own split and start;
-settings of pretext tasks that it lacks come from recipes/digits-<method>.yaml. Every run has one thread, so that jobs do
-not slow each other down. What is finished in `folder` is not run again.
+settings of pretext tasks that it lacks come from recipes/digits-<method>.yaml. Every run has one thread, so that jobs
+do not slow each other down. What is finished in `folder` is not run again.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""The image store and the batches drawn from it."""
+"""The image store, the splits and the batches of images."""

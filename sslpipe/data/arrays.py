@@ -1,4 +1,4 @@
-"""Sources whose images are arrays already, one for each file of a published data set."""
+"""Sources of decoded images: published data sets, with one array of images per file."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -14,34 +14,32 @@ from sslpipe.data.entries import Entry
 
 @dataclass(frozen=True, eq=False)
 class ArrayFile:
-    """The images of one file."""
+    """The images of one file of a data set."""
 
     name: str
-    """Names the images: <source>:<name>/<place in the file>."""
+    """Used in the names of the images: <source>:<name>/<index in the file>."""
     part: Literal["train", "test"]
     images: NDArray[np.uint8]
-    """[N, H, W, 3], in whatever order in memory; may lie on the disk (np.memmap)."""
+    """Images [N, H, W, 3], of any strides; may be memory-mapped (np.memmap)."""
     labels: Sequence[int]
-    """N places in the source's classes, or UNKNOWN."""
+    """Labels of the N images: indices into the source's classes, or UNKNOWN."""
 
 
 class ArraySource:
-    """What every source of arrays offers (see ImageSource): an image is copied when it is asked for."""
+    """Base class of sources of arrays, which implements ImageSource; images are copied when they are loaded."""
 
-    def __init__(self, settings: Any, *, name: str, classes: Sequence[str], pieces: Sequence[ArrayFile]) -> None:
+    def __init__(self, settings: Any, *, name: str, classes: Sequence[str], files: Sequence[ArrayFile]) -> None:
         self.settings = settings
         self.classes = tuple(classes)
         self.entries = [
-            Entry(f"{name}:{piece.name}/{i}", label, piece.part)
-            for piece in pieces
-            for i, label in enumerate(piece.labels)
+            Entry(f"{name}:{file.name}/{i}", label, file.part) for file in files for i, label in enumerate(file.labels)
         ]
         self.ignored: Mapping[str, int] = {}
         self.unreadable: Mapping[str, str] = {}
-        self._images = [piece.images for piece in pieces]
+        self._images = [file.images for file in files]
         self._start = list(accumulate((len(images) for images in self._images), initial=0))
 
     def load(self, index: int) -> NDArray[np.uint8]:
-        """[H, W, 3]."""
-        piece = bisect_right(self._start, index) - 1
-        return np.ascontiguousarray(self._images[piece][index - self._start[piece]])
+        """Return image `index`, [H, W, 3]."""
+        file = bisect_right(self._start, index) - 1
+        return np.ascontiguousarray(self._images[file][index - self._start[file]])

@@ -1,4 +1,4 @@
-"""Endless batches, each a function of the seed and the step alone, so that a run can go on from any step."""
+"""Infinite streams of batches; a batch depends only on the seed and the step, so a run can resume at any step."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -7,42 +7,42 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.images import Images
-from sslpipe.data.seeds import mix
+from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.io.errors import UserError
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What every method gets: images and which ones they are. No label: a method that may use some is given them."""
+    """A batch of unlabelled images, the input of every method."""
 
     image: Tensor
     """uint8 [B, C, H, W], on the device."""
     index: Tensor
-    """int64 [B], the images' places in their split, on the device."""
+    """int64 [B], the indices of the images in their split, on the device."""
 
 
 class Stream(Protocol):
-    """What the training loop draws from; each kind of batch is known to the methods that use it."""
+    """Interface of a stream of batches, as the training loop uses it; the type of the batches depends on the method."""
 
     @property
     def device(self) -> torch.device:
-        """Where the batches lie."""
+        """Device of the batches."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in a pass over the images."""
+        """Number of batches in a pass over the images."""
 
     def at(self, step: int) -> Any:
-        """The batch of a step (0-based), a function of the seed and the step alone."""
+        """Return the batch of a step (0-based), which depends only on the seed and the step."""
 
 
 class Batches:
-    """Random batches of fixed size without replacement within an epoch; the epoch's last, smaller rest is left out."""
+    """Random batches of a fixed size, without replacement within an epoch; the last, smaller batch is dropped."""
 
     def __init__(self, images: Images, size: int, *, seed: int, where: str = "batch") -> None:
-        """size: images a batch. where: the params key that gave it, for the error when there are fewer images."""
+        """size: number of images per batch. where: the params key of `size`, for the error if it is too large."""
         if size > len(images):
-            raise UserError(f"{where}: {size} is more than the {len(images)} images to train on")
+            raise UserError(f"{where}: {size} is more than the {len(images)} training images")
         self.images = images
         self.size = size
         self.seed = seed
@@ -52,14 +52,14 @@ class Batches:
 
     @property
     def device(self) -> torch.device:
-        """Where the batches lie."""
+        """Device of the batches."""
         return self.images.device
 
     def at(self, step: int) -> Batch:
-        """The batch of a step (0-based)."""
+        """Return the batch of a step (0-based)."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(mix(self.seed, 1, epoch))
+            generator = torch.Generator().manual_seed(mix(self.seed, RandomStream.EPOCH_ORDER, epoch))
             self._order = torch.randperm(len(self.images), generator=generator).to(self.images.device)
             self._epoch = epoch
         index = self._order[place * self.size : (place + 1) * self.size]

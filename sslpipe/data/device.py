@@ -1,4 +1,4 @@
-"""Run-time choices: where and how precisely to compute. They are no settings and enter no result's key."""
+"""Run-time choices of the device and its precision, which affect neither settings nor caching."""
 
 import torch
 
@@ -6,7 +6,10 @@ from sslpipe.io.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one."""
+    """Return the device with this name; "auto" is CUDA if it is available, else the CPU.
+
+    Raises UserError for an unknown or unavailable device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -23,5 +26,5 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where it is fast (CUDA), float32 elsewhere."""
+    """Return a context for mixed precision: bfloat16 on CUDA, float32 on other devices."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")

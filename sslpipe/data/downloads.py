@@ -1,4 +1,4 @@
-"""Files of published data sets: there and whole, fetched where that is asked for, or one line that says what to do."""
+"""Files of published data sets: verified by checksum, and downloaded on request."""
 
 import hashlib
 import socket
@@ -19,35 +19,35 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 
 TIMEOUT = 60.0
-"""Seconds without an answer after which a connection counts as none (own choice)."""
+"""Timeout of a connection, in seconds (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """A file in the net."""
+    """A downloadable file."""
 
     url: str
     filename: str
-    """Its name in the folder it is fetched into."""
+    """Name of the file in the folder that it is downloaded to."""
     md5: str
     size: str
-    """For a person: 170 MB."""
+    """Size for messages, such as 170 MB."""
     unpack: bool
-    """An archive, whose files are the data set's."""
+    """Whether the file is an archive that has to be unpacked."""
 
     @property
     def host(self) -> str:
-        """Whom it is fetched from."""
+        """Host of the URL."""
         return urlparse(self.url).hostname or self.url
 
 
 def ensure(root: Path, files: Mapping[str, str | None], source: Download, *, where: str, fetch: bool) -> None:
-    """See to it that the files of a data set lie in the folder `root` and are the published ones.
+    """Ensure that the folder `root` has the files of a data set, as published.
 
-    files: name below `root` → md5, None where none is published. where: the data set's block in params.yaml.
-    fetch: download what is missing or wrong; an archive that lies in `root` already is only unpacked.
-    Raises UserError for a file that is missing or another than the published one, without a connection, or where
-    `root` cannot be written.
+    files: path relative to `root` → md5, or None if none is published. where: the data set's block in params.yaml.
+    fetch: whether to download missing and changed files; an archive that is in `root` already is only unpacked.
+    Raises UserError if a file is missing or differs from the published one, if there is no connection, or if `root`
+    cannot be written.
     """
     fault = _fault(root, files)
     if fault is None:
@@ -62,19 +62,19 @@ def ensure(root: Path, files: Mapping[str, str | None], source: Download, *, whe
             f"{where}.download: no connection to {source.host} ({_reason(error)}); fetch {source.url} elsewhere and "
             f"put it in {root}{then}"
         ) from None
-    except RuntimeError:  # what torchvision raises when the checksum of what it has fetched is wrong
+    except RuntimeError:  # raised by torchvision if the checksum of the downloaded file is wrong
         raise UserError(
-            f"{where}.download: {root / source.filename}: what {source.host} sent is not the published file (md5 "
+            f"{where}.download: {root / source.filename}: the file from {source.host} is not the published one (md5 "
             f"{source.md5} expected); try again, or fetch {source.url} elsewhere"
         ) from None
     except OSError as error:
         raise UserError(f"{where}.root: {root} cannot be written: {_reason(error)}") from None
     if fault := _fault(root, files):
-        raise UserError(f"{where}.root: {fault}, though {source.filename} was just unpacked there")
+        raise UserError(f"{where}.root: {fault}, even after {source.filename} was unpacked")
 
 
 def read_verified(path: Path, md5: str) -> bytes:
-    """The content of a file, which may be unpickled: it is the published one. UserError where it is another."""
+    """Return the content of a file that is safe to unpickle: raises UserError unless it is the published file."""
     content = path.read_bytes()
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         raise UserError(f"{path}: not the published file: its md5 is not {md5}")
@@ -83,13 +83,13 @@ def read_verified(path: Path, md5: str) -> bytes:
 
 @contextmanager
 def old_pickles() -> Iterator[None]:
-    """Arrays that numpy wrote long ago may be unpickled without a warning: numpy 2.4.0 to 2.4.4 give one."""
+    """Suppress a warning of numpy 2.4.0 to 2.4.4 about pickled arrays of old versions of numpy."""
     with warnings.catch_warnings(action="ignore", category=VisibleDeprecationWarning):
         yield
 
 
 def _fault(root: Path, files: Mapping[str, str | None]) -> str | None:
-    """What is wrong with the first file that is missing or not the published one."""
+    """Describe the first file that is missing or not the published one; None if there is none."""
     for name, md5 in files.items():
         path = root / name
         try:
@@ -99,11 +99,11 @@ def _fault(root: Path, files: Mapping[str, str | None]) -> str | None:
                     hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() if md5 else None
                 )
         except FileNotFoundError:
-            return f"{name} is not in {root}" if root.is_dir() else f"{root}, to hold {name}, is not there"
+            return f"{root / name} does not exist" if root.is_dir() else f"{root} does not exist, expected {name} in it"
         except OSError as error:
             return f"{path} cannot be read: {_reason(error)}"
         if found != md5:
-            return f"{path} is cut off or changed: md5 {found} found, expected {md5}"
+            return f"{path} is truncated or changed: md5 {found} found, expected {md5}"
     return None
 
 
@@ -124,8 +124,8 @@ def _fetch(root: Path, source: Download) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, HTTPError):
-        error.close()  # it holds the connection
-        return f"it answered {error.code} {error.reason}"
+        error.close()  # closes the connection
+        return f"HTTP status {error.code} {error.reason}"
     inner = error.reason if isinstance(error, URLError) else error
     text = (isinstance(inner, OSError) and inner.strerror) or str(inner) or type(inner).__name__
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""What prepare knows of each image before it is decoded, and what every source of images offers."""
+"""The entries of a source of images, and the interface of sources."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sslpipe.data.store import UNKNOWN
 
-Picture = Path | NDArray[np.uint8]
-"""An image to decode: a file, or an array that is there already, [H, W] grey or [H, W, 3] colour."""
+EncodedImage = Path | NDArray[np.uint8]
+"""An image to decode: a file, or an array [H, W] (grey) or [H, W, 3] (colour)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,35 +19,35 @@ class Entry:
     """One image of a source."""
 
     name: str
-    """Where it came from, for a person: the file below the source's folder, or a place in the data set."""
+    """Origin of the image: the file relative to the source's folder, or the index in the data set."""
     label: int = UNKNOWN
-    """Place of its class in the source's `classes`, or UNKNOWN."""
+    """Index of its class in the source's `classes`, or UNKNOWN."""
     part: Literal["train", "test"] | None = None
-    """The part that the source itself puts it in; None for every image where the source has no test part."""
+    """Part of the source that has the image; None for all images if the source has no test part."""
 
 
 class ImageSource(Protocol):
-    """A data set or kind of input: the class `Source` of each module of sslpipe.sources, made from its `Settings`."""
+    """Interface of the class `Source` in each module of sslpipe.sources, constructed from the module's `Settings`."""
 
     @property
     def settings(self) -> Any:
-        """The frozen dataclass that it was made from, for the report."""
+        """The settings that it was constructed from, for the report."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of their labels; empty where no image has a label."""
+        """Class names in the order of labels; empty if no image has a label."""
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """All images, in an order that depends on nothing but the source."""
+        """All images, in an order that depends only on the source."""
 
     @property
     def ignored(self) -> Mapping[str, int]:
-        """How many files were passed over because they are no images, by suffix."""
+        """Suffix → the number of files that were skipped because they are not images."""
 
     @property
     def unreadable(self) -> Mapping[str, str]:
-        """Folders of the source that could not be looked into, and why."""
+        """Folder of the source that could not be read → the reason."""
 
-    def load(self, index: int) -> Picture:
-        """What to decode for entry `index`; it must be picklable, since other processes decode it."""
+    def load(self, index: int) -> EncodedImage:
+        """Return the image of entry `index`; it is pickled, since other processes decode it."""

@@ -1,4 +1,4 @@
-"""Held-out images for monitors: their metrics are written to the history and select nothing."""
+"""Held-out images for monitors, whose metrics are written to the history and are not used for model selection."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,24 @@ from sslpipe.data.store import Store
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out images and whatever labels of them are known."""
+    """The held-out images and their labels."""
 
     images: Images
     label: Tensor
-    """int64 [M], -1 where unknown, on the images' device."""
+    """int64 [M], -1 if it is not known, on the device of the images."""
 
     def accuracy(self, logits: Tensor) -> float:
-        """Share of the images with a known label that logits [M, C] predict correctly, from 0 to 1."""
+        """Return the accuracy of logits [M, C] on the images with a known label, from 0 to 1."""
         known = self.label >= 0
         return float((logits.argmax(dim=1) == self.label)[known].float().mean())
 
     @property
     def has_labels(self) -> bool:
-        """Whether the label of any image is known."""
+        """Whether at least one label is known."""
         return bool((self.label >= 0).any())
 
 
 def read_held_out(store: Store, device: torch.device) -> HeldOut:
-    """The held-out images of a store, on the device."""
+    """Return the held-out images of a store, on the device."""
     label = np.array(store.labels("held_out"))
     return HeldOut(Images(store.images("held_out"), device), torch.from_numpy(label).to(device))

@@ -1,4 +1,4 @@
-"""Image files below a folder, whatever else lies there: links in circles, pipes, folders that may not be read."""
+"""Search for image files in a folder, which may have cyclic links, pipes and unreadable folders in it."""
 
 import errno
 import os
@@ -14,25 +14,25 @@ from sslpipe.io.errors import UserError
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """What lies below a folder; names are relative to it, with / between folders."""
+    """The files in a folder and its sub-folders; paths are relative to the folder, with / as separator."""
 
     images: list[str] = field(default_factory=list)
-    """Files taken as images, not yet opened where their suffix is known: a folder's own files, then its sub-folders."""
+    """Image files, by suffix or else by content: first the files of a folder, then its sub-folders."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Sub-folders that could not be looked into, and why."""
+    """Sub-folder that could not be read → the reason."""
     ignored: Counter[str] = field(default_factory=Counter)
-    """How many other files there are, by suffix."""
+    """Suffix → the number of other files."""
 
 
 def find_images(top: Path, *, where: str, outside: Iterable[Path] = (), skip: Collection[Path] = ()) -> ImageFiles:
-    """Every image file below the folder `top`, at any depth, in natural order of names (2 before 10).
+    """Find all image files in the folder `top` and its sub-folders, in natural order of names (2 before 10).
 
-    where: the params key or option that named the folder, for the error. outside: folders that a link must not lead
-    into, besides those that `top` lies in. skip: files that are not counted among the others.
-    Links are followed; a folder is entered once, whichever links lead to it. Hidden names are passed over. What has the
-    suffix of an image and is none (a link to nowhere, a pipe, a device) is among the images, so that whoever decodes
-    them reports it; nothing of that kind is opened here.
-    Raises UserError where `top` itself cannot be read.
+    where: the params key or option with the folder, for the error. outside: folders that links are not followed into,
+    in addition to the parent folders of `top`. skip: files that are not counted as other files.
+    Links are followed, and each folder is searched once, even if several links lead to it. Hidden files and folders are
+    skipped. Entries with the suffix of an image that are not regular files (broken links, pipes, devices) are returned
+    as images without being opened, so that they are reported when they are decoded.
+    Raises UserError if `top` itself cannot be read.
     """
     found = ImageFiles()
     real = top.resolve()
@@ -58,7 +58,7 @@ def find_images(top: Path, *, where: str, outside: Iterable[Path] = (), skip: Co
                     continue
                 is_file = entry.is_file()
             except OSError as error:
-                # A link to itself is no folder; what may not be looked at could be one.
+                # A link to itself is not a folder; an entry without permission may be one.
                 if error.errno != errno.ELOOP and not has_image_suffix(name):
                     found.unreadable[name] = _reason(error)
                     continue
@@ -72,9 +72,9 @@ def find_images(top: Path, *, where: str, outside: Iterable[Path] = (), skip: Co
 
 
 def contents(folder: Path, *, where: str) -> tuple[list[str], list[str]]:
-    """Names of the folders in a folder (or links to folders), and of all else in it, both in natural order.
+    """Return the names of the folders in a folder, links included, and of its other entries, both in natural order.
 
-    Hidden names are passed over. Raises UserError, naming the key `where`, if the folder cannot be read.
+    Hidden names are skipped. Raises UserError with the key `where` if the folder cannot be read.
     """
     names: tuple[list[str], list[str]] = [], []
     try:
@@ -86,20 +86,20 @@ def contents(folder: Path, *, where: str) -> tuple[list[str], list[str]]:
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:
-    """A sort key by which numbers in names count as numbers."""
+    """Return a sort key that compares numbers in names as numbers."""
     pieces = re.split("([0-9]+)", name)
-    # A number without its zeros in front is the larger the longer it is: int() refuses more than some thousand digits.
+    # Without leading zeros, a longer number is larger. int() is not used, because it refuses very long numbers.
     numbers = [piece.lstrip("0") if i % 2 else piece for i, piece in enumerate(pieces)]
     return [(len(piece) if i % 2 else 0, piece) for i, piece in enumerate(numbers)], name
 
 
 def shown(name: str) -> str:
-    """A name as one line can hold it: as it is, or quoted where it has line breaks or bytes that are no UTF-8."""
+    """Return a name for a message of one line: quoted if it has line breaks or bytes that are not UTF-8."""
     return name if name.isprintable() else repr(name)
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder and not hidden, in natural order. Raises OSError where it cannot be read."""
+    """Return the entries of a folder that are not hidden, in natural order. Raises OSError if it cannot be read."""
     with os.scandir(folder) as entries:
         return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: natural(e.name))
 
@@ -107,12 +107,12 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or to where one may not look
+    except OSError:  # a link to itself, or no permission
         return False
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
-    """What tells a folder from every other, whichever path leads to it."""
+    """Return a key that is the same for all paths of a folder, and different for each folder."""
     return status.st_dev, status.st_ino
 
 

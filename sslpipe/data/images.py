@@ -1,4 +1,4 @@
-"""The images of one split, served as batches on a device."""
+"""The images of a split, indexed as batches on a device."""
 
 import numpy as np
 import torch
@@ -6,14 +6,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 RESIDENT_SHARE = 0.5
-"""Of the device's free memory, what the images may take to lie there whole (own choice)."""
+"""Maximum share of the device's free memory for images that are kept on it (own choice)."""
 
 
 class Images:
-    """uint8 images [N, C, H, W], indexed by a tensor of indices on any device.
+    """Images, uint8 [N, C, H, W], indexed by a tensor of indices on any device.
 
-    They lie on the device when they fit, else each batch is copied from the mapped file. Either way a batch is the
-    same: uint8 [B, C, H, W] on `device`.
+    A batch is uint8 [B, C, H, W] on `device`. The images are kept on the device if they fit into its memory; otherwise
+    each batch is copied from the memory-mapped file.
     """
 
     def __init__(self, array: NDArray[np.uint8], device: torch.device) -> None:
@@ -25,7 +25,7 @@ class Images:
         return len(self.array)
 
     def subset(self, index: Tensor) -> "Images":
-        """Some of the images (int64 [L]), in that order."""
+        """Return the images with these indices (int64 [L]), in this order."""
         return Images(self.array[index.cpu().numpy()], self.device)
 
     def __getitem__(self, index: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class Images:
 
 
 def _fits(size: int, device: torch.device) -> bool:
-    """Whether `size` bytes may lie on the device."""
+    """Return whether `size` bytes may be kept on the device."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     else:

@@ -1,4 +1,4 @@
-"""The few training images whose label a method may use, and endless batches of them beside the unlabelled ones."""
+"""The labelled training images, and infinite streams of labelled and unlabelled batches."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,23 @@ from torch import Tensor
 
 from sslpipe.data.batches import Batch, Batches
 from sslpipe.data.images import Images
-from sslpipe.data.seeds import mix
+from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.data.store import Store
 from sslpipe.io.errors import UserError
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """The L labelled images, at least one of each class."""
+    """The L labelled training images, at least one of each class."""
 
     images: Images
     """All training images."""
     index: Tensor
-    """int64 [L], which of them are labelled, ascending; on the images' device."""
+    """int64 [L], the indices of the labelled images, ascending; on the device of the images."""
     label: Tensor
-    """int64 [L], their classes; on the images' device."""
+    """int64 [L], their classes; on the device of the images."""
     names: tuple[str, ...]
-    """Of the classes, at least 2."""
+    """Class names, at least 2."""
 
     @property
     def classes(self) -> int:
@@ -35,9 +35,9 @@ class LabelledImages:
 
 
 def read_labelled(store: Store, images: Images) -> LabelledImages:
-    """The labelled images of a store. images: its training images.
+    """Return the labelled images of a store. images: its training images.
 
-    Raises UserError where no image is labelled, all labels are of one class, or a class has none.
+    Raises UserError if no image is labelled, if there is only one class, or if a class has no labelled image.
     """
     index, label = store.labelled()
     where, again = store.root / "labelled", "and run 'sslpipe prepare' again"
@@ -59,29 +59,29 @@ def read_labelled(store: Store, images: Images) -> LabelledImages:
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Labelled images; the same one may be there twice where one pass over them ends and the next begins."""
+    """A batch of labelled images, which has an image twice if one pass over them ends in it and the next begins."""
 
     image: Tensor
     """uint8 [B, C, H, W], on the device."""
     index: Tensor
-    """int64 [B], the images' places among the L labelled ones, on the device."""
+    """int64 [B], their indices among the L labelled images, on the device."""
     label: Tensor
     """int64 [B], their classes, on the device."""
 
 
 class LabelledBatches:
-    """One random order of the L images after another, endlessly, cut into batches: no rest is ever left out."""
+    """Infinite stream of labelled batches, cut from consecutive random orders of the L images without dropping any."""
 
     def __init__(self, labelled: LabelledImages, size: int, *, seed: int) -> None:
-        """size: images a batch, at least 1; it may be above L, so that each image comes several times."""
+        """size: number of images per batch, at least 1; if it is more than L, a batch has images several times."""
         self.labelled = labelled
         self.size = size
         self.seed = seed
         self._orders: dict[int, Tensor] = {}
-        """Pass → its order [L], of the passes that the last batch was cut from."""
+        """Pass → its order [L], for the passes in the last batch."""
 
     def at(self, step: int) -> LabelledBatch:
-        """The batch of a step (0-based)."""
+        """Return the batch of a step (0-based)."""
         start = step * self.size
         first, skipped = divmod(start, len(self.labelled))
         last = (start + self.size - 1) // len(self.labelled)
@@ -91,14 +91,14 @@ class LabelledBatches:
         return LabelledBatch(image=image, index=place, label=self.labelled.label[place])
 
     def _draw(self, number: int) -> Tensor:
-        """The order of a pass."""
-        generator = torch.Generator().manual_seed(mix(self.seed, 4, number))
+        """Return the random order of a pass."""
+        generator = torch.Generator().manual_seed(mix(self.seed, RandomStream.LABELLED_ORDER, number))
         return torch.randperm(len(self.labelled), generator=generator).to(self.labelled.images.device)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What a semi-supervised method gets."""
+    """A labelled and an unlabelled batch, the input of a semi-supervised method."""
 
     labelled: LabelledBatch
     unlabelled: Batch
@@ -106,21 +106,21 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairedBatches:
-    """Labelled and unlabelled batches side by side; an epoch is one pass over the unlabelled images."""
+    """Stream of pairs of labelled and unlabelled batches; an epoch is a pass over the unlabelled images."""
 
     unlabelled: Batches
     labelled: LabelledBatches
 
     @property
     def device(self) -> torch.device:
-        """Where the batches lie."""
+        """Device of the batches."""
         return self.unlabelled.device
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in a pass over the unlabelled images."""
+        """Number of batches in a pass over the unlabelled images."""
         return self.unlabelled.steps_per_epoch
 
     def at(self, step: int) -> Pair:
-        """The pair of a step (0-based)."""
+        """Return the pair of a step (0-based)."""
         return Pair(labelled=self.labelled.at(step), unlabelled=self.unlabelled.at(step))

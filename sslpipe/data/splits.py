@@ -1,8 +1,8 @@
-"""Which images are for training, for model choice and for the test, and which labels a method may use.
+"""Splits: the choice of training, held-out and test images, and of the labelled images.
 
-A draw is stratified: each class (and the images without a label, taken together) gives the same fraction, up to one
-image. It is a function of the seed and of the labels it draws from, whatever the version of numpy and the platform:
-only the raw bits of PCG64 are used, whose stream numpy promises to keep. Each draw has a generator of its own.
+Each choice is random and stratified: it takes the same fraction, up to one image, of each class and of the images
+without a label. It depends only on the seed and the labels, not on the platform or the version of numpy: only the raw
+output of PCG64 is used, which numpy guarantees to keep. Each choice has its own random stream.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslpipe.data.entries import Entry
-from sslpipe.data.seeds import mix
+from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.data.store import PROTOCOLS, UNKNOWN, ProtocolName, Split
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.settings import CountOrZero, Range
@@ -21,23 +21,21 @@ from sslpipe.io.settings import CountOrZero, Range
 Indices = NDArray[np.int64]
 
 DrawName = Literal["by_class", "unlabelled", "blind"]
-"""by_class: each class gives its share. unlabelled: images without a label alone are drawn, so that every label there
-is serves training. blind: labels are not looked at, so that labels that are added later move no image."""
-
-TEST_DRAW, HELD_OUT_DRAW, LABELLED_DRAW = 11, 12, 13
-"""What tells the draws' generators apart."""
+"""How test and held-out images are chosen. by_class: stratified by class. unlabelled: only from the images without a
+label, so that all labels are used for training. blind: without the labels, so that labels that are added later do not
+change the splits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """How many of the known training labels a method may use: exactly one of per_class and fraction."""
+    """Number of training labels that methods may use: exactly one of per_class and fraction is given."""
 
     per_class: CountOrZero | None = None
-    """The same number of every class."""
+    """Number of labelled images of each class."""
     fraction: Annotated[float, Range(above=0, high=1)] | None = None
-    """The same fraction of every class, at least one image of each."""
+    """Fraction of the labels of each class, at least one image of each."""
     fold: CountOrZero = 0
-    """Which of the independent draws of labelled images: papers report mean and deviation over folds."""
+    """Number of the random choice of labelled images; papers report the mean and standard deviation over folds."""
 
     def __post_init__(self) -> None:
         if (self.per_class is None) == (self.fraction is None):
@@ -45,7 +43,7 @@ class Labelled:
 
 
 def protocol_named(name: object) -> ProtocolName:
-    """The value of the params key `protocol`; UserError where it is none of PROTOCOLS."""
+    """Return the value of the params key `protocol`. Raises UserError if it is not in PROTOCOLS."""
     for known in PROTOCOLS:
         if name == known:
             return known
@@ -61,12 +59,12 @@ def draw_splits(
     seed: int,
     draw: DrawName = "by_class",
 ) -> dict[Split, Indices]:
-    """Indices into `entries` of each split, ascending; together they are all entries, each once.
+    """Return the indices into `entries` of each split, ascending; each entry is in exactly one split.
 
-    test: fraction drawn for the test where the source has no test part of its own.
-    held_out: fraction of the training images that is left, for model choice.
-    protocol: with "full" nothing is kept for the test, and the source's own test images join training.
-    draw: among which images, see DrawName.
+    test: fraction of test images if the source has no test part.
+    held_out: fraction of the other images that is held out from training, for model selection.
+    protocol: with "full" there are no test images, and those of the source are used for training.
+    draw: see DrawName.
     """
     label = np.array([UNKNOWN if draw == "blind" else entry.label for entry in entries], dtype=np.int64)
     everything = np.arange(len(entries))
@@ -76,19 +74,19 @@ def draw_splits(
         for_test = np.flatnonzero([entry.part == "test" for entry in entries])
     else:
         free = everything[label < 0] if draw == "unlabelled" else everything
-        for_test = _stratified(free, label[free], test, mix(seed, TEST_DRAW))
+        for_test = _stratified(free, label[free], test, mix(seed, RandomStream.TEST_SPLIT))
     pool = np.setdiff1d(everything, for_test)
     free = pool[label[pool] < 0] if draw == "unlabelled" else pool
-    for_choice = _stratified(free, label[free], held_out, mix(seed, HELD_OUT_DRAW))
+    for_choice = _stratified(free, label[free], held_out, mix(seed, RandomStream.HELD_OUT_SPLIT))
     return {"train": np.setdiff1d(pool, for_choice), "held_out": for_choice, "test": for_test}
 
 
 def draw_labelled(label: Indices, classes: Sequence[str], labelled: Labelled | None, *, seed: int) -> Indices:
-    """Indices of the training images whose label a method may use, ascending; empty where no label is known.
+    """Return the indices of the labelled training images, ascending; empty if no label is known.
 
-    label: [N] of the training images, UNKNOWN where there is none. labelled: None uses every label that is known.
-    With the same seed and fold, the images drawn for n per class are among those drawn for more.
-    Raises UserError where a class has fewer images than asked for.
+    label: [N] of the training images, UNKNOWN if there is none. labelled: None uses all known labels.
+    With the same seed and fold, a larger number per class adds images to those of a smaller number.
+    Raises UserError if a class has fewer images than `labelled` requires.
     """
     known = np.flatnonzero(label >= 0)
     if labelled is None or len(known) == 0:
@@ -100,19 +98,19 @@ def draw_labelled(label: Indices, classes: Sequence[str], labelled: Labelled | N
         if len(short):
             others = f", and {len(short) - 1} more classes have too few" if len(short) > 1 else ""
             raise UserError(
-                f"prepare.labelled.per_class: {labelled.per_class} asked, but class {classes[short[0]]!r} has "
-                f"{there[short[0]]} labelled training images{others}"
+                f"prepare.labelled.per_class: {labelled.per_class} is more than the {there[short[0]]} labelled "
+                f"training images of class {classes[short[0]]!r}{others}"
             )
     else:
         assert labelled.fraction is not None
         wanted = np.minimum(there, np.maximum(1, np.floor(labelled.fraction * there + 0.5).astype(np.int64)))
-    # Fold 0 is what was drawn before there were folds.
-    draw = mix(seed, LABELLED_DRAW, labelled.fold) if labelled.fold else mix(seed, LABELLED_DRAW)
-    return _take(known, label[known], wanted, draw)
+    # Fold 0 has the seed that it had before there were folds.
+    fold = (labelled.fold,) if labelled.fold else ()
+    return _take(known, label[known], wanted, mix(seed, RandomStream.LABELLED_SUBSET, *fold))
 
 
 def _stratified(index: Indices, label: Indices, fraction: float, seed: int) -> Indices:
-    """round(fraction N) of the N indices, ascending; each label gives its share, by largest remainder."""
+    """Choose round(fraction · N) of the N indices, ascending, stratified by label (largest remainder)."""
     there = np.bincount(label + 1)
     share = fraction * there
     wanted = np.floor(share).astype(np.int64)
@@ -122,7 +120,7 @@ def _stratified(index: Indices, label: Indices, fraction: float, seed: int) -> I
 
 
 def _take(index: Indices, group: Indices, wanted: Indices, seed: int) -> Indices:
-    """`wanted[g]` of the indices of each group g, ascending. index, group: [N]; wanted: [number of groups]."""
+    """Choose `wanted[g]` of the indices of each group g, ascending. index, group: [N]. wanted: [groups]."""
     order = np.argsort(np.random.PCG64(seed).random_raw(len(index)), kind="stable")
     order = order[np.argsort(group[order], kind="stable")]
     start = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(wanted)))])

@@ -1,4 +1,4 @@
-"""The image store that prepare writes: uint8 images, labels where known, splits, statistics, a fingerprint."""
+"""The image store that prepare writes: images, known labels, splits, pixel statistics and a fingerprint."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,53 +23,53 @@ UNKNOWN = -1
 
 @dataclass(frozen=True, kw_only=True)
 class StoreInfo:
-    """store.json: what holds for all images of the store."""
+    """Content of store.json: properties of all images of the store."""
 
     size: int
-    """Side of the square images, pixels."""
+    """Height and width of the images, in pixels."""
     channels: int
-    """1 grey, 3 colour."""
+    """1 (grey) or 3 (colour)."""
     mean: tuple[float, ...]
-    """Per channel, over all pixels of the training images, in [0, 1]."""
+    """Mean of each channel over all pixels of the training images, in [0, 1]."""
     std: tuple[float, ...]
-    """Per channel, over all pixels of the training images, in [0, 1]; 1 for a channel that never changes, since
-    images are divided by it."""
+    """Standard deviation of each channel over all pixels of the training images, in [0, 1]; 1 for a constant channel,
+    because images are divided by it."""
     train: int
     held_out: int
     test: int
     """Number of images in each split."""
     protocol: ProtocolName
-    """split: trained on train, scored on test. full: there is no test; trained and scored on train and held_out."""
+    """split: training on train, evaluation on test. full: training on train, evaluation on train and held_out."""
     fingerprint: str
-    """sha256 over all images, in order of splits."""
+    """SHA-256 of all images, in the order of splits."""
     version: str = UNKNOWN_VERSION
-    """Of sslpipe, which wrote the store."""
+    """Version of sslpipe that wrote the store."""
 
     def count(self, split: Split) -> int:
-        """Number of images in a split."""
+        """Return the number of images in a split."""
         return {"train": self.train, "held_out": self.held_out, "test": self.test}[split]
 
 
 class Store:
-    """Read access to a store; images are mapped, not loaded."""
+    """Read access to a store; images are memory-mapped."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.info = parse(StoreInfo, read_json(root / "store.json"), where=str(root / "store.json"))
 
     def images(self, split: Split) -> NDArray[np.uint8]:
-        """[N, C, H, W] uint8."""
+        """Return the images of a split, uint8 [N, C, H, W]."""
         shape = (self.info.count(split), self.info.channels, self.info.size, self.info.size)
         return self._array(split, "images.npy", shape, np.uint8)
 
     def labels(self, split: Split) -> NDArray[np.int64]:
-        """[N] int64, UNKNOWN (-1) where there is none."""
+        """Return the labels of a split, int64 [N], UNKNOWN (-1) if there is none."""
         return self._array(split, "labels.npy", (self.info.count(split),), np.int64)
 
     def scored(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Images [N, C, H, W] and labels [N] that figures are of: test, or all under the protocol full.
+        """Return the images [N, C, H, W] and labels [N] for evaluation: those of test, or all with protocol full.
 
-        For evaluate alone: no other stage may look at test images.
+        Only the stage evaluate may use this: no other stage may read test images.
         """
         splits: tuple[Split, ...] = ("test",) if self.info.protocol == "split" else ("train", "held_out")
         if not sum(self.info.count(split) for split in splits):
@@ -79,13 +79,13 @@ class Store:
         return (images[0], labels[0]) if len(splits) == 1 else (np.concatenate(images), np.concatenate(labels))
 
     def files(self, split: Split) -> list[str]:
-        """Where each image came from, N names."""
+        """Return the origin of each image of a split, N names."""
         return list(read_json(self.root / split / "files.json"))
 
     def labelled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The images whose label a method may use: [L] int64 indices into train, ascending, and [L] int64 classes.
+        """Return the indices of the labelled images in train, int64 [L], ascending, and their classes, int64 [L].
 
-        In files of their own, so that a method that uses few labels need not open the file that holds the hidden ones.
+        They have their own files, so that methods with few labels do not read the file with all labels.
         """
         index_path, label_path = self.labelled_files()
         index = _whole_numbers(index_path, below=self.info.train)
@@ -99,14 +99,15 @@ class Store:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of their labels; empty where no image has a label.
+        """Class names in the order of labels; empty if no image has a label.
 
-        Beside the labels that a method may see, not in store.json: naming a class repeats no training without labels.
+        They are stored with the labelled images and not in store.json, so that DVC does not repeat a training without
+        labels if a class is renamed.
         """
         return tuple(read_json(self.root / "labelled" / "classes.json"))
 
     def labelled_files(self) -> tuple[Path, Path]:
-        """Which images, and their labels."""
+        """Return the paths of the indices of the labelled images and of their labels."""
         folder = self.root / "labelled"
         return folder / "index.npy", folder / "label.npy"
 
@@ -115,14 +116,14 @@ class Store:
         array = read_array(path, mapped=True) if shape[0] else np.zeros(shape, dtype)
         if array.shape != shape or array.dtype != dtype:
             raise UserError(
-                f"{path}: {array.dtype} {list(array.shape)} found, store.json says {np.dtype(dtype)} {list(shape)}; "
-                "run 'sslpipe prepare' again"
+                f"{path}: {array.dtype} {list(array.shape)} found, expected {np.dtype(dtype)} {list(shape)} as in "
+                "store.json; run 'sslpipe prepare' again"
             )
         return array
 
 
 def _whole_numbers(path: Path, *, below: int) -> NDArray[np.int64]:
-    """An array of int64 [L], each at least 0; UserError where it is none."""
+    """Read an array int64 [L] of values from 0 to `below` - 1. Raises UserError if it is another array."""
     array = read_array(path)
     if array.dtype != np.int64 or array.ndim != 1:
         found = f"{array.dtype} {list(array.shape)}"

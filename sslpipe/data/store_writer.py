@@ -1,4 +1,4 @@
-"""Writes the image store: decodes a source's images split by split, and takes their statistics on the way."""
+"""Writing of the image store: the images of a source are decoded split by split, with their statistics."""
 
 import hashlib
 from collections import Counter
@@ -27,27 +27,27 @@ from sslpipe.io.version import own_version
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The block `prepare`, beside the sources' own blocks; defaults suit the demonstration on digits."""
+    """The block `prepare`, without the blocks of the sources; the defaults are those of the demonstration on digits."""
 
     source: str = "digits"
-    """A module of sslpipe.sources."""
+    """Name of a module of sslpipe.sources."""
     size: Count = 16
-    """Side of the square images, pixels."""
+    """Height and width of the images, in pixels."""
     channels: Literal[1, 3] = 1
-    """1 grey, 3 colour."""
+    """1 (grey) or 3 (colour)."""
     test: Fraction = 0.25
-    """Drawn for the test where the source has no test part of its own."""
+    """Fraction of test images if the source has no test part."""
     held_out: Fraction = 0.1
-    """Of the training images, left for model choice."""
+    """Fraction of the other images that is held out from training, for model selection."""
     labelled: Labelled | None = None
-    """Which of the known training labels a method may use; null: all."""
+    """Number of training labels that methods may use; null: all known labels."""
     draw: DrawName = "by_class"
-    """Among which images test and held-out ones are drawn. With a few labels of one's own, `unlabelled` trains on all
-    of them and leaves figures that need none; `blind` is for labels that are still to come."""
+    """How test and held-out images are chosen, see `DrawName`. `unlabelled` is for few labels: all of them are used for
+    training, and only metrics without labels are available. `blind` is for labels that are added later."""
 
 
 def read_settings(project: Params, *, sources: Sequence[str]) -> Settings:
-    """The block `prepare` of params.yaml, less the blocks of the `sources`, which lie in it and are read by these."""
+    """Return the settings in the block `prepare` of params.yaml, without the blocks of the `sources` in it."""
     block = project.tree.get("prepare") or {}
     if isinstance(block, Mapping):
         block = {key: value for key, value in block.items() if key not in sources}
@@ -56,7 +56,7 @@ def read_settings(project: Params, *, sources: Sequence[str]) -> Settings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was written, for the line that prepare ends with."""
+    """Summary of the store, for the last line of output of prepare."""
 
     info: StoreInfo
     classes: int
@@ -68,7 +68,7 @@ class Prepared:
     def __str__(self) -> str:
         counts = ", ".join(f"{self.info.count(split)} {split}" for split in SPLITS)
         unreadable = f", {self.unreadable} folders unreadable" if self.unreadable else ""
-        ignored = f", {self.ignored} other files passed over" if self.ignored else ""
+        ignored = f", {self.ignored} other files skipped" if self.ignored else ""
         return (
             f"{counts} images of {self.classes} classes, {self.labelled} labelled; "
             f"{self.broken} broken{unreadable}{ignored} (report.json)"
@@ -85,13 +85,13 @@ def write_store(
     workers: int,
     strict: bool,
 ) -> Prepared:
-    """Write the store of a source's images into the folder `out`, whole or not at all.
+    """Write the store of a source's images to the folder `out`, atomically.
 
-    The bytes written depend on the source, the settings, the protocol and the seed, and not on `workers`. The splits
-    are drawn before decoding, so that mending a broken file moves no other image; the labelled images are drawn
-    among those that could be decoded.
-    Raises UserError where no training image is left, a class has too few, or (`strict`) any image is broken or any
-    folder of the source unreadable.
+    The files depend on the source, the settings, the protocol and the seed, but not on `workers`. The splits are chosen
+    before decoding, so that repairing a broken file does not move other images; the labelled images are chosen from
+    those that could be decoded.
+    Raises UserError if there is no training image, if a class has too few labelled images, or with `strict` if an
+    image is broken or a folder of the source unreadable.
     """
     entries = source.entries
     if strict and source.unreadable:
@@ -108,7 +108,7 @@ def write_store(
         seed=seed,
         draw=settings.draw,
     )
-    # Too few labels are said now, and not after a long decoding.
+    # Raises an error for too few labels now, not after the images are decoded.
     draw_labelled(_labels(entries, drawn["train"]), source.classes, settings.labelled, seed=seed)
     image_shape = (settings.channels, settings.size, settings.size)
     decoder = Decoder(source, size=settings.size, channels=settings.channels, workers=workers)
@@ -127,7 +127,7 @@ def write_store(
             )
         if not len(written["train"]):
             raise UserError(
-                f"prepare: no training image is left of {len(entries)} images, {len(broken)} of them broken, with "
+                f"prepare: no training image remains of {len(entries)} images, {len(broken)} of them broken, with "
                 f"prepare.test {settings.test:g} and prepare.held_out {settings.held_out:g}"
             )
         label = _labels(entries, written["train"])
@@ -171,7 +171,7 @@ def write_store(
 def _write_split(
     folder: Path, entries: Sequence[Entry], chunks: Iterable[Decoded], image_shape: tuple[int, int, int]
 ) -> NDArray[np.int64]:
-    """Write one split; returns the indices of the entries that are in it, those that could be decoded."""
+    """Write one split and return the indices of its entries, without those that could not be decoded."""
     folder.mkdir()
     index = [np.zeros(0, np.int64)]
     with GrowingArray(folder / "images.npy", image_shape) as file:
@@ -185,7 +185,7 @@ def _write_split(
 
 
 class Totals:
-    """What is counted over all splits while they are written."""
+    """Statistics over all splits, updated while they are written."""
 
     def __init__(self, image_shape: tuple[int, int, int], shown: Progress) -> None:
         self.image_shape = image_shape
@@ -195,7 +195,7 @@ class Totals:
         self._shown = shown
 
     def counted(self, chunks: Iterable[Decoded], split: Split) -> Iterator[Decoded]:
-        """The chunks of a split as they pass."""
+        """Yield the chunks of a split, and count each of them."""
         images = 0
         for chunk in chunks:
             yield chunk
@@ -209,9 +209,9 @@ class Totals:
 
 
 class GrowingArray:
-    """An .npy file of uint8 images that grows: its header is written anew when their number is known.
+    """An .npy file of uint8 images that are appended; the header is rewritten when their number is known.
 
-    Written in sequence and never through a map, where a full disk would end the process with a signal.
+    The file is not memory-mapped, because then a full disk ends the process with a signal.
     """
 
     def __init__(self, path: Path, image_shape: tuple[int, int, int]) -> None:
@@ -223,7 +223,7 @@ class GrowingArray:
         return self
 
     def append(self, images: NDArray[np.uint8]) -> None:
-        """Add images [n, C, H, W], contiguous."""
+        """Append images [n, C, H, W], which must be contiguous."""
         self._file.write(images.data)
         self.shape = (self.shape[0] + len(images), *self.shape[1:])
 
@@ -234,14 +234,14 @@ class GrowingArray:
                 self._file.write(self._header())
 
     def _header(self) -> bytes:
-        """Of the same length for every number of images: numpy leaves capacity for the first axis to grow."""
+        """Return the header; numpy pads it for a growing first axis, so its length is constant."""
         header = BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
         return header.getvalue()
 
 
 class PixelStatistics:
-    """Mean and standard deviation of each channel, exact: sums of whole numbers."""
+    """Exact mean and standard deviation of each channel, from integer sums."""
 
     def __init__(self, channels: int) -> None:
         self._count = 0
@@ -249,7 +249,7 @@ class PixelStatistics:
         self._squares = [0] * channels
 
     def add(self, images: NDArray[np.uint8]) -> None:
-        """Count images [n, C, H, W] in."""
+        """Add the pixels of images [n, C, H, W]."""
         for channel, pixels in enumerate(images.swapaxes(0, 1)):
             count = np.bincount(pixels.ravel(), minlength=256)
             values = np.arange(256)
@@ -258,7 +258,7 @@ class PixelStatistics:
         self._count += images[:, 0].size
 
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Per channel, of values in [0, 1]; the standard deviation of a channel that never changes is given as 1."""
+        """Return the mean and the standard deviation of each channel, in [0, 1]; a constant channel has deviation 1."""
         n = self._count
         mean = tuple(total / (255 * n) for total in self._sum)
         spread = [n * squares - total**2 for total, squares in zip(self._sum, self._squares, strict=True)]
@@ -270,7 +270,7 @@ def _labels(entries: Sequence[Entry], index: NDArray[np.int64]) -> NDArray[np.in
 
 
 def _counts(source: ImageSource, index: NDArray[np.int64]) -> dict[str, Any]:
-    """Images in all, without a label, and of each class."""
+    """Count the images of a split: all, those without a label, and those of each class."""
     count = Counter(_labels(source.entries, index).tolist())
     return {
         "images": len(index),
@@ -280,10 +280,10 @@ def _counts(source: ImageSource, index: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def _text(name: str) -> str:
-    r"""A file's name as JSON can hold it: bytes that are no UTF-8 are shown as \xNN."""
+    r"""Return a file's name as valid Unicode: bytes that are not UTF-8 are written as \xNN."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _texts(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Likewise a mapping's keys and values."""
+    """Apply `_text` to the keys and the text values of a mapping."""
     return {_text(key): _text(value) if isinstance(value, str) else value for key, value in block.items()}

@@ -1,1 +1,1 @@
-"""Settings, files between stages, and what a person reads: errors and progress."""
+"""Settings, files of stages, error messages and progress."""

@@ -1,4 +1,4 @@
-"""What a person reads while a stage runs: progress bars on a terminal, plain lines in a log."""
+"""Output of a running stage: progress bars on a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 PLAIN_LINE_SECONDS = 10.0
-"""At most one plain progress line in this many seconds."""
+"""Minimum number of seconds between plain progress lines."""
 
 
 def info(text: str) -> None:
-    r"""One line on stdout, at once; what its encoding cannot hold (a file's name may be no UTF-8) is shown as \x."""
+    r"""Print one line to stdout, unbuffered; characters that its encoding does not have are written as \x escapes."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 @dataclass
 class Progress:
-    """Work that is under way: `advance` it; the rate and the time left are shown."""
+    """Progress of a task, shown as plain lines with the rate and the time left; updated by `advance`."""
 
     title: str
     total: int
@@ -31,7 +31,7 @@ class Progress:
     _shown: float = field(default_factory=lambda: time.monotonic())
 
     def advance(self, by: int = 1, note: str | None = None) -> None:
-        """Count `by` more units as done; `note` stands behind the figures until the next one."""
+        """Add `by` units to those done; `note` is shown after the numbers until the next note."""
         self.done += by
         self.note = self.note if note is None else note
         self._show()
@@ -50,16 +50,16 @@ class Progress:
         )
 
     def finish(self) -> None:
-        """Say how it ended."""
+        """Print a line with the total time and the rate, for tasks of at least one second."""
         took = time.monotonic() - self._began
         if took >= 1.0:
             rate = (self.done - self.started_at) / took
-            figures = f"{self.done}/{self.total} {self.unit} in {took:.1f} s, {rate:.1f}/s"
-            info(f"{self.title}: {figures}  {self.note}".rstrip())
+            numbers = f"{self.done}/{self.total} {self.unit} in {took:.1f} s, {rate:.1f}/s"
+            info(f"{self.title}: {numbers}  {self.note}".rstrip())
 
 
 class _Bar(Progress):
-    """The same on a terminal, drawn by rich."""
+    """A progress bar on a terminal, rendered by rich."""
 
     def open(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -90,9 +90,9 @@ class _Bar(Progress):
 
 @contextmanager
 def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
-    """Show long work: a bar with rate and time left on a terminal, else a plain line now and then.
+    """Show the progress of a long task: a bar on a terminal, else a plain line every PLAIN_LINE_SECONDS.
 
-    title: "" shows nothing. total, done: in units (`done` of them were there at the start, as after a resume).
+    title: "" shows nothing. total: number of units. done: number of units done at the start, as after a resume.
     """
     if not title:
         yield Progress(title, total, unit, shows=False)

@@ -1,18 +1,18 @@
-"""A user's mistake, said in one line."""
+"""Errors that the user can correct."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """What a person can put right: one line that names the key or file, what was found and what is expected.
+    """An error that the user can correct: one line with the key or file, what was found and what is expected.
 
-    The command line prints it on stderr and ends with exit code 2, without a traceback.
+    The command line prints it to stderr and exits with code 2, without a traceback.
     """
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint for the end of an error line: the nearest valid name, and all of them where they are few."""
+    """Return a hint for the end of an error message: the most similar valid name, and all valid names if few."""
     names = sorted(valid)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     listed = f"; known: {', '.join(names)}" if names and len(names) <= 24 else ""

@@ -1,4 +1,4 @@
-"""Files between stages: written whole or not at all, and read with errors that name them."""
+"""Files of stages: written atomically, and read with errors that name the file."""
 
 import csv
 import errno
@@ -30,11 +30,11 @@ DISK_ERRORS = {
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses (no space, no right to write) into one line that names the path."""
+    """Convert errors of the file system (no space, no permission) to a UserError that names the path."""
     try:
         yield
     except OSError as error:
-        # numpy reports a short write without an errno.
+        # numpy raises an OSError without an errno if not all bytes are written.
         if error.errno in DISK_ERRORS or (error.errno is None and "written" in str(error)):
             reason = error.strerror or "no space left on device"
             raise UserError(f"{path}: cannot be written: {reason}") from error
@@ -43,9 +43,9 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder to write a stage's outputs in; it takes the place of `path` when all of them are written.
+    """Yield a new folder for the outputs of a stage, which replaces `path` when all of them are written.
 
-    After an error `path` is as it was and the new folder is gone.
+    After an error `path` is unchanged, and the new folder is deleted.
     """
     partial = path.parent / f".{path.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -68,7 +68,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     partial = path.with_name(f".{path.name}.partial")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,12 +81,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON; keys keep their order."""
+    """Write a JSON file; keys keep their order."""
     write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; UserError where it is missing or cut off."""
+    """Return the content of a JSON file. Raises UserError if it is missing or truncated."""
     try:
         return json.loads(_read(path))
     except ValueError as error:
@@ -94,13 +94,13 @@ def read_json(path: Path) -> Any:
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an array as .npy."""
+    """Write an array to an .npy file."""
     with disk_errors(path):
         np.save(path, array, allow_pickle=False)
 
 
 def read_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
-    """The array of an .npy file (`mapped`: read from the disk as it is used); UserError where missing or cut off."""
+    """Return the array of an .npy file, memory-mapped if `mapped`. Raises UserError if it is missing or truncated."""
     try:
         return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)  # type: ignore[no-any-return]
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def read_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; the columns are all keys in order of first appearance."""
+    """Write rows to a CSV file; the columns are all keys in order of first appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with disk_errors(path), path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
@@ -128,7 +128,7 @@ def _read(path: Path) -> bytes:
 
 
 def _missing(path: Path) -> UserError:
-    """What is not there, and the command that writes it, if a stage does: runs/<stage>/..."""
+    """Return the error for a missing file, with the command that writes it if the path is runs/<stage>/..."""
     parts = path.parts[path.parts.index("runs") + 1 :] if "runs" in path.parts[:-2] else ("",)
     command = f"sslpipe {parts[0]}" if parts[0] in STAGES else ""
     if parts[0] in LABELLED_STAGES:
@@ -137,7 +137,7 @@ def _missing(path: Path) -> UserError:
 
 
 def sha256(path: Path) -> str:
-    """Fingerprint of a file, as hexadecimal text."""
+    """Return the SHA-256 hash of a file, in hexadecimal."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

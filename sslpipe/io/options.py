@@ -5,22 +5,25 @@ from typing import Annotated
 
 import typer
 
-ParamsPath = Annotated[Path, typer.Option("--params", help="The settings' file.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of every random draw (params: seed).")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; no setting, it enters no result.")]
-Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, for this run; repeatable.")
+ParamsPath = Annotated[Path, typer.Option("--params", help="File with the settings.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of all random numbers (params: seed).")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or cuda:N; a run-time choice that affects neither results nor caching.")
 ]
-Prepared = Annotated[Path, typer.Option(help="What prepare wrote.")]
-Pretrained = Annotated[Path, typer.Option(help="What pretrain wrote.")]
-Runs = Annotated[Path, typer.Option(help="Where the folders of all stages lie.")]
-Mined = Annotated[Path, typer.Option(help="What mine-neighbors wrote.")]
-Clustered = Annotated[Path, typer.Option(help="What cluster wrote.")]
-SelfLabelled = Annotated[Path, typer.Option(help="What self-label wrote.")]
-Out = Annotated[Path, typer.Option(help="Folder to write, replaced whole.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Another setting, for this run only; repeatable."),
+]
+Prepared = Annotated[Path, typer.Option(help="Output folder of prepare.")]
+Pretrained = Annotated[Path, typer.Option(help="Output folder of pretrain.")]
+Runs = Annotated[Path, typer.Option(help="Folder with the output folders of all stages.")]
+Mined = Annotated[Path, typer.Option(help="Output folder of mine-neighbors.")]
+Clustered = Annotated[Path, typer.Option(help="Output folder of cluster.")]
+SelfLabelled = Annotated[Path, typer.Option(help="Output folder of self-label.")]
+Out = Annotated[Path, typer.Option(help="Folder to write; replaced if it exists.")]
 MethodOut = Annotated[Path | None, typer.Option("--out", help="Folder to write; runs/<stage>/<method> by default.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the images (params: fit.epochs).")]
-Batch = Annotated[int | None, typer.Option(help="Images a step (params: fit.batch).")]
-CheckpointSeconds = Annotated[float, typer.Option(help="A snapshot to resume from, at most once in so many seconds.")]
-MethodName = Annotated[str | None, typer.Option("--method", help="Method by name (params: method).")]
-Metric = Annotated[str | None, typer.Option(help="Show one figure alone, such as cluster-acc.")]
+Epochs = Annotated[int | None, typer.Option(help="Number of passes over the images (params: fit.epochs).")]
+Batch = Annotated[int | None, typer.Option(help="Images per step (params: fit.batch).")]
+CheckpointSeconds = Annotated[float, typer.Option(help="Minimum number of seconds between checkpoints.")]
+MethodName = Annotated[str | None, typer.Option("--method", help="Name of the method (params: method).")]
+Metric = Annotated[str | None, typer.Option(help="Show only this metric, such as cluster-acc.")]

@@ -1,4 +1,4 @@
-"""params.yaml with the command line's options laid over it."""
+"""Settings of a project: params.yaml, overridden by options of the command line."""
 
 import importlib
 import pkgutil
@@ -19,34 +19,34 @@ T = TypeVar("T")
 
 
 class Params:
-    """The settings of a project: a tree of mappings, read from `path`, in which options may replace values."""
+    """Settings of a project: a tree of mappings, read from `path`, whose values options may override."""
 
     def __init__(self, path: Path) -> None:
         try:
             tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(
-                f"{path}: no such file; run sslpipe where params.yaml lies, or name it with --params"
+                f"{path}: no such file; run sslpipe in the folder of params.yaml, or give its path with --params"
             ) from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
         if not isinstance(tree, dict):
             raise UserError(f"{path}: expected a mapping of stages to settings")
-        # A project states the version that its results are of: another one may compute others.
+        # A project states its version of sslpipe, because another version may have other results.
         wanted, found = str(tree.get("sslpipe", own_version())), own_version()
         if wanted != found:
             raise UserError(
-                f"{path}: sslpipe: {wanted} is written there, {found} is installed; write {found}, and every stage "
+                f"{path}: sslpipe: {wanted} is required, {found} is installed; write {found}, and every stage "
                 f"runs again, or install {wanted}"
             )
         self.path = path
         self.tree: dict[str, Any] = tree
 
     def override(self, options: Mapping[str, Any], assignments: list[str] | None = None, *, stage: str = "") -> None:
-        """Lay options over the settings and say so, a line each.
+        """Override settings by options, and print a line for each.
 
-        options: dotted key → value; None means that it was not given. assignments: "key=value" texts of --set, the
-        value read as YAML, the key within the stage's block unless its first part is a block of params.yaml.
+        options: dotted key → value; None if the option is not given. assignments: texts "key=value" of --set, with the
+        value in YAML; the key is relative to the stage's block, unless its first part is a block of params.yaml.
         """
         given = {key: value for key, value in options.items() if value is not None}
         for text in assignments or []:
@@ -69,15 +69,16 @@ class Params:
             info(f"{key} = {value}  (option; {self.path}: {before})")
 
     def method(self, stage: str, package: str, *, also: Sequence[str] = ()) -> str:
-        """The name of the method that a stage shall use, one of the modules of `package`.
+        """Return the name of the method that a stage is to use.
 
-        The stage's block may hold nothing but `method`, the keys `also`, and a block for each module.
+        Raises UserError if the stage's block has keys other than `method`, those in `also`, and the names of the
+        modules of `package`.
         """
         self.check_keys(stage, ["method", *also, *siblings(package)])
         return str(self._block(stage).get("method"))
 
     def choice(self, where: str, options: Sequence[str]) -> str:
-        """The text at a dotted key, one of `options`, the first of them where there is none."""
+        """Return the value at a dotted key, which must be one of `options`; the first option if there is no value."""
         block, _, name = where.rpartition(".")
         value = str(self._block(block).get(name, options[0]))
         if value not in options:
@@ -93,15 +94,15 @@ class Params:
                 )
 
     def names(self, where: str) -> tuple[str, ...]:
-        """The keys of the block `where`, in order."""
+        """Return the keys of the block `where`, in order."""
         return tuple(str(key) for key in self._block(where))
 
     def present(self, of_stages: Mapping[str, T]) -> dict[str, T]:
-        """Those items whose key, a stage's, has a block: a stage without one is no part of the project."""
+        """Return the items of stages that have a block: a stage without a block is not part of the project."""
         return {stage: item for stage, item in of_stages.items() if stage in self.tree}
 
     def parse(self, cls: type[T], where: str) -> T:
-        """The block at the dotted key `where` as settings of class `cls`; a block that is absent is empty."""
+        """Return the block at the dotted key `where` as settings of class `cls`; a missing block is empty."""
         return parse(cls, self._block(where), where=where)
 
     def _block(self, where: str) -> Any:
@@ -118,7 +119,7 @@ class Params:
 
     @property
     def seed(self) -> int:
-        """The seed of every random draw, a whole number ≥ 0."""
+        """Seed of all random numbers, an integer ≥ 0."""
         seed = self.tree.get("seed", 0)
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise UserError(f"seed: {seed!r} found, expected a whole number at least 0")
@@ -133,15 +134,15 @@ def _value(assignment: str, text: str) -> Any:
 
 
 def siblings(package: str) -> tuple[str, ...]:
-    """Names of a package's modules; those that begin with an underscore are private."""
+    """Return the names of a package's public modules, which do not begin with an underscore."""
     names = (module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
     return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
 def find_module(package: str, name: str, *, where: str) -> ModuleType:
-    """The module `name` of `package`: a method or a source is found by its file's name.
+    """Return the module `name` of `package`: methods and sources are found by the names of their files.
 
-    where: the params key that named it, for the error, which lists the files that are there.
+    where: the params key with this name, for the error, which lists the modules that exist.
     """
     names = siblings(package)
     if name not in names:

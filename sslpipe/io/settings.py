@@ -1,4 +1,4 @@
-"""Plain mappings into frozen, typed settings, with errors that name the key."""
+"""Conversion of mappings to frozen, typed settings, with errors that name the key."""
 
 import types
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number, both included; `above` excludes the lower one. Used as Annotated[float, Range(...)]."""
+    """Bounds of a number, for Annotated[float, Range(...)]: `low` and `high` are inclusive, `above` is exclusive."""
 
     low: float = -inf
     high: float = inf
@@ -37,7 +37,7 @@ CountOrZero = Annotated[int, Range(low=0)]
 
 
 def parse(cls: type[T], block: Any, *, where: str, base: T | None = None) -> T:
-    """The settings class `cls` filled from a mapping.
+    """Return settings of class `cls` from a mapping.
 
     block: the content of params.yaml at the key `where`. A missing key takes its value from `base` if that is given,
     else from the field's default. The default of a nested block is its `base`, with two exceptions: a block with the
@@ -64,12 +64,12 @@ def parse(cls: type[T], block: Any, *, where: str, base: T | None = None) -> T:
             raise UserError(f"{where}.{name}: missing, expected {_expected(hints[name])}")
     try:
         return cls(**values)
-    except UserError as error:  # what a class itself finds wrong with its values
+    except UserError as error:  # raised by __post_init__
         raise UserError(f"{where}: {error}") from None
 
 
 def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
-    """One value of params.yaml as the type `hint` wants it."""
+    """Convert a value of params.yaml to the type `hint`."""
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *bounds = get_args(hint)
@@ -93,7 +93,7 @@ def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
         if any(value == option and type(value) is type(option) for option in get_args(hint)):
             return value
         raise UserError(f"{where}: unknown value {_shown(value)}{nearest(str(value), map(str, get_args(hint)))}")
-    if origin is Mapping and isinstance(value, Mapping):  # a block that another class will parse
+    if origin is Mapping and isinstance(value, Mapping):  # a block that is parsed later, with another class
         return dict(value)
     if origin is tuple and isinstance(value, list | tuple):
         return _convert_tuple(hint, value, where)
@@ -134,7 +134,7 @@ def _convert_tuple(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
 
 
 def _expected(hint: Any) -> str:
-    """A type hint in words."""
+    """Describe a type hint in words."""
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *bounds = get_args(hint)

@@ -1,15 +1,15 @@
-"""The stages of the pipeline by name: their commands, their folders under runs/ and their blocks in params.yaml."""
+"""Names of the stages, which are the names of their commands, of their folders in runs/ and of their blocks."""
 
 STAGES = ("prepare", "pretrain", "mine-neighbors", "cluster", "self-label", "semisup", "finetune", "evaluate")
-"""In the order of the pipeline."""
+"""All stages, in the order of the pipeline."""
 CLUSTER_STAGES = ("cluster", "self-label")
-"""Stages whose model predicts clusters."""
+"""Stages with a model that predicts clusters."""
 LABELLED_STAGES = ("semisup", "finetune")
-"""Stages that learn from labels, by one or several methods: each method has a folder runs/<stage>/<method>, a block
-<stage>.<method>, and an entry in <stage>.methods."""
+"""Stages that train with labels, by one or several methods: each method has a folder runs/<stage>/<method>, a block
+<stage>.<method> and an entry in <stage>.methods."""
 TRAINING_STAGES = ("pretrain", *CLUSTER_STAGES, *LABELLED_STAGES)
 
 
 def key_of(stage: str) -> str:
-    """The stage's name in Python and in params.yaml: mine_neighbors for mine-neighbors."""
+    """Return the name of a stage in Python and in params.yaml, such as mine_neighbors for mine-neighbors."""
     return stage.replace("-", "_")

@@ -1,4 +1,4 @@
-"""Which sslpipe this is."""
+"""The version of sslpipe."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -6,7 +6,7 @@ UNKNOWN = "unknown"
 
 
 def own_version() -> str:
-    """The installed package's version, such as "0.1.0"; UNKNOWN where the code runs without being installed."""
+    """Return the version of the installed package, such as "0.1.0"; UNKNOWN if the package is not installed."""
     try:
         return version("sslpipe")
     except PackageNotFoundError:

@@ -91,9 +91,9 @@ def top_k_accuracy(probability: NDArray[Any], label: NDArray[Any], mapping: NDAr
 
 
 def confusion(prediction_mapped: NDArray[Any], label: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
-    """Return the confusion matrix, [classes, classes + 1]: the number of images of a class (row) and prediction (column).
+    """Return the confusion matrix, [classes, classes + 1]: the number of images of each class and prediction.
 
-    The last column counts images in UNMAPPED clusters.
+    A row is a class and a column a predicted class; the last column counts images in UNMAPPED clusters.
     prediction_mapped: [N] predicted classes or UNMAPPED, such as mapping[prediction]. label: [N].
     """
     label, prediction = known_only(label, indices("prediction", prediction_mapped, least=UNMAPPED))

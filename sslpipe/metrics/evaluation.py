@@ -1,4 +1,4 @@
-"""All figures of one model, a grouping of images or a classifier, and the files that hold them."""
+"""Evaluation of a model that predicts clusters or classes, and the files with its metrics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,52 +10,45 @@ from numpy.typing import NDArray
 
 from sslpipe.data.store import UNKNOWN
 from sslpipe.io.files import write_csv, write_json
-from sslpipe.metrics.classification import accuracy, calibration_error
-from sslpipe.metrics.clustering import (
-    ari,
-    cluster_accuracy,
-    cluster_sizes,
-    clustering_metrics,
-    many_to_one_accuracy,
-    nmi,
-    per_class,
-    top_k_accuracy,
-)
+from sslpipe.metrics import definitions
+from sslpipe.metrics.clustering import cluster_sizes, clustering_metrics, per_class
+from sslpipe.metrics.definitions import Predictions
 from sslpipe.metrics.mappings import UNMAPPED
 from sslpipe.metrics.permutations import permutation_accuracies
+from sslpipe.metrics.table import METRICS
 
-NAMINGS = (1, 10, 100)
-"""How many permutations of the class names are tried for best_of_<k>_acc: the paper found the best of all among the
-first 100 with 20 and 30 labels ("Boosting SSL by clustering", section 4.2)."""
+PERMUTATIONS = 100
+"""Number of label permutations that are evaluated: with 20 and 30 labels, the best of all was among the first 100
+("Boosting SSL", Lerner et al. 2020, arXiv:2012.00504, section 4.2)."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of one model."""
+    """Metrics of one model, and its tables."""
 
     metrics: dict[str, float]
     """Name → value; fractions, not percent."""
     sizes: NDArray[np.int64]
-    """[clusters] images in each."""
+    """Number of images in each cluster, [clusters]."""
     mapping: NDArray[np.int64]
-    """[clusters] class of each, UNMAPPED (-1) for none; all are in a grouping where no label is known."""
+    """Class of each cluster, [clusters]; UNMAPPED (-1) for none, and for all clusters if no label is known."""
     confusion: list[dict[str, str]] = field(default_factory=list)
-    """One row an image with a known label: actual and predicted class."""
+    """One row per image with a known label: actual and predicted class."""
     classes: list[dict[str, Any]] = field(default_factory=list)
-    """One row a class."""
+    """One row per class."""
     permutations: list[dict[str, float]] = field(default_factory=list)
-    """One row a permutation of the class names, as from `permutation_accuracies`."""
+    """One row per label permutation, as returned by `permutation_accuracies`."""
     metadata: dict[str, Any] = field(default_factory=dict)
-    """What else its row states: labels (number of labelled images it used), start (what it started from)."""
+    """Other entries of the model's row: labels (number of labelled images used), start (the model it started from)."""
 
 
 def evaluate_clusters(
     prediction: NDArray[Any], label: NDArray[np.int64], classes: Sequence[str], *, clusters: int
 ) -> Evaluation:
-    """Metrics of a clustering against the labels that are known, and those that need no label.
+    """Return the metrics of a clustering: those that need no labels, and those of the images with a known label.
 
-    prediction: [N, clusters] probabilities, or [N] cluster indices, which have no confidence and no top-5.
-    label: [N], UNKNOWN (-1) where there is none. classes: names in the order of labels.
+    prediction: [N, clusters] probabilities; or [N] cluster indices, without mean_confidence and top5_acc.
+    label: [N], UNKNOWN (-1) if it is not known. classes: class names in the order of labels.
     """
     soft = prediction.ndim == 2
     cluster = prediction.argmax(axis=1) if soft else prediction
@@ -65,19 +58,15 @@ def evaluate_clusters(
     sizes = cluster_sizes(cluster, clusters)
     if (label == UNKNOWN).all():
         return Evaluation(metrics, sizes, np.full(clusters, UNMAPPED))
-    count = len(classes)
-    best, mapping = cluster_accuracy(cluster, label, n_clusters=clusters, n_classes=count)
-    many_to_one, _ = many_to_one_accuracy(cluster, label, n_clusters=clusters, n_classes=count)
-    scores = {"cluster_acc": best, "nmi": nmi(cluster, label), "ari": ari(cluster, label)}
-    if soft and clusters > 5:
-        scores["top5_acc"] = top_k_accuracy(prediction, label, mapping, 5)
-    return Evaluation(
-        metrics={**scores, "many_to_one_acc": many_to_one, **metrics},
-        sizes=sizes,
-        mapping=mapping,
-        confusion=_confusion_rows(mapping[cluster], label, classes),
-        classes=_class_rows(mapping[cluster], label, classes),
+    model = Predictions(
+        output=cluster,
+        label=label,
+        outputs=clusters,
+        classes=len(classes),
+        is_classifier=False,
+        probability=prediction if soft else None,
     )
+    return _evaluation(model, metrics, sizes, classes)
 
 
 def evaluate_classifier(
@@ -87,46 +76,53 @@ def evaluate_classifier(
     *,
     votes: NDArray[Any] | None = None,
 ) -> Evaluation:
-    """Figures of a model that knows the classes: its own naming, and what the best one would give.
+    """Return the metrics of a classifier, under its own classes and under other mappings of its outputs to classes.
 
-    probability: [N, classes]; label: [N], UNKNOWN (-1) where there is none; classes: names in the order of both.
-    votes: [classes, classes] as in `permutation_accuracies`, for the figures best_of_<k>_acc; costly above some
-    hundred classes.
-    `gap` is cluster_acc - acc, at least 0: what the naming of well separated groups costs ("Boosting SSL by
-    clustering", section 4.2, eq. 7 and figure 4). Raises ValueError for other shapes and values.
+    probability: [N, classes]. label: [N], UNKNOWN (-1) if it is not known. classes: class names in the order of labels.
+    votes: [classes, classes] as in `permutation_accuracies`, for the metrics best_of_<k>_acc; slow for more than a few
+    hundred classes. Raises ValueError for other shapes and values.
     """
     count = len(classes)
     if probability.shape != (len(label), count):
         raise ValueError(f"probability: shape {probability.shape} found, expected {(len(label), count)}")
     metrics = clustering_metrics(probability)
-    prediction, own = probability.argmax(axis=1), np.arange(count)
+    prediction = probability.argmax(axis=1)
     sizes = cluster_sizes(prediction, count)
     if (label == UNKNOWN).all():
-        return Evaluation(metrics, sizes, own)
-    acc = accuracy(prediction, label)
-    best, _ = cluster_accuracy(prediction, label, n_clusters=count, n_classes=count)
-    scores = {"acc": acc, "cluster_acc": best, "gap": best - acc}
-    scores |= {"nmi": nmi(prediction, label), "ari": ari(prediction, label)}
-    if count > 5:
-        scores["top5_acc"] = top_k_accuracy(probability, label, own, 5)
-    scores["ece"] = calibration_error(probability, label)
-    permutations = [] if votes is None else permutation_accuracies(votes, prediction, label, k=max(NAMINGS))
-    if permutations:
-        scores |= {f"best_of_{k}_acc": permutations[:k][-1]["best"] for k in NAMINGS}
+        return Evaluation(metrics, sizes, np.arange(count))
+    model = Predictions(
+        output=prediction,
+        label=label,
+        outputs=count,
+        classes=count,
+        is_classifier=True,
+        probability=probability,
+        permutations=[] if votes is None else permutation_accuracies(votes, prediction, label, k=PERMUTATIONS),
+    )
+    return _evaluation(model, metrics, sizes, classes)
+
+
+def _evaluation(
+    model: Predictions, without_labels: dict[str, float], sizes: NDArray[np.int64], classes: Sequence[str]
+) -> Evaluation:
+    """Add the metrics that need labels, in the order of METRICS, and the tables."""
+    functions = [(name, getattr(definitions, name)) for name in METRICS if hasattr(definitions, name)]
+    values = {name: value for name, function in functions if (value := function(model)) is not None}
+    mapped = model.mapping[model.output]
     return Evaluation(
-        metrics={**scores, **metrics},
+        metrics={**values, **without_labels},
         sizes=sizes,
-        mapping=own,
-        confusion=_confusion_rows(prediction, label, classes),
-        classes=_class_rows(prediction, label, classes),
-        permutations=permutations,
+        mapping=model.mapping,
+        confusion=_confusion_rows(mapped, model.label, classes),
+        classes=_class_rows(mapped, model.label, classes),
+        permutations=list(model.permutations),
     )
 
 
 def _confusion_rows(
     mapped: NDArray[np.int64], label: NDArray[np.int64], classes: Sequence[str]
 ) -> list[dict[str, str]]:
-    named = [*classes, "(no class)"]  # the last one is that of UNMAPPED, -1
+    named = [*classes, "(no class)"]  # UNMAPPED is -1, the last one
     known = label != UNKNOWN
     return [{"actual": named[a], "predicted": named[p]} for a, p in zip(label[known], mapped[known], strict=True)]
 
@@ -149,11 +145,12 @@ def _class_rows(mapped: NDArray[np.int64], label: NDArray[np.int64], classes: Se
 def write_evaluations(
     folder: Path, evaluations: Mapping[str, Evaluation], classes: Sequence[str], metadata: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """metrics.json and table.csv with a row a model, and a folder a model with its clusters as CSV and, as far as they
-    are known, its confusion, classes and permutations.
+    """Write the metrics of all models to metrics.json and table.csv, and a folder with the tables of each model.
 
-    evaluations: model, such as "cluster" or "semisup.fixmatch" → evaluation. metadata: what every row also states
-    (protocol, seed, images scored); an evaluation's own come after them. Returns the content of metrics.json.
+    evaluations: model, such as "cluster" or "semisup.fixmatch" → its evaluation. metadata: additional entries of every
+    row (protocol, seed, number of images); the metadata of each evaluation follow them. The folder of a model has
+    clusters.csv and, if they are known, confusion.csv, classes.csv and permutations.csv.
+    Returns the content of metrics.json.
     """
     metrics = {
         name: {**evaluation.metrics, **metadata, **evaluation.metadata} for name, evaluation in evaluations.items()

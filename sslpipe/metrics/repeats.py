@@ -1,39 +1,36 @@
-"""Several runs of the same models, such as seeds and folds of labels, as mean and deviation."""
+"""Mean and standard deviation of metrics over repeated runs with different seeds and folds of labels."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from statistics import fmean, stdev
 from typing import Any, TypedDict
 
-from sslpipe.metrics.table import METRICS, present, print_cells
-
-USUAL = ("acc", "cluster_acc", "gap", "nmi", "ece")
-"""Those that are shown when nothing is asked for and labels are known; with their deviations they fit 120 columns."""
+from sslpipe.metrics.table import METRICS, Shown, present, print_cells
 
 
 class Spread(TypedDict):
-    """One figure over n runs."""
+    """Statistics of one metric over n runs."""
 
     mean: float
     std: float | None
-    """Of a sample, over n - 1; None for one run."""
+    """Sample standard deviation, over n - 1; None for one run."""
     n: int
     min: float
     max: float
 
 
 def summarise(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Spread]]:
-    """Model → figure → how it spreads over the runs.
+    """Return model → metric → its statistics over the runs.
 
-    runs: the contents of their metrics.json. A run that lacks a model or a figure, or has no finite number for it, is
-    left out of that one's n; other entries of a row (seed, protocol, ...) are passed over.
+    runs: the content of metrics.json of each run. A run without the model, or without a finite value of the metric,
+    does not count in n. Other entries of a row (seed, protocol, ...) are ignored.
     """
     models = dict.fromkeys(model for run in runs for model in run)
     summary = {}
     for model in models:
         rows = [run[model] for run in runs if model in run]
-        values = {figure: [row[figure] for row in rows if _is_number(row.get(figure))] for figure in METRICS}
-        summary[model] = {figure: _spread(found) for figure, found in values.items() if found}
+        values = {metric: [row[metric] for row in rows if _is_number(row.get(metric))] for metric in METRICS}
+        summary[model] = {metric: _spread(found) for metric, found in values.items() if found}
     return summary
 
 
@@ -51,16 +48,16 @@ def _spread(values: Sequence[float]) -> Spread:
     }
 
 
-def print_summary(summary: Mapping[str, Mapping[str, Spread]], figures: Sequence[str] | None, title: str) -> None:
-    """A row a model on the terminal: "mean ± standard deviation" of each figure that any model has, and n.
+def print_summary(summary: Mapping[str, Mapping[str, Spread]], chosen: Sequence[str] | None, title: str) -> None:
+    """Print "mean ± standard deviation" of each metric and the number of runs, n, one row per model.
 
-    A cell of fewer runs than the row's n states its own.
+    chosen: as in `present`. A metric with fewer runs than the n of its row has its own n.
     """
-    shown = present(summary.values(), figures, USUAL)
+    shown = present(summary.values(), chosen, Shown.REPEATS)
     cells = []
     for model, row in summary.items():
         runs = max((spread["n"] for spread in row.values()), default=0)
-        cells.append([model, str(runs), *(_cell(row.get(figure), runs) for figure in shown)])
+        cells.append([model, str(runs), *(_cell(row.get(metric), runs) for metric in shown)])
     print_cells(title, ["model", "n", *shown], cells)
 
 

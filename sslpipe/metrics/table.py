@@ -1,37 +1,59 @@
-"""The figures by name, and the table that shows them."""
+"""The metrics by name, and the table that shows them on the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Flag, auto
 from typing import Any
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
 
-METRICS = (
-    "acc",
-    "cluster_acc",
-    "gap",
-    "nmi",
-    "ari",
-    "top5_acc",
-    "ece",
-    "many_to_one_acc",
-    "best_of_1_acc",
-    "best_of_10_acc",
-    "best_of_100_acc",
-    "clusters_used",
-    "largest_share",
-    "size_entropy",
-    "mean_confidence",
-)
-"""All there are, in the order of the table's columns."""
-WITH_LABELS = ("acc", "cluster_acc", "gap", "nmi", "ari", "top5_acc", "ece", "mean_confidence")
-"""Those that are shown when nothing is asked for and labels are known; with a model's name they fit 120 columns."""
+
+class Shown(Flag):
+    """Tables that show a metric by default if labels are known; both fit into LOG_WIDTH."""
+
+    ON_REQUEST = 0
+    """In no table, only with the option --metric."""
+    RUN = auto()
+    """In the table of one run."""
+    REPEATS = auto()
+    """In the table of repeated runs, where metrics have standard deviations."""
+
+
+ALWAYS = Shown.RUN | Shown.REPEATS
+
+METRICS = {
+    "acc": ALWAYS,
+    "cluster_acc": ALWAYS,
+    "gap": ALWAYS,
+    "nmi": ALWAYS,
+    "ari": Shown.RUN,
+    "top5_acc": Shown.RUN,
+    "ece": ALWAYS,
+    "many_to_one_acc": Shown.ON_REQUEST,
+    "best_of_1_acc": Shown.ON_REQUEST,
+    "best_of_10_acc": Shown.ON_REQUEST,
+    "best_of_100_acc": Shown.ON_REQUEST,
+    "clusters_used": Shown.ON_REQUEST,
+    "largest_share": Shown.ON_REQUEST,
+    "size_entropy": Shown.ON_REQUEST,
+    "mean_confidence": Shown.RUN,
+}
+"""All metrics in the order of the table's columns, and the tables that show them by default.
+
+To add a metric, add a line here and a function of the same name in definitions.py (for a metric that needs no labels,
+an entry in `clustering_metrics` instead). If no label is known, tables show all metrics.
+"""
 LOG_WIDTH = 120
-"""Columns of a table that goes to a file or a pipe."""
+"""Width of a table that is written to a file or a pipe, in characters."""
+
+
+def shown_by_default(table: Shown) -> tuple[str, ...]:
+    """Return the metrics that a table shows by default."""
+    return tuple(name for name, tables in METRICS.items() if table in tables)
 
 
 def chosen_metrics(metric: str | None) -> tuple[str, ...] | None:
-    """The figures to show for the option --metric: one by name, with - or _; None leaves the choice to the table."""
+    """Return the metrics to show for the option --metric, a name with - or _; None for the default of the table."""
     if metric is None:
         return None
     name = metric.replace("-", "_")
@@ -40,33 +62,36 @@ def chosen_metrics(metric: str | None) -> tuple[str, ...] | None:
     return (name,)
 
 
-def present(rows: Iterable[Mapping[str, Any]], figures: Sequence[str] | None, usual: Sequence[str]) -> list[str]:
-    """Those of `figures` that any row has; where None is given the `usual` ones, or all if no label is known."""
-    rows = list(rows)
-    if figures is None:
-        figures = usual if any("cluster_acc" in row for row in rows) else METRICS
-    return [figure for figure in figures if any(figure in row for row in rows)]
+def present(rows: Iterable[Mapping[str, Any]], chosen: Sequence[str] | None, table: Shown) -> list[str]:
+    """Return the `chosen` metrics that any row has.
 
-
-def print_table(metrics: Mapping[str, Mapping[str, Any]], figures: Sequence[str] | None) -> None:
-    """A row a model on the terminal, with the figures that any of them has; the title states the protocol.
-
-    metrics: model → its metrics and metadata, of one run: the content of metrics.json.
+    chosen: None for those that the table shows by default if labels are known, and for all metrics otherwise.
     """
-    shown = present(metrics.values(), figures, WITH_LABELS)
+    rows = list(rows)
+    if chosen is None:
+        chosen = shown_by_default(table) if any("cluster_acc" in row for row in rows) else tuple(METRICS)
+    return [name for name in chosen if any(name in row for row in rows)]
+
+
+def print_table(metrics: Mapping[str, Mapping[str, Any]], chosen: Sequence[str] | None) -> None:
+    """Print the metrics of one run, one row per model; the title states the protocol.
+
+    metrics: model → its metrics and metadata, the content of metrics.json. chosen: as in `present`.
+    """
+    shown = present(metrics.values(), chosen, Shown.RUN)
     metadata = next(iter(metrics.values()))
     title = f"protocol {metadata['protocol']}, {metadata['images']} images scored, seed {metadata['seed']}"
     labels = sorted({row["labels"] for row in metrics.values() if "labels" in row})
     if labels:
         title += f", {' or '.join(map(str, labels))} labels"
-    cells = [[name, *(_decimals(row.get(figure)) for figure in shown)] for name, row in metrics.items()]
+    cells = [[name, *(_decimals(row.get(metric)) for metric in shown)] for name, row in metrics.items()]
     print_cells(title, ["model", *shown], cells)
     if not shown:
-        info(f"no model has {', '.join(figures or ())}: labels or a model that knows the classes are missing")
+        info(f"no model has {', '.join(chosen or ())}: it needs labels or a classifier")
 
 
 def print_cells(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on the terminal, as wide as that is; the first column to the left, figures to the right."""
+    """Print a table of the terminal's width; the first column is left-aligned, the others right-aligned."""
     from rich.console import Console
     from rich.table import Table
 
@@ -75,7 +100,7 @@ def print_cells(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_column(column, justify="right" if place else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    info(title)  # not the table's own title, which is broken to the width of the columns
+    info(title)  # the title of a rich table is wrapped to the width of its columns
     Console(width=None if Console().is_terminal else LOG_WIDTH).print(table)
 
 

@@ -20,7 +20,7 @@ class Merge:
     strength: float
     """Number of links between the two groups, divided by the number expected of random links: 0 without any link."""
     modularity: float
-    """Share of links within groups minus the share expected of random links, before the step (Newman and Girvan 2004)."""
+    """Modularity before the step (Newman and Girvan 2004): share of links within groups, minus the expected share."""
 
 
 def count_links(assignment: NDArray[Any], neighbors: NDArray[Any], *, clusters: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""DINO: the student predicts a centred and sharpened teacher (Caron et al. 2021; Suave and Daino, section 3.3)."""
+"""DINO (arXiv:2104.14294) and Daino (arXiv:2306.07483): the student predicts the centred and sharpened teacher."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 
 def assign(teacher: Tensor, center: Tensor, *, temperature: float) -> Tensor:
-    """Target of a teacher's answers, softmax((teacher - center) / ε) (Daino, eq. 8), [..., K], without gradient.
+    """Return the targets softmax((teacher - center) / ε) of teacher outputs (Daino, eq. 8), [..., K], no gradient.
 
-    teacher: [..., K] logits; center: [K]. At teacher = center it is 1 / K.
+    teacher: [..., K] logits; center: [K]. For teacher = center the targets are 1 / K.
     """
     return ((teacher.detach().float() - center.detach().float()) / temperature).softmax(dim=-1)
 
@@ -18,10 +18,10 @@ def assign(teacher: Tensor, center: Tensor, *, temperature: float) -> Tensor:
 def distill(
     student: Tensor, teacher: Tensor, center: Tensor, *, student_temperature: float, teacher_temperature: float
 ) -> Tensor:
-    """Cross-entropy of the student on the teacher's assignment (DINO, eq. 2; Daino, eq. 2), a scalar.
+    """Return the mean cross-entropy of the student with the teacher's targets (DINO, eq. 2; Daino, eq. 2), a scalar.
 
-    student, teacher: [B, K] logits, row i of each from image i, in different views; center: [K]. The mean over
-    images. At a uniform student: ln K.
+    student, teacher: [B, K] logits, row i of each from different views of image i; center: [K]. For a uniform student
+    the loss is ln K.
     """
     target = assign(teacher, center, temperature=teacher_temperature)
     return F.cross_entropy(student.float() / student_temperature, target)
@@ -35,10 +35,10 @@ def distill_crops(
     student_temperature: float,
     teacher_temperature: float,
 ) -> Tensor:
-    """`distill` of every crop on every other global crop (DINO, eq. 3), a scalar.
+    """Return the mean of `distill` over pairs of a global view (teacher) and another view (DINO, eq. 3), a scalar.
 
-    students: V tensors [B, K], V at least 2, logits of all crops, the global ones first; teachers: [G, B, K], of the
-    G global crops. The mean over pairs of a global crop and another crop.
+    students: V tensors [B, K], V at least 2, logits of all views, first the global ones; teachers: [G, B, K], of the
+    G global views.
     """
     target = assign(teachers, center, temperature=teacher_temperature)
     pairs = [
@@ -51,8 +51,8 @@ def distill_crops(
 
 
 def moved_center(center: Tensor, teacher: Tensor, *, momentum: float) -> Tensor:
-    """μ center + (1 - μ) mean of the teacher's answers (Daino, eq. 9; DINO, eq. 4), [K], without gradient.
+    """Return the updated center, μ center + (1 - μ) mean of the teacher's logits (Daino, eq. 9; DINO, eq. 4), [K].
 
-    center: [K]; teacher: [B, K] logits.
+    center: [K]; teacher: [B, K] logits. No gradient flows to either.
     """
     return momentum * center.detach().float() + (1 - momentum) * teacher.detach().float().mean(dim=0)

@@ -1,4 +1,4 @@
-"""FixMatch: what the model is sure of on a weak view is the label of the strong one."""
+"""FixMatch (arXiv:2001.07685): a confident prediction for a weak view is the label of the strong view."""
 
 from typing import Literal
 
@@ -13,12 +13,12 @@ def fixmatch(
     threshold: float,
     normalize_by: Literal["batch", "confident"] = "batch",
 ) -> dict[str, Tensor]:
-    """Cross-entropy of strong views on hard pseudo-labels (Sohn et al. 2020, eq. 4).
+    """Return the cross-entropy of strong views with hard pseudo-labels (FixMatch, eq. 4).
 
-    weak_logits: [B, C], taken as given (no gradient); strong_logits: [B, C], row i of both from image i. Kept are
-    images whose largest weak probability is at least `threshold`. Returns scalars. loss: summed over kept images and
-    divided by B, or with normalize_by="confident" by how many are kept (L_u in section 3.2 of Lerner et al. 2020, see
-    `alternation`); 0 where none is. confident: share of images kept, 0 to 1.
+    weak_logits: [B, C], without gradient; strong_logits: [B, C], row i of both from image i. Confident images are those
+    whose largest weak probability is at least `threshold`. Returns scalars: loss, the sum over confident images divided
+    by B, or with normalize_by="confident" by their number (L_u in "Boosting SSL", arXiv:2012.00504, section 3.2; 0
+    without confident images), and confident, their share, 0 to 1.
     """
     probability, label = weak_logits.detach().float().softmax(dim=1).max(dim=1)
     kept = (probability >= threshold).float()

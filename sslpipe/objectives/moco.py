@@ -1,4 +1,4 @@
-"""MoCo: a query agrees with its key against a queue of keys of earlier batches (He et al. 2020)."""
+"""MoCo (He et al. 2020; v2: arXiv:2003.04297): contrast of a query and its key with a queue of earlier keys."""
 
 import torch
 from torch import Tensor
@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 
 def info_nce(query: Tensor, key: Tensor, queue: Tensor, *, temperature: float) -> Tensor:
-    """Contrastive loss of queries with their keys against a queue (MoCo, eq. 1), a scalar.
+    """Return the contrastive loss of queries and keys with a queue of negatives (MoCo, eq. 1), a scalar.
 
-    query, key: [B, D], row i of each from image i; queue: [Q, D], the negatives; any length, they are normalised here.
-    No gradient goes to key and queue. The mean over queries. With all keys alike it is ln(Q + 1).
+    query, key: [B, D], row i of each from image i; queue: [Q, D], the negatives; all are normalised here. Keys and
+    queue receive no gradient. The loss is the mean over queries; it is ln(Q + 1) if all keys are equal.
     """
     query, key, queue = (F.normalize(rows.float(), dim=1) for rows in (query, key.detach(), queue.detach()))
     positive = (query * key).sum(dim=1, keepdim=True)

@@ -1,6 +1,4 @@
-"""Instance discrimination with a memory bank (Wu et al. 2018, "Unsupervised feature learning via non-parametric
-instance discrimination"), the pretext task of the SCAN paper.
-"""
+"""Instance discrimination with a memory bank (Wu et al. 2018, arXiv:1805.01978), SCAN's pretext task."""
 
 from math import log
 
@@ -12,11 +10,12 @@ from torch.nn import functional as F
 def instance_softmax(
     feature: Tensor, index: Tensor, memory: Tensor, noise: Tensor | None = None, *, temperature: float
 ) -> Tensor:
-    """Cross-entropy of the non-parametric softmax over images (Wu et al., eq. 2 and 3), a scalar.
+    """Return the cross-entropy of the non-parametric softmax over images (Wu et al., eq. 2 and 3), a scalar.
 
-    feature: [B, D] and memory: [N, D], rows of length 1; index: [B] int64, each image's row in memory; noise: [M] int64,
-    rows that represent all other images; None: all N rows. With all memory rows alike it is ln N, or ln(M + 1). Feature
-    Decoupling (Feng et al. 2019, section 3.4) estimates this softmax by NCE; here it is taken over the sampled rows.
+    feature: [B, D] and memory: [N, D], unit rows; index: [B] int64, each image's row of the memory; noise: [M] int64,
+    random rows used as negatives, None for all N rows. With equal memory rows the loss is ln N, or ln(M + 1).
+    Feature Decoupling (Feng et al. 2019, section 3.4) estimates this softmax by NCE with random rows; here the softmax
+    is computed over these rows.
     """
     if noise is None:
         return F.cross_entropy(feature @ memory.T / temperature, index)
@@ -28,10 +27,10 @@ def instance_softmax(
 def nce(
     feature: Tensor, index: Tensor, noise: Tensor, memory: Tensor, *, temperature: float, normalizer: Tensor
 ) -> Tensor:
-    """Noise-contrastive estimate of the instance softmax (Wu et al., eq. 4 to 7), a scalar.
+    """Return the noise-contrastive estimate of the instance softmax (Wu et al., eq. 4 to 7), a scalar.
 
-    feature: [B, D] and memory: [N, D], rows of length 1; index: [B] int64; noise: [B, M] int64, rows of memory drawn
-    from the noise distribution P_n = 1/N; normalizer: scalar, the constant Z of eq. 4 (see `estimate_normalizer`).
+    feature: [B, D] and memory: [N, D], unit rows; index: [B] int64; noise: [B, M] int64, rows of the memory drawn from
+    the noise distribution P_n = 1/N; normalizer: scalar, the constant Z of eq. 4 (see `estimate_normalizer`).
     J = -log h(i, v) - sum over the M noise rows of log(1 - h(j, v)), with h = P / (P + M P_n), averaged over the batch.
     """
     count, noise_count = len(memory), noise.shape[1]
@@ -43,13 +42,13 @@ def nce(
 
 
 def estimate_normalizer(feature: Tensor, noise: Tensor, memory: Tensor, *, temperature: float) -> Tensor:
-    """Monte Carlo estimate of Z = N E[exp(v·f / τ)] (Wu et al., below eq. 7), a scalar; shapes as for `nce`."""
+    """Return the Monte Carlo estimate of Z = N E[exp(v·f / τ)] (Wu et al., below eq. 7); shapes are as in `nce`."""
     products = torch.einsum("bd,bmd->bm", feature, memory[noise]) / temperature
     return len(memory) * products.exp().mean()
 
 
 def proximal(feature: Tensor, previous: Tensor) -> Tensor:
-    """Squared distance to the features of the last visit, averaged over the batch (Wu et al., eq. 8), a scalar.
+    """Return the mean squared distance to the features of the previous epoch (Wu et al., eq. 8), a scalar.
 
     feature, previous: [B, D].
     """

@@ -1,4 +1,4 @@
-"""RotNet: by how many quarter turns an image was rotated (Gidaris et al. 2018)."""
+"""RotNet (Gidaris et al. 2018, arXiv:1803.07728): the network predicts the rotation of an image."""
 
 import torch
 from torch import Tensor
@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 
 def rotation(logits: Tensor) -> Tensor:
-    """Cross-entropy of the four rotations (RotNet, eq. 2 and 3), a scalar.
+    """Return the cross-entropy of the four rotations (RotNet, eq. 2 and 3), a scalar.
 
-    logits: [4B, 4], first those of all B upright images, then of all after one quarter turn, two, three. At chance it
-    is ln 4.
+    logits: [4B, 4], first of all B upright images, then of all images rotated by 90, 180 and 270°. For uniform logits
+    the loss is ln 4.
     """
-    turns = torch.arange(4, device=logits.device).repeat_interleave(len(logits) // 4)
-    return F.cross_entropy(logits.float(), turns)
+    rotations = torch.arange(4, device=logits.device).repeat_interleave(len(logits) // 4)
+    return F.cross_entropy(logits.float(), rotations)

@@ -1,4 +1,4 @@
-"""SCAN: an image and its neighbours fall into one group, and the groups are used alike."""
+"""SCAN (Van Gansbeke et al. 2020, arXiv:2005.12320): neighbours share a cluster, and clusters are used equally."""
 
 from math import log
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def scan(anchor_logits: Tensor, neighbor_logits: Tensor, *, entropy_weight: float) -> dict[str, Tensor]:
-    """The SCAN loss (Van Gansbeke et al. 2020, eq. 2) of one batch, in log-sum-exp form.
+    """Return the SCAN loss (eq. 2) of a batch, in log-sum-exp form.
 
     anchor_logits, neighbor_logits: [..., B, C], row i of the second from a neighbour of row i of the first; leading
-    dimensions are several heads, each with its own loss. Returns, each of shape [...]:
-    consistency: -mean log <p, q>; entropy: of the anchors' mean probability; loss: consistency - λ entropy.
-    At the uniform start: ln C, ln C, (1 - λ) ln C. At balanced one-hot agreement: 0, ln C, -λ ln C.
+    dimensions are several heads, each with its own loss. Returns, each of shape [...]: consistency, -mean log <p, q>;
+    entropy, that of the anchors' mean probability; loss, consistency - λ entropy.
+    They are ln C, ln C, (1 - λ) ln C for uniform logits and 0, ln C, -λ ln C for balanced, equal one-hot predictions.
     """
     log_p = anchor_logits.float().log_softmax(dim=-1)
     log_q = neighbor_logits.float().log_softmax(dim=-1)

@@ -1,4 +1,4 @@
-"""Self-labelling: cross-entropy on the model's own confident answers."""
+"""Self-labelling: cross-entropy with the model's own confident predictions (SCAN, arXiv:2005.12320, section 2.3)."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,13 @@ from torch.nn import functional as F
 def confident_cross_entropy(
     target_logits: Tensor, logits: Tensor, *, threshold: float, balance: bool
 ) -> dict[str, Tensor]:
-    """Cross-entropy of strongly augmented views on confident answers (Van Gansbeke et al. 2020, section 2.3).
+    """Return the cross-entropy of strong views with confident pseudo-labels (SCAN, section 2.3).
 
-    target_logits: [B, C], of plain views, taken as given (no gradient); logits: [B, C], of the learner's views.
-    Kept are rows whose largest target probability exceeds `threshold`; their hard label is the target. With `balance`
-    each kept row weighs the inverse of its class's count among the kept rows (section 3.1), so that every class that
-    is present has the same say. Returns scalars: loss (0 where none is kept), confident: how many rows are kept.
+    target_logits: [B, C], of plain views, without gradient; logits: [B, C], of strong views. Confident rows are those
+    whose largest target probability exceeds `threshold`; their most likely cluster is the target. With `balance`, the
+    weight of a confident row is the inverse of the number of confident rows of its cluster (section 3.1), so that every
+    cluster that is present has the same weight. Returns scalars: loss (0 without confident rows), confident, the number
+    of confident rows.
     """
     probability, label = target_logits.detach().float().softmax(dim=1).max(dim=1)
     kept = (probability > threshold).float()

@@ -1,4 +1,4 @@
-"""SimCLR: agreement of two views of an image against all other images of the batch."""
+"""SimCLR (arXiv:2002.05709): contrast of two views of an image with all other images of the batch."""
 
 import torch
 from torch import Tensor
@@ -6,11 +6,10 @@ from torch.nn import functional as F
 
 
 def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
-    """Normalised temperature-scaled cross-entropy over 2B anchors (Chen et al. 2020, "SimCLR", eq. 1), a scalar.
+    """Return the normalised temperature-scaled cross-entropy over 2B anchors (SimCLR, eq. 1), a scalar.
 
-    z1, z2: [B, D], row i of each from image i; any length, they are normalised here. Every view is an anchor
-    (symmetric); its positive is the image's other view, its negatives are the 2B - 2 views of other images.
-    At chance it is ln(2B - 1).
+    z1, z2: [B, D], row i of each from image i; they are normalised here. Every view is an anchor; its positive is the
+    other view of the image, its negatives are the 2B - 2 views of other images. With equal rows the loss is ln(2B - 1).
     """
     z = F.normalize(torch.cat([z1, z2]).float(), dim=1)
     similarity = z @ z.T / temperature

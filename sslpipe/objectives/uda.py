@@ -1,4 +1,4 @@
-"""UDA: consistency with sharpened answers, and labels that are released as training goes on."""
+"""UDA (arXiv:1904.12848): consistency with sharpened predictions, and training-signal annealing of the labels."""
 
 from math import exp
 from typing import Literal
@@ -8,13 +8,12 @@ from torch.nn import functional as F
 
 
 def uda(weak_logits: Tensor, strong_logits: Tensor, *, temperature: float, threshold: float) -> dict[str, Tensor]:
-    """Consistency of strong views with sharpened weak ones (Xie et al. 2020, "UDA", eq. 1, with its
-    "confidence-based masking" and "sharpening predictions").
+    """Return the consistency loss of strong views with sharpened predictions for weak views (UDA, eq. 1).
 
-    weak_logits: [B, C], taken as given (no gradient); strong_logits: [B, C], row i of both from image i. The target is
-    softmax(weak / T); kept are images whose largest probability before sharpening exceeds `threshold`. Returns
-    scalars. loss: cross-entropy summed over kept images and divided by B (less the targets' entropy it were the KL
-    divergence, whose gradient is the same). confident: share of images kept, 0 to 1.
+    weak_logits: [B, C], without gradient; strong_logits: [B, C], row i of both from image i. The target is
+    softmax(weak / T) ("sharpening predictions"). Confident images are those whose largest probability before sharpening
+    exceeds `threshold` ("confidence-based masking"). Returns scalars: loss, the cross-entropy summed over confident
+    images and divided by B (it has the gradient of the KL divergence), and confident, their share, 0 to 1.
     """
     weak = weak_logits.detach().float()
     kept = (weak.softmax(dim=1).amax(dim=1) > threshold).float()
@@ -24,10 +23,11 @@ def uda(weak_logits: Tensor, strong_logits: Tensor, *, temperature: float, thres
 
 
 def signal_threshold(progress: float, *, classes: int, schedule: Literal["off", "linear", "log", "exp"]) -> float:
-    """η of training-signal annealing (Xie et al. 2020, "UDA"): a(1 - 1/C) + 1/C, rising from 1/C to 1.
+    """Return the threshold η of UDA's training-signal annealing, a(1 - 1/C) + 1/C, which increases from 1/C to 1.
 
-    progress: share of the training done, 0 to 1. a is progress (linear), 1 - exp(-5 progress) (log, released early;
-    ends at a = 0.993) or exp(5 progress - 5) (exp, released late; begins at a = 0.007). off: 1, nothing is withheld.
+    progress: share of the training that is done, 0 to 1. a is progress (linear), 1 - exp(-5 progress) (log: most labels
+    are released early; the last a is 0.993) or exp(5 progress - 5) (exp: late; the first a is 0.007). off: η is 1, no
+    label is withheld.
     """
     withheld = {"off": 0.0, "linear": 1 - progress, "log": exp(-5 * progress), "exp": 1 - exp(5 * progress - 5)}
     return 1 - withheld[schedule] * (1 - 1 / classes)
@@ -36,14 +36,13 @@ def signal_threshold(progress: float, *, classes: int, schedule: Literal["off", 
 def annealed_cross_entropy(
     logits: Tensor, label: Tensor, *, threshold: float, smoothing: float = 0.0
 ) -> dict[str, Tensor]:
-    """Cross-entropy of the labelled images that are not yet learned (Xie et al. 2020, "training signal
-    annealing").
+    """Return the cross-entropy of labelled images that are not learned yet (UDA, training-signal annealing).
 
-    logits: [B, C]; label: int64 [B]. Masked are images whose label has a probability above `threshold`. Returns
-    scalars: loss, the mean over the others (0 where there are none); released: their share of the batch, 0 to 1.
+    logits: [B, C]; label: int64 [B]. Images whose label has a probability above `threshold` are withheld. Returns
+    scalars: loss, the mean over the other images (0 without such images), and released, their share, 0 to 1.
     """
     logits = logits.float()
-    answer = logits.detach().softmax(dim=1).gather(1, label[:, None])[:, 0]
-    released = (answer <= threshold).float()
+    probability = logits.detach().softmax(dim=1).gather(1, label[:, None])[:, 0]
+    released = (probability <= threshold).float()
     cross_entropy = F.cross_entropy(logits, label, reduction="none", label_smoothing=smoothing)
     return {"loss": (released * cross_entropy).sum() / released.sum().clamp(min=1), "released": released.mean()}

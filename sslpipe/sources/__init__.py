@@ -1,1 +1,1 @@
-"""Where images come from: one data set or kind of input a file."""
+"""Sources of images: one module per data set or kind of input."""

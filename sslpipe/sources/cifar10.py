@@ -1,4 +1,7 @@
-"""CIFAR-10 (Krizhevsky 2009): 60,000 colour images of 32 x 32 pixels, ten classes; 50,000 to train, 10,000 to test."""
+"""CIFAR-10 (Krizhevsky 2009): 60,000 colour images of 32 x 32 pixels in ten classes.
+
+50,000 images are for training, 10,000 for test.
+"""
 
 import os
 from dataclasses import dataclass
@@ -15,13 +18,13 @@ class Settings:
     """The block `prepare.cifar10`."""
 
     root: str = "data"
-    """The folder that holds cifar-10-batches-py/, from where sslpipe runs."""
+    """Folder with cifar-10-batches-py/, relative to the working folder."""
     download: bool = False
-    """Fetch the files (170 MB) where they are not there."""
+    """Whether to download the files (170 MB) if they are missing."""
 
 
 class Source(ArraySource):
-    """The images as torchvision reads them, in the order of the files."""
+    """The images as read by torchvision, in the order of the files."""
 
     def __init__(self, settings: Settings) -> None:
         root = Path(os.path.expanduser(settings.root))
@@ -39,7 +42,7 @@ class Source(ArraySource):
             settings,
             name="cifar10",
             classes=train.classes,
-            pieces=[
+            files=[
                 ArrayFile("train", "train", train.data, train.targets),
                 ArrayFile("test", "test", test.data, test.targets),
             ],

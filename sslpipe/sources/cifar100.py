@@ -1,6 +1,7 @@
 """CIFAR-100 (Krizhevsky 2009): 60,000 colour images of 32 x 32 pixels, of 100 classes in 20 super-classes.
 
-50,000 are to train, 10,000 to test. The SCAN paper's CIFAR100-20 has the super-classes.
+50,000 images are for training, 10,000 for test. CIFAR100-20 in the paper of SCAN (Van Gansbeke et al. 2020,
+arXiv:2005.12320) has the super-classes as classes.
 """
 
 import os
@@ -21,15 +22,15 @@ class Settings:
     """The block `prepare.cifar100`."""
 
     root: str = "data"
-    """The folder that holds cifar-100-python/, from where sslpipe runs."""
+    """Folder with cifar-100-python/, relative to the working folder."""
     download: bool = False
-    """Fetch the files (169 MB) where they are not there."""
+    """Whether to download the files (169 MB) if they are missing."""
     classes: Literal["fine", "coarse"] = "fine"
-    """The 100 classes, or the 20 super-classes."""
+    """fine: the 100 classes. coarse: the 20 super-classes."""
 
 
 class Source(ArraySource):
-    """The images as torchvision reads them, in the order of the files."""
+    """The images as read by torchvision, in the order of the files."""
 
     def __init__(self, settings: Settings) -> None:
         root = Path(os.path.expanduser(settings.root))
@@ -45,14 +46,14 @@ class Source(ArraySource):
             train, test = CIFAR100(root, train=True), CIFAR100(root, train=False)
         classes: Sequence[str] = train.classes
         labels = [train.targets, test.targets]
-        if settings.classes == "coarse":  # which torchvision leaves in the files
+        if settings.classes == "coarse":  # not read by torchvision
             classes = _unpickled(root, meta_file)["coarse_label_names"]
             labels = [_unpickled(root, file)["coarse_labels"] for file in (train_file, test_file)]
         super().__init__(
             settings,
             name="cifar100",
             classes=classes,
-            pieces=[
+            files=[
                 ArrayFile("train", "train", train.data, labels[0]),
                 ArrayFile("test", "test", test.data, labels[1]),
             ],
@@ -64,7 +65,7 @@ def _meta_file() -> tuple[str, str]:
 
 
 def _unpickled(root: Path, file: Sequence[str]) -> dict[str, Any]:
-    """The content of a file, of which name and md5 are given; nothing else than the published file is unpickled."""
+    """Return the content of a file, given by name and md5; only the published file is unpickled."""
     name, md5 = file
     with old_pickles():
         content: dict[str, Any] = pickle.loads(

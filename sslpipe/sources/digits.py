@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits inside scikit-learn (Alpaydin and Kaynak 1998, UCI): 8 x 8, grey, no test part."""
+"""The 1,797 handwritten digits in scikit-learn (Alpaydin and Kaynak 1998, UCI): 8 x 8 pixels, grey, no test part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from sslpipe.data.entries import Entry
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Nothing to set."""
+    """The block `prepare.digits`, which has no settings."""
 
 
 class Source:
-    """The digits; their 17 shades are spread over 0 to 255."""
+    """The digits, with their 17 grey levels scaled to 0 to 255."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -28,6 +28,6 @@ class Source:
         self._images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
 
     def load(self, index: int) -> NDArray[np.uint8]:
-        """[8, 8]."""
-        picture: NDArray[np.uint8] = self._images[index]
-        return picture
+        """Return image `index`, [8, 8]."""
+        image: NDArray[np.uint8] = self._images[index]
+        return image

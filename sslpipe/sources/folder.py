@@ -1,4 +1,4 @@
-"""A folder of image files: class sub-folders or none, train/ and test/ or neither, a labels.csv or none."""
+"""A folder of image files, optionally with a sub-folder per class, with train/ and test/, or with a labels.csv."""
 
 import csv
 import os
@@ -16,9 +16,9 @@ from sslpipe.io.errors import UserError
 WHERE = "prepare.folder.path"
 PARTS = {"train", "test"}
 OTHER_PARTS = {"val", "valid", "validation", "dev"}
-"""Sub-folders that, beside train/, are meant as a part, and which prepare has no use for."""
+"""Names of sub-folders beside train/ that are meant as a part, but that prepare does not use."""
 MOST_SUFFIXES = 5
-"""Of the files in a folder without images, this many kinds are named."""
+"""Maximum number of suffixes in the error for a folder without images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,26 +26,28 @@ class Settings:
     """The block `prepare.folder`."""
 
     path: str
-    """The folder of images, from where sslpipe runs."""
+    """Folder with the images, relative to the working folder."""
     labels: str | None = None
-    """A CSV file with the columns file (below `path`) and label; null: labels.csv in the folder, if it is there."""
+    """CSV file with the columns file (relative to `path`) and label; null: labels.csv in the folder, if it exists."""
 
 
 class Source:
     """The images of a folder, in natural order of their names (2 before 10).
 
-    With sub-folders train/ and test/ (or train/ alone) and no others, these are the source's parts. In each part (or
-    the whole), the labels come from the labels file where it names any of its images; else from the names of its
-    sub-folders, unless images lie beside these: then the sub-folders mean nothing, and no image has a label.
-    Links are followed; a folder is entered once. Hidden files are passed over; so are files that by suffix and first
-    bytes are no images, which are counted in `ignored`, and sub-folders that cannot be read, in `unreadable`.
+    If the only sub-folders are train/ and test/, or train/ alone, they are the source's parts. The labels of a part (or
+    of the folder) come from the labels file if it has any of the part's images. Otherwise, the classes are the
+    sub-folders of the part; but if it has images beside its sub-folders, no image has a label.
+    Links are followed, and each folder is searched once. Hidden files are skipped, and so are files that are not images
+    by suffix and first bytes, which are counted in `ignored`, and unreadable sub-folders, which are in `unreadable`.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.root = Path(os.path.expanduser(settings.path))
         if not os.path.isdir(self.root):
-            raise UserError(f"{WHERE}: {self.root} is {'no folder' if os.path.exists(self.root) else 'not there'}")
+            raise UserError(
+                f"{WHERE}: {self.root} {'is not a folder' if os.path.exists(self.root) else 'does not exist'}"
+            )
         self.labels_file = Path(os.path.expanduser(settings.labels)) if settings.labels else self.root / "labels.csv"
         self.ignored: Counter[str] = Counter()
         self.unreadable: dict[str, str] = {}
@@ -69,11 +71,11 @@ class Source:
         ]
 
     def load(self, index: int) -> Path:
-        """The file of an image."""
+        """Return the path of image `index`."""
         return self.root / self.entries[index].name
 
     def _find(self, part: str) -> dict[str, str | None]:
-        """Every image of a part, named from the root, with the part's sub-folder it lies in (None: in none)."""
+        """Return image, relative to the root → its sub-folder of the part, None for images beside the sub-folders."""
         prefix = "" if part == "." else f"{part}/"
         found = find_images(self.root / part, where=WHERE, outside=(self.root,), skip=(self.labels_file,))
         self.ignored += found.ignored
@@ -91,20 +93,20 @@ class Source:
         return others + (f"; {closed[0]}{more}" if closed else "")
 
     def _labels(self, found: dict[str, str | None], given: dict[str, str]) -> dict[str, str]:
-        """Image → class of one part's images, for those that have one."""
+        """Return image → class, for the images of a part that have one."""
         if any(name in given for name in found):
             return {name: given[name] for name in found if name in given}
         groups = {group for group in found.values() if group is not None}
         loose = sum(group is None for group in found.values())
         if loose and groups:
             info(
-                f"{WHERE}: {loose} images lie beside {len(groups)} sub-folders of images in {self.root}: "
+                f"{WHERE}: {loose} images are beside {len(groups)} sub-folders of images in {self.root}: "
                 "the sub-folders are not taken as classes"
             )
         return {} if loose else {name: group for name, group in found.items() if group is not None}
 
     def _given_labels(self, names: set[str]) -> dict[str, str]:
-        """Image → class from the labels file; empty where there is no such file."""
+        """Return image → class from the labels file; empty if there is no such file."""
         path = self.labels_file
         if not self.settings.labels and not os.path.exists(path):
             return {}
@@ -112,7 +114,7 @@ class Source:
         for line, file, text in _rows(path):
             name = os.path.normpath(file)
             if name not in names:
-                raise UserError(f"{path} line {line}: {file!r} is no image in {self.root}")
+                raise UserError(f"{path} line {line}: {file!r} is not an image in {self.root}")
             if labels.setdefault(name, text) != text:
                 raise UserError(f"{path} line {line}: {file!r} has two labels, {labels[name]!r} and {text!r}")
         if not labels:
@@ -121,7 +123,7 @@ class Source:
 
 
 def _parts(root: Path) -> tuple[str, ...]:
-    """The sub-folders that are parts, training first; the folder itself where there are none."""
+    """Return the sub-folders that are parts, training first; the folder itself if there are none."""
     folders = set(contents(root, where=WHERE)[0])
     if "train" not in folders or not folders <= PARTS | OTHER_PARTS:
         return (".",)
@@ -134,10 +136,10 @@ def _parts(root: Path) -> tuple[str, ...]:
 
 
 def _rows(path: Path) -> list[tuple[int, str, str]]:
-    """Line, file and label of each row of a labels file that gives a label."""
+    """Return the line, file and label of each row of a labels file that has a label."""
     try:
         check_plain(path)
-        # -sig: spreadsheets write a mark at the start. surrogateescape: so a file's name that is no UTF-8 is listed.
+        # utf-8-sig: spreadsheets write a byte order mark. surrogateescape: names of files may be other than UTF-8.
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or []
@@ -146,7 +148,7 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
                 raise UserError(f"{path}: columns {found} found, expected file,label")
             rows = [(reader.line_num, row["file"] or "", (row["label"] or "").strip()) for row in reader]
     except FileNotFoundError:
-        raise UserError(f"prepare.folder.labels: {path} is not there") from None
+        raise UserError(f"prepare.folder.labels: {path} does not exist") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except csv.Error as error:

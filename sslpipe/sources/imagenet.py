@@ -1,4 +1,7 @@
-"""ImageNet (Russakovsky et al. 2015) as a folder, or some of its classes, such as the SCAN paper's 50, 100 and 200."""
+"""ImageNet (Russakovsky et al. 2015) as a folder, or a subset of its classes.
+
+SCAN (Van Gansbeke et al. 2020, arXiv:2005.12320) has subsets of 50, 100 and 200 classes.
+"""
 
 import os
 from collections import Counter
@@ -14,7 +17,7 @@ from sslpipe.io.errors import UserError, nearest
 
 WHERE = "prepare.imagenet"
 PARTS: tuple[tuple[str, Literal["train", "test"]], ...] = (("train", "train"), ("val", "test"))
-"""Sub-folder, and which part its images are: those of val/, whose labels are known, are for the test."""
+"""Sub-folder and part of its images; val/, whose labels are public, is the test part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +25,14 @@ class Settings:
     """The block `prepare.imagenet`."""
 
     path: str = "data/imagenet"
-    """The folder that holds train/<wnid>/ and val/<wnid>/, from where sslpipe runs."""
+    """Folder with train/<wnid>/ and val/<wnid>/, relative to the working folder."""
     classes: str | None = None
-    """A text file with a wnid a line: only these classes, in this order. What follows on a line, as the class's name
-    in the lists of SCAN's public code, is for a person. null: all classes."""
+    """Text file with the wnid of a class per line: only these classes are used, in this order. The rest of a line, such
+    as the class name in the lists of SCAN's public code, is ignored. null: all classes."""
 
 
 class Source:
-    """The images class by class; a class's name is that of its folders, the wnid (n01440764)."""
+    """The images, class by class; the name of a class is that of its folders, the wnid, such as n01440764."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -40,7 +43,7 @@ class Source:
         folders = {name: _class_folders(self.root, name) for name, _ in PARTS}
         if settings.classes is None:
             self.classes = tuple(folders["train"])
-            # A class of one part alone is a mistake in the folder, which figures would hide.
+            # A class that is only in one part is an error in the folder, which metrics would not show.
             named = [(f"{self.root / part}", name) for part in folders for name in folders[part]]
         else:
             listed = Path(os.path.expanduser(settings.classes))
@@ -58,11 +61,11 @@ class Source:
                 self.entries += self._class(f"{name}/{wnid}", label, part)
 
     def load(self, index: int) -> Path:
-        """The file of an image."""
+        """Return the path of image `index`."""
         return self.root / self.entries[index].name
 
     def _class(self, folder: str, label: int, part: Literal["train", "test"]) -> Sequence[Entry]:
-        """The images of a class in a part."""
+        """Return the entries of a class in a part."""
         found = find_images(self.root / folder, where=f"{WHERE}.path", outside=(self.root,))
         self.ignored += found.ignored
         self.unreadable |= {f"{folder}/{name}": reason for name, reason in found.unreadable.items()}
@@ -72,32 +75,32 @@ class Source:
 
 
 def _class_folders(root: Path, part: str) -> list[str]:
-    """Names of the class folders of a part, in natural order."""
+    """Return the names of the class folders of a part, in natural order."""
     folder = root / part
     if not os.path.isdir(folder):
         missing = folder if os.path.isdir(root) else root
-        raise UserError(f"{WHERE}.path: {missing} is not there; expected {root} with train/<wnid>/ and val/<wnid>/")
+        raise UserError(f"{WHERE}.path: {missing} does not exist; expected {root} with train/<wnid>/ and val/<wnid>/")
     names, others = contents(folder, where=f"{WHERE}.path")
     loose = [name for name in others if has_image_suffix(name)]
     if loose or not names:
         raise UserError(
             f"{WHERE}.path: {len(loose)} images and {len(names)} folders found in {folder}, expected {part}/<wnid>/ "
-            "alone; move each image into its class's folder"
+            "alone; move each image into the folder of its class"
         )
     return names
 
 
 def _listed_classes(path: Path) -> dict[str, int]:
-    """Each wnid → its line in a file that lists classes."""
+    """Return wnid → its line in a file that lists classes."""
     try:
         check_plain(path)
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
-        raise UserError(f"{WHERE}.classes: {path} is not there") from None
+        raise UserError(f"{WHERE}.classes: {path} does not exist") from None
     except OSError as error:
         raise UserError(f"{WHERE}.classes: {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{WHERE}.classes: {path} is no text: {error}") from None
+        raise UserError(f"{WHERE}.classes: {path} is not UTF-8 text: {error}") from None
     found: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not (words := line.split(maxsplit=1)):
@@ -105,5 +108,5 @@ def _listed_classes(path: Path) -> dict[str, int]:
         if (first := found.setdefault(words[0], number)) != number:
             raise UserError(f"{path} line {number}: {shown(words[0])} is listed twice, first in line {first}")
     if not found:
-        raise UserError(f"{WHERE}.classes: no class found in {path}, expected a wnid a line")
+        raise UserError(f"{WHERE}.classes: no class found in {path}, expected one wnid per line")
     return found

@@ -1,6 +1,6 @@
 """STL-10 (Coates, Ng and Lee 2011): colour images of 96 x 96 pixels, ten classes, and 100,000 images without a label.
 
-5,000 are to train, 8,000 to test. The ten folds are the authors' choices of 1,000 training images.
+5,000 labelled images are for training, 8,000 for test. The data set has ten folds of 1,000 training images each.
 """
 
 import os
@@ -26,17 +26,17 @@ class Settings:
     """The block `prepare.stl10`."""
 
     root: str = "data"
-    """The folder that holds stl10_binary/, from where sslpipe runs."""
+    """Folder with stl10_binary/, relative to the working folder."""
     download: bool = False
-    """Fetch the files (2.6 GB) where they are not there."""
+    """Whether to download the files (2.6 GB) if they are missing."""
     unlabelled: bool = True
-    """Whether the 100,000 images without a label join the training images."""
+    """Whether the 100,000 images without a label are added to the training images."""
     fold: Annotated[int, Range(low=0, high=9)] | None = None
-    """Only this fold's training images keep their label; null: all."""
+    """Fold whose training images have a label; the others have none. null: all training images have a label."""
 
 
 class Source(ArraySource):
-    """The images, read from the disk as they are asked for: torchvision would hold all 2.7 GB twice."""
+    """The images, memory-mapped: torchvision would keep two copies of all 2.7 GB in memory."""
 
     def __init__(self, settings: Settings) -> None:
         root = Path(os.path.expanduser(settings.root))
@@ -55,27 +55,27 @@ class Source(ArraySource):
         if settings.fold is not None:
             chosen = _fold(folder / STL10.folds_list_file, settings.fold, count=len(known))
             known[np.setdiff1d(np.arange(len(known)), chosen)] = UNKNOWN
-        pieces = [ArrayFile("train", "train", _images(folder / train[0]), known.tolist())]
+        files = [ArrayFile("train", "train", _images(folder / train[0]), known.tolist())]
         if settings.unlabelled:
             images = _images(folder / unlabelled[0])
-            pieces.append(ArrayFile("unlabeled", "train", images, [UNKNOWN] * len(images)))
-        pieces.append(ArrayFile("test", "test", _images(folder / test[0]), _labels(folder / test_labels[0]).tolist()))
-        super().__init__(settings, name="stl10", classes=_classes(folder / STL10.class_names_file), pieces=pieces)
+            files.append(ArrayFile("unlabeled", "train", images, [UNKNOWN] * len(images)))
+        files.append(ArrayFile("test", "test", _images(folder / test[0]), _labels(folder / test_labels[0]).tolist()))
+        super().__init__(settings, name="stl10", classes=_classes(folder / STL10.class_names_file), files=files)
 
 
 def _images(path: Path) -> NDArray[np.uint8]:
-    """[N, 96, 96, 3] on the disk, where an image is a channel after the other, each column by column."""
+    """Memory-map images as [N, 96, 96, 3]; the file has them by channel and then by column."""
     stored = np.memmap(path, np.uint8, mode="r").reshape(-1, 3, SIDE, SIDE)
     return stored.transpose(0, 3, 2, 1)
 
 
 def _labels(path: Path) -> NDArray[np.int64]:
-    """[N]; the file counts classes from 1."""
+    """Return labels [N] from 0; in the file they start at 1."""
     return np.fromfile(path, np.uint8).astype(np.int64) - 1
 
 
 def _classes(path: Path) -> list[str]:
-    """The ten names in a file, which has no checksum."""
+    """Return the ten class names in a file, which has no published checksum."""
     names = path.read_text(encoding="utf-8", errors="replace").split()
     if len(names) != 10:
         raise UserError(f"{path}: {len(names)} class names found, expected 10")
@@ -83,12 +83,12 @@ def _classes(path: Path) -> list[str]:
 
 
 def _fold(path: Path, fold: int, *, count: int) -> NDArray[np.int64]:
-    """Places among the `count` training images of those in a fold: a line of the file, which has no checksum."""
+    """Return the indices of a fold's images among the `count` training images, a line of a file without a checksum."""
     lines = path.read_bytes().splitlines()
     try:
         chosen = np.array([int(number) for number in lines[fold].split()], np.int64)
     except (IndexError, ValueError):
-        raise UserError(f"{path}: no line of whole numbers found for fold {fold}, expected ten") from None
+        raise UserError(f"{path}: no line of integers found for fold {fold}, expected ten lines") from None
     if not len(chosen) or chosen.min() < 0 or chosen.max() >= count:
-        raise UserError(f"{path} line {fold + 1}: expected places of images, each at least 0 and below {count}")
+        raise UserError(f"{path} line {fold + 1}: expected indices of images, each at least 0 and below {count}")
     return chosen

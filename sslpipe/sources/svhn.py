@@ -1,6 +1,6 @@
 """SVHN (Netzer et al. 2011): digits of house numbers, cropped, colour, 32 x 32 pixels.
 
-73,257 are to train, 26,032 to test; 531,131 extra ones are easier.
+73,257 images are for training, 26,032 for test; 531,131 additional images are easier.
 """
 
 import os
@@ -20,15 +20,15 @@ class Settings:
     """The block `prepare.svhn`."""
 
     root: str = "data"
-    """The folder that holds train_32x32.mat and test_32x32.mat, from where sslpipe runs."""
+    """Folder with train_32x32.mat and test_32x32.mat, relative to the working folder."""
     download: bool = False
-    """Fetch the files (246 MB, with extra 1.6 GB) where they are not there."""
+    """Whether to download the files (246 MB, with extra 1.6 GB) if they are missing."""
     extra: bool = False
-    """Whether the extra images join the training images."""
+    """Whether the additional images are added to the training images."""
 
 
 class Source(ArraySource):
-    """The images as torchvision reads them, in the order of the files; class d is the digit d."""
+    """The images as read by torchvision, in the order of the files; class d is the digit d."""
 
     def __init__(self, settings: Settings) -> None:
         root = Path(os.path.expanduser(settings.root))
@@ -42,9 +42,9 @@ class Source(ArraySource):
                 where="prepare.svhn",
                 fetch=settings.download,
             )
-        pieces = []
+        files = []
         for split in splits:
             data = SVHN(root, split=split)
             images = data.data.transpose(0, 2, 3, 1)
-            pieces.append(ArrayFile(split, "test" if split == "test" else "train", images, data.labels.tolist()))
-        super().__init__(settings, name="svhn", classes=[str(digit) for digit in range(10)], pieces=pieces)
+            files.append(ArrayFile(split, "test" if split == "test" else "train", images, data.labels.tolist()))
+        super().__init__(settings, name="svhn", classes=[str(digit) for digit in range(10)], files=files)

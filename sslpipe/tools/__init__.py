@@ -1,1 +1,1 @@
-"""What is done with a project and its models beside the pipeline: setting it up, and taking its models home."""
+"""Tools for projects and trained models outside the pipeline: project setup, recipes, prediction, export, reports."""

@@ -1,4 +1,4 @@
-"""Scores of a number of clusters that need no label, and what they say together."""
+"""Scores of a number of clusters that need no labels, and the number that they suggest together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,35 +14,36 @@ SCORES = ("agreement", "stability", "silhouette")
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one number of clusters, for H heads that differ in their start alone; each score is 1 at best."""
+    """Scores of one number of clusters, for H heads that differ only in their initial weights; the best score is 1."""
 
     agreement: Floats
-    """[H, M] of held-out images: how far their neighbours share their cluster, above chance."""
+    """[H, M] for held-out images: share of neighbours in the image's cluster, above chance."""
     stability: Floats
-    """[H, H]: adjusted Rand index of each two heads on training images."""
+    """[H, H]: adjusted Rand index of each pair of heads on training images."""
     silhouette: Floats
-    """[H, S] of sampled training images."""
+    """[H, S] for sampled training images."""
     loss: float
-    """Eq. 2's first term on held-out neighbours, mean over heads: no score, it grows with the number of clusters."""
+    """First term of eq. 2 of SCAN on held-out neighbours, mean over heads; not a score, since it increases with the
+    number of clusters."""
     used: float
-    """Clusters that hold a training image, mean over heads."""
+    """Number of clusters with a training image, mean over heads."""
 
     def means(self) -> dict[str, float]:
-        """Each of the three scores over heads and images."""
-        return {name: float(values[:, 0].mean()) for name, values in zip(SCORES, self._drawn(None), strict=True)}
+        """Return each of the three scores, averaged over heads and images."""
+        return {name: float(values[:, 0].mean()) for name, values in zip(SCORES, self._means(None), strict=True)}
 
     def mean(self) -> float:
-        """The score that is compared: the mean of the three."""
+        """Return the mean of the three scores, by which numbers of clusters are compared."""
         return float(np.mean(list(self.means().values())))
 
     def resampled(self, images: "Resampled") -> Floats:
-        """[R] the mean of the three scores of one head drawn at random, on images drawn with replacement."""
+        """Return the mean of the three scores for R bootstrap samples, each of one head and of some images, [R]."""
         draws = np.arange(len(images.head))
-        agreement, stability, silhouette = (values[images.head, draws] for values in self._drawn(images))
+        agreement, stability, silhouette = (values[images.head, draws] for values in self._means(images))
         return (agreement + stability + silhouette) / 3
 
-    def _drawn(self, images: "Resampled | None") -> tuple[Floats, Floats, Floats]:
-        """[H, R] of each score on the drawn images, R = 1 and all images for None."""
+    def _means(self, images: "Resampled | None") -> tuple[Floats, Floats, Floats]:
+        """Return the mean of each score over the images of each sample, [H, R]; None: over all images, R = 1."""
         if images is None:
             agreement = self.agreement.mean(axis=1, keepdims=True)
             silhouette = self.silhouette.mean(axis=1, keepdims=True)
@@ -55,18 +56,18 @@ class Scores:
 
 @dataclass(frozen=True)
 class Resampled:
-    """R draws, the same for every number of clusters."""
+    """R bootstrap samples, used for every number of clusters."""
 
     held_out: Floats
-    """[R, M] share of each held-out image in a draw with replacement."""
+    """[R, M]: weight of each held-out image in a sample with replacement."""
     train: Floats
-    """[R, S] likewise of the silhouette's images."""
+    """[R, S]: weight of each of the silhouette's images in a sample with replacement."""
     head: NDArray[np.int64]
-    """[R] a head."""
+    """[R]: the head of each sample."""
 
 
 def resample(scores: Scores, draws: int, rng: np.random.Generator) -> Resampled:
-    """Draws for `Scores.resampled` of as many heads and images as `scores` has."""
+    """Draw bootstrap samples for `Scores.resampled`, of the heads and images of `scores`."""
     heads, held_out = scores.agreement.shape
     train = scores.silhouette.shape[1]
     return Resampled(
@@ -77,12 +78,12 @@ def resample(scores: Scores, draws: int, rng: np.random.Generator) -> Resampled:
 
 
 def agreement(assignment: NDArray[Any], neighbors: NDArray[Any], clusters: int) -> Floats:
-    """[M] share of each image's nearest images that are in its cluster, less what chance gives, Σ_c share_c².
+    """Return the share of each image's neighbours that are in its cluster, minus the chance level Σ_c share_c², [M].
 
-    assignment: [M]. neighbors: [M, n] nearest first, n as large as M / (2·clusters) or all there are: counted are the
-    M / (2·clusters) nearest, half of what a cluster of average size holds. So the measure is the same for few and for
-    many images, where a fixed number of ever nearer images would forgive ever more splits (own choice). Its mean is the
-    modularity of the graph of neighbours: 0 for one cluster, at most 1 - 1 / clusters for equal ones.
+    assignment: [M]. neighbors: [M, n], nearest first, n at least M / (2·clusters) if there are as many. Only the M /
+    (2·clusters) nearest images are used, half the size of an average cluster, so that the score does not depend on the
+    number of images; a fixed number of neighbours would penalise splits less with more images (own choice). The mean is
+    the modularity of the graph of neighbours: 0 for one cluster, at most 1 - 1 / clusters for clusters of equal size.
     """
     count = len(assignment)
     nearest = neighbors[:, : neighbors_counted(count, clusters)]
@@ -92,12 +93,12 @@ def agreement(assignment: NDArray[Any], neighbors: NDArray[Any], clusters: int) 
 
 
 def neighbors_counted(count: int, clusters: int) -> int:
-    """M / (2·clusters), rounded, at least one and at most M - 1."""
+    """Return the number of neighbours that `agreement` uses: M / (2·clusters), rounded, at least 1, at most M - 1."""
     return max(1, min(count - 1, round(count / (2 * clusters))))
 
 
 def stability(assignments: NDArray[Any]) -> Floats:
-    """[H, H] adjusted Rand indices (Hubert and Arabie 1985) of assignments [H, N]; 1 on the diagonal."""
+    """Return the adjusted Rand indices (Hubert and Arabie 1985) of pairs of assignments [H, N]: [H, H]."""
     heads = len(assignments)
     matrix = np.eye(heads)
     for a in range(heads):
@@ -107,16 +108,16 @@ def stability(assignments: NDArray[Any]) -> Floats:
 
 
 def mean_stability(assignments: NDArray[Any]) -> float:
-    """Mean of `stability` over pairs of different heads."""
+    """Return the mean of `stability` over pairs of different heads."""
     matrix, heads = stability(assignments), len(assignments)
     return float((matrix.sum() - heads) / (heads * (heads - 1)))
 
 
 def silhouette(distances: Floats, assignment: NDArray[Any]) -> Floats:
-    """[S] of each image, (b - a) / max(a, b): a its mean distance to its own cluster, b to the nearest other cluster.
+    """Return the silhouette of each image (Rousseeuw 1987), [S].
 
-    distances: [S, S], 0 on the diagonal. assignment: [S]. Rousseeuw 1987; 0 for all where images lie in one cluster or
-    each in its own.
+    It is (b - a) / max(a, b) for the mean distances a to the image's own and b to the nearest other cluster; it is 0 if
+    there is only one cluster or each image has its own. distances: [S, S], 0 on the diagonal. assignment: [S].
     """
     if not 2 <= len(np.unique(assignment)) < len(assignment):
         return np.zeros(len(assignment))
@@ -125,28 +126,30 @@ def silhouette(distances: Floats, assignment: NDArray[Any]) -> Floats:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What the scores say together."""
+    """A suggested number of clusters, with an interval."""
 
     suggested: int
     """The number of clusters with the highest mean score."""
     low: int
+    """Lower end of the interval."""
     high: int
-    """The lowest and highest of those that are about as good, or that other draws or one score would choose."""
+    """Upper end of the interval."""
     score: float
-    """Of the suggestion."""
-    alone: dict[str, int]
-    """The number that each score would choose."""
+    """Mean score of the suggested number."""
+    per_score: dict[str, int]
+    """The best number by each of the three scores."""
 
 
 def suggest(
-    scores: Mapping[int, Scores], *, near: float, draws: int, confidence: float, rng: np.random.Generator
+    scores: Mapping[int, Scores], *, tolerance: float, draws: int, confidence: float, rng: np.random.Generator
 ) -> Suggestion:
-    """The number of clusters with the highest mean of agreement, stability and silhouette, and how sure that is.
+    """Return the number of clusters with the highest mean of agreement, stability and silhouette, with an interval.
 
-    scores: number of clusters → its scores, all with as many heads and the same images. The interval holds every number
-    whose score is at most `near` below the best, what each of the three scores alone would choose, and the answers of
-    `confidence` of the draws (of the images with replacement and of a single head: a bootstrap, Efron 1979). It tells
-    what other images of the same kind and another start would say, not whether the groups are those a person means.
+    scores: scores of each number of clusters, all with the same number of heads and the same images. The interval
+    contains every number whose score is at most `tolerance` below the best, the best number by each of the three
+    scores, and the central `confidence` of the best numbers of `draws` bootstrap samples (of images with replacement
+    and of one head; Efron 1979). It shows how the suggestion depends on the images and the initial weights, not whether
+    the clusters are the intended ones.
     """
     counts = np.array(sorted(scores))
     means = {int(count): scores[int(count)].means() for count in counts}
@@ -156,7 +159,7 @@ def suggest(
     chosen = counts[np.stack([scores[int(count)].resampled(images) for count in counts]).argmax(axis=0)]
     tail = (1 - confidence) / 2
     low, high = np.quantile(chosen, [tail, 1 - tail], method="inverted_cdf")
-    alone = {name: max(means, key=lambda count: (means[count][name], -count)) for name in SCORES}
-    within = [int(low), int(high), *alone.values()]
-    within += [count for count, value in total.items() if value >= total[suggested] - near]
-    return Suggestion(suggested, min(within), max(within), total[suggested], alone)
+    per_score = {name: max(means, key=lambda count: (means[count][name], -count)) for name in SCORES}
+    within = [int(low), int(high), *per_score.values()]
+    within += [count for count, value in total.items() if value >= total[suggested] - tolerance]
+    return Suggestion(suggested, min(within), max(within), total[suggested], per_score)

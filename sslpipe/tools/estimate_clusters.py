@@ -1,4 +1,4 @@
-"""How many groups there are: linear SCAN heads on cached features for each number, scored without labels."""
+"""Estimate the number of clusters: linear SCAN heads on cached features for each number, scored without labels."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sslpipe.data.seeds import RandomStream, mix
+from sslpipe.io.console import progress
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.neighbors.merging import count_links, merge_steps, merged
@@ -18,70 +19,76 @@ from sslpipe.objectives.scan import scan
 from sslpipe.tools.cluster_scores import Scores, agreement, mean_stability, neighbors_counted, silhouette, stability
 
 LEAST_IMAGES = 20
-"""Training images a cluster that the highest number leaves by default (own choice)."""
+"""Training images per cluster for the default of the highest number (own choice)."""
 EACH_UP_TO = 20
-"""So far every number is tried; above it in steps of STEP, and then those around the best (own choice)."""
+"""Every number up to this one is tried; larger ones in steps, and then all numbers around the best (own choice)."""
 STEP = 1.26
+"""Factor between numbers above EACH_UP_TO (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EstimateSettings:
-    """How heads are trained and scored. Where no other source is given: own choice, on digits of seeds 10 to 12."""
+    """How heads are trained and scored. Values without a source are our own choice, on digits of seeds 10 to 12."""
 
     at_least: Count = 2
+    """Lowest number of clusters."""
     at_most: Count | None = None
-    """Null: 50, or fewer where there are fewer than 1,000 training images."""
+    """Highest number of clusters; null: 50, or fewer if there are fewer than 1,000 training images."""
     seeds: Count = 8
-    """Heads of each number of clusters, which differ in their start alone."""
+    """Number of heads for each number of clusters, which differ only in their initial weights."""
     kept: Fraction = 0.5
-    """Part of them, at least two, that is scored: those with the lowest training loss. The others have merged two
-    groups and split a third, which says nothing about the number."""
+    """Share of the heads that is scored, at least two: those with the lowest training loss. The others merge two
+    clusters and split a third one, and contain no information about the number of clusters."""
     neighbors: Count = 5
-    """Of an image, which shall share its cluster (SCAN, section 3.1), or as many as were mined."""
+    """Neighbours of an image that should be in its cluster (SCAN, arXiv:2005.12320, section 3.1), or as many as were
+    mined."""
     entropy_weight: NonNegative = 5.0
     """λ of eq. 2 (SCAN's public code)."""
     steps: Count = 200
-    """400 gave the same answer on seed 10, in twice the time."""
+    """Training steps of the heads; 400 gave the same result on seed 10 in twice the time."""
     batch: Count = 256
+    """Images per step."""
     lr: Positive = 1e-2
-    """Of Adam, at the start of a cosine; features have mean 0 and deviation 1."""
+    """Initial learning rate of Adam, with a cosine schedule; features have mean 0 and standard deviation 1."""
     sample: Count = 10_000
-    """Training images at most, drawn at random; their neighbours are then mined anew among them."""
+    """Maximum number of training images; of more images a random sample is used, whose neighbours are mined again."""
     scored: Count = 1_000
-    """Held-out images and images for the silhouette, at most each: the distances of all pairs are needed."""
+    """Maximum number of held-out images, and of images for the silhouette, which needs all pairwise distances."""
     draws: Count = 1_000
-    """For the interval."""
+    """Number of bootstrap samples for the interval."""
     confidence: Fraction = 0.9
-    """Part of the draws that the interval holds."""
-    near: Fraction = 0.05
-    """A number whose score is so little below the best is about as good: on seed 12 ten were 0.04 below eleven."""
-    clear: Fraction = 0.58
-    """A best score below it is no clear answer: digits reach 0.61 to 0.81 after simclr, 0.56 after rotnet; principal
-    components of the pixels of photographs 0.52; one round cloud 0.09 in 32 dimensions and 0.49 in 4."""
+    """Share of the bootstrap samples within the interval."""
+    tolerance: Fraction = 0.05
+    """Scores that are lower than the best by at most this value are regarded as equal: on seed 12, the score of 10
+    clusters was 0.04 below that of 11."""
+    min_score: Fraction = 0.58
+    """A best score below this value causes a warning: digits reach 0.61 to 0.81 after simclr and 0.56 after rotnet,
+    principal components of the pixels of photographs 0.52, a single Gaussian cluster 0.09 in 32 dimensions and 0.49 in
+    4."""
 
     def __post_init__(self) -> None:
         if self.seeds < 2:
-            raise UserError(f"seeds: {self.seeds} found, expected at least 2, since starts are compared")
+            raise UserError(f"seeds: {self.seeds} found, expected at least 2, since their clusters are compared")
         if self.at_least < 2:
             raise UserError(f"at_least: {self.at_least} found, expected at least 2")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the heads learn from and are scored on; features are unit vectors, moved and scaled alike."""
+    """Images that the heads are trained and scored on; features are standardised unit vectors."""
 
     features: Tensor
-    """[N, D] of training images, mean 0, deviation 1 over all values."""
+    """[N, D] features of training images, with mean 0 and standard deviation 1 over all values."""
     neighbors: Tensor
-    """int64 [N, K]."""
+    """int64 [N, K], neighbours of the training images."""
     held_out: Tensor
-    """[M, D]."""
+    """[M, D] features of held-out images, standardised by the training images."""
     held_out_neighbors: NDArray[np.int64]
-    """[M, n]: as many as the lowest number of clusters needs."""
+    """[M, n] neighbours of the held-out images, as many as the lowest number of clusters needs."""
     shown: NDArray[np.int64]
-    """[S] training images for the silhouette."""
+    """[S] indices of the training images for the silhouette."""
     distances: NDArray[np.float64]
-    """[S, S] cosine distances of these, 0 to 2."""
+    """[S, S] cosine distances of the silhouette's images, 0 to 2."""
 
 
 def draw_sample(
@@ -93,10 +100,10 @@ def draw_sample(
     seed: int,
     device: torch.device,
 ) -> Sample:
-    """A sample that bounds memory and time whatever the number of images.
+    """Return a sample of the images that limits memory and time.
 
-    train: [N, D] features, which may be mapped from the disk; neighbors: [N, K] indices; held_out: [M, D].
-    Raises UserError where shapes do not fit or are too small.
+    train: [N, D] features, which may be memory-mapped; neighbors: [N, K] indices; held_out: [M, D] features.
+    Raises UserError for shapes that do not match and for too few images.
     """
     if train.ndim != 2 or held_out.ndim != 2 or train.shape[1] != held_out.shape[1]:
         raise UserError(
@@ -105,7 +112,7 @@ def draw_sample(
     if neighbors.ndim != 2 or len(neighbors) != len(train):
         raise UserError(f"indices: shape {neighbors.shape} found, expected [{len(train)}, K]")
     if not neighbors.shape[1] or not 0 <= neighbors.min() <= neighbors.max() < len(train):
-        raise UserError(f"indices: expected at least one neighbour an image, each below {len(train)}")
+        raise UserError(f"indices: expected at least one neighbour per image, each below {len(train)}")
     if len(train) < 2 * settings.at_least or len(held_out) < 2 * settings.at_least:
         raise UserError(
             f"{len(train)} training and {len(held_out)} held-out images found, expected at least "
@@ -136,7 +143,7 @@ def draw_sample(
 
 
 def _unit(features: NDArray[Any], device: torch.device) -> Tensor:
-    """[N, D] unit vectors on `device`; UserError where a value is not finite."""
+    """Return the features as unit vectors [N, D] on `device`; raises UserError for values that are not finite."""
     try:
         return unit_vectors(np.asarray(features), device)
     except ValueError as error:
@@ -144,14 +151,14 @@ def _unit(features: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def _some(count: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """At most `most` of `count` indices, in order."""
+    """Return at most `most` random indices below `count`, in order."""
     return np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
 
 
 def train_heads(sample: Sample, clusters: int, settings: EstimateSettings, *, seed: int) -> ClusterHeads:
-    """Heads of so many clusters after eq. 2 on pairs of an image and one of its neighbours, all drawn anew each step.
+    """Train heads with `clusters` clusters by the SCAN loss (eq. 2) on random pairs of an image and a neighbour.
 
-    They differ in their start values; `seed` and `clusters` decide these and the draws.
+    The heads differ in their initial weights. All random draws depend only on `seed` and `clusters`.
     """
     features, device = sample.features, sample.features.device
     k = min(settings.neighbors, sample.neighbors.shape[1])
@@ -177,7 +184,7 @@ def train_heads(sample: Sample, clusters: int, settings: EstimateSettings, *, se
 
 @torch.no_grad()
 def score_heads(sample: Sample, heads: ClusterHeads, settings: EstimateSettings) -> tuple[Scores, NDArray[np.int64]]:
-    """Scores of the heads with the lowest training loss, and their clusters [H, N] of the training images."""
+    """Return the scores of the heads with the lowest training loss, and their clusters of training images, [H, N]."""
     clusters = heads.settings.clusters
     logits, held_out = heads(sample.features), heads(sample.held_out)
     neighbors = sample.neighbors[:, : settings.neighbors].T
@@ -201,29 +208,43 @@ def score_heads(sample: Sample, heads: ClusterHeads, settings: EstimateSettings)
 
 @dataclass(frozen=True)
 class Sweep:
-    """Numbers of clusters and what was found for each."""
+    """Results for several numbers of clusters."""
 
     scores: dict[int, Scores] = field(default_factory=dict)
+    """Scores of each number."""
     assignments: dict[int, NDArray[np.int64]] = field(default_factory=dict)
-    """[H, N] of the kept heads on the training images."""
+    """[H, N] clusters of the training images by the scored heads of each number."""
 
     def visit(self, sample: Sample, clusters: int, settings: EstimateSettings, *, seed: int) -> None:
-        """Train and score heads of so many clusters."""
+        """Train and score heads with `clusters` clusters."""
         heads = train_heads(sample, clusters, settings, seed=seed)
         self.scores[clusters], self.assignments[clusters] = score_heads(sample, heads, settings)
 
     def between(self) -> list[int]:
-        """Numbers that were not visited between the best one's neighbours among those that were."""
+        """Return the numbers that are still to visit between the visited numbers next to the best one."""
         visited = sorted(self.scores)
         place = visited.index(max(visited, key=lambda clusters: (self.scores[clusters].mean(), -clusters)))
         around = range(visited[max(place - 1, 0)], visited[min(place + 1, len(visited) - 1)])
         return [clusters for clusters in around if clusters not in self.scores]
 
 
-def grid(settings: EstimateSettings, images: int) -> list[int]:
-    """Numbers to visit, ascending: each up to EACH_UP_TO, then in steps of STEP up to the highest.
+def sweep(sample: Sample, settings: EstimateSettings, *, seed: int) -> Sweep:
+    """Train and score heads for the numbers of `grid`, and then for all numbers around the best one."""
+    result = Sweep()
+    for refine in (False, True):
+        numbers = result.between() if refine else grid(settings, len(sample.features))
+        with progress("numbers of clusters", len(numbers), "numbers") as bar:
+            for clusters in numbers:
+                result.visit(sample, clusters, settings, seed=seed)
+                bar.advance()
+    return result
 
-    images: how many the heads learn from. Raises UserError where the highest is below the lowest or above half of them.
+
+def grid(settings: EstimateSettings, images: int) -> list[int]:
+    """Return the numbers of clusters to try, ascending: each up to EACH_UP_TO, then in steps of STEP up to the highest.
+
+    images: number of images that the heads are trained on. Raises UserError if the highest number is below the lowest
+    or above half of the images.
     """
     lowest = settings.at_least
     highest = settings.at_most or max(lowest, min(50, images // LEAST_IMAGES))
@@ -239,11 +260,11 @@ def grid(settings: EstimateSettings, images: int) -> list[int]:
 
 
 def merge_curve(assignments: NDArray[np.int64], neighbors: NDArray[np.int64], clusters: int) -> list[dict[str, float]]:
-    """What merging over-clusters by neighbour links meets at each number of groups, from `clusters` - 1 down to 2.
+    """Merge clusters by their neighbour links and describe the result at each number of groups, `clusters` - 1 to 2.
 
-    assignments: [H, N] of H heads; neighbors: [N, K]. Each row: "groups" that are left, "strength" of the merge that
-    led there, "modularity" of the groups (both as in `Merge`, means over heads that have so many clusters in use), and
-    "stability": mean adjusted Rand index of each two heads' groups.
+    assignments: [H, N] of H heads; neighbors: [N, K]. Each row has "groups", the number of groups; "strength" of the
+    last merge and "modularity" of the groups (both as in `Merge`, means over the heads that use enough clusters); and
+    "stability", the mean adjusted Rand index of pairs of heads.
     """
     runs = [merge_steps(count_links(row, neighbors, clusters=clusters)) for row in assignments]
     rows = []
@@ -264,10 +285,10 @@ def merge_curve(assignments: NDArray[np.int64], neighbors: NDArray[np.int64], cl
     return rows
 
 
-def merging_alone(curve: list[dict[str, float]]) -> int | None:
-    """The number of groups with the highest mean of stability and modularity; None for an empty curve.
+def best_merging(curve: list[dict[str, float]]) -> int | None:
+    """Return the number of groups with the highest mean of stability and modularity; None for an empty curve.
 
-    Neither would do alone: groups can be merged further in one and the same way, and the modularity favours too many.
+    Both are needed: too few groups can be stable as well, and the modularity favours too many groups.
     """
     if not curve:
         return None

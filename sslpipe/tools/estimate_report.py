@@ -1,4 +1,4 @@
-"""What estimate-clusters shows: the curve as rows and as a short table, and what speaks against its answer."""
+"""The report of estimate-clusters: scores as rows and as a short table, and warnings about the suggested number."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,60 +6,63 @@ from sslpipe.metrics.table import print_cells
 from sslpipe.tools.cluster_scores import Scores, Suggestion
 
 AROUND = 4
-"""Rows of the table on either side of the suggestion."""
+"""Rows of the table on each side of the suggested number."""
 ELSEWHERE = 10
-"""Rows of the table farther off, at most."""
+"""Maximum number of other rows of the table."""
 Row = Mapping[str, float]
 
 
 def rows_of(scores: Mapping[int, Scores]) -> list[dict[str, float]]:
-    """A row for each number of clusters, ascending: "clusters", "score", the three it is the mean of, loss and use."""
+    """Return a row for each number of clusters, ascending.
+
+    Columns: "clusters"; "score", the mean of the next three; "agreement", "stability" and "silhouette";
+    "held_out_loss"; "clusters_used".
+    """
     return [
         {
             "clusters": clusters,
-            "score": found.mean(),
-            **found.means(),
-            "held_out_loss": found.loss,
-            "clusters_used": found.used,
+            "score": each.mean(),
+            **each.means(),
+            "held_out_loss": each.loss,
+            "clusters_used": each.used,
         }
-        for clusters, found in sorted(scores.items())
+        for clusters, each in sorted(scores.items())
     ]
 
 
-def doubts(suggestion: Suggestion, *, clear: float, lowest: int, highest: int) -> list[str]:
-    """Plain sentences on why the answer is not to be relied on; none where it is clear.
+def warnings_of(suggestion: Suggestion, *, min_score: float, lowest: int, highest: int) -> list[str]:
+    """Return the reasons why a suggestion is not reliable, one sentence each; empty for a reliable suggestion.
 
-    clear: what the score of a clear answer reaches. lowest, highest: numbers of clusters that were tried.
+    min_score: lowest score of a reliable suggestion. lowest, highest: numbers of clusters that were tried.
     """
-    found = []
-    if suggestion.score < clear:
-        found.append(
-            f"no clear number of groups: the best score is {suggestion.score:.2f}, clear groups reach {clear:.2f}; "
-            "better features come first (a longer pretraining, another pretext task, a published network)"
+    warnings = []
+    if suggestion.score < min_score:
+        warnings.append(
+            f"no clear number of clusters: the best score is {suggestion.score:.2f}, below {min_score:.2f}; "
+            "train better features first (longer pretraining, another pretext task, a published network)"
         )
     if suggestion.high > 2 * suggestion.low:
-        found.append(f"no agreement: anything from {suggestion.low} to {suggestion.high} clusters has something for it")
+        warnings.append(f"the scores disagree: {suggestion.low} to {suggestion.high} clusters are all plausible")
     if suggestion.suggested == highest > lowest:
-        found.append(f"the best is the highest number tried; raise --at-most {highest}")
-    return found
+        warnings.append(f"the best number is the highest that was tried; raise --at-most {highest}")
+    return warnings
 
 
 def print_curve(rows: Sequence[Row], suggestion: Suggestion) -> None:
-    """The rows around the suggestion and some of the others, as a table on the terminal."""
+    """Print a table of the rows around the suggested number and some of the others."""
     columns = list(rows[0])
     cells = [[f"{row[name]:.3f}" if name != "clusters" else f"{row[name]:.0f}" for name in columns] for row in rows]
     places = shown([int(row["clusters"]) for row in rows], suggestion.suggested)
-    print_cells(
-        "scores without labels, 1 at best; score: mean of the three behind it", columns, [cells[i] for i in places]
-    )
+    title = "scores without labels, at most 1; score: mean of agreement, stability and silhouette"
+    print_cells(title, columns, [cells[i] for i in places])
 
 
 def shown(numbers: Sequence[int], best: int) -> list[int]:
-    """Places in `numbers`, ascending: all within AROUND places of `best`, and some of the others, evenly spread."""
+    """Return the indices of the numbers to show, ascending: those around `best`, and some others at equal distances."""
     centre = numbers.index(best)
-    near = [place for place in range(len(numbers)) if abs(place - centre) <= AROUND]
+    around = [place for place in range(len(numbers)) if abs(place - centre) <= AROUND]
     others = [place for place in range(len(numbers)) if abs(place - centre) > AROUND]
     count = min(ELSEWHERE, len(others))
-    # The first and the last are among them.
-    picked = {others[round(i * (len(others) - 1) / max(count - 1, 1))] for i in range(count)}
-    return sorted([*near, *picked])
+    # They include the first and the last number.
+    chosen = {others[round(i * (len(others) - 1) / max(count - 1, 1))] for i in range(count)}
+    return sorted([*around, *chosen])

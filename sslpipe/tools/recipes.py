@@ -1,8 +1,7 @@
-"""Recipes: one params file per published experiment, in the folder recipes/.
+"""Recipes: one whole params file for each published experiment, in the folder recipes/.
 
-A recipe holds the blocks that it runs and no others. Under `recipe` it says what it is; `base` names a recipe that it
-is laid over: a mapping over a mapping key by key, anything else in the other's place; null takes a block away. Its
-comments are those at its head and those at the ends of lines, which go wherever their keys go.
+A recipe has the blocks that it runs and no others, and a block `recipe` that describes it. It has comments at its head
+and at the ends of lines.
 """
 
 from collections.abc import Mapping
@@ -32,8 +31,6 @@ BLOCKS = (
     "evaluate",
 )
 """What a recipe may hold, in the order in which it is written."""
-OWN_KEYS = ("recipe", "base")
-"""What is about the recipe, and does not come into params.yaml."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +48,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe, laid over its base."""
+    """A recipe's content."""
 
     name: str
     card: Card
-    base: str | None
     head: tuple[str, ...]
     """The comment at the head of its own file, line by line, without #."""
     settings: CommentedMap
@@ -86,7 +82,7 @@ def load(name: str) -> Recipe:
     known = names()
     if name not in known:
         raise UserError(f"recipe: unknown name '{name}'{nearest(name, known)}; sslpipe recipe list shows all")
-    return _load(name, ())
+    return _load(name)
 
 
 def cards() -> dict[str, Card]:
@@ -102,7 +98,7 @@ def text(name: str) -> str:
 def written(recipe: Recipe) -> str:
     """The text of `text`."""
     head = [f"{recipe.card.title}.", f"Aims at: {recipe.card.aims_at}.", f"Source: {recipe.card.source}."]
-    head += [f"Recipe {recipe.name}" + (f", laid over {recipe.base}, whose head says more." if recipe.base else ".")]
+    head += [f"Recipe {recipe.name}."]
     lines = [f"# {line}".rstrip() for line in [*head, "", *recipe.head]]
     return "\n".join([*lines, "", laid_out(recipe.settings)])
 
@@ -123,24 +119,15 @@ def as_text(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _load(name: str, above: tuple[str, ...]) -> Recipe:
-    """As `load`; above: the recipes that are laid over this one."""
+def _load(name: str) -> Recipe:
     path = folder() / f"{name}.yaml"
     tree, head = _read(path)
-    card = _card(path, tree)
-    base = tree.get("base")
     for key in tree:
-        if key not in (*OWN_KEYS, *BLOCKS):
-            raise UserError(f"{path}: {key}: unknown key{nearest(str(key), (*OWN_KEYS, *BLOCKS))}")
-    if base is not None and base not in names():
-        raise UserError(f"{path}: base: unknown recipe '{base}'{nearest(str(base), names())}")
-    if base in (*above, name):
-        raise UserError(f"{path}: base: '{base}' found, which is itself laid over {name}; expected no circle")
-    for key in OWN_KEYS:
-        tree.pop(key, None)
-    settings = _load(base, (*above, name)).settings if base else CommentedMap()
-    _lay_over(settings, tree)
-    return Recipe(name, card, base, head, _in_order(settings))
+        if key not in ("recipe", *BLOCKS):
+            raise UserError(f"{path}: {key}: unknown key{nearest(str(key), ('recipe', *BLOCKS))}")
+    card = _card(path, tree)
+    tree.pop("recipe", None)
+    return Recipe(name, card, head, _in_order(tree))
 
 
 def _card(path: Path, tree: CommentedMap) -> Card:
@@ -167,24 +154,6 @@ def _tidy(block: CommentedMap) -> None:
         set_comment(block, key, comment)
         if isinstance(value, CommentedMap):
             _tidy(value)
-
-
-def _lay_over(under: CommentedMap, over: CommentedMap) -> None:
-    """Lay a recipe's blocks over its base's, in place. A key that is replaced loses the comment that it had."""
-    for key, value in over.items():
-        before, comment = under.get(key), comment_at(over, key)
-        if value is None and isinstance(before, CommentedMap):
-            set_comment(under, key, None)
-            del under[key]
-            continue
-        if isinstance(value, CommentedMap) and isinstance(before, CommentedMap):
-            _lay_over(before, value)
-            # What ends a block's first line holds for all of it, what ends a mapping on one line for its values.
-            if before.fa.flow_style() is not True:
-                comment = comment or comment_at(under, key)
-        else:
-            under[key] = value
-        set_comment(under, key, comment)
 
 
 def _in_order(settings: CommentedMap) -> CommentedMap:

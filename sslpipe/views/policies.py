@@ -90,11 +90,11 @@ class ViewSettings:
     jitter: Fraction | None = None
     """Probability of the next four settings together, in this order (in SimCLR the order is random)."""
     brightness: NonNegative | None = None
-    """x, for a factor in [1 - x, 1 + x], at least 0."""
+    """Strength x: the factor is uniform in [max(0, 1 - x), 1 + x]."""
     contrast: NonNegative | None = None
-    """x, for a factor in [1 - x, 1 + x], at least 0."""
+    """Strength x: the factor is uniform in [max(0, 1 - x), 1 + x]."""
     saturation: NonNegative | None = None
-    """x, for a factor in [1 - x, 1 + x], at least 0."""
+    """Strength x: the factor is uniform in [max(0, 1 - x), 1 + x]."""
     hue: Annotated[float, Range(low=0, high=0.5)] | None = None
     """Maximum shift of the hue in both directions, as a fraction of the colour circle."""
     gray: Fraction | None = None

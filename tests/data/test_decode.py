@@ -253,7 +253,7 @@ def test_a_process_that_dies_is_an_error_and_not_a_wait(tmp_path, monkeypatch):
     monkeypatch.setattr("sslpipe.data.decode.CHUNK_IMAGES", 2)
     source = Files([*many(tmp_path, 4), Deadly()])
     with (
-        pytest.raises(UserError, match="process died"),
+        pytest.raises(UserError, match="processes died"),
         Decoder(source, size=2, channels=1, workers=2) as decoder,
     ):
         list(decoder.decode(np.arange(5)))

@@ -77,7 +77,10 @@ def test_an_archive_is_fetched_and_unpacked_when_asked_for(tmp_path, served, cap
     (folder / "set.tar.gz").write_bytes(PACKED)
     root = tmp_path / "new" / "data"
     message = refused(root, published(url), fetch=False)
-    assert f"{root}, to hold set/a.bin, is not there; prepare.set.download: true fetches 3 kB from 127.0.0.1" in message
+    assert (
+        f"{root} does not exist, expected set/a.bin in it; prepare.set.download: true fetches 3 kB from 127.0.0.1"
+        in message
+    )
     assert not root.exists()
     ensure(root, EXPECTED, published(url), where="prepare.set", fetch=True)
     assert {name: (root / name).read_bytes() for name in FILES} == FILES
@@ -89,7 +92,7 @@ def test_a_file_is_fetched_as_it_is(tmp_path, served):
     (folder / "a.mat").write_bytes(b"digits")
     source = published(url, content=b"digits", name="a.mat", unpack=False)
     (tmp_path / "a.mat").write_bytes(b"cut o")
-    assert "a.mat is cut off or changed" in refused(tmp_path, source, {"a.mat": md5(b"digits")}, fetch=False)
+    assert "a.mat is truncated or changed" in refused(tmp_path, source, {"a.mat": md5(b"digits")}, fetch=False)
     ensure(tmp_path, {"a.mat": md5(b"digits")}, source, where="prepare.set", fetch=True)
     assert (tmp_path / "a.mat").read_bytes() == b"digits"
 
@@ -117,7 +120,7 @@ def test_an_archive_that_was_fetched_elsewhere_needs_no_connection(tmp_path, off
 
 def test_no_such_address_and_no_such_host(tmp_path, served):
     _, url = served
-    assert "no connection to 127.0.0.1 (it answered 404 File not found)" in refused(tmp_path, published(url))
+    assert "no connection to 127.0.0.1 (HTTP status 404 File not found)" in refused(tmp_path, published(url))
     nobody = published("http://127.0.0.1:1")
     assert "no connection to 127.0.0.1 (Connection refused)" in refused(tmp_path, nobody)
 
@@ -126,7 +129,7 @@ def test_what_was_sent_is_another_file(tmp_path, served):
     folder, url = served
     (folder / "set.tar.gz").write_bytes(PACKED[:-9])
     message = refused(tmp_path, published(url))
-    assert f"{tmp_path / 'set.tar.gz'}: what 127.0.0.1 sent is not the published file" in message
+    assert f"{tmp_path / 'set.tar.gz'}: the file from 127.0.0.1 is not the published one" in message
     assert not (tmp_path / "set").exists()
 
 
@@ -135,7 +138,7 @@ def test_an_archive_without_the_files(tmp_path, served):
     packed = archive({"set/a.bin": b"first"})
     (folder / "set.tar.gz").write_bytes(packed)
     message = refused(tmp_path, published(url, content=packed))
-    assert message == f"prepare.set.root: set/b.bin is not in {tmp_path}, though set.tar.gz was just unpacked there"
+    assert message == f"prepare.set.root: {tmp_path / 'set/b.bin'} does not exist, even after set.tar.gz was unpacked"
 
 
 def test_what_cannot_be_read_or_written(tmp_path, served):

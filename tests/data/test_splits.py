@@ -138,7 +138,7 @@ def test_without_labels_none_is_used(labelled):
 
 
 def test_a_class_with_too_few_images_is_named():
-    with pytest.raises(UserError, match=r"per_class: 4 asked, but class 'cat' has 3 .* 1 more classes"):
+    with pytest.raises(UserError, match=r"per_class: 4 is more than the 3 .* of class 'cat', and 1 more classes"):
         draw_labelled(np.array([0] * 9 + [1] * 3), ("ant", "cat", "dog"), Labelled(per_class=4), seed=0)
 
 

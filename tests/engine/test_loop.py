@@ -145,7 +145,7 @@ def test_a_method_may_end_the_run():
 
 
 def test_more_images_a_batch_than_there_are_is_a_users_mistake():
-    with pytest.raises(UserError, match=r"fit.batch: 50 is more than the 40 images"):
+    with pytest.raises(UserError, match=r"fit.batch: 50 is more than the 40 training images"):
         Batches(images(), 50, seed=0, where="fit.batch")
 
 

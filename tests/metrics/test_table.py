@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from sslpipe.io.errors import UserError
-from sslpipe.metrics.table import METRICS, WITH_LABELS, chosen_metrics, print_table
+from sslpipe.metrics.table import METRICS, Shown, chosen_metrics, print_table, shown_by_default
+
+WITH_LABELS = shown_by_default(Shown.RUN)
 
 METADATA = {"protocol": "split", "seed": 3, "images": 360}
 MODELS: dict[str, dict[str, Any]] = {

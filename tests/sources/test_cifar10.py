@@ -39,9 +39,9 @@ def test_missing_files(tmp_path, monkeypatch, missing):
     if missing:
         published.cifar10(root, monkeypatch)
         (root / "cifar-10-batches-py" / missing).unlink()
-        found = f"cifar-10-batches-py/{missing} is not in {root}"
+        found = f"{root}/cifar-10-batches-py/{missing} does not exist"
     else:
-        found = f"{root}, to hold cifar-10-batches-py/data_batch_1, is not there"
+        found = f"{root} does not exist, expected cifar-10-batches-py/data_batch_1 in it"
     with pytest.raises(UserError) as raised:
         Source(Settings(root=str(root)))
     assert str(raised.value) == (
@@ -54,7 +54,7 @@ def test_a_changed_file_is_named_and_not_unpickled(tmp_path, monkeypatch, name):
     published.cifar10(tmp_path, monkeypatch)
     published.damage(tmp_path / "cifar-10-batches-py" / name)
     monkeypatch.setattr("pickle.load", lambda *_, **__: pytest.fail("unpickled"))
-    with pytest.raises(UserError, match=f"{name} is cut off or changed: md5 .* found, expected .*download: true"):
+    with pytest.raises(UserError, match=f"{name} is truncated or changed: md5 .* found, expected .*download: true"):
         Source(Settings(root=str(tmp_path)))
 
 

@@ -50,7 +50,7 @@ def test_what_is_not_the_published_file_is_never_unpickled(tmp_path, monkeypatch
     published.cifar100(tmp_path, monkeypatch)
     path = tmp_path / "cifar-100-python" / name
     path.write_bytes(pickle.dumps(Trap(tmp_path / "trace")))
-    with pytest.raises(UserError, match=f"cifar-100-python/{name} is cut off or changed"):
+    with pytest.raises(UserError, match=f"cifar-100-python/{name} is truncated or changed"):
         Source(Settings(root=str(tmp_path), classes=classes))
     assert not (tmp_path / "trace").exists()
 
@@ -72,7 +72,7 @@ def test_nor_what_is_put_in_its_place_after_the_check(tmp_path, monkeypatch, nam
 
 
 def test_missing_files_and_no_connection(tmp_path, offline):
-    with pytest.raises(UserError, match=r"cifar100.root: .* is not there; .*download: true fetches 169 MB from www"):
+    with pytest.raises(UserError, match=r"cifar100.root: .* does not exist, .*download: true fetches 169 MB from www"):
         Source(Settings(root=str(tmp_path / "none")))
     with pytest.raises(UserError, match=r"no connection to www.cs.toronto.edu .*cifar-100-python.tar.gz elsewhere"):
         Source(Settings(root=str(tmp_path / "none"), download=True))

@@ -123,9 +123,9 @@ def test_labels_file_elsewhere_and_class_folders_of_the_other_part(tmp_path):
         (b"", "columns none found, expected file,label"),
         (b"a.png,cat\n", "columns a.png, cat found, expected file,label"),
         (b"file,label\n", "no label found"),
-        (b"file,label\nz.png,cat\n", r"line 2: 'z.png' is no image in"),
+        (b"file,label\nz.png,cat\n", r"line 2: 'z.png' is not an image in"),
         (b"file,label\na.png,cat\na.png,dog\n", "line 3: 'a.png' has two labels, 'cat' and 'dog'"),
-        (b"file,label\na.png\xff,cat\n", r"line 2: 'a.png\\udcff' is no image in"),
+        (b"file,label\na.png\xff,cat\n", r"line 2: 'a.png\\udcff' is not an image in"),
         (b"file,label\na.png,c\xe9t\n", r"line 2: label 'c\\udce9t' found, expected UTF-8"),
         ("file,label\na.png,cat\n".encode("utf-16"), r"columns '.*', '.*' found, expected file,label"),
         (b"file,label\na.png," + b"c" * 200_000, "not readable as CSV: field larger than field limit"),
@@ -142,7 +142,7 @@ def test_bad_labels_files(tmp_path, content, message):
 
 def test_a_labels_file_that_is_asked_for_must_be_there(tmp_path):
     make(tmp_path, "a.png")
-    with pytest.raises(UserError, match=r"folder.labels: .* is not there"):
+    with pytest.raises(UserError, match=r"folder.labels: .* does not exist"):
         source(tmp_path, labels=str(tmp_path / "none.csv"))
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
         source(tmp_path, labels=str(tmp_path))
@@ -263,10 +263,10 @@ def test_a_folder_whose_files_may_be_listed_and_no_more(tmp_path):
 
 
 def test_missing_wrong_and_empty_folders(tmp_path):
-    with pytest.raises(UserError, match=r"folder.path: .* is not there"):
+    with pytest.raises(UserError, match=r"folder.path: .* does not exist"):
         source(tmp_path / "none")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         source(tmp_path / "file")
     (tmp_path / "empty" / "cat").mkdir(parents=True)
     with pytest.raises(UserError, match=r"no image found in .*empty$"):
@@ -279,7 +279,7 @@ def test_missing_wrong_and_empty_folders(tmp_path):
     with pytest.raises(UserError, match=r"only other files \(1 '.\\n0', 1 '.\\n1', .*, \.\.\.\)$") as raised:
         source(tmp_path / "empty")
     assert "\n" not in str(raised.value)
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="does not exist"):
         source("x" * 5000)
-    with pytest.raises(UserError, match="~nobody-of-this-name is not there"):
+    with pytest.raises(UserError, match="~nobody-of-this-name does not exist"):
         source("~nobody-of-this-name")

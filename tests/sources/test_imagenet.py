@@ -57,7 +57,7 @@ def test_the_classes_of_a_list_in_its_order(root, tmp_path, mark):
         (b"n01440764\nn01443537\nn01440764 again\n", "line 3: n01440764 is listed twice, first in line 1"),
         (b"../val/n01440764\n", "line 1: ../val/n01440764 has no folder in"),
         (b"n01440764/\n", "line 1: n01440764/ has no folder in"),
-        (b"\xff\xfen\x000\x001\x00", "is no text"),
+        (b"\xff\xfen\x000\x001\x00", "is not UTF-8 text"),
     ],
 )
 def test_bad_lists(root, tmp_path, content, message):
@@ -70,7 +70,7 @@ def test_bad_lists(root, tmp_path, content, message):
 
 def test_lists_that_cannot_be_read(root, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for name, message in [("none", "is not there"), ("pipe", "cannot be read: Is a pipe"), ("", "Is a directory")]:
+    for name, message in [("none", "does not exist"), ("pipe", "cannot be read: Is a pipe"), ("", "Is a directory")]:
         with pytest.raises(UserError, match=f"imagenet.classes: .* ?{message}"):
             Source(Settings(path=str(root), classes=str(tmp_path / name)))
 
@@ -87,7 +87,9 @@ def test_a_class_of_one_part_alone(root, tmp_path):
 
 
 def test_folders_of_another_kind(root, tmp_path):
-    with pytest.raises(UserError, match=r"imagenet.path: .*none is not there; expected .* with train/<wnid>/ and val"):
+    with pytest.raises(
+        UserError, match=r"imagenet.path: .*none does not exist; expected .* with train/<wnid>/ and val"
+    ):
         Source(Settings(path=str(tmp_path / "none")))
     (root / "val/n01440764/ILSVRC2012_val_00000000.JPEG").rename(root / "val/ILSVRC2012_val_00000000.JPEG")
     with pytest.raises(UserError, match=r"1 images and 4 folders found in .*val, expected val/<wnid>/ alone"):
@@ -96,7 +98,7 @@ def test_folders_of_another_kind(root, tmp_path):
     with pytest.raises(UserError, match=r"no image found in .*val/n01440764"):
         Source(Settings(path=str(root)))
     (root / "val").rename(root / "validation")
-    with pytest.raises(UserError, match=r"imagenet.path: .*val is not there"):
+    with pytest.raises(UserError, match=r"imagenet.path: .*val does not exist"):
         Source(Settings(path=str(root)))
 
 

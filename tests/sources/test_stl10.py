@@ -41,7 +41,7 @@ def test_without_the_unlabelled_images_their_file_need_not_be_there(tmp_path, mo
     source = Source(Settings(root=str(tmp_path), unlabelled=False))
     assert [entry.label for entry in source.entries] == labels
     np.testing.assert_array_equal(source.load(10), images["test"][0])
-    with pytest.raises(UserError, match=r"unlabeled_X.bin is not in .*; prepare.stl10.download: true fetches 2.6 GB"):
+    with pytest.raises(UserError, match=r"unlabeled_X.bin does not exist; prepare.stl10.download: true fetches 2.6 GB"):
         Source(Settings(root=str(tmp_path)))
 
 
@@ -61,12 +61,12 @@ def test_only_a_folds_images_keep_their_label(tmp_path, monkeypatch, fold):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no line of whole numbers found for fold 1"),
-        ("0 1\n", "no line of whole numbers found for fold 1"),
-        ("0 1\n2 x\n", "no line of whole numbers found for fold 1"),
-        ("0 1\n\n", "line 2: expected places of images"),
-        ("0 1\n2 10\n", "line 2: expected places of images, each at least 0 and below 10"),
-        ("0 1\n-1 2\n", "line 2: expected places of images"),
+        ("", "no line of integers found for fold 1"),
+        ("0 1\n", "no line of integers found for fold 1"),
+        ("0 1\n2 x\n", "no line of integers found for fold 1"),
+        ("0 1\n\n", "line 2: expected indices of images"),
+        ("0 1\n2 10\n", "line 2: expected indices of images, each at least 0 and below 10"),
+        ("0 1\n-1 2\n", "line 2: expected indices of images"),
     ],
 )
 def test_bad_folds(tmp_path, monkeypatch, text, message):
@@ -94,7 +94,7 @@ def test_bad_class_names(tmp_path, monkeypatch, content):
 def test_a_changed_file_is_named(tmp_path, monkeypatch, name):
     published.stl10(tmp_path, monkeypatch)
     published.damage(tmp_path / "stl10_binary" / name)
-    with pytest.raises(UserError, match=f"{name} is cut off or changed"):
+    with pytest.raises(UserError, match=f"{name} is truncated or changed"):
         Source(Settings(root=str(tmp_path)))
 
 

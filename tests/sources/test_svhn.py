@@ -39,7 +39,7 @@ def test_missing_files(tmp_path, monkeypatch, split, size):
     with pytest.raises(UserError) as raised:
         Source(Settings(root=str(tmp_path), extra=True))
     assert str(raised.value) == (
-        f"prepare.svhn.root: {split}_32x32.mat is not in {tmp_path}; prepare.svhn.download: true fetches {size} from "
+        f"prepare.svhn.root: {tmp_path / split}_32x32.mat does not exist; prepare.svhn.download: true fetches {size} from "
         "ufldl.stanford.edu"
     )
     if split == "extra":
@@ -49,7 +49,7 @@ def test_missing_files(tmp_path, monkeypatch, split, size):
 def test_a_changed_file_is_named(tmp_path, monkeypatch):
     published.svhn(tmp_path, monkeypatch, train=3, test=3)
     published.damage(tmp_path / "test_32x32.mat")
-    with pytest.raises(UserError, match=r"test_32x32.mat is cut off or changed: md5 \w{32} found, expected \w{32}"):
+    with pytest.raises(UserError, match=r"test_32x32.mat is truncated or changed: md5 \w{32} found, expected \w{32}"):
         Source(Settings(root=str(tmp_path)))
 
 

@@ -64,8 +64,11 @@ def test_head_only_leaves_the_backbone_as_it_was(project):
     ("options", "message"),
     [
         ({"assignments": ["neighbors=7"]}, r"cluster\.neighbors: 7 asked, 6 mined; raise mine_neighbors\.k"),
-        ({"assignments": ["merge_to=11"]}, r"cluster\.merge_to: 11 of 10 clusters with 5 neighbors asked"),
-        ({"assignments": ["merge_to=5", "neighbors=0"]}, r"cluster\.merge_to: 5 of 10 clusters with 0 neighbors asked"),
+        ({"assignments": ["merge_to=11"]}, r"cluster\.merge_to: 11 of 10 clusters with 5 neighbors is set"),
+        (
+            {"assignments": ["merge_to=5", "neighbors=0"]},
+            r"cluster\.merge_to: 5 of 10 clusters with 0 neighbors is set",
+        ),
         ({"clusters": 5000}, r"cluster\.clusters: 5000 is more than \d+ training images"),
         ({"entropy_weight": -1.0}, r"cluster\.entropy_weight: -1\.0 is out of range"),
     ],

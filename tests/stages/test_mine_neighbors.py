@@ -85,7 +85,9 @@ def test_as_many_neighbours_as_images_is_a_users_mistake(project):
 def test_too_few_held_out_images_say_what_to_raise(project):
     path = Path("runs/prepare/store.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "held_out": 0}))
-    with pytest.raises(UserError, match=r"held_out_k: 5 is more than the 0 other held-out images; raise prepare\.held_out"):
+    with pytest.raises(
+        UserError, match=r"held_out_k: 5 is more than the 0 other held-out images; raise prepare\.held_out"
+    ):
         mine_neighbors()
 
 

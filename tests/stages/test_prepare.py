@@ -72,7 +72,7 @@ def test_a_labels_file_that_names_a_missing_image(project, sslpipe):
     (project / "mine/labels.csv").write_text("file,label\na/0.jpg,cat\na/9.jpg,dog\n")
     done = sslpipe("prepare", "--path", "mine")
     assert done.returncode == 2
-    assert done.stderr.splitlines() == ["error: mine/labels.csv line 3: 'a/9.jpg' is no image in mine"]
+    assert done.stderr.splitlines() == ["error: mine/labels.csv line 3: 'a/9.jpg' is not an image in mine"]
     assert not (project / "runs").exists()
 
 
@@ -88,14 +88,14 @@ def test_full_protocol(project):
     [
         (["soruce=digits"], "prepare.soruce: unknown key; did you mean 'source'"),
         (["source=digit"], "prepare.source: unknown name 'digit'; did you mean 'digits'?; known: cifar10, "),
-        (["source=folder"], "prepare.folder.path: nowhere is not there"),
+        (["source=folder"], "prepare.folder.path: nowhere does not exist"),
         (["size=0"], "prepare.size: 0 is out of range, expected at least 1"),
         (["channels=2"], "prepare.channels: unknown value 2"),
         (["test=1.5"], "prepare.test: 1.5 is out of range"),
         (["labelled.per_clas=4"], "prepare.labelled.per_clas: unknown key; did you mean 'per_class'"),
         (["labelled.fraction=0.1"], "prepare.labelled: expected exactly one"),
         (["labelled.fold=-1"], "prepare.labelled.fold: -1 is out of range, expected at least 0"),
-        (["labelled.per_class=200"], "per_class: 200 asked, but class '0' has"),
+        (["labelled.per_class=200"], "per_class: 200 is more than the"),
         (["digits.size=4"], "prepare.digits.size: unknown key"),
         (["protocol=whole"], "protocol: unknown value 'whole'"),
         (["seed=-1"], "seed: -1 found"),

@@ -88,7 +88,7 @@ def test_nothing_crashes_and_the_report_says_what_was_left_out(hostile_folder, c
     assert len(kept) == 12 + len(hostile.GOOD)
     assert store.classes == (group, "plain")
     last = capsys.readouterr().out.splitlines()[-1]
-    assert f"{len(BROKEN)} broken, 1 folders unreadable, 2 other files passed over (report.json)" in last
+    assert f"{len(BROKEN)} broken, 1 folders unreadable, 2 other files skipped (report.json)" in last
 
 
 def test_strict_refuses_with_exit_code_2_and_leaves_the_former_output(hostile_folder, refused):

@@ -65,7 +65,7 @@ def test_every_method_goes_on_from_every_start(project, capsys, method, start):
     semisup(method, start=start, epochs=1, batch=600)
     card = load_model(Path("runs/semisup", method))[1]
     assert card.settings["start"] == start
-    named = f"runs/{start}: clusters named by 40 labels" in capsys.readouterr().out
+    named = f"runs/{start}: clusters matched to classes by 40 labels" in capsys.readouterr().out
     assert named == (start in ("cluster", "self-label"))
 
 
@@ -96,7 +96,7 @@ def test_a_choice_by_option_is_said_and_goes_where_it_is_told(project, at_once):
         (["--set", "threshold=2"], "semisup.fixmatch.threshold: 2.0 is out of range"),
         (["--set", "semisup.fixmtch.threshold=0.5"], "semisup.fixmtch: unknown key; did you mean 'fixmatch'"),
         (["--set", "semisup.methods.fixmatch.strat=prepare"], "semisup.methods.fixmatch.strat: unknown key"),
-        (["--batch", "100000"], "semisup.fixmatch.fit.batch: 100000 is more than the 1213 images to train on"),
+        (["--batch", "100000"], "semisup.fixmatch.fit.batch: 100000 is more than the 1213 training images"),
         (["--start", "nowhere"], "runs/nowhere/model."),
         (["--start", "semisup/nothing"], "runs/semisup/nothing/model."),
         (["--set", "network.name=resnet18"], "runs/pretrain/model.json: network.name: tiny_resnet found"),

@@ -20,18 +20,18 @@ from sslpipe.tools.estimate_clusters import (
     EstimateSettings,
     Sample,
     Sweep,
+    best_merging,
     draw_sample,
     grid,
     merge_curve,
-    merging_alone,
     train_heads,
 )
-from sslpipe.tools.estimate_report import doubts, rows_of, shown
+from sslpipe.tools.estimate_report import rows_of, shown, warnings_of
 from stages.tools.estimate_clusters import estimate_clusters
 
 CPU = torch.device("cpu")
 QUICK = EstimateSettings(at_most=9, seeds=4, steps=60, batch=128, draws=200)
-INTERVAL = {"near": 0.05, "draws": 200, "confidence": 0.9}
+INTERVAL = {"tolerance": 0.05, "draws": 200, "confidence": 0.9}
 Floats = NDArray[np.float32]
 
 
@@ -71,19 +71,19 @@ def test_planted_groups_are_found(groups: int, seed: int) -> None:
     suggestion = suggest(found.scores, **INTERVAL, rng=np.random.default_rng(0))
     assert suggestion.suggested == groups
     assert suggestion.low <= groups <= suggestion.high <= groups + 1
-    assert suggestion.alone["agreement"] == suggestion.alone["silhouette"] == groups
-    assert doubts(suggestion, clear=QUICK.clear, lowest=2, highest=9) == []
+    assert suggestion.per_score["agreement"] == suggestion.per_score["silhouette"] == groups
+    assert warnings_of(suggestion, min_score=QUICK.min_score, lowest=2, highest=9) == []
     merging = merge_curve(found.assignments[9], nearest_neighbors(cloud(groups, seed)[0], k=10)[0], 9)
     assert [row["groups"] for row in merging] == list(range(8, 1, -1))
     strength = {int(row["groups"]): row["strength"] for row in merging}
     assert strength[groups] > 1 > strength.get(groups - 1, 0)
-    assert merging_alone(merging) == groups
+    assert best_merging(merging) == groups
 
 
 def test_noise_has_no_clear_number() -> None:
     suggestion = suggest(swept(1, 0).scores, **INTERVAL, rng=np.random.default_rng(0))
     assert suggestion.score < 0.3
-    assert "no clear number of groups" in doubts(suggestion, clear=0.5, lowest=2, highest=9)[0]
+    assert "no clear number of clusters" in warnings_of(suggestion, min_score=0.5, lowest=2, highest=9)[0]
 
 
 @given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 6))
@@ -140,7 +140,7 @@ def test_the_interval_holds_what_is_about_as_good_and_of_equal_ones_the_lowest_i
     scores = {2: constant(0.3), 3: constant(0.66), 4: constant(0.7), 5: constant(0.7), 6: constant(0.64)}
     suggestion = suggest(scores, **INTERVAL, rng=np.random.default_rng(0))
     assert (suggestion.low, suggestion.suggested, suggestion.high) == (3, 4, 5)
-    alone = suggest(scores, **{**INTERVAL, "near": 0.0}, rng=np.random.default_rng(0))
+    alone = suggest(scores, **{**INTERVAL, "tolerance": 0.0}, rng=np.random.default_rng(0))
     assert (alone.low, alone.suggested, alone.high) == (4, 4, 5)
 
 
@@ -149,24 +149,24 @@ def test_heads_that_differ_widen_the_interval() -> None:
     lucky = scores[4].agreement.copy()
     lucky[0] = 1.0  # one head of three, whose mean is then below that of 3 still
     scores[4] = Scores(lucky, scores[4].stability, scores[4].silhouette, 0.1, 4.0)
-    suggestion = suggest(scores, **{**INTERVAL, "near": 0.0}, rng=np.random.default_rng(0))
+    suggestion = suggest(scores, **{**INTERVAL, "tolerance": 0.0}, rng=np.random.default_rng(0))
     assert (suggestion.low, suggestion.suggested, suggestion.high) == (3, 3, 4)
 
 
 def test_doubts_are_told() -> None:
     flat = {k: constant(0.2) for k in (2, 3, 9)}
     suggestion = suggest(flat, **INTERVAL, rng=np.random.default_rng(0))
-    texts = doubts(suggestion, clear=0.5, lowest=2, highest=9)
-    assert ["no clear number" in texts[0], "anything from 2 to 9 clusters" in texts[1]] == [True, True]
+    texts = warnings_of(suggestion, min_score=0.5, lowest=2, highest=9)
+    assert ["no clear number" in texts[0], "2 to 9 clusters are all plausible" in texts[1]] == [True, True]
     best_last = suggest({2: constant(0.1), 3: constant(0.9)}, **INTERVAL, rng=np.random.default_rng(0))
-    assert doubts(best_last, clear=0.5, lowest=2, highest=3) == [
-        "the best is the highest number tried; raise --at-most 3"
+    assert warnings_of(best_last, min_score=0.5, lowest=2, highest=3) == [
+        "the best number is the highest that was tried; raise --at-most 3"
     ]
 
 
 def test_without_over_clusters_merging_says_nothing() -> None:
     assert merge_curve(np.zeros((2, 9), dtype=np.int64), np.ones((9, 1), dtype=np.int64), 2) == []
-    assert merging_alone([]) is None
+    assert best_merging([]) is None
 
 
 def test_the_grid_holds_each_number_first_and_then_steps() -> None:
@@ -264,8 +264,8 @@ def test_the_command_writes_the_curve_and_a_suggestion(
     estimate_clusters(at_most=6, seeds=4, device="cpu")
     assert capsys.readouterr().out.splitlines()[-1] == "suggested: 4 clusters (4 to 4); set cluster.clusters"
     written = json.loads((out / "suggestion.json").read_text())
-    assert (written["suggested"], written["clear"], written["settings"]["seed"]) == (4, True, 3)
-    assert written["alone"] == {"agreement": 4, "stability": 4, "silhouette": 4, "merging": 4}
+    assert (written["suggested"], written["reliable"], written["settings"]["seed"]) == (4, True, 3)
+    assert written["per_score"] == {"agreement": 4, "stability": 4, "silhouette": 4, "merging": 4}
     assert len(written["features"]["sha256"]) == 64
     assert [row["clusters"] for row in rows(out / "curve.csv")] == ["2", "3", "4", "5", "6"]
     assert [row["groups"] for row in rows(out / "merge.csv")] == ["5", "4", "3", "2"]

@@ -15,7 +15,6 @@ from sslpipe.tools import recipes
 from sslpipe.tools.recipes import (
     ABSENT,
     BLOCKS,
-    OWN_KEYS,
     Difference,
     comment_at,
     differences,
@@ -34,7 +33,7 @@ NAMES = names()
 LOADED = {name: load(name) for name in NAMES}
 TEXTS = {name: written(recipe) for name, recipe in LOADED.items()}
 TREES = {name: yaml.load(shown, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) for name, shown in TEXTS.items()}
-PUBLISHED = [name for name in NAMES if not name.endswith("-short") and not name.startswith("own-images")]
+PUBLISHED = [name for name in NAMES if not name.endswith("-short") and not name.startswith(("own-images", "digits-"))]
 CARD = "recipe: {title: T, aims_at: F, source: S}\n"
 BASE = """# One line.
 # Another one.
@@ -80,7 +79,7 @@ def sslpipe(capsys):
     return run
 
 
-# Layers and their comments
+# Values and their comments
 
 
 def test_a_recipe_alone_keeps_values_comments_and_its_head(shelf):
@@ -88,7 +87,6 @@ def test_a_recipe_alone_keeps_values_comments_and_its_head(shelf):
     recipe = load("base")
     assert recipe.head == ("One line.", "Another one.")
     assert recipe.card.title == "Base"
-    assert recipe.base is None
     assert comment_at(recipe.settings, "seed") == "of base"
     assert comment_at(recipe.settings["cluster"]["fit"], "lr") == "of base"
     assert comment_at(recipe.settings["cluster"], "fit") is None
@@ -98,13 +96,16 @@ def test_a_recipe_alone_keeps_values_comments_and_its_head(shelf):
 
 
 def test_the_text_is_in_the_order_of_the_pipeline_and_says_what_it_is(shelf):
-    shelf(base=BASE, other=CARD + "base: base\nnetwork: {name: tiny_resnet} # N\n")
+    shelf(
+        other=BASE.replace("Base", "T").replace("acc 1", "F").replace("paper", "S")
+        + "network: {name: tiny_resnet} # N\n"
+    )
     lines = text("other").splitlines()
     assert lines[:5] == [
         "# T.",
         "# Aims at: F.",
         "# Source: S.",
-        "# Recipe other, laid over base, whose head says more.",
+        "# Recipe other.",
         "#",
     ]
     assert [line for line in lines if line and line[0].isalpha()] == [
@@ -120,77 +121,23 @@ def test_the_text_is_in_the_order_of_the_pipeline_and_says_what_it_is(shelf):
     assert not text("other").endswith("\n\n")
 
 
-def test_a_layer_replaces_values_with_their_comments_and_leaves_the_rest(shelf):
-    layer = """base: base
-seed: 1
-prepare:
-  cifar10: {download: true} # of layer
-  list: [3] # of layer
-  size: 32 # of layer
-cluster: # block of layer
-  fit:
-    lr: 2.0e-4 # of layer
-"""
-    shelf(base=BASE, layer=CARD + layer)
-    settings = load("layer").settings
-    assert settings["seed"] == 1
-    assert comment_at(settings, "seed") is None  # of the value that is gone
-    prepare = settings["prepare"]
-    assert comment_at(settings, "prepare") == "block of base"
-    assert comment_at(prepare, "source") == "of base"
-    assert prepare["cifar10"] == {"root": "data", "download": True}
-    assert comment_at(prepare, "cifar10") == "of layer"
-    assert prepare["list"] == [3]
-    assert comment_at(prepare, "list") == "of layer"
-    assert list(prepare) == ["source", "cifar10", "list", "size"]
-    assert comment_at(settings, "cluster") == "block of layer"
-    assert settings["cluster"] == {"clusters": 10, "fit": {"lr": 2e-4}}
-    assert comment_at(settings["cluster"]["fit"], "lr") == "of layer"
-    shown = text("layer")
-    assert "  cifar10: {root: data, download: true} # of layer\n" in shown
-    assert "    lr: 2.0e-4 # of layer\n" in shown
-    assert "line of base" not in shown
-
-
-def test_a_line_that_a_layer_changes_without_a_word_loses_its_comment(shelf):
-    shelf(base=BASE, layer=CARD + "base: base\nprepare:\n  cifar10: {download: true}\n")
-    assert "  cifar10: {root: data, download: true}\n" in text("layer")
-
-
-def test_null_takes_a_block_away_and_is_a_value_elsewhere(shelf):
-    layer = "base: base\nprepare:\n  cifar10: null # gone\n  source: null # none\n  new: null # none\ncluster: null\n"
-    shelf(base=BASE, layer=CARD + layer)
-    settings = load("layer").settings
-    assert "cluster" not in settings
-    assert dict(settings["prepare"]) == {"source": None, "list": [1, 2], "new": None}
-    shown = text("layer")
-    assert "gone" not in shown
-    assert "  source: null # none\n" in shown
-    # What was taken away can come back anew.
-    shelf(third=CARD + "base: layer\ncluster: {clusters: 20} # anew\n")
-    assert load("third").settings["cluster"] == {"clusters": 20}
-
-
-def test_layers_lie_on_layers(shelf):
-    shelf(a=CARD + "seed: 1 # a\nprotocol: split # a\n", b=CARD + "base: a\nseed: 2 # b\n", c=CARD + "base: b\n")
-    assert load("c").settings == {"seed": 2, "protocol": "split"}
-    assert comment_at(load("c").settings, "seed") == "b"
-    assert load("b").settings["seed"] == 2
-    assert load("a").settings["seed"] == 1
-
-
 def test_differences_are_dotted_keys_with_both_values(shelf):
-    layer = "base: base\nprepare: {list: [1, 3]}\nevaluate: {restarts: 3}\ncluster: {fit: null}\nprotocol: null\n"
-    shelf(base=BASE, layer=CARD + layer)
+    other = """seed: 0
+prepare: {source: cifar10, cifar10: {root: data, download: false}, list: [1, 3]}
+evaluate: {restarts: 3}
+cluster: {clusters: 10}
+protocol: null
+"""
+    shelf(base=BASE, other=CARD + other)
     assert differences("base", "base") == []
-    assert differences("base", "layer") == [
+    assert differences("base", "other") == [
         Difference("prepare.list", [1, 2], [1, 3]),
         Difference("cluster.fit.lr", 1e-4, ABSENT),
         Difference("evaluate", {}, ABSENT),
         Difference("protocol", ABSENT, None),
         Difference("evaluate.restarts", ABSENT, 3),
     ]
-    assert {each.key for each in differences("layer", "base")} == {each.key for each in differences("base", "layer")}
+    assert {each.key for each in differences("other", "base")} == {each.key for each in differences("base", "other")}
 
 
 @pytest.mark.parametrize(
@@ -205,9 +152,7 @@ def test_values_are_shown_as_in_a_params_file(value, shown):
     ("files", "message"),
     [
         ({"other": CARD}, "unknown name 'a'"),
-        ({"a": CARD + "base: b\n", "c": CARD}, "a.yaml: base: unknown recipe 'b'"),
-        ({"a": CARD + "base: a\n"}, "a.yaml: base: 'a' found, which is itself laid over a"),
-        ({"a": CARD + "base: b\n", "b": CARD + "base: c\n", "c": CARD + "base: b\n"}, "c.yaml: base: 'b' found"),
+        ({"a": CARD + "base: b\n", "b": CARD}, "a.yaml: base: unknown key"),
         ({"a": CARD + "clutser: {clusters: 3}\n"}, "a.yaml: clutser: unknown key; did you mean 'cluster'"),
         ({"a": "seed: 0\n"}, "a.yaml: recipe.title: missing"),
         ({"a": "recipe: {title: T, aims_at: F, source: S, year: 1}\n"}, "a.yaml: recipe.year: unknown key"),
@@ -320,7 +265,7 @@ def content(name):
     start = next(place for place, line in enumerate(lines) if not line.startswith("#"))
     kept, about = [], False
     for line in lines[start:]:
-        about = line.partition(":")[0] in OWN_KEYS or (about and line.startswith(" "))
+        about = line.startswith("recipe:") or (about and line.startswith(" "))
         if not about:
             kept.append(line)
     return lines[:start], kept

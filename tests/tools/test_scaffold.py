@@ -215,5 +215,5 @@ def test_another_version_of_sslpipe_is_said(tmp_path):
     from sslpipe.io.params import Params
 
     (tmp_path / "params.yaml").write_text("sslpipe: 0.0.1\n")
-    with pytest.raises(UserError, match=r"sslpipe: 0\.0\.1 is written there, .* is installed"):
+    with pytest.raises(UserError, match=r"sslpipe: 0\.0\.1 is required, .* is installed"):
         Params(tmp_path / "params.yaml")

@@ -32,7 +32,7 @@ class Settings:
     """Defaults: the paper's for CIFAR-10 (section 4.1), and its public code where the paper gives no value."""
 
     base: str = "fixmatch"
-    """The semi-supervised method to alternate with, another module of semisup (the paper: MixMatch and FixMatch)."""
+    """The semi-supervised method to alternate with, another module of semisup (the paper: FixMatch, MixMatch, UDA)."""
     ssl: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the base method, except labelled_batch and fit, which are settings of the alternation."""
     labelled_batch: Count = 64
