@@ -44,7 +44,7 @@ def measure(options: Options) -> list[Table]:
 
             def answer() -> None:
                 for _ in range(0, count, len(batch)):
-                    list(predictor.answers(predictor.features(batch)))
+                    list(predictor.predictions(predictor.features(batch)))
 
             def whole(files: Files = files, out: Path = folder / "out.csv") -> None:
                 predict(predictor, files, out, workers=cores)

@@ -1,1 +1,1 @@
-"""One thin function a stage: read files, call the library, write files."""
+"""The stages of the pipeline: one function each that reads files, calls the library and writes files."""

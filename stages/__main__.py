@@ -26,12 +26,12 @@ from stages.tools.table import table
 
 
 class App(typer.Typer):
-    """A user's mistake is one line on stderr and exit code 2."""
+    """A Typer application that prints a UserError as one line on stderr and exits with code 2."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command that the arguments name."""
-        # Threads that spin for long while they wait make torch ten times slower where something else wants a core;
-        # those that sleep at once are a third slower on tiny images. Read when torch is loaded, which the stages do.
+        # OpenMP's threads spin while they wait. Long spinning makes torch ten times slower when other processes use the
+        # cores; no spinning makes it a third slower on tiny images. The variable is read when the stages load torch.
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
         try:
             return super().__call__(*args, **kwargs)
@@ -42,7 +42,8 @@ class App(typer.Typer):
 
 app = App(
     name="sslpipe",
-    help="Images with few or no labels: from pixels to groups to a classifier, stage by stage. 'dvc repro' runs all.",
+    help="Cluster and classify image collections with few or no labels: self-supervised pretraining, SCAN clustering "
+    "and semi-supervised learning as one reproducible DVC pipeline. 'dvc repro' runs all stages.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""Neighbours → groups."""
+"""Neighbours → clusters."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from sslpipe.io import options
 
 
 def cluster(
-    clusters: Annotated[int | None, typer.Option(help="Number of groups (params: cluster.clusters).")] = None,
+    clusters: Annotated[int | None, typer.Option(help="Number of clusters (params: cluster.clusters).")] = None,
     entropy_weight: Annotated[float | None, typer.Option(help="λ of eq. 2 (params: cluster.entropy_weight).")] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
@@ -23,7 +23,7 @@ def cluster(
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
-    """Group the images so that neighbours share a group (SCAN)."""
+    """Cluster the images so that neighbours are in the same cluster (SCAN)."""
     from functools import partial
 
     from sslpipe.running.clustering import cluster_problem

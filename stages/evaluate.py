@@ -1,4 +1,4 @@
-"""Every model → figures on the test images, side by side."""
+"""All models → metrics on the test images."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ def evaluate(
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
-    """Score every model on the test images, which no other stage opens.
+    """Evaluate every model on the test images, which no other stage reads.
 
-    Which models: those whose stage has a block in params.yaml.
+    A model is evaluated if its stage has a block in params.yaml.
     """
     from sslpipe.data.device import choose_device
     from sslpipe.data.store import Store

@@ -1,4 +1,4 @@
-"""A model → a classifier: of its features alone, or by its last touches."""
+"""A model → a classifier: a linear probe, or fine-tuning of the whole model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +9,9 @@ from sslpipe.io import options
 
 
 def finetune(
-    method: Annotated[str, typer.Option(help="Method by name; 'dvc repro' runs those of finetune.methods.")],
+    method: Annotated[str, typer.Option(help="Name of the method; 'dvc repro' runs those in finetune.methods.")],
     start: Annotated[
-        str | None, typer.Option(help="pretrain, self-label, semisup/<method>, ... (params: methods.<method>.start).")
+        str | None, typer.Option(help="Run to start from, a folder under runs/ (params: finetune.methods).")
     ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
@@ -24,7 +24,7 @@ def finetune(
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
-    """Fit a classifier to a model's features, or fine-tune the model with the few labels."""
+    """Fit a linear probe (linear) or fine-tune the whole model (supervised, semisupervised) with a few labels."""
     from functools import partial
 
     from sslpipe.running.few_labels import labelled_problem

@@ -1,4 +1,4 @@
-"""A backbone → every image's nearest neighbours."""
+"""Pretrained backbone → nearest neighbours of each image."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from sslpipe.io import options
 
 
 def mine_neighbors(
-    k: Annotated[int | None, typer.Option("--k", help="Neighbours an image (params: mine_neighbors.k).")] = None,
+    k: Annotated[int | None, typer.Option("--k", help="Neighbours per image (params: mine_neighbors.k).")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, torch or faiss (params: backend).")] = None,
     prepared: options.Prepared = Path("runs/prepare"),
     pretrained: options.Pretrained = Path("runs/pretrain"),
@@ -18,7 +18,7 @@ def mine_neighbors(
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
-    """Find each image's nearest images in feature space."""
+    """Find the nearest neighbours of each image in feature space."""
     from sslpipe.data.device import choose_device
     from sslpipe.data.store import Store
     from sslpipe.io.console import info

@@ -1,4 +1,4 @@
-"""Images of a source → the store that every other stage reads."""
+"""Images of a source → the image store that all other stages read."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,17 +9,17 @@ from sslpipe.io import options
 
 
 def prepare(
-    source: Annotated[str | None, typer.Option(help="Where images come from (params: source).")] = None,
+    source: Annotated[str | None, typer.Option(help="Image source, such as folder (params: prepare.source).")] = None,
     path: Annotated[str | None, typer.Option(help="Folder of images; implies --source folder.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the square images, pixels (params: size).")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the square images, pixels (params: prepare.size).")] = None,
     seed: options.Seed = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse broken images; else they are left out.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes; by default one a core.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on broken images instead of skipping them.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes; by default one per core.")] = None,
     out: options.Out = Path("runs/prepare"),
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
-    """Decode the images, draw the splits and the labelled subset."""
+    """Decode the images and draw the splits and the labelled subset."""
     from sslpipe.data.decode import available_cores
     from sslpipe.data.splits import protocol_named
     from sslpipe.data.store_writer import read_settings, write_store

@@ -1,4 +1,4 @@
-"""Images → a backbone that knows them."""
+"""Images → a backbone pretrained without labels."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Groups → groups that the model is sure of."""
+"""Clusters → clusters refined by self-training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from sslpipe.io import options
 
 
 def self_label(
-    threshold: Annotated[float | None, typer.Option(help="Confidence to learn from (params: threshold).")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Confidence threshold (params: threshold).")] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
     seed: options.Seed = None,
@@ -21,7 +21,7 @@ def self_label(
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
-    """Sharpen the groups by learning from the model's own confident answers."""
+    """Refine the clusters by self-training on confident pseudo-labels (SCAN, section 2.3)."""
     from functools import partial
 
     from sslpipe.running.self_labelling import self_label_problem

@@ -1,4 +1,4 @@
-"""Few labels and all images → a classifier."""
+"""A few labels and all images → a classifier (semi-supervised learning)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +9,12 @@ from sslpipe.io import options
 
 
 def semisup(
-    method: Annotated[str, typer.Option(help="Method by name; 'dvc repro' runs those of semisup.methods.")],
+    method: Annotated[str, typer.Option(help="Name of the method; 'dvc repro' runs those in semisup.methods.")],
     start: Annotated[
         str | None,
-        typer.Option(help="pretrain, cluster, self-label, or prepare: from scratch (params: methods.<method>.start)."),
+        typer.Option(
+            help="Run to start from, a folder under runs/; `prepare` trains from scratch (params: semisup.methods)."
+        ),
     ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
@@ -25,7 +27,7 @@ def semisup(
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
-    """Train a classifier with the few labels and all images."""
+    """Train a classifier with a few labels and all images."""
     from functools import partial
 
     from sslpipe.running.few_labels import labelled_problem

@@ -40,7 +40,7 @@ def test_every_name_of_a_stage_is_a_command_with_help_from_its_docstring():
     places = [shown.stdout.index(f" {name} ") for name in [*order, "table", "repeat"]]
     assert places == sorted(places)
     assert "Train a backbone on a pretext task, without labels." in shown.stdout
-    assert "Train a classifier with the few labels and all images." in shown.stdout
+    assert "Train a classifier with a few labels and all images." in shown.stdout
 
 
 def test_help_needs_no_heavy_library():

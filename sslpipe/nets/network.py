@@ -33,7 +33,7 @@ BACKBONES: Builders = {
     **VITS,
     **{library: partial(Published, library) for library in LIBRARIES},
 }
-OPTIONS = {
+OPTIONS: dict[str, str] = {
     **dict.fromkeys(RESNETS, "stem"),
     **dict.fromkeys(VITS, "drop_path"),
     **dict.fromkeys(LIBRARIES, "architecture"),

@@ -83,7 +83,7 @@ class Source:
         return {prefix + name: name.partition("/")[0] if "/" in name else None for name in found.images}
 
     def _else_there(self) -> str:
-        """What was found where there are no images, for the error."""
+        """Describe what a folder without images has, for the error."""
         found = [f"{count} {shown(suffix)}" for suffix, count in self.ignored.most_common(MOST_SUFFIXES)]
         if len(self.ignored) > MOST_SUFFIXES:
             found.append("...")

@@ -1,4 +1,4 @@
-"""A recipe's settings, fitted to the images that were seen."""
+"""Settings of a new project: a recipe, adapted to the images in a folder."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,87 +13,90 @@ from sslpipe.tools.folder_summary import FolderSummary
 from sslpipe.tools.yaml_text import at, comment_at, put, set_comment
 
 OWN = "own-images"
-"""How the recipes are called that are for images of one's own: their size may be the images'."""
+"""Start of the names of recipes for your own images, whose size is adapted to the images."""
 GUESS = 10
-"""Groups, where nothing is known."""
+"""Number of clusters if there are no classes."""
 FEW = 10
-"""Below so many labels of the rarest class all of them are kept for training (own choice)."""
+"""If the rarest class has fewer labels, all labels are used for training (own choice)."""
 LEAST = 30
-"""Images that a project needs: neighbours are mined among a tenth of them."""
+"""Minimum number of images of a project, since neighbours are mined among a tenth of them."""
 LEAST_EPOCHS = 5
+"""Minimum number of epochs (own choice)."""
 
 
 def versioned(settings: CommentedMap) -> CommentedMap:
-    """Settings as a project has them: sslpipe's version first."""
+    """Return the settings of a project: sslpipe's version, then the given settings."""
     tree = CommentedMap()
-    put(tree, "sslpipe", own_version(), "another version runs every stage again")
+    put(tree, "sslpipe", own_version(), "with another version every stage runs again")
     for key, value in settings.items():
         put(tree, key, value, comment_at(settings, key))
     return tree
 
 
-def settings_for(recipe: str, seen: FolderSummary, images: str, labels: str | None) -> CommentedMap:
-    """The content of params.yaml: a recipe, fitted to the images.
+def settings_for(recipe: str, summary: FolderSummary, images: str, labels: str | None) -> CommentedMap:
+    """Return the content of params.yaml: the settings of a recipe, adapted to the images.
 
-    images, labels: as params.yaml names them. Raises UserError for an unknown recipe and for too few images.
+    images, labels: paths for params.yaml. Raises UserError for an unknown recipe and for too few images.
     """
-    found = recipes.load(recipe)
-    if seen.images < LEAST:
-        raise UserError(f"--images: {seen.images} images found, expected at least {LEAST}")
+    source = recipes.load(recipe)
+    if summary.images < LEAST:
+        raise UserError(f"--images: {summary.images} images found, expected at least {LEAST}")
     own = recipe.startswith(OWN)
-    fitted = versioned(found.settings)
-    fitted.insert(1, "recipe", recipe)
-    set_comment(fitted, "recipe", "what it was made from; --labels takes the stages that it adds from there")
-    _fit_images(fitted, seen, images, labels, own=own)
-    train = training_images(fitted, seen)
-    fit_batches(fitted, train, found.card.images_at_most)
-    _fit_neighbors(fitted, train, seen)
-    _fit_classes(fitted, seen)
-    return fitted
+    settings = versioned(source.settings)
+    settings.insert(1, "recipe", recipe)
+    set_comment(settings, "recipe", "the recipe of these settings; 'sslpipe init --labels' adds its stages with labels")
+    _fit_images(settings, summary, images, labels, own=own)
+    train = training_images(settings, summary)
+    fit_batches(settings, train, source.card.images_at_most)
+    _fit_neighbors(settings, train, summary)
+    _fit_classes(settings, summary)
+    return settings
 
 
-def _fit_images(tree: CommentedMap, seen: FolderSummary, images: str, labels: str | None, *, own: bool) -> None:
-    """The block `prepare`."""
+def _fit_images(tree: CommentedMap, summary: FolderSummary, images: str, labels: str | None, *, own: bool) -> None:
+    """Write the block `prepare`; own: whether the recipe is for your own images."""
     size = at(tree, "prepare.size") or 32
     test, held_out = at(tree, "prepare.test"), at(tree, "prepare.held_out")
-    few = 0 < seen.rarest < FEW and seen.labelled < seen.images
-    draw = "blind" if not seen.classes else "unlabelled" if few else "by_class"
+    few = 0 < summary.rarest < FEW and summary.labelled < summary.images
+    draw = "blind" if not summary.classes else "unlabelled" if few else "by_class"
     why = {
-        "blind": "labels that come later move no image and repeat no pretraining",
-        "unlabelled": f"{seen.labelled} labels are few: all of them serve training",
-        "by_class": "each class gives its share",
+        "blind": "labels added later do not change the splits, so the pretraining is not repeated",
+        "unlabelled": f"all {summary.labelled} labels are used for training, since they are few",
+        "by_class": "the same share of each class",
     }[draw]
-    if seen.classes and not few and seen.rarest < 3:
-        raise UserError(f"--images: a class has {seen.rarest} images to train on, expected at least 3; leave it out")
+    if summary.classes and not few and summary.rarest < 3:
+        raise UserError(
+            f"--images: a class has {summary.rarest} images to train on, expected at least 3; remove the class"
+        )
     tree["prepare"] = CommentedMap()
     put(tree, "prepare.source", "folder")
-    put(tree, "prepare.folder.path", images, str(seen))
+    put(tree, "prepare.folder.path", images, str(summary))
     put(tree, "prepare.folder.labels", labels, "a CSV with the columns file,label; null: labels.csv in the folder")
-    if own and seen.side < size:
-        put(tree, "prepare.size", max(8, seen.side // 4 * 4), "pixels; the images' own")
+    if own and summary.side < size:
+        put(tree, "prepare.size", max(8, summary.side // 4 * 4), "pixels; the size of the images")
     else:
-        put(tree, "prepare.size", size, "pixels; larger ones see more and take longer")
-    put(tree, "prepare.channels", seen.channels)
-    if not seen.has_test:
-        put(tree, "prepare.test", 0.2 if test is None else test, "share that only evaluate opens")
-    put(tree, "prepare.held_out", 0.1 if held_out is None else held_out, "share of the rest, for model choice")
+        put(tree, "prepare.size", size, "pixels; a larger size shows more detail and takes longer")
+    put(tree, "prepare.channels", summary.channels)
+    if not summary.has_test:
+        put(tree, "prepare.test", 0.2 if test is None else test, "share of test images, which only evaluate reads")
+    put(tree, "prepare.held_out", 0.1 if held_out is None else held_out, "share of the rest, for model selection")
     put(tree, "prepare.draw", draw, why)
     put(tree, "prepare.labelled", None, "all labels of training images; {per_class: 4} uses fewer")
 
 
-def training_images(tree: CommentedMap, seen: FolderSummary) -> int:
-    """About how many images training sees."""
-    kept = 1.0 if seen.has_test or tree.get("protocol") == "full" else 1.0 - at(tree, "prepare.test")
-    return int(seen.images * kept * (1.0 - at(tree, "prepare.held_out")))
+def training_images(tree: CommentedMap, summary: FolderSummary) -> int:
+    """Return the approximate number of training images."""
+    kept = 1.0 if summary.has_test or tree.get("protocol") == "full" else 1.0 - at(tree, "prepare.test")
+    return int(summary.images * kept * (1.0 - at(tree, "prepare.held_out")))
 
 
-def _fits(tree: Any, above: str = "") -> list[str]:
-    """Dotted keys of all blocks named `fit`."""
-    found = []
+def _fit_keys(tree: Any, above: str = "") -> list[str]:
+    """Return the dotted keys of all blocks named `fit`."""
+    keys = []
     for key, value in tree.items() if isinstance(tree, dict) else ():
         name = f"{above}{key}"
-        found += [name] if key == "fit" and isinstance(value, dict) else _fits(value, f"{name}.")
-    return found
+        keys += [name] if key == "fit" and isinstance(value, dict) else _fit_keys(value, f"{name}.")
+    return keys
 
 
 def fit_batches(
@@ -103,39 +106,39 @@ def fit_batches(
     *,
     stages: Sequence[str] = tuple(map(key_of, TRAINING_STAGES)),
 ) -> None:
-    """Batches of at most a quarter of the images; epochs as the time allows that the recipe was made for."""
-    for key in _fits({stage: tree[stage] for stage in map(key_of, stages) if stage in tree}):
+    """Limit batches to a quarter of the training images, and epochs to `images_at_most` images in total."""
+    for key in _fit_keys({stage: tree[stage] for stage in map(key_of, stages) if stage in tree}):
         batch, epochs = at(tree, f"{key}.batch"), at(tree, f"{key}.epochs")
         largest = max(8, 1 << ((train // 4).bit_length() - 1))
         if batch and batch > largest:
-            put(tree, f"{key}.batch", largest, f"a quarter of {train:,} images to train on; the recipe has {batch}")
+            put(tree, f"{key}.batch", largest, f"a quarter of {train:,} training images; {batch} in the recipe")
         if epochs and images_at_most and epochs * train > images_at_most:
             fewer = max(LEAST_EPOCHS, images_at_most // train)
-            put(tree, f"{key}.epochs", fewer, f"some {images_at_most:,} images in all; the recipe has {epochs}")
+            put(tree, f"{key}.epochs", fewer, f"about {images_at_most:,} images in total; {epochs} in the recipe")
 
 
-def _fit_neighbors(tree: CommentedMap, train: int, seen: FolderSummary) -> None:
-    """No more neighbours than there are images of a group."""
+def _fit_neighbors(tree: CommentedMap, train: int, summary: FolderSummary) -> None:
+    """Limit the number of neighbours to half the size of an average cluster."""
     if "mine_neighbors" not in tree:
         return
-    groups = len(seen.classes) or GUESS
-    most, held_out = max(2, train // (2 * groups)), max(1, train // (18 * groups))
+    clusters = len(summary.classes) or GUESS
+    most, held_out = max(2, train // (2 * clusters)), max(1, train // (18 * clusters))
     for key, default, limit in (("k", 20, most), ("held_out_k", 5, held_out)):
         if (at(tree, f"mine_neighbors.{key}") or default) > limit:
-            put(tree, f"mine_neighbors.{key}", limit, "half of what a group has, if groups are of one size")
+            put(tree, f"mine_neighbors.{key}", limit, "half the images of an average cluster")
     k = at(tree, "mine_neighbors.k") or 20
     if (at(tree, "cluster.neighbors") or 5) > k:
-        put(tree, "cluster.neighbors", k, "as many as are mined")
+        put(tree, "cluster.neighbors", k, "the number of mined neighbours")
 
 
-def _fit_classes(tree: CommentedMap, seen: FolderSummary) -> None:
-    """The number of groups, and the stages that need labels."""
+def _fit_classes(tree: CommentedMap, summary: FolderSummary) -> None:
+    """Set the number of clusters, and remove the stages that need labels if there are none."""
     if "cluster" in tree:
-        if seen.classes:
-            put(tree, "cluster.clusters", len(seen.classes), "as many as classes")
+        if summary.classes:
+            put(tree, "cluster.clusters", len(summary.classes), "the number of classes")
         else:
-            why = "a guess: 'sslpipe estimate-clusters' suggests a number after mine-neighbors"
+            why = "a guess; after mine-neighbors, 'sslpipe estimate-clusters' suggests a number"
             put(tree, "cluster.clusters", GUESS, why)
-    if not seen.classes:
+    if not summary.classes:
         for stage in LABELLED_STAGES:
             tree.pop(stage, None)

@@ -1,4 +1,4 @@
-"""A trained model as one file that runs without sslpipe, compared with the model, and a card that tells its use."""
+"""Export of a trained model to one file that runs without sslpipe, with a check of its outputs and a card."""
 
 import math
 import shutil
@@ -21,34 +21,34 @@ from sslpipe.nets.heads import ClusterHeads, DecoupledHead, ProjectionHead
 from sslpipe.nets.libraries import one_line
 from sslpipe.nets.model_file import CARD, ModelCard, load_model, weights_path
 from sslpipe.nets.network import Network
-from sslpipe.tools.export_module import FORMATS, INPUT, Answer, Format, original, trace
+from sslpipe.tools.export_module import FORMATS, INPUT, Format, Forward, reference, trace
 
 EXPORTED = Path("exported")
-"""Where exports lie by default; not in runs/, whose folders DVC replaces."""
+"""Default folder of exports; it is not in runs/, because DVC replaces the folders there."""
 TOLERANCE = 1e-4
-"""How far the file's outputs, which lie in [-1, 1], may be from the model's."""
+"""Largest accepted difference between the outputs of the file and of the model, which are in [-1, 1]."""
 BATCHES = (4, 1)
-"""Images of the batches that are compared: other numbers than the network was traced with."""
+"""Batch sizes of the comparison, different from the batch size of the trace."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written and found right."""
+    """An exported file whose outputs have been checked."""
 
     path: Path
     size: int
-    """Bytes, with those of weights beside it."""
+    """Size in bytes, including weights in a separate file."""
     difference: float
-    """The largest one from the model's outputs."""
+    """Largest difference from the model's outputs."""
 
 
 def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Exported:
-    """Write the model of a folder to a folder `out` as a file in the format `form` with its card beside it.
+    """Export the model of a folder to a file in the format `form`, with its card, in the folder `out`.
 
-    out: by default one in EXPORTED, named after the stage. An earlier export in the same format is replaced, one in
-    another format stays.
-    Raises UserError as `load_model` does, and for an unknown format, a library that is missing, a folder that holds
-    other files, a model that cannot be exported, and outputs that are not the model's; nothing is written then.
+    out: by default a folder in EXPORTED, named after the stage. An earlier export in the same format is replaced; one
+    in another format is kept. Raises UserError as `load_model` does, and for an unknown format, a missing library, a
+    folder that contains other files, a model that cannot be exported, and outputs that differ from the model's; nothing
+    is written in these cases.
     """
     if form not in FORMATS:
         raise UserError(f"--format: '{form}' found, which is unknown{nearest(form, FORMATS)}")
@@ -59,21 +59,21 @@ def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Ex
     out = out or default_folder(model, card)
     _check_out(out)
     features = card.stage == "pretrain" or isinstance(network.head, ProjectionHead | DecoupledHead | nn.Identity)
-    answer = original(network, features=features)
-    about = _about(kind, network, card, [] if features else output_names(model, network, card, answer))
+    expected = reference(network, features=features)
+    about = _about(kind, network, card, [] if features else output_names(model, network, card, expected))
     with atomic_folder(out) as folder:
         path = folder / kind.file
         try:
-            with warnings.catch_warnings(action="ignore"):  # what libraries tell their developers
+            with warnings.catch_warnings(action="ignore"):  # warnings for the libraries' developers
                 program = trace(network, channels=card.channels, size=card.size, features=features)
                 kind.write(program, path, about)
-                difference = largest_difference(answer, kind.run(path), card)
+                difference = largest_difference(expected, kind.run(path), card)
         except OSError:
             raise
-        except Exception as error:  # each library says in its own way what it cannot translate
+        except Exception as error:  # the libraries raise different errors for what they cannot export
             reason = one_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
             raise UserError(f"{model}: cannot be exported as {form} ({reason})") from error
-        if not difference <= TOLERANCE:  # so put, a difference that is no number is refused, too
+        if not difference <= TOLERANCE:  # also true for NaN
             raise UserError(
                 f"{out / kind.file}: outputs that differ by {difference:.1e} from those of {model} found, expected at "
                 f"most {TOLERANCE:.1e}; nothing is written"
@@ -91,15 +91,15 @@ def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Ex
 
 
 def default_folder(model: Path, card: ModelCard) -> Path:
-    """exported/<stage>, or exported/<stage>-<the folder's name> where this is another, such as a method's."""
+    """Return exported/<stage>, or exported/<stage>-<name> for a folder with another name, such as a method's."""
     return EXPORTED / "-".join(dict.fromkeys([card.stage, model.resolve().name]))
 
 
-def output_names(model: Path, network: Network, card: ModelCard, answer: Answer) -> list[str]:
-    """The classes or clusters that the outputs of `answer` stand for, in their order."""
+def output_names(model: Path, network: Network, card: ModelCard, forward: Forward) -> list[str]:
+    """Return the class or cluster of each output of `forward`; raises UserError if the card does not match them."""
     if isinstance(network.head, ClusterHeads) and network.head.settings.heads != 1:
         raise UserError(f"{model / CARD}: network.head.heads: {network.head.settings.heads} found, expected 1")
-    outputs = answer(torch.zeros(1, card.channels, card.size, card.size, dtype=torch.uint8)).shape[1]
+    outputs = forward(torch.zeros(1, card.channels, card.size, card.size, dtype=torch.uint8)).shape[1]
     if card.stage in CLUSTER_STAGES:
         return [f"cluster {cluster}" for cluster in range(outputs)]
     if outputs != len(card.classes):
@@ -107,20 +107,20 @@ def output_names(model: Path, network: Network, card: ModelCard, answer: Answer)
     return list(card.classes)
 
 
-def largest_difference(expected: Answer, found: Answer, card: ModelCard) -> float:
-    """Between two answers to the images of `check_images`, in batches of BATCHES; infinite where forms differ."""
+def largest_difference(expected: Forward, exported: Forward, card: ModelCard) -> float:
+    """Return the largest difference of the outputs for `check_images`; infinite if shapes or types differ."""
     differences = []
     for count in BATCHES:
         images = check_images(count, card.channels, card.size)
-        wanted, given = expected(images), found(images)
+        wanted, given = expected(images), exported(images)
         if wanted.shape != given.shape or wanted.dtype != given.dtype:
             return math.inf
         differences.append((wanted - given).abs().max())
-    return float(torch.stack(differences).max())  # unlike Python's, torch's max keeps what is no number
+    return float(torch.stack(differences).max())  # torch's max returns NaN if there is one, unlike Python's
 
 
 def check_images(count: int, channels: int, size: int) -> Tensor:
-    """Random uint8 images [count, channels, size, size], always the same: by turns of fine and of coarse noise."""
+    """Return uint8 images [count, channels, size, size], alternately of fine and of coarse noise, with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     fine, coarse = (
         torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=generator)
@@ -132,14 +132,14 @@ def check_images(count: int, channels: int, size: int) -> Tensor:
 
 
 def _about(kind: Format, network: Network, card: ModelCard, names: Sequence[str]) -> dict[str, Any]:
-    """What the card says before the file is there. names: of the outputs; none: these are features."""
+    """Return the card's content that is known before the export; names: of the outputs, empty for features."""
     size, channels = card.size, card.channels
     colour = "RGB" if channels == 3 else "grey (luma of ITU-R 601-2)"
     inside = ["divided by 255", "normalised"]
     if network.input is not None:
         side, crop, how = network.input.resize, network.input.crop, network.input.interpolation
         inside.insert(1, f"resized to {side} × {side} px ({how}), cropped to the central {crop} × {crop} px")
-    groups = "clusters" if card.stage in CLUSTER_STAGES else "classes"
+    kinds = "clusters" if card.stage in CLUSTER_STAGES else "classes"
     output, width = ("probabilities", len(names)) if names else ("features", network.backbone.dimension)
     library, load, run = kind.example
     batch = f"np.array(image).reshape(1, {size}, {size}, {channels}).transpose(0, 3, 1, 2)"
@@ -150,18 +150,18 @@ def _about(kind: Format, network: Network, card: ModelCard, names: Sequence[str]
             "name": INPUT,
             "dtype": "uint8",
             "shape": ["batch", channels, size, size],
-            "meaning": f"{colour} images, 0 to 255; each channel's rows from the top",
-            "prepare": "turn as EXIF says; lay transparent pixels over white; resize the shorter side to "
-            f"{size} px (bicubic, antialiased); keep the central {size} × {size} px",
+            "meaning": f"{colour} images, 0 to 255; the first row of a channel is the top",
+            "prepare": "apply the EXIF orientation; blend transparent pixels with white; resize the shorter side to "
+            f"{size} px (bicubic, antialiased); crop the central {size} × {size} px",
             "inside": ", ".join(inside),
         },
         "output": {
             "name": output,
             "dtype": "float32",
             "shape": ["batch", width],
-            "meaning": f"of the {groups} in names, in their order; they sum to 1"
+            "meaning": f"probabilities of the {kinds} in names, in their order; they sum to 1"
             if names
-            else "the backbone's, of length 1: the cosine of two images is their dot product",
+            else "L2-normalised features of the backbone: the cosine similarity of two images is their dot product",
         },
         "names": list(names),
         "stage": card.stage,
@@ -178,7 +178,7 @@ def _about(kind: Format, network: Network, card: ModelCard, names: Sequence[str]
 
 
 def _need(kind: Format) -> None:
-    """Raise UserError unless the libraries of a format are there."""
+    """Raise UserError unless the libraries of a format are installed."""
     for name in kind.libraries:
         try:
             with warnings.catch_warnings(action="ignore"):
@@ -188,14 +188,14 @@ def _need(kind: Format) -> None:
 
 
 def _check_out(out: Path) -> None:
-    """Raise UserError for what must not be replaced."""
+    """Raise UserError for a folder that must not be replaced."""
     if out.name in ("", ".."):
-        raise UserError(f"--out: '{out}' found, expected a folder by its name")
+        raise UserError(f"--out: '{out}' found, expected the name of a folder")
     if not out.exists():
         return
     if not out.is_dir():
         raise UserError(f"--out: {out} is a file, expected a folder")
     known = {name for kind in FORMATS.values() for name in kind.files}
-    strangers = sorted(path.name for path in out.iterdir() if path.name not in known)
-    if strangers:
-        raise UserError(f"--out: {out} holds {strangers[0]}, expected a new folder or one of earlier exports")
+    others = sorted(path.name for path in out.iterdir() if path.name not in known)
+    if others:
+        raise UserError(f"--out: {out} contains {others[0]}, expected a new folder or one of earlier exports")

@@ -1,7 +1,7 @@
-"""A network as it is exported: uint8 images to probabilities, traced, written in a format, read back and run.
+"""The module that is exported, from uint8 images to probabilities, and the formats it is written to and read from.
 
-Weights are never pickle: an ONNX file keeps them as raw tensors, and so does torch's archive, whose only pickle are the
-images that the network was traced with; they are left out.
+The files contain no pickled objects: weights are raw tensors in ONNX and in torch's archive, and the example images of
+the trace, the only pickled part of torch's archive, are left out.
 """
 
 import json
@@ -22,38 +22,45 @@ from sslpipe.nets.libraries import InputSettings
 from sslpipe.nets.network import Network
 
 INPUT = "images"
+"""Name of the input."""
 TRACED = 2
-"""Images at the tracing; torch would take 0 or 1 of them for a number that is always the same."""
+"""Batch size of the trace; torch would treat a batch size of 0 or 1 as a constant."""
 LIMIT = 2_000_000_000
-"""Bytes of weights within an ONNX file; protobuf allows 2^31 in all, and the graph needs some."""
+"""Maximum size in bytes of the weights within an ONNX file; protobuf allows 2^31 bytes, including the graph."""
 About = Mapping[str, Any]
-"""The card's content as far as it is known before the file is written."""
-Answer = Callable[[Tensor], Tensor]
-"""From uint8 images [B, C, H, W] to the output [B, K] or [B, D]."""
+"""The content of an export's card that is known before the file is written."""
+Forward = Callable[[Tensor], Tensor]
+"""A function of uint8 images [B, C, H, W] to the output [B, K] or [B, D]."""
 
 
 class ExportModule(nn.Module):
     """A network from uint8 images [B, C, size, size] to probabilities [B, K], or to unit features [B, D].
 
-    Unlike `Network` it is one straight line whatever the number of images. It resizes by two matrix products, which
-    every runtime computes alike; antialiased interpolation is torch's own.
+    Unlike `Network` its forward has no branch that depends on the batch size. It resizes images by two matrix products,
+    which every runtime supports, unlike torch's antialiased interpolation.
     """
 
     mean: Tensor
+    """Mean of each channel, [C, 1, 1]."""
     std: Tensor
+    """Standard deviation of each channel, [C, 1, 1]."""
     resize: Tensor | None
+    """The matrix of `resize_matrix`; None if images are not resized."""
 
     def __init__(self, network: Network, *, size: int, features: bool) -> None:
-        """The network's modules are shared with it. size: side of the images, pixels. features: these, no answers."""
+        """Share the modules of a network.
+
+        size: side of the images, pixels. features: whether the output is the unit features instead of probabilities.
+        """
         super().__init__()
         self.backbone = network.backbone
         self.head: nn.Module = network.head
         if features:
             self.head = nn.Identity()
         elif isinstance(network.head, ClusterHeads):
-            self.head = network.head.linear  # of its only head
+            self.head = network.head.linear  # the only head
         elif isinstance(network.head, InstanceHead):
-            self.head = network.head.classifier  # without the projection, which answers nothing
+            self.head = network.head.classifier  # without the projection, which is not needed
         self.features = features
         self.overshoots = network.input is not None and network.input.interpolation == "bicubic"
         self.register_buffer("mean", network.mean)
@@ -61,7 +68,7 @@ class ExportModule(nn.Module):
         self.register_buffer("resize", resize_matrix(network.input, size) if network.input else None)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 [B, C, size, size] to float32 [B, K] or [B, D]."""
+        """Map uint8 images [B, C, size, size] to float32 [B, K] or [B, D]."""
         pixels = images.float() / 255
         if self.resize is not None:
             pixels = self.resize @ pixels @ self.resize.T  # [B, C, crop, crop]
@@ -72,9 +79,9 @@ class ExportModule(nn.Module):
 
 
 def resize_matrix(settings: InputSettings, size: int) -> Tensor:
-    """The matrix R [crop, size] with R X Rᵀ = `resize_and_crop` of a square X [size, size], before that clamps it.
+    """Return the matrix R [crop, size] with R X Rᵀ = `resize_and_crop` of a square X [size, size], without its clamp.
 
-    Interpolation is linear and treats rows and columns alike, so its weights are what it makes of the identity.
+    Interpolation is linear, separable and the same for rows and columns, so that R is the interpolated identity matrix.
     """
     options: dict[str, Any] = {}
     if settings.interpolation != "nearest":
@@ -84,25 +91,25 @@ def resize_matrix(settings: InputSettings, size: int) -> Tensor:
     return rows[top : top + settings.crop].contiguous()
 
 
-def original(network: Network, *, features: bool) -> Answer:
-    """What the network itself, in eval mode, answers: what its export is compared with."""
+def reference(network: Network, *, features: bool) -> Forward:
+    """Return the function of a network, in eval mode, that its export is compared with."""
 
     @torch.no_grad()
-    def answer(images: Tensor) -> Tensor:
+    def forward(images: Tensor) -> Tensor:
         pixels = images.float() / 255
         if features:
             return F.normalize(network.features(pixels), dim=1)
         logits: Tensor = network(pixels)
         return (logits[0] if isinstance(network.head, ClusterHeads) else logits).softmax(dim=1)
 
-    return answer
+    return forward
 
 
 def trace(network: Network, *, channels: int, size: int, features: bool) -> ExportedProgram:
-    """The network, in eval mode, as a graph for any number of images; it does not tell where its source lies."""
+    """Return the graph of a network, in eval mode, for any batch size; it contains no paths of source files."""
     module = ExportModule(network, size=size, features=features).eval().requires_grad_(False)
     images = torch.zeros(TRACED, channels, size, size, dtype=torch.uint8)
-    # strict: Python's len() of a tensor, as in the vits' forward, remains the number of images; else it is TRACED.
+    # strict: otherwise len() of a tensor, as in the vits' forward, would be the constant TRACED.
     program = torch.export.export(module, (images,), dynamic_shapes=({0: Dim("batch")},), strict=True)
     for module in program.graph_module.modules():
         if isinstance(module, GraphModule):
@@ -112,7 +119,7 @@ def trace(network: Network, *, channels: int, size: int, features: bool) -> Expo
 
 
 def _write_onnx(program: ExportedProgram, path: Path, about: About) -> None:
-    """One file; weights above LIMIT lie beside it, in <name>.data."""
+    """Write an ONNX file; weights of more than LIMIT bytes are written to a separate file <name>.data."""
     written = torch.onnx.export(
         program,
         dynamo=True,
@@ -125,46 +132,47 @@ def _write_onnx(program: ExportedProgram, path: Path, about: About) -> None:
     model = written.model
     model.graph.metadata_props.clear()
     for node in model.graph:
-        node.metadata_props.clear()  # the exporter's notes for its own developers, longer than the graph
+        node.metadata_props.clear()  # debug information of the exporter, larger than the graph
     model.metadata_props.update({key: json.dumps(value, ensure_ascii=False) for key, value in about.items()})
     written.save(path, external_data=sum(tensor.nbytes for tensor in program.state_dict.values()) > LIMIT)
 
 
-def _run_onnx(path: Path) -> Answer:
+def _run_onnx(path: Path) -> Forward:
     onnxruntime = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    options.intra_op_num_threads = torch.get_num_threads()  # by default as many as the machine has, not this process
+    options.intra_op_num_threads = torch.get_num_threads()  # the default is the machine's cores, not the process's
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {INPUT: images.numpy()})[0])
 
 
 def _write_torch(program: ExportedProgram, path: Path, about: About) -> None:
-    program.example_inputs = None  # would be pickled
+    program.example_inputs = None  # they would be pickled
     torch.export.save(program, path, extra_files={"card.json": json.dumps(about, ensure_ascii=False)})
 
 
-def _run_torch(path: Path) -> Answer:
+def _run_torch(path: Path) -> Forward:
     return torch.no_grad()(torch.export.load(path).module())
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file."""
+    """A file format of exports."""
 
     file: str
-    """Its name."""
+    """Name of the file."""
     libraries: tuple[str, ...]
-    """What writing and checking it needs besides torch."""
+    """Libraries other than torch that are needed to write and to check the file."""
     write: Callable[[ExportedProgram, Path, About], None]
-    run: Callable[[Path], Answer]
-    """Reads a file back."""
+    """Writes a traced network and its card to a file."""
+    run: Callable[[Path], Forward]
+    """Returns the function in a file."""
     example: tuple[str, str, str]
-    """In Python: what to import; how to load it; the answer for BATCH, a numpy array."""
+    """Python code: the import, how to load the file, and the output for BATCH, a NumPy array."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The file, weights beside it where it cannot hold them, and its card."""
+        """Names of the file, of the separate file for large weights, and of the card."""
         return self.file, f"{self.file}.data", f"{self.file}.json"
 
 

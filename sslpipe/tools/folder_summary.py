@@ -1,4 +1,4 @@
-"""What a folder of images holds, seen before anything is set up."""
+"""Summary of a folder of images, for the settings of a new project."""
 
 import os
 from collections import Counter
@@ -16,32 +16,37 @@ from sslpipe.io.errors import UserError
 from sslpipe.sources.folder import Settings, Source
 
 SAMPLE = 200
-"""Images that are opened, spread over all (own choice: takes about a second)."""
+"""Number of images that are opened, at equal distances in the folder (own choice: takes about a second)."""
 GREY_BELOW = 3
-"""Largest difference between two channels of an image that counts as grey: JPEG rounds by so much (own choice)."""
+"""An image is grey if its channels differ by less than this value, which allows for JPEG's rounding (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderSummary:
-    """What was seen."""
+    """Numbers of images and labels in a folder, and the size of the images."""
 
     images: int
+    """Number of images."""
     width: int
-    """Median over the sample, pixels, as are the next two."""
+    """Median width over the sample, pixels."""
     height: int
+    """Median height over the sample, pixels."""
     side: int
-    """The shorter one."""
+    """Median length of the shorter side over the sample, pixels."""
     channels: int
-    """1 where all of the sample are grey, else 3."""
+    """1 if all images of the sample are grey, else 3."""
     broken: int
-    """Of the sample."""
+    """Number of broken images in the sample."""
     sampled: int
+    """Number of images in the sample."""
     classes: tuple[str, ...]
+    """Names of the classes."""
     labelled: int
+    """Number of labelled images."""
     rarest: int
-    """Labelled images of the class that has fewest, test images left out; 0 without classes."""
+    """Number of labelled images of the rarest class, without test images; 0 without classes."""
     has_test: bool
-    """The folder has a test part of its own."""
+    """Whether the folder has test images of its own."""
 
     def __str__(self) -> str:
         size = f"about {self.width} × {self.height} px, {'grey' if self.channels == 1 else 'colour'}"
@@ -53,22 +58,22 @@ class FolderSummary:
 
 
 def scan_folder(images: Path, labels: Path | None) -> FolderSummary:
-    """Summarise a folder of images; raises UserError, as prepare does, for no image or labels that do not fit."""
+    """Summarise a folder of images; raises UserError, as prepare does, for no images and for unsuitable labels."""
     source = Source(Settings(path=str(images), labels=str(labels) if labels else None))
     entries = source.entries
     every = max(1, len(entries) // SAMPLE)
     sample = range(0, len(entries), every)
-    seen = [found for found in map(_open, (source.load(i) for i in sample)) if found]
-    if not seen:
+    opened = [each for each in map(_open, (source.load(i) for i in sample)) if each]
+    if not opened:
         raise UserError(f"--images: none of {len(sample)} sampled images in {images} could be decoded")
     known = Counter(entry.label for entry in entries if entry.label != UNKNOWN and entry.part != "test")
     return FolderSummary(
         images=len(entries),
-        width=round(median(width for width, _, _ in seen)),
-        height=round(median(height for _, height, _ in seen)),
-        side=round(median(min(width, height) for width, height, _ in seen)),
-        channels=1 if all(grey for _, _, grey in seen) else 3,
-        broken=len(sample) - len(seen),
+        width=round(median(width for width, _, _ in opened)),
+        height=round(median(height for _, height, _ in opened)),
+        side=round(median(min(width, height) for width, height, _ in opened)),
+        channels=1 if all(grey for _, _, grey in opened) else 3,
+        broken=len(sample) - len(opened),
         sampled=len(sample),
         classes=source.classes,
         labelled=sum(entry.label != UNKNOWN for entry in entries),
@@ -78,7 +83,7 @@ def scan_folder(images: Path, labels: Path | None) -> FolderSummary:
 
 
 def _open(path: Path) -> tuple[int, int, bool] | None:
-    """Width, height, and whether it is grey; None where it is broken."""
+    """Return width and height of an image and whether it is grey; None for a broken image."""
     from PIL import Image
 
     try:
@@ -91,7 +96,7 @@ def _open(path: Path) -> tuple[int, int, bool] | None:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """A path as it is named from a folder, so that both may move together; absolute where they share no parent."""
+    """Return a path relative to a folder, so that both can be moved together; absolute if they share no parent."""
     there, here = os.path.abspath(path), os.path.abspath(folder)
     shared: Sequence[Any] = Path(os.path.commonpath([there, here])).parts
     return os.path.relpath(there, here) if len(shared) > 1 else there

@@ -1,4 +1,4 @@
-"""What a folder under runs/ is, what made it, and of what: its parents, back to the images."""
+"""The provenance of an artifact: settings, metrics and inputs of a folder under runs/, back to the images."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -14,50 +14,54 @@ from sslpipe.tools.export_module import FORMATS
 STORE, STAGE_CARD, REPORT, METRICS = "store.json", "card.json", "report.json", "metrics.json"
 EXPORTS = tuple(f"{form.file}.json" for form in FORMATS.values())
 KINDS = (CARD, STAGE_CARD, STORE, *EXPORTS)
-"""The files that tell what a folder is."""
+"""Files by which the kind of a folder is recognised."""
 
 
 @dataclass
 class Artifact:
-    """One folder, or what is known of one that is not there."""
+    """A folder that a stage wrote, or a reference to one that was not found."""
 
     path: str | None
-    """None where it was not found."""
+    """Path of the folder; None if it was not found."""
     kind: str
-    """model, files (neighbours, figures), images, export."""
+    """model, files (neighbours, metrics), images or export."""
     stage: str
+    """Stage that wrote it."""
     version: str = "unknown"
-    """Of sslpipe."""
+    """Version of sslpipe that wrote it."""
     data: str | None = None
     """Fingerprint of the images."""
     fingerprint: str | None = None
-    """sha256 of the weights, for a model."""
+    """sha256 of the weights of a model."""
     metadata: dict[str, Any] = field(default_factory=dict)
-    """Network, sizes, counts."""
+    """Network, sizes, numbers of images."""
     settings: dict[str, Any] = field(default_factory=dict)
-    figures: dict[str, Any] = field(default_factory=dict)
+    """Settings of the stage."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Metrics that the stage or evaluate wrote."""
     note: str = ""
-    """What does not fit."""
+    """Why it was not found."""
     parents: list["Artifact"] = field(default_factory=list)
+    """Artifacts that it was made from."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, parents nested."""
+        """Return plain values, with nested parents."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "parents"}
         return {**plain, "parents": [parent.as_json() for parent in self.parents]}
 
 
 def trace(path: Path) -> Artifact:
-    """What lies at a path, a folder or one of its files. Raises UserError where it is nothing that a stage wrote."""
+    """Return the artifact at a path, a folder or a file in it; raises UserError if no stage wrote it."""
     folder = path if path.is_dir() else path.parent
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if _marker(folder) is None:
-        raise UserError(f"{path}: nothing that a stage wrote, expected {', '.join(KINDS)} there, as in runs/self-label")
+        raise UserError(f"{path}: not the output of a stage, expected {', '.join(KINDS)} there, as in runs/self-label")
     return _Search(_root(folder)).describe(folder)
 
 
 class _Search:
-    """Artifacts below one folder, each described once."""
+    """The artifacts in a folder; each is described once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,7 +69,7 @@ class _Search:
         self._known: dict[Path, Artifact] = {}
 
     def describe(self, folder: Path) -> Artifact:
-        """An artifact and its parents."""
+        """Return an artifact with its parents."""
         if folder not in self._known:
             marker = _marker(folder)
             assert marker is not None
@@ -74,11 +78,11 @@ class _Search:
         return self._known[folder]
 
     def _model(self, folder: Path, card: Mapping[str, Any]) -> Artifact:
-        found = self._carded(folder, card, "model")
+        artifact = self._carded(folder, card, "model")
         network = card["network"]
-        found.fingerprint = sha256(weights_path(folder))
+        artifact.fingerprint = sha256(weights_path(folder))
         backbone, head = network["backbone"], network["head"]
-        found.metadata = {
+        artifact.metadata = {
             "network": backbone["architecture"] or backbone["name"],
             "head": {key: value for key, value in head.items() if key != "kind"} | {"kind": head["kind"]}
             if head
@@ -88,13 +92,13 @@ class _Search:
             "classes": card["classes"],
             "bytes": weights_path(folder).stat().st_size,
         }
-        found.figures = {"last epoch": _last_row(folder / "history.csv"), **self._scored(found.fingerprint)}
-        return found
+        artifact.metrics = {"last epoch": _last_row(folder / "history.csv"), **self._evaluated(artifact.fingerprint)}
+        return artifact
 
     def _files(self, folder: Path, card: Mapping[str, Any]) -> Artifact:
-        found = self._carded(folder, card, "files")
-        found.figures = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
-        return found
+        artifact = self._carded(folder, card, "files")
+        artifact.metrics = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
+        return artifact
 
     def _store(self, folder: Path, info: Mapping[str, Any]) -> Artifact:
         report = read_json(folder / REPORT) if (folder / REPORT).exists() else {}
@@ -124,13 +128,13 @@ class _Search:
             data=card["fingerprints"]["data"],
             metadata={key: card[key] for key in ("file", "input", "output", "names")},
             settings=dict(card["settings"]),
-            figures=card["compared"],
+            metrics=card["compared"],
             parents=[self._by_weights(card["fingerprints"]["weights"])],
         )
 
     def _carded(self, folder: Path, card: Mapping[str, Any], kind: str) -> Artifact:
-        """What all cards tell, with the parents."""
-        found = Artifact(
+        """Return an artifact with the entries that all cards have, and its parents."""
+        artifact = Artifact(
             path=folder.as_posix(),
             kind=kind,
             stage=card["stage"],
@@ -139,50 +143,50 @@ class _Search:
             settings=dict(card["settings"]),
         )
         if card["parent"]:
-            found.parents.append(self._by_weights(card["parent"]))
-        seen: set[Path] = set()
+            artifact.parents.append(self._by_weights(card["parent"]))
+        paths: set[Path] = set()
         for name, fingerprint in card.get("inputs", {}).items():
             parent = self._by_file(Path(name), fingerprint)
-            if parent.path is None or Path(parent.path) not in seen:
-                found.parents.append(parent)
-                seen |= {Path(parent.path)} if parent.path else set()
-        if not any(parent.kind == "images" for parent in found.parents):
-            found.parents.append(self._by_data(card["data"]))
-        return found
+            if parent.path is None or Path(parent.path) not in paths:
+                artifact.parents.append(parent)
+                paths |= {Path(parent.path)} if parent.path else set()
+        if not any(parent.kind == "images" for parent in artifact.parents):
+            artifact.parents.append(self._by_data(card["data"]))
+        return artifact
 
     def _by_weights(self, fingerprint: str) -> Artifact:
-        """The model with these weights."""
+        """Return the model with these weights."""
         if self._weights is None:
             self._weights = {sha256(path): path.parent for path in sorted(self.root.rglob(weights_path(Path()).name))}
         if fingerprint in self._weights:
             return self.describe(self._weights[fingerprint])
-        note = f"no model below {self.root} has these weights: it was replaced, or lies elsewhere"
+        note = f"no model below {self.root} has these weights: it was replaced or is in another folder"
         return Artifact(path=None, kind="model", stage="unknown", fingerprint=fingerprint, note=note)
 
     def _by_file(self, name: Path, fingerprint: str) -> Artifact:
-        """The artifact that a file belongs to, wherever the stages ran from."""
+        """Return the artifact of a file, independently of the folder that the stages ran in."""
         candidates = [name, *(self.root.parent / Path(*name.parts[i:]) for i in range(len(name.parts)))]
         file = next((path for path in candidates if path.is_file()), None)
         folder = next((parent for parent in file.parents if _marker(parent)), None) if file else None
         if file is None or folder is None:
-            note = f"{name} is not there"
+            note = f"{name} does not exist"
             return Artifact(path=None, kind="files", stage="unknown", fingerprint=fingerprint, note=note)
-        found = self.describe(folder)
+        artifact = self.describe(folder)
         if sha256(file) != fingerprint:
-            note = f"{file} has changed since: these are not what was read"
-            return Artifact(path=None, kind=found.kind, stage=found.stage, fingerprint=fingerprint, note=note)
-        return found
+            note = f"{file} has changed since it was read"
+            return Artifact(path=None, kind=artifact.kind, stage=artifact.stage, fingerprint=fingerprint, note=note)
+        return artifact
 
     def _by_data(self, fingerprint: str) -> Artifact:
-        """The store with these images."""
+        """Return the store with these images."""
         for path in sorted(self.root.rglob(STORE)):
             if read_json(path).get("fingerprint") == fingerprint:
                 return self.describe(path.parent)
-        note = f"no images below {self.root} have this fingerprint: they were replaced, or lie elsewhere"
+        note = f"no images below {self.root} have this fingerprint: they were replaced or are in another folder"
         return Artifact(path=None, kind="images", stage="prepare", data=fingerprint, note=note)
 
-    def _scored(self, fingerprint: str) -> dict[str, Any]:
-        """What evaluate found for the weights, if it scored exactly these."""
+    def _evaluated(self, fingerprint: str) -> dict[str, Any]:
+        """Return the metrics that evaluate wrote for exactly these weights; empty if there are none."""
         folder = self.root / "evaluate"
         if not (folder / STAGE_CARD).exists():
             return {}
@@ -200,14 +204,14 @@ def _marker(folder: Path) -> str | None:
 
 
 def _root(folder: Path) -> Path:
-    """Where parents are looked for: the folder runs/ around it, else one beside a folder around it, else its parent."""
+    """Return the folder to search for parents: runs/ above `folder`, else runs/ in a folder above, else the parent."""
     around = [folder, *folder.parents]
     runs = [parent for parent in around if parent.name == "runs"]
     return (runs + [parent / "runs" for parent in around if (parent / "runs").is_dir()] + [folder.parent])[0]
 
 
 def _last_row(path: Path) -> dict[str, Any]:
-    """The last row of a history, numbers as such; {} without one."""
+    """Return the last row of a history with numbers converted; empty if there is none."""
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
@@ -225,7 +229,7 @@ def _number(text: str) -> float | int | str:
 
 
 def lines(artifact: Artifact, *, indent: str = "", shown: set[str] | None = None) -> Iterator[str]:
-    """The same as text, parents below and further in; one that was shown above is only named."""
+    """Yield an artifact as lines of text, with indented parents; an artifact that was already shown is only named."""
     shown = set() if shown is None else shown
     name = artifact.path or "(not found)"
     yield f"{indent}{name}: {artifact.kind} of {artifact.stage}, sslpipe {artifact.version}"
@@ -240,7 +244,7 @@ def lines(artifact: Artifact, *, indent: str = "", shown: set[str] | None = None
     for title, fingerprint in (("weights", artifact.fingerprint), ("images", artifact.data)):
         if fingerprint:
             yield f"{inner}{title}: {fingerprint[:16]}"
-    for key, value in {**artifact.metadata, **_flat(artifact.settings, "set "), **_flat(artifact.figures, "")}.items():
+    for key, value in {**artifact.metadata, **_flat(artifact.settings, "set "), **_flat(artifact.metrics, "")}.items():
         yield f"{inner}{key}: {_shown(value)}"
     if artifact.parents:
         yield f"{inner}made from:"
@@ -249,14 +253,14 @@ def lines(artifact: Artifact, *, indent: str = "", shown: set[str] | None = None
 
 
 def _flat(tree: Mapping[str, Any], above: str) -> dict[str, Any]:
-    """Dotted keys, one for each value."""
-    found: dict[str, Any] = {}
+    """Return a nested mapping as one mapping of dotted keys."""
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{above}{key}.")
+            flat |= _flat(value, f"{above}{key}.")
         else:
-            found[f"{above}{key}"] = value
-    return found
+            flat[f"{above}{key}"] = value
+    return flat
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""dvc.yaml of a project of one's own: the stages that its settings have, and sslpipe's version in place of its code."""
+"""The dvc.yaml of a project: the stages in its settings, with sslpipe's version as a dependency instead of its code."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,15 +10,15 @@ from sslpipe.tools.yaml_text import dump, read_yaml, shipped
 
 CODE = ("sslpipe/", "stages/")
 HEAD = """\
-# The pipeline: 'dvc repro' runs what has changed. Each stage: files in, one command, files out.
-# Another version of sslpipe (params.yaml: sslpipe) runs all of them again.
+# The pipeline: 'dvc repro' runs the stages whose inputs have changed. A stage is one command from files to files.
+# With another version of sslpipe (params.yaml: sslpipe) all stages run again.
 """
 
 
 def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The stages of a project, in order: those with a block in its settings; prepare and evaluate always.
+    """Return the stages of a project in pipeline order: prepare, evaluate and all stages with a block in its settings.
 
-    Raises UserError where a stage's block is there and that of the one it goes on from is not.
+    Raises UserError if a stage reads the outputs of a stage without a block.
     """
     tree = read_yaml(shipped("dvc.yaml"))
     wanted = [name for name in tree["stages"] if _is_there(name, settings)]
@@ -31,10 +31,10 @@ def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def pipeline(settings: Mapping[str, Any], inputs: list[str]) -> str:
-    """The text of dvc.yaml.
+    """Return the text of dvc.yaml.
 
-    settings: the content of params.yaml. inputs: what prepare reads: the folder of images, a file of labels; none for a
-    data set that is fetched.
+    settings: the content of params.yaml. inputs: paths that prepare reads, the folder of images and a file of labels;
+    empty for a downloaded data set.
     """
     wanted = stages_of(settings)
     tree = read_yaml(shipped("dvc.yaml"))
@@ -55,7 +55,7 @@ def pipeline(settings: Mapping[str, Any], inputs: list[str]) -> str:
         inner["params"] = ["sslpipe", *(param for param in inner["params"] if _param_is_there(str(param), settings))]
     tree["metrics"] = [path for path in tree["metrics"] if _stage_of(str(path), stages)]
     tree["plots"] = [plot for plot in tree["plots"] if _plot_is_there(plot, stages)]
-    tree.ca.comment = None  # its head, which is about this repository
+    tree.ca.comment = None  # the comment at its head, which is about this repository
     return HEAD + dump(tree)
 
 
@@ -67,7 +67,7 @@ def _is_there(stage: str, settings: Mapping[str, Any]) -> bool:
 
 
 def _stage_of(path: str, stages: Mapping[str, Any]) -> str | None:
-    """The stage that writes a path; None if it is none of these. ${...} stands for whatever its key says."""
+    """Return the stage that writes a path, which may contain ${...}; None if it is not one of `stages`."""
     parts = Path(path).parts
     if parts[:1] != ("runs",):
         return None
@@ -75,12 +75,12 @@ def _stage_of(path: str, stages: Mapping[str, Any]) -> str | None:
 
 
 def _param_is_there(param: str, settings: Mapping[str, Any]) -> bool:
-    """Whether a param's block is in the settings; those of a method are looked for by DVC."""
+    """Return whether a param's block is in the settings; DVC checks those of methods, which contain ${...}."""
     return "${" in param or param.partition(".")[0] in settings
 
 
 def _plot_is_there(plot: Mapping[str, Any], stages: Mapping[str, Any]) -> bool:
-    """Whether the stages write every file that a plot reads; evaluate knows classes where other stages do."""
+    """Return whether the stages write every file of a plot; confusion matrices need a stage with labels."""
     axes = [each[axis] for each in plot.values() for axis in ("x", "y") if isinstance(each.get(axis), Mapping)]
     paths = [path for axis in axes for path in axis]
     knows = any(stage in stages for stage in LABELLED_STAGES)

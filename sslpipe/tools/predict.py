@@ -1,4 +1,4 @@
-"""A model's answers for images that no stage has seen: chunk by chunk, so that any number of them fits in memory."""
+"""Predictions for new images, in chunks, so that the memory needed does not depend on the number of images."""
 
 import csv
 import hashlib
@@ -31,19 +31,20 @@ from sslpipe.nets.model_file import ModelCard, check_data, weights_path
 from sslpipe.nets.network import Network
 
 CACHE = Path(".sslpipe/features")
-"""Features of the training images, each under a key of the model and the images."""
+"""Folder of cached features of training images; a file's name is a hash of the model and the images."""
 
 
 class Files:
-    """Images to answer for: an image source of plain files, all without a label."""
+    """The image source of new images: files without labels."""
 
     settings: Mapping[str, Any] = {}
     classes: tuple[str, ...] = ()
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """paths: files, which are taken as images whatever they are called, and folders, of which every image is.
+        """Find the images.
 
-        Raises UserError for a path that is not there and where no image is found.
+        paths: image files with any extension, and folders, whose images are all used.
+        Raises UserError for a path that does not exist, and if there is no image.
         """
         self.ignored: Counter[str] = Counter()
         self.unreadable: dict[str, str] = {}
@@ -57,39 +58,41 @@ class Files:
             elif path.exists():
                 self.entries.append(Entry(str(path)))
             else:
-                raise UserError(f"IMAGES: {path} is not there")
+                raise UserError(f"IMAGES: {path} does not exist")
         if not self.entries:
             raise UserError(f"IMAGES: no image found in {', '.join(map(str, paths))}")
 
     def load(self, index: int) -> Path:
-        """The file of an image."""
+        """Return the path of an image."""
         return Path(self.entries[index].name)
 
 
 @dataclass(frozen=True)
 class Bank:
-    """The training images, to show which of them an image resembles."""
+    """The training images among which nearest neighbours are searched."""
 
     features: Tensor
-    """[N, D], each of length 1."""
+    """[N, D], L2-normalised features."""
     files: Sequence[str]
-    """N names."""
+    """Names of the N files."""
 
 
 @dataclass
 class PredictionSummary:
-    """What was done."""
+    """Summary of the predictions for a set of files."""
 
     images: int = 0
+    """Number of files, including broken images."""
     broken: dict[str, str] = field(default_factory=dict)
-    """File → why it was left out."""
-    answers: Counter[str] = field(default_factory=Counter)
+    """The reason for each broken image."""
+    predictions: Counter[str] = field(default_factory=Counter)
+    """Number of images for each predicted class or cluster."""
 
 
 def open_bank(folder: Path, card: ModelCard, network: Network, prepared: Path, device: torch.device) -> Bank:
-    """The training images of the store `prepared`, in the feature space of the model in `folder`.
+    """Return the training images of the store `prepared` with their features by the model in `folder`.
 
-    Their features are computed once and kept. Raises UserError where the model is of another store.
+    The features are computed once and cached. Raises UserError if the model was trained on another store.
     """
     store = Store(prepared)
     check_data(card, store.info, folder)
@@ -109,27 +112,27 @@ def open_bank(folder: Path, card: ModelCard, network: Network, prepared: Path, d
 
 
 class Predictor:
-    """A model, ready to answer for chunks of decoded images."""
+    """A model on a device, for the prediction of chunks of decoded images."""
 
     def __init__(self, network: Network, card: ModelCard, device: torch.device) -> None:
-        # Channels last makes the small networks half as fast again on a CPU.
+        # The memory format channels_last makes small networks 1.5 times as fast on a CPU.
         self.network = network.to(memory_format=torch.channels_last).to(device).eval()
         self.card, self.device = card, device
 
     def name(self, output: int) -> str:
-        """Of an output: a class's own, or the number of a group."""
+        """Return the name of an output: that of a class, or cluster and its number."""
         return self.card.classes[output] if self.card.stage in LABELLED_STAGES else f"cluster {output}"
 
     @torch.inference_mode()
     def features(self, images: NDArray[np.uint8]) -> Tensor:
-        """[B, D] of uint8 [B, C, H, W]."""
+        """Return the features [B, D] of uint8 images [B, C, H, W]."""
         with autocast(self.device):
             pixels = torch.from_numpy(images).to(self.device).contiguous(memory_format=torch.channels_last)
             return self.network.features(pixels.float() / 255)
 
     @torch.inference_mode()
-    def answers(self, features: Tensor) -> Iterator[tuple[int, float]]:
-        """Output and confidence (its probability) for each row of features [B, D]."""
+    def predictions(self, features: Tensor) -> Iterator[tuple[int, float]]:
+        """Return the most likely output and its probability, the confidence, for each row of features [B, D]."""
         with autocast(self.device):
             logits: Tensor = self.network.head(features)
         confidence, output = logits.float().softmax(dim=1).max(dim=1)
@@ -146,36 +149,36 @@ def predict(
     k: int = 0,
     names: Mapping[str, str] | None = None,
 ) -> PredictionSummary:
-    """Write a row a file to the CSV `out`, in the files' order, whole or not at all.
+    """Write one row per file to the CSV `out`, in the order of the files; `out` is written completely or not at all.
 
-    Columns: file; prediction and confidence (0 to 1), if the model knows classes or groups; with a bank, for each of
-    the k nearest training images neighbor_<i> and its cosine similarity_<i>; error, why an image was left out.
-    names: group's name → another one to write.
+    Columns: file; prediction and confidence (0 to 1), if the model predicts classes or clusters; with a bank, for each
+    of the k nearest training images neighbor_<i> and the cosine similarity_<i>; error, the reason for a broken image.
+    names: names to write for clusters. Raises UserError if `out` cannot be written.
     """
     card, summary = predictor.card, PredictionSummary()
-    knows = card.stage in (*LABELLED_STAGES, *CLUSTER_STAGES)
+    predicts = card.stage in (*LABELLED_STAGES, *CLUSTER_STAGES)
     k = min(k, len(bank.files)) if bank else 0
-    columns = ["file", *(["prediction", "confidence"] if knows else [])]
+    columns = ["file", *(["prediction", "confidence"] if predicts else [])]
     columns += [f"{what}_{i + 1}" for i in range(k) for what in ("neighbor", "similarity")]
     decoder = Decoder(files, size=card.size, channels=card.channels, workers=workers)
     partial = out.with_name(f".{out.name}.partial")
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Bytes of a name that are no UTF-8 are shown as \\udcNN.
+            # Bytes of a file name that are not UTF-8 are written as \\udcNN.
             with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file, decoder:
                 writer = csv.DictWriter(file, [*columns, "error"])
                 writer.writeheader()
                 with progress("predict", len(files.entries), "images") as bar:
                     for chunk in decoder.decode(np.arange(len(files.entries))):
-                        for index, row in sorted(_rows(predictor, chunk, bank, k, names or {}, knows).items()):
+                        for index, row in sorted(_rows(predictor, chunk, bank, k, names or {}, predicts).items()):
                             name = files.entries[index].name
                             writer.writerow({"file": name, **row})
                             summary.images += 1
                             if "error" in row:
                                 summary.broken[name] = row["error"]
-                            elif knows:
-                                summary.answers[row["prediction"]] += 1
+                            elif predicts:
+                                summary.predictions[row["prediction"]] += 1
                         bar.advance(len(chunk.index) + len(chunk.broken))
             os.replace(partial, out)
         except BaseException:
@@ -185,22 +188,22 @@ def predict(
 
 
 def _rows(
-    predictor: Predictor, chunk: Decoded, bank: Bank | None, k: int, names: Mapping[str, str], knows: bool
+    predictor: Predictor, chunk: Decoded, bank: Bank | None, k: int, names: Mapping[str, str], predicts: bool
 ) -> dict[int, dict[str, Any]]:
-    """Entry's index → what its row says, for a chunk."""
+    """Return the row of each entry in a chunk, by the entry's index."""
     rows: dict[int, dict[str, Any]] = {index: {"error": reason} for index, reason in chunk.broken.items()}
     if not len(chunk.index):
         return rows
     features = predictor.features(chunk.images)
     good: list[dict[str, Any]] = [{} for _ in chunk.index]
-    if knows:
-        for row, (output, confidence) in zip(good, predictor.answers(features), strict=True):
+    if predicts:
+        for row, (output, confidence) in zip(good, predictor.predictions(features), strict=True):
             name = predictor.name(output)
             row.update(prediction=names.get(name, name), confidence=f"{confidence:.4f}")
     if bank and k:
         unit = F.normalize(features.float(), dim=1)
-        found = torch_search.search(unit, bank.features, k=k, exclude_self=False, advance=lambda _: None)
-        for row, indices, similarities in zip(good, *found, strict=True):
+        nearest = torch_search.search(unit, bank.features, k=k, exclude_self=False, advance=lambda _: None)
+        for row, indices, similarities in zip(good, *nearest, strict=True):
             for place, (index, similarity) in enumerate(zip(indices, similarities, strict=True), start=1):
                 row[f"neighbor_{place}"] = bank.files[index]
                 row[f"similarity_{place}"] = f"{similarity:.4f}"
@@ -208,10 +211,10 @@ def _rows(
 
 
 def read_names(path: Path) -> dict[str, str]:
-    """Names for groups: "cluster 3" → name, from a CSV with the columns cluster (a number) and class.
+    """Read names for clusters from a CSV with the columns cluster (a number) and class: "cluster 3" → name.
 
-    The form of runs/evaluate/<model>/clusters.csv. A group without a name keeps its number; UserError where the file
-    has another form.
+    runs/evaluate/<model>/clusters.csv has this form. A cluster without a name keeps its number. Raises UserError for a
+    file that cannot be read or has other columns.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -1,6 +1,6 @@
-"""Recipes: one whole params file for each published experiment, in the folder recipes/.
+"""Recipes: one complete params file for each published experiment, in the folder recipes/.
 
-A recipe has the blocks that it runs and no others, and a block `recipe` that describes it. It has comments at its head
+A recipe has the blocks of the stages that it runs, and a block `recipe` that describes it. It has comments at its head
 and at the ends of lines.
 """
 
@@ -16,7 +16,7 @@ from sslpipe.io.settings import Count, parse
 from sslpipe.tools.yaml_text import comment_at, laid_out, read_yaml, set_comment, shipped
 
 ABSENT = object()
-"""In the place of a value where a key is not there."""
+"""Stands for the value of a missing key."""
 BLOCKS = (
     "seed",
     "protocol",
@@ -30,37 +30,39 @@ BLOCKS = (
     "finetune",
     "evaluate",
 )
-"""What a recipe may hold, in the order in which it is written."""
+"""Blocks of a recipe, in the order in which they are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """The key `recipe`: what it is, in a line each."""
+    """The block `recipe`, which describes a recipe."""
 
     title: str
+    """The experiment in one line."""
     aims_at: str
-    """The published figure, and what it counts."""
+    """The published result, and its metric."""
     source: str
     """Paper and table."""
     images_at_most: Count | None = None
-    """For images of one's own: what a training stage sees at most, so that many images make fewer epochs."""
+    """Maximum number of images that a stage trains on, epochs included; limits the epochs for your own images."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe's content."""
+    """The content of a recipe."""
 
     name: str
     card: Card
+    """The description of the recipe."""
     head: tuple[str, ...]
-    """The comment at the head of its own file, line by line, without #."""
+    """Lines of the comment at the head of its file, without #."""
     settings: CommentedMap
-    """The content of params.yaml; `comment_at` gives the comments."""
+    """The content of params.yaml; `comment_at` returns the comments."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A key whose values differ; ABSENT on the side where it is not there."""
+    """A dotted key with different values in two recipes; the value of a missing key is ABSENT."""
 
     key: str
     first: Any
@@ -68,17 +70,17 @@ class Difference:
 
 
 def folder() -> Path:
-    """Where recipes lie: in the installed package, or beside it in a checkout."""
+    """Return the folder of the recipes, in the installed package or beside it in a checkout."""
     return shipped("recipes")
 
 
 def names() -> tuple[str, ...]:
-    """All recipes, in alphabetical order."""
+    """Return the names of all recipes, in alphabetical order."""
     return tuple(sorted(path.stem for path in folder().glob("*.yaml")))
 
 
 def load(name: str) -> Recipe:
-    """A recipe by name. Raises UserError for an unknown one, and where a file of it is not as it should be."""
+    """Return a recipe by name; raises UserError for an unknown name and for a file with unknown keys."""
     known = names()
     if name not in known:
         raise UserError(f"recipe: unknown name '{name}'{nearest(name, known)}; sslpipe recipe list shows all")
@@ -86,17 +88,17 @@ def load(name: str) -> Recipe:
 
 
 def cards() -> dict[str, Card]:
-    """Name → what each recipe is."""
+    """Return the descriptions of all recipes by name."""
     return {name: _card(path := folder() / f"{name}.yaml", _read(path)[0]) for name in names()}
 
 
 def text(name: str) -> str:
-    """A recipe as the text of a params file, which says at its head what it is. Raises UserError as `load`."""
+    """Return a recipe as the text of a params file with its description at the head; raises UserError as `load`."""
     return written(load(name))
 
 
 def written(recipe: Recipe) -> str:
-    """The text of `text`."""
+    """Return the text of a params file with the settings of a recipe and its description at the head."""
     head = [f"{recipe.card.title}.", f"Aims at: {recipe.card.aims_at}.", f"Source: {recipe.card.source}."]
     head += [f"Recipe {recipe.name}."]
     lines = [f"# {line}".rstrip() for line in [*head, "", *recipe.head]]
@@ -104,14 +106,14 @@ def written(recipe: Recipe) -> str:
 
 
 def differences(first: str, second: str) -> list[Difference]:
-    """Dotted keys at which the params files of two recipes differ, in the order of the first, then of the second."""
+    """Return the settings in which two recipes differ, in the order of the first, then of the second recipe."""
     values = [dict(_leaves(load(name).settings)) for name in (first, second)]
     pairs = {key: tuple(side.get(key, ABSENT) for side in values) for key in [*values[0], *values[1]]}
     return [Difference(key, *pair) for key, pair in pairs.items() if pair[0] != pair[1]]
 
 
 def as_text(value: Any) -> str:
-    """A setting as params.yaml would hold it; - for ABSENT."""
+    """Return a setting as it is written in params.yaml; "-" for ABSENT."""
     if value is ABSENT:
         return "-"
     if isinstance(value, list):
@@ -135,7 +137,7 @@ def _card(path: Path, tree: CommentedMap) -> Card:
 
 
 def _read(path: Path) -> tuple[CommentedMap, tuple[str, ...]]:
-    """A file's content and the lines of the comment at its head; of other comments, those that end a line are kept."""
+    """Return a file's content, with its comments at the ends of lines, and the lines of the comment at its head."""
     tree = read_yaml(path)
     head = tree.ca.comment[1] if tree.ca.comment and tree.ca.comment[1] else []
     lines = tuple(line.removeprefix("#").strip() for token in head for line in token.value.strip().splitlines())
@@ -144,7 +146,7 @@ def _read(path: Path) -> tuple[CommentedMap, tuple[str, ...]]:
 
 
 def _tidy(block: CommentedMap) -> None:
-    """Keep the comments that end a line, each a space behind its value, and no others."""
+    """Remove all comments but those at the ends of lines, and put one space before each of them."""
     block.ca.comment = None
     for key, value in block.items():
         comment = comment_at(block, key)
@@ -157,7 +159,7 @@ def _tidy(block: CommentedMap) -> None:
 
 
 def _in_order(settings: CommentedMap) -> CommentedMap:
-    """The blocks in the order of the pipeline."""
+    """Return the blocks in the order of the pipeline."""
     ordered = CommentedMap()
     for key in BLOCKS:
         if key in settings:
@@ -167,9 +169,9 @@ def _in_order(settings: CommentedMap) -> CommentedMap:
 
 
 def _leaves(block: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    """Dotted key and value of all that is no mapping, or an empty one."""
-    found: list[tuple[str, Any]] = []
+    """Return the dotted key and the value of each setting; an empty mapping is a value."""
+    leaves: list[tuple[str, Any]] = []
     for key, value in block.items():
         name = f"{above}{key}"
-        found += _leaves(value, f"{name}.") if isinstance(value, Mapping) and value else [(name, value)]
-    return found
+        leaves += _leaves(value, f"{name}.") if isinstance(value, Mapping) and value else [(name, value)]
+    return leaves

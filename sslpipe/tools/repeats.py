@@ -1,8 +1,8 @@
-"""The same project run several times, once for every seed and fold of labels, with one cache for all of them.
+"""Run the pipeline of a project once for each seed and fold of labels, with one DVC cache for all runs.
 
-Each run has a folder whose entries are links to the project's own, save its settings, its runs/ and its dvc.lock. The
-pipeline finds code and data there as in the project itself, and DVC's run-cache, which all folders share, computes
-once what several runs have in common, such as a seed's pretraining over its folds.
+Each run has a folder with links to the entries of the project, and its own settings, runs/ and dvc.lock, so that the
+pipeline finds code and data as in the project. All folders share DVC's run cache, so that stages with the same inputs,
+such as the pretraining of a seed for several folds, run only once.
 """
 
 import os
@@ -25,56 +25,57 @@ from sslpipe.io.files import disk_errors, write_bytes
 from sslpipe.io.params import Params
 
 REPEATS = Path(".sslpipe/repeats")
-"""Where the folders lie, within the project."""
+"""Folder of the runs' folders, in the project."""
 OWN = {".dvc", ".git", ".sslpipe", ".venv", "dvc.lock", "dvc.yaml", "params.yaml", "runs"}
-"""What no folder shares with the project. dvc.yaml is written anew, for DVC refuses a link."""
+"""Entries that the folders do not share with the project. dvc.yaml is copied, because DVC refuses a link."""
 CONFIG = "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = {cache}\n"
 DVC = (sys.executable, "-m", "dvc")
 SET_BY_OPTION = {"seed": "--seeds", "prepare.labelled.fold": "--folds"}
+"""Settings that an option of `sslpipe repeat` determines."""
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """One run of the pipeline among several."""
+    """One of several runs of the pipeline."""
 
     seed: int
     fold: int
     folder: Path
-    """The project folder that it runs in."""
+    """The folder that the pipeline runs in."""
 
     def __str__(self) -> str:
         return f"seed {self.seed}, fold {self.fold}"
 
     @property
     def log(self) -> Path:
-        """What `dvc repro` printed when it last ran there."""
+        """File with the output of the last `dvc repro` in the folder."""
         return self.folder / "repro.log"
 
 
 def numbers(option: str, text: str) -> tuple[int, ...]:
-    """The whole numbers ≥ 0 of a list such as "0,1,2", each at most once. option: its name, for the error."""
+    """Parse different integers ≥ 0 separated by commas, such as "0,1,2"; option: name of the option, for errors."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise UserError(f"{option}: '{text}' found, expected whole numbers at least 0 with commas between, like 0,1,2")
-    found = tuple(int(part) for part in parts)
-    if len(set(found)) < len(found):
-        raise UserError(f"{option}: '{text}' names a number twice, expected different ones")
-    return found
+        raise UserError(f"{option}: '{text}' found, expected integers ≥ 0 separated by commas, such as 0,1,2")
+    parsed = tuple(int(part) for part in parts)
+    if len(set(parsed)) < len(parsed):
+        raise UserError(f"{option}: '{text}' contains a number twice, expected different numbers")
+    return parsed
 
 
 def plan(project: Path, *, name: str, seeds: Sequence[int], folds: Sequence[int]) -> list[Repeat]:
-    """All combinations, a seed's folds in a row. name: the folder of this series of runs within REPEATS."""
+    """Return the runs of all seeds and folds, ordered by seed; name: folder of this series of runs in REPEATS."""
     if name != Path(name).name or name in ("", ".."):
-        raise UserError(f"--name: '{name}' found, expected a plain name for a folder")
+        raise UserError(f"--name: '{name}' found, expected the name of a folder without '/'")
     series = project / REPEATS / name
     return [Repeat(seed, fold, series / f"seed{seed}-fold{fold}") for seed in seeds for fold in folds]
 
 
 def read_settings(project: Path, *, folds: Sequence[int], assignments: Sequence[str]) -> Params:
-    """The project's params.yaml with the assignments ("key=value", keys from the top of the file) laid over it.
+    """Return the project's params.yaml, changed by assignments ("key=value" with full dotted keys).
 
-    Raises UserError for a key whose block is not in the file, one that --seeds or --folds decides, and for folds where
-    all images are labelled, so that there is nothing to draw.
+    Raises UserError for a key whose block is not in the file, for a key that --seeds or --folds determines, and for
+    folds without prepare.labelled, since all labels are used then.
     """
     params = Params(project / "params.yaml")
     for text in assignments:
@@ -85,15 +86,15 @@ def read_settings(project: Path, *, folds: Sequence[int], assignments: Sequence[
         if equals and block not in params.tree:
             raise UserError(f"--set {text}: unknown key '{block}'{nearest(block, map(str, params.tree))}")
     params.override({}, list(assignments))
-    drawn = params.names("prepare.labelled")
-    if tuple(folds) != (0,) and not drawn:
+    has_subset = params.names("prepare.labelled")
+    if tuple(folds) != (0,) and not has_subset:
         found = ",".join(map(str, folds))
         raise UserError(f"--folds: '{found}' found, expected 0: without prepare.labelled all labels are used")
     return params
 
 
 def prepare_folder(project: Path, repeat: Repeat, params: Params, cache: Path) -> None:
-    """Make the folder of a run, or bring the one that is there up to date; its runs/ and dvc.lock stay.
+    """Create or update the folder of a run; an existing runs/ and dvc.lock are kept.
 
     cache: absolute path of the project's DVC cache.
     """
@@ -116,7 +117,7 @@ def prepare_folder(project: Path, repeat: Repeat, params: Params, cache: Path) -
 
 
 def _outside(project: Path, pipeline: Mapping[str, Any]) -> dict[str, str]:
-    """Deps that lie beside the project, such as ../photos → their absolute paths: the runs' folders lie elsewhere."""
+    """Return the absolute path of each dependency outside the project, such as ../photos."""
     stages = [stage.get("do", stage) for stage in (pipeline.get("stages") or {}).values()]
     deps = [dep for stage in stages for dep in stage.get("deps", []) if isinstance(dep, str)]
     return {dep: os.path.abspath(project / dep) for dep in deps if Path(dep).parts[:1] == ("..",)}
@@ -139,21 +140,21 @@ def _settings_of(repeat: Repeat, tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cache_folder(project: Path) -> Path:
-    """Absolute path of the project's DVC cache; UserError where the folder is no DVC project."""
+    """Return the absolute path of the project's DVC cache; raises UserError if the folder is not a DVC project."""
     for name in ("dvc.yaml", ".dvc"):
         if not (project / name).exists():
-            raise UserError(f"{project / name}: not found; run sslpipe repeat in a DVC project ('dvc init' makes one)")
-    asked = subprocess.run([*DVC, "cache", "dir"], cwd=project, capture_output=True, text=True, check=False)
-    if asked.returncode:
-        raise UserError(f"dvc cache dir: {_error_line(asked.stderr)}")
-    return Path(asked.stdout.strip())
+            raise UserError(f"{project / name}: not found; run sslpipe repeat in a DVC project (see 'dvc init')")
+    done = subprocess.run([*DVC, "cache", "dir"], cwd=project, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"dvc cache dir: {_error_line(done.stderr)}")
+    return Path(done.stdout.strip())
 
 
 def run_all(project: Path, repeats: Sequence[Repeat], params: Params, targets: Sequence[str] = ()) -> None:
-    """Run the pipeline, or the stages `targets` and what they need, in the folder of each run, one after the other.
+    """Run the pipeline, or the stages `targets` and their dependencies, in the folder of each run, one after the other.
 
-    What is done already is passed over by DVC, so that the same call goes on after a crash or Ctrl-C. Raises UserError
-    for the first run that fails, KeyboardInterrupt after the stage under way has ended.
+    DVC skips stages that are up to date, so that the same call continues after a crash or Ctrl-C. Raises UserError for
+    the first run that fails, and KeyboardInterrupt after the current stage has ended.
     """
     cache = cache_folder(project)
     for place, repeat in enumerate(repeats, start=1):
@@ -164,7 +165,7 @@ def run_all(project: Path, repeats: Sequence[Repeat], params: Params, targets: S
         try:
             code = _repro(repeat, targets)
         except KeyboardInterrupt:
-            info(f"{title}: stopped; the same command goes on from here")
+            info(f"{title}: stopped; the same command continues from here")
             raise
         if code:
             line = _error_line(repeat.log.read_text(encoding="utf-8", errors="replace"))
@@ -173,14 +174,14 @@ def run_all(project: Path, repeats: Sequence[Repeat], params: Params, targets: S
 
 
 def _repro(repeat: Repeat, targets: Sequence[str]) -> int:
-    """Exit code of `dvc repro`. It has a process group of its own, so that each Ctrl-C reaches a stage exactly once."""
+    """Return the exit code of `dvc repro`; it has its own process group, so that a stage receives each Ctrl-C once."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     interrupted = False
     with _interruptible(), repeat.log.open("wb") as log:
         process = subprocess.Popen(
             [*DVC, "repro", *targets],
             cwd=repeat.folder,
-            env={**os.environ, "PATH": path},  # dvc.yaml's commands are found without an activated environment
+            env={**os.environ, "PATH": path},  # for dvc.yaml's commands if the virtual environment is not activated
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -201,7 +202,7 @@ def _repro(repeat: Repeat, targets: Sequence[str]) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM is as Ctrl-C; and SIGINT is heard, also by children, where a script's background job ignores it."""
+    """Handle SIGTERM as Ctrl-C, and SIGINT even in a background job of a script, which ignores it by default."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -211,9 +212,9 @@ def _interruptible() -> Iterator[None]:
 
 
 def _error_line(output: str) -> str:
-    """The line that says best what went wrong: a stage's own error, else DVC's, else the last one."""
+    """Return the last line with a stage's error, else with DVC's error, else the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     for prefix in ("error: ", "ERROR: ", ""):
-        if found := [line for line in lines if line.startswith(prefix)]:
-            return found[-1].removeprefix(prefix)
+        if errors := [line for line in lines if line.startswith(prefix)]:
+            return errors[-1].removeprefix(prefix)
     return "no output"

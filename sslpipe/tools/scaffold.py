@@ -1,4 +1,4 @@
-"""A project for a folder of images: its files, git and DVC."""
+"""Set up a project for a folder of images: settings, pipeline, git and DVC."""
 
 import os
 import shutil
@@ -26,26 +26,27 @@ DVCIGNORE = ".sslpipe/\n.venv/\nexported/\n"
 
 @dataclass(frozen=True)
 class ProjectSummary:
-    """What was done, for the lines that init ends with."""
+    """What init did, for its last messages."""
 
-    seen: FolderSummary
+    images: FolderSummary
+    """Summary of the folder of images."""
     files: tuple[str, ...]
-    """Written, or initialised."""
+    """Files that were written; git and dvc if they were initialised."""
     model: str
-    """The one to predict with, as a folder under runs/."""
+    """The model to predict with, as a folder under runs/."""
 
 
 def new_project(folder: Path, images: Path, labels: Path | None, recipe: str | None) -> ProjectSummary:
-    """Set up a project in a folder that is none yet. Raises UserError before anything is written."""
+    """Set up a project in a folder without one; raises UserError before anything is written."""
     for name in ("params.yaml", "dvc.yaml"):
         if (folder / name).exists():
-            raise UserError(f"{folder / name}: is there already; name another folder, or move it away")
+            raise UserError(f"{folder / name}: already exists; name another folder or move the file")
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(images)):
-        raise UserError(f"DIR: {folder} lies within {images}, expected a folder outside of the images")
-    seen = scan_folder(images, labels)
-    named = relative(images, folder), relative(labels, folder) if labels else None
-    tree = settings_for(recipe or (OWN if torch.cuda.is_available() else f"{OWN}-cpu"), seen, *named)
-    title = f"# {Path(os.path.abspath(folder)).name}: made by 'sslpipe init'. What is absent takes its default.\n\n"
+        raise UserError(f"DIR: {folder} is inside {images}, expected a folder outside of the images")
+    summary = scan_folder(images, labels)
+    paths = relative(images, folder), relative(labels, folder) if labels else None
+    tree = settings_for(recipe or (OWN if torch.cuda.is_available() else f"{OWN}-cpu"), summary, *paths)
+    title = f"# {Path(os.path.abspath(folder)).name}: created by 'sslpipe init'. Absent keys have their defaults.\n\n"
     files = {
         "params.yaml": title + laid_out(tree),
         "dvc.yaml": pipeline(tree, _inputs(tree)),
@@ -55,42 +56,43 @@ def new_project(folder: Path, images: Path, labels: Path | None, recipe: str | N
     files = {name: text for name, text in files.items() if not (folder / name).exists()}
     for name, text in files.items():
         write_bytes(folder / name, text.encode())
-    return ProjectSummary(seen, (*files, *_initialise(folder)), _best(tree))
+    return ProjectSummary(summary, (*files, *_initialise(folder)), _last_model(tree))
 
 
 def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
-    """Let the project in a folder use labels: the stages that need them join it, and nothing else changes.
+    """Add labels to the project in a folder, and the stages that need labels; nothing else changes.
 
-    Raises UserError where there is no project of `init` or its dvc.yaml was changed by hand, before anything is
-    written.
+    Raises UserError, before anything is written, if `init` did not create the project or its dvc.yaml was changed.
     """
     params = folder / "params.yaml"
     if not params.exists() or labels is None:
         missing = "--images" if labels is None else f"{params}"
-        raise UserError(f"{missing}: missing; a new project needs --images, one that is there takes --labels alone")
+        raise UserError(f"{missing}: missing; a new project needs --images, an existing project only --labels")
     tree = read_yaml(params)
     path = at(tree, "prepare.folder.path")
     if "sslpipe" not in tree or path is None:
-        raise UserError(f"{params}: not made by 'sslpipe init' for a folder; set prepare.folder.labels by hand")
+        raise UserError(f"{params}: not created by 'sslpipe init'; set prepare.folder.labels by hand")
     old = pipeline(tree, _inputs(tree))
     if (folder / "dvc.yaml").read_text(encoding="utf-8") != old:
-        raise UserError(f"{folder / 'dvc.yaml'}: changed since 'sslpipe init' wrote it; add the labels' stages by hand")
-    seen = scan_folder(folder / path, labels)
-    put(tree, "prepare.folder.labels", relative(labels, folder), str(seen))
+        raise UserError(
+            f"{folder / 'dvc.yaml'}: changed since 'sslpipe init' wrote it; add the stages that need labels by hand"
+        )
+    summary = scan_folder(folder / path, labels)
+    put(tree, "prepare.folder.labels", relative(labels, folder), str(summary))
     recipe = recipes.load(str(tree["recipe"]))
     for stage in LABELLED_STAGES:
         if stage not in tree and stage in recipe.settings:
             put(tree, stage, recipe.settings[stage])
-            fit_batches(tree, training_images(tree, seen), recipe.card.images_at_most, stages=(stage,))
+            fit_batches(tree, training_images(tree, summary), recipe.card.images_at_most, stages=(stage,))
     write_bytes(params, laid_out(tree).encode())
     write_bytes(folder / "dvc.yaml", pipeline(tree, _inputs(tree)).encode())
-    return ProjectSummary(seen, ("params.yaml", "dvc.yaml"), _best(tree))
+    return ProjectSummary(summary, ("params.yaml", "dvc.yaml"), _last_model(tree))
 
 
 def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ...]:
-    """Write a recipe's params.yaml and dvc.yaml into a folder; returns their names.
+    """Write a recipe's params.yaml and dvc.yaml into a folder and return their names.
 
-    Raises UserError where one is there already, unless `force` says to write over it.
+    force: overwrite existing files; without it, UserError is raised for an existing file.
     """
     recipe = recipes.load(name)
     tree = versioned(recipe.settings)
@@ -101,19 +103,19 @@ def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ..
     }
     for path in (folder / file for file in texts):
         if path.exists() and not force:
-            raise UserError(f"{path}: is there already; --force writes over it, or name another folder")
+            raise UserError(f"{path}: already exists; overwrite it with --force or name another folder")
     for file, text in texts.items():
         write_bytes(folder / file, text.encode())
     return tuple(texts)
 
 
 def _inputs(tree: CommentedMap) -> list[str]:
-    """What prepare reads."""
+    """Return the paths that prepare reads."""
     return [path for path in (at(tree, "prepare.folder.path"), at(tree, "prepare.folder.labels")) if path]
 
 
-def _best(tree: CommentedMap) -> str:
-    """The last model of the line: a classifier where there is one."""
+def _last_model(tree: CommentedMap) -> str:
+    """Return the last model of the pipeline, a classifier if there is one."""
     for stage in LABELLED_STAGES:
         for method in at(tree, f"{stage}.methods") or ():
             return f"{stage}/{method}"
@@ -121,23 +123,23 @@ def _best(tree: CommentedMap) -> str:
 
 
 def _initialise(folder: Path) -> list[str]:
-    """Make the folder a git and a DVC project, as far as it is none; returns what was made."""
-    made = []
+    """Initialise git and DVC in a folder unless they are; returns the names of those that were initialised."""
+    initialised = []
     git = shutil.which("git")
     in_git = git and _run([git, "rev-parse", "--show-toplevel"], folder, must=False)
     if git and not in_git:
         _run([git, "init", "--quiet"], folder)
-        made.append("git")
+        initialised.append("git")
     if not (folder / ".dvc").exists():
-        # In a repository of which it is only a part, DVC wants to be told so; without git it keeps no history.
+        # DVC needs --subdir in a subfolder of a repository, and --no-scm without git.
         part = ["--subdir"] if in_git and Path(in_git).resolve() != folder.resolve() else []
         _run([sys.executable, "-m", "dvc", "init", "--quiet", *(part if git else ["--no-scm"])], folder)
-        made.append("dvc")
-    return made
+        initialised.append("dvc")
+    return initialised
 
 
 def _run(command: Sequence[str], folder: Path, *, must: bool = True) -> str:
-    """What a command prints; "" where it fails and need not succeed. Raises UserError where it must."""
+    """Return the output of a command. If it fails, UserError is raised if it `must` succeed, else "" is returned."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         if must:

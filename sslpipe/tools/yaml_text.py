@@ -1,4 +1,4 @@
-"""YAML that keeps its order, its style, and the comments that end its lines."""
+"""Read and write YAML files, with their order, their style and the comments at the ends of lines."""
 
 from io import StringIO
 from pathlib import Path
@@ -15,18 +15,18 @@ import sslpipe
 from sslpipe.io.errors import UserError
 
 WIDE = 10_000
-"""Columns: no line is broken."""
+"""Line width at which no line is wrapped."""
 
 
 def shipped(name: str) -> Path:
-    """A file or folder that comes with sslpipe: in the installed package, or beside it in a checkout."""
+    """Return the path of a file or folder of sslpipe, in the installed package or beside it in a checkout."""
     package = Path(sslpipe.__file__).parent
     installed = package / name
     return installed if installed.exists() else package.parent / name
 
 
 def read_yaml(path: Path) -> CommentedMap:
-    """The mapping in a file; UserError where there is none."""
+    """Return the mapping in a file; raises UserError if the file cannot be read or contains something else."""
     try:
         tree = _yaml().load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -39,14 +39,14 @@ def read_yaml(path: Path) -> CommentedMap:
 
 
 def dump(tree: CommentedMap) -> str:
-    """The text of a mapping."""
+    """Return the YAML text of a mapping."""
     stream = StringIO()
     _yaml().dump(tree, stream)
     return stream.getvalue()
 
 
 def laid_out(tree: CommentedMap) -> str:
-    """As `dump`, with an empty line before each block."""
+    """Return the YAML text of a mapping, with an empty line before each block."""
     lines: list[str] = []
     above = ""
     for line in dump(tree).splitlines():
@@ -58,14 +58,14 @@ def laid_out(tree: CommentedMap) -> str:
 
 
 def at(tree: Any, key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """Return the value at a dotted key, None if there is none."""
     for part in key.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
 
 
 def put(tree: CommentedMap, key: str, value: Any, comment: str | None = None) -> None:
-    """Set the value at a dotted key, making blocks on the way; the comment takes the place of the line's own."""
+    """Set the value at a dotted key and create missing blocks; `comment` replaces the comment of the line."""
     *parents, name = key.split(".")
     block = tree
     for parent in parents:
@@ -77,29 +77,29 @@ def put(tree: CommentedMap, key: str, value: Any, comment: str | None = None) ->
 
 
 def comment_at(block: CommentedMap, key: str) -> str | None:
-    """The comment at the end of a key's line, without #; None where there is none."""
+    """Return the comment at the end of a key's line, without #, None if there is none."""
     tokens = block.ca.items.get(key)
     token = tokens[2] if tokens else None
     return token.value.partition("\n")[0].lstrip("# ") if token else None
 
 
 def set_comment(block: CommentedMap, key: str, comment: str | None) -> None:
-    """Let a key's line end in a comment, or in none."""
+    """Set or, with None, remove the comment at the end of a key's line."""
     block.ca.items.pop(key, None)
     if comment:
         block.ca.items[key] = [None, None, CommentToken(f"# {comment}\n", CommentMark(0), None), None]
 
 
 def _opens_block(line: str) -> bool:
-    """Whether the lines that follow belong to this one's key."""
+    """Return whether a line is a key with a block below it."""
     return line.partition(" #")[0].rstrip().endswith(":")
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes null where there is none, not an empty place."""
+    """A representer that writes None as null instead of an empty value."""
 
     def represent_none(self, data: None) -> ScalarNode:
-        """The plain word."""
+        """Return the scalar null."""
         return self.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
@@ -107,7 +107,7 @@ _Representer.add_representer(type(None), _Representer.represent_none)
 
 
 def _yaml() -> YAML:
-    """A reader and writer that keeps order, style and comments."""
+    """Return a reader and writer that keeps order, style and comments."""
     yaml = YAML()
     yaml.width = WIDE
     yaml.Representer = _Representer

@@ -1,1 +1,1 @@
-"""Commands that are no stages: they set a project up, or use what the stages wrote."""
+"""Commands outside the pipeline, which set up a project or use the outputs of the stages."""

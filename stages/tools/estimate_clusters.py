@@ -12,7 +12,7 @@ def estimate_clusters(
     at_least: Annotated[int, typer.Option(min=2, help="Lowest number of clusters to try.")] = 2,
     at_most: Annotated[
         int | None,
-        typer.Option(min=2, help="Highest number to try [default: 50, at most a 20th of the training images]."),
+        typer.Option(min=2, help="Highest number to try; by default 50, or a 20th of the training images if fewer."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Cluster heads to train for each number.")] = 8,
     mined: options.Mined = Path("runs/mine-neighbors"),
@@ -21,7 +21,7 @@ def estimate_clusters(
     device: options.Device = "auto",
     params: options.ParamsPath = Path("params.yaml"),
 ) -> None:
-    """Suggest a number of clusters if it is unknown, without labels."""
+    """Suggest a number of clusters from the features, without labels."""
     from sslpipe.data.device import choose_device
     from sslpipe.io.params import Params
     from sslpipe.tools.estimate_clusters import EstimateSettings

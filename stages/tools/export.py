@@ -1,4 +1,4 @@
-"""A model as one file that runs without sslpipe."""
+"""Model → one file that runs without sslpipe."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,12 +8,12 @@ import typer
 
 def export(
     model: Annotated[Path, typer.Argument(help="Folder of a model, such as runs/semisup/fixmatch.")],
-    form: Annotated[str, typer.Option("--format", help="onnx, or torch: an archive of torch.export.")] = "onnx",
+    form: Annotated[str, typer.Option("--format", help="onnx, or torch (an archive of torch.export).")] = "onnx",
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write; exported/<stage> or exported/<stage>-<method> by default.")
+        Path | None, typer.Option(help="Folder to write; by default exported/<stage> or exported/<stage>-<method>.")
     ] = None,
 ) -> None:
-    """Write a model as one file, uint8 images in and probabilities out, and check it."""
+    """Export the model to one file, from uint8 images to probabilities, and compare its outputs with the model's."""
     from sslpipe.io.console import info
     from sslpipe.tools.export import export_model
 

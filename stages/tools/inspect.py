@@ -1,4 +1,4 @@
-"""What an artifact is and what it was made of."""
+"""Artifact → its provenance."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,14 +7,14 @@ import typer
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A folder that a stage wrote, such as runs/self-label.")],
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with every setting.")] = False,
+    path: Annotated[Path, typer.Argument(help="Folder that a stage wrote, such as runs/self-label.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all settings.")] = False,
 ) -> None:
-    """Say what an artifact is, what made it, its figures, and its parents back to the images."""
+    """Show an artifact's provenance: settings, metrics and inputs, back to the images."""
     import json
 
     from sslpipe.io.console import info
     from sslpipe.tools.lineage import lines, trace
 
-    found = trace(path)
-    info(json.dumps(found.as_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(lines(found)))
+    artifact = trace(path)
+    info(json.dumps(artifact.as_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(lines(artifact)))

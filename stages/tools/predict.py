@@ -1,4 +1,4 @@
-"""A model's answers for new images."""
+"""Model and new images → predictions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,15 +10,19 @@ from sslpipe.io import options
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a model, such as runs/self-label.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("predictions.csv"),
-    neighbors: Annotated[int, typer.Option(min=0, help="Nearest training images to name for each image.")] = 5,
-    names: Annotated[Path | None, typer.Option(help="A CSV with columns cluster,class: names for groups.")] = None,
+    images: Annotated[list[Path], typer.Argument(help="Image files and folders of images.")],
+    out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("predictions.csv"),
+    neighbors: Annotated[
+        int, typer.Option(min=0, help="Number of nearest training images to list for each image.")
+    ] = 5,
+    names: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns cluster and class: names of clusters.")
+    ] = None,
     prepared: options.Prepared = Path("runs/prepare"),
-    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes; by default one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes; by default one per core.")] = None,
     device: options.Device = "auto",
 ) -> None:
-    """Say class or group, confidence and nearest training images of new images."""
+    """Predict class or cluster, confidence and nearest training images for new images."""
     from sslpipe.data.decode import available_cores
     from sslpipe.data.device import choose_device
     from sslpipe.data.image_files import shown
@@ -33,13 +37,13 @@ def predict(
     if neighbors and (prepared / "store.json").exists():
         bank = open_bank(model, predictor.card, predictor.network, prepared, predictor.device)
     elif neighbors:
-        info(f"{prepared}: no training images there, no neighbours are named")
+        info(f"{prepared}: no training images found, so no nearest training images are listed")
     summary = predict(predictor, files, out, workers=workers or available_cores(), bank=bank, k=neighbors, names=called)
     for file, reason in list(summary.broken.items())[:10]:
-        info(f"left out: {shown(file)}: {reason}")
+        info(f"broken: {shown(file)}: {reason}")
     more = f", listed in {out}" if len(summary.broken) > 10 else ""
-    answers = ", ".join(f"{count} {name}" for name, count in summary.answers.most_common(10))
+    counts = ", ".join(f"{count} {name}" for name, count in summary.predictions.most_common(10))
     info(
         f"{out}: {summary.images} images, {len(summary.broken)} of them broken{more}"
-        + (f"; {answers}" if answers else "")
+        + (f"; {counts}" if counts else "")
     )

@@ -1,4 +1,4 @@
-"""Published experiments as params files: look at them, compare them, take one."""
+"""Settings of published experiments → a params file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +8,14 @@ import typer
 from sslpipe.io.console import info
 
 recipe = typer.Typer(
-    name="recipe", help="Take the settings of a published experiment: list, show, use, diff.", no_args_is_help=True
+    name="recipe", help="List, show, use and compare the settings of published experiments.", no_args_is_help=True
 )
-Name = Annotated[str, typer.Argument(help="Of a recipe, as 'sslpipe recipe list' shows it.")]
+Name = Annotated[str, typer.Argument(help="Name of a recipe, see 'sslpipe recipe list'.")]
 
 
 @recipe.command("list")
 def list_all() -> None:
-    """Show all recipes and the published figure that each aims at."""
+    """List all recipes with the published result of each."""
     from sslpipe.tools import recipes
 
     rows = [[name, card.title, card.aims_at] for name, card in recipes.cards().items()]
@@ -24,7 +24,7 @@ def list_all() -> None:
 
 @recipe.command()
 def show(name: Name) -> None:
-    """Print a recipe as 'use' would write it."""
+    """Print a recipe as 'use' writes it."""
     from sslpipe.tools import recipes
 
     info(recipes.text(name).rstrip())
@@ -34,9 +34,9 @@ def show(name: Name) -> None:
 def use(
     name: Name,
     target: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder of the project.")] = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Write over a params.yaml that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Write a recipe as a project's params.yaml, and the dvc.yaml that runs it."""
+    """Write the params.yaml and dvc.yaml of a recipe into a folder."""
     from sslpipe.tools.scaffold import use_recipe
 
     written = use_recipe(name, target, force=force)
@@ -45,24 +45,24 @@ def use(
 
 @recipe.command()
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="A recipe.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="Name of a recipe.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Name of another recipe.")],
 ) -> None:
     """Show the settings in which two recipes differ."""
     from sslpipe.tools import recipes
 
-    found = recipes.differences(first, second)
-    if not found:
+    differences = recipes.differences(first, second)
+    if not differences:
         info(f"{first} and {second} have the same settings")
         return
     _print(
         ["key", first, second],
-        [[each.key, recipes.as_text(each.first), recipes.as_text(each.second)] for each in found],
+        [[each.key, recipes.as_text(each.first), recipes.as_text(each.second)] for each in differences],
     )
 
 
 def _print(columns: list[str], rows: list[list[str]]) -> None:
-    """A table of texts, as wide as the terminal."""
+    """Print a table of texts, as wide as the terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

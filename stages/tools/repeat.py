@@ -1,4 +1,4 @@
-"""The pipeline again for every seed and fold of labels."""
+"""Project → metrics of its pipeline as mean ± standard deviation over seeds and folds of labels."""
 
 from typing import Annotated
 
@@ -8,14 +8,16 @@ from sslpipe.io import options
 
 
 def repeat(
-    seeds: Annotated[str, typer.Option(help="Seeds, with commas between.")] = "0,1,2",
-    folds: Annotated[str, typer.Option(help="Draws of the labelled images, with commas between.")] = "0",
-    name: Annotated[str, typer.Option(help="Of this series of runs, kept in .sslpipe/repeats.")] = "default",
-    target: Annotated[list[str] | None, typer.Option(help="A stage: it and what it needs alone; repeatable.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
+    folds: Annotated[str, typer.Option(help="Folds (draws of the labelled images), separated by commas.")] = "0",
+    name: Annotated[str, typer.Option(help="Name of this series of runs, a folder in .sslpipe/repeats.")] = "default",
+    target: Annotated[
+        list[str] | None, typer.Option(help="Run only this stage and its dependencies; repeatable.")
+    ] = None,
     metric: options.Metric = None,
     assignments: options.Assignments = None,
 ) -> None:
-    """Run all stages for every seed and fold of labels: figures as mean ± deviation."""
+    """Run the pipeline for every seed and fold of labels; print metrics as mean ± standard deviation."""
     from pathlib import Path
 
     from sslpipe.io.console import info
@@ -24,7 +26,7 @@ def repeat(
     from sslpipe.metrics.table import chosen_metrics
     from sslpipe.tools.repeats import numbers, plan, read_settings, run_all
 
-    figures, project = chosen_metrics(metric), Path()
+    shown, project = chosen_metrics(metric), Path()
     seed, fold = numbers("--seeds", seeds), numbers("--folds", folds)
     repeats = plan(project, name=name, seeds=seed, folds=fold)
     run_all(project, repeats, read_settings(project, folds=fold, assignments=assignments or []), target or [])
@@ -45,7 +47,7 @@ def repeat(
         write_csv(folder / "runs.csv", rows)
     title = f"{_counted(len(fold), 'fold')} × {_counted(len(seed), 'seed')}, protocol {rows[0]['protocol']}"
     labels = sorted({row["labels"] for row in rows if "labels" in row})
-    print_summary(summary, figures, f"{title}, {' or '.join(map(str, labels))} labels" if labels else title)
+    print_summary(summary, shown, f"{title}, {' or '.join(map(str, labels))} labels" if labels else title)
 
 
 def _counted(count: int, noun: str) -> str:

@@ -78,7 +78,7 @@ def test_bad_folds(tmp_path, monkeypatch, text, message):
     assert str(path) in str(raised.value)
     path.unlink()
     assert Source(Settings(root=str(tmp_path))).entries
-    with pytest.raises(UserError, match=r"fold_indices.txt is not in"):
+    with pytest.raises(UserError, match=r"fold_indices.txt does not exist"):
         Source(Settings(root=str(tmp_path), fold=1))
 
 

@@ -39,8 +39,8 @@ def test_missing_files(tmp_path, monkeypatch, split, size):
     with pytest.raises(UserError) as raised:
         Source(Settings(root=str(tmp_path), extra=True))
     assert str(raised.value) == (
-        f"prepare.svhn.root: {tmp_path / split}_32x32.mat does not exist; prepare.svhn.download: true fetches {size} from "
-        "ufldl.stanford.edu"
+        f"prepare.svhn.root: {tmp_path / split}_32x32.mat does not exist; prepare.svhn.download: true fetches {size} "
+        "from ufldl.stanford.edu"
     )
     if split == "extra":
         assert len(Source(Settings(root=str(tmp_path))).entries) == 6

@@ -116,7 +116,7 @@ def test_no_label_is_read(project, read_csv):
         ({"method": "simclrr"}, r"pretrain\.method: unknown name 'simclrr'; did you mean 'simclr'"),
         ({"assignments": ["simclr.temprature=1"]}, r"simclr\.temprature: unknown key; did you mean 'temperature'"),
         ({"assignments": ["simclr.temperature=-1"]}, r"simclr\.temperature: -1\.0 is out of range"),
-        ({"batch": 5000}, r"pretrain\.simclr\.fit\.batch: 5000 is more than the \d+ images"),
+        ({"batch": 5000}, r"pretrain\.simclr\.fit\.batch: 5000 is more than the \d+ training images"),
         ({"assignments": ["network.name=resnet19"]}, r"network\.name: unknown value 'resnet19'"),
         ({"assignments": ["other.k=1"]}, r"pretrain\.other: unknown key"),
         ({"assignments": ["pretrain.watch=held_out"]}, r"pretrain\.watch: unknown key"),

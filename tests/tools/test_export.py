@@ -226,7 +226,7 @@ def test_the_card_says_how_to_use_the_file_and_where_it_is_from(tiny):
         card = json.loads((out / f"{kind.file}.json").read_text())
         assert card["input"]["shape"] == ["batch", 1, 16, 16]
         assert (card["input"]["name"], card["input"]["dtype"]) == ("images", "uint8")
-        for part in ("EXIF", "shorter side to 16 px (bicubic, antialiased)", "central", "over white"):
+        for part in ("EXIF", "shorter side to 16 px (bicubic, antialiased)", "central", "with white"):
             assert part in card["input"]["prepare"]
         assert (card["output"]["name"], card["output"]["shape"]) == ("probabilities", ["batch", 3])
         assert card["names"] == list(CLASSES)
@@ -350,10 +350,10 @@ def test_a_folder_with_other_files_is_not_replaced(tiny, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "notes.txt").touch()
-    refused(tiny[0], "torch", out, f"--out: {out} holds notes.txt")
-    refused(tiny[0], "torch", tiny[0], "holds model.json")
+    refused(tiny[0], "torch", out, f"--out: {out} contains notes.txt")
+    refused(tiny[0], "torch", tiny[0], "contains model.json")
     refused(tiny[0], "torch", out / "notes.txt", "is a file, expected a folder")
-    refused(tiny[0], "torch", out / "..", "expected a folder by its name")
+    refused(tiny[0], "torch", out / "..", "expected the name of a folder")
 
 
 def test_a_users_mistake_is_one_line(tiny, tmp_path, monkeypatch):

@@ -219,7 +219,7 @@ def test_use_writes_over_nothing_unless_it_is_told_to(sslpipe, tmp_path, monkeyp
     before = Path("params.yaml").read_text()
     code, out, err = sslpipe("recipe", "use", "scan-cifar10")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("error: params.yaml: is there already; --force")
+    assert err.startswith("error: params.yaml: already exists; overwrite it with --force")
     assert Path("params.yaml").read_text() == before
     assert sslpipe("recipe", "use", "scan-cifar10", "--force")[0] == 0
     assert used(Path("params.yaml")) == text("scan-cifar10")

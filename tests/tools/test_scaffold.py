@@ -151,7 +151,7 @@ def test_a_project_is_made_and_labels_join_it(photos, tmp_path, monkeypatch):
     assert made.model == "self-label"
     before = yaml.safe_load((project / "params.yaml").read_text())
     assert before["prepare"]["folder"]["path"] == "../photos"
-    with pytest.raises(UserError, match=r"project/params\.yaml: is there already"):
+    with pytest.raises(UserError, match=r"project/params\.yaml: already exists"):
         new_project(project, Path("photos"), None, None)
 
     made = add_labels(project, Path("labels.csv"))
@@ -202,7 +202,7 @@ def test_nothing_is_written_for_a_folder_that_is_refused(tmp_path):
 
 @pytest.mark.parametrize("place", [".", "project"])
 def test_a_project_within_its_images_is_refused(photos, place):
-    with pytest.raises(UserError, match=r"lies within .*photos, expected a folder outside of the images"):
+    with pytest.raises(UserError, match=r"is inside .*photos, expected a folder outside of the images"):
         new_project(photos / place, photos, None, None)
 
 

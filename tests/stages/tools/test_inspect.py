@@ -36,8 +36,8 @@ def test_a_self_label_model_names_every_parent_back_to_the_images(project, inspe
     settings = yaml.safe_load(Path("params.yaml").read_text())["self_label"]
     assert found["settings"]["threshold"] == settings["threshold"]
     metrics = json.loads(Path("runs/evaluate/metrics.json").read_text())
-    assert found["figures"]["test images"] == metrics["self_label"]
-    assert found["figures"]["last epoch"]["epoch"] == settings["fit"]["epochs"]
+    assert found["metrics"]["test images"] == metrics["self_label"]
+    assert found["metrics"]["last epoch"]["epoch"] == settings["fit"]["epochs"]
 
     code, out, _ = at_once("inspect", "runs/self-label/model.json")
     assert code == 0
@@ -51,15 +51,15 @@ def test_a_classifier_names_what_it_started_from_and_the_labels(project, inspect
     found = inspected("runs/finetune/semisupervised")
     assert [parent["path"] for parent in found["parents"]] == ["runs/semisup/suave", "runs/prepare"]
     assert found["metadata"]["classes"] == list("0123456789")
-    assert "acc" in found["figures"]["test images"]
+    assert "acc" in found["metrics"]["test images"]
 
 
 def test_figures_name_the_models_that_they_are_of(project, inspected):
     found = inspected("runs/evaluate")
     models = {parent["path"] for parent in found["parents"]}
     assert {"runs/cluster", "runs/self-label", "runs/semisup/fixmatch", "runs/finetune/linear"} <= models
-    assert "cluster_acc" in found["figures"]["cluster"]
-    assert inspected("runs/mine-neighbors")["figures"]["train"]
+    assert "cluster_acc" in found["metrics"]["cluster"]
+    assert inspected("runs/mine-neighbors")["metrics"]["train"]
 
 
 def test_a_parent_that_was_replaced_is_said_to_be_missing(project, inspected, at_once):
@@ -73,7 +73,7 @@ def test_a_parent_that_was_replaced_is_said_to_be_missing(project, inspected, at
     assert len(notes) == 2
     assert "no model below runs has these weights" in notes[0]
     assert "indices.npy has changed since" in notes[1]
-    assert "test images" not in found["figures"]
+    assert "test images" not in found["metrics"]
     assert "(not found): model of unknown" in at_once("inspect", "runs/cluster")[1]
 
 
@@ -81,10 +81,10 @@ def test_an_export_names_its_model(project, inspected, at_once):
     assert at_once("export", "runs/self-label", "--format", "torch")[0] == 0
     found = inspected("exported/self-label")
     assert (found["kind"], found["metadata"]["names"][:2]) == ("export", ["cluster 0", "cluster 1"])
-    assert found["figures"]["max_difference"] < 1e-4
+    assert found["metrics"]["max_difference"] < 1e-4
     assert {"runs/self-label", "runs/prepare"} <= paths(found)
 
 
 def test_what_no_stage_wrote_is_refused(project, refused):
-    assert "nothing that a stage wrote" in refused("inspect", "params.yaml")
+    assert "not the output of a stage" in refused("inspect", "params.yaml")
     assert "no such file" in refused("inspect", "runs/clusters")

@@ -74,7 +74,7 @@ def test_broken_files_are_listed_and_the_rest_is_done(pictures, at_once):
     assert found[-1]["file"] == "new/group 1/4.png"
     (broken,) = (row for row in found if row["error"])
     assert (broken["file"], broken["prediction"], broken["neighbor_1"]) == ("new/group 1/broken.png", "", "")
-    assert "left out: new/group 1/broken.png" in out
+    assert "broken: new/group 1/broken.png" in out
     assert "sub/p.csv: 22 images, 1 of them broken" in out
 
 
@@ -97,14 +97,14 @@ def test_features_of_the_training_images_are_computed_once(pictures, capsys):
 
 def test_a_model_taken_elsewhere_answers_without_neighbours(pictures, capsys):
     predict(Path("runs/cluster"), [pictures], prepared=Path("elsewhere"))
-    assert "no neighbours are named" in capsys.readouterr().out
+    assert "no nearest training images are listed" in capsys.readouterr().out
     assert list(rows()[0]) == ["file", "prediction", "confidence", "error"]
 
 
 def test_mistakes_are_one_line_and_leave_the_last_answers(pictures, refused):
     OUT.write_text("mine")
     assert "runs/clusters/model.json: no such file" in refused("predict", "runs/clusters", pictures)
-    assert "IMAGES: nowhere is not there" in refused("predict", "runs/cluster", "nowhere")
+    assert "IMAGES: nowhere does not exist" in refused("predict", "runs/cluster", "nowhere")
     Path("empty").mkdir()
     assert "IMAGES: no image found in empty" in refused("predict", "runs/cluster", "empty")
     Path("names.csv").write_text("group,name\n")

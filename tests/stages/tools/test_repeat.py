@@ -165,7 +165,7 @@ def test_an_interrupt_lets_the_stage_save_and_ends(project, number):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert project.did() == ["pretrain 1", "saved 1"]
-    assert "seed 1, fold 0 (1 of 2): stopped; the same command goes on from here" in out
+    assert "seed 1, fold 0 (1 of 2): stopped; the same command continues from here" in out
     assert "Traceback" not in err
 
     slow.unlink()
