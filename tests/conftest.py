@@ -1,13 +1,19 @@
 import os
 
+from hypothesis import settings
+
 # As the command line does; read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A core each: processes whose threads share the cores wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# No test depends on how fast the machine is.
+settings.register_profile("sslpipe", deadline=None)
+settings.load_profile("sslpipe")
+
 LONGEST = ("test_docs.py", "test_repro.py")
-"""Files that begin first: the others fill the time of the process that is done earlier."""
+"""Files that start first, so that the two processes end at about the same time."""
 
 
 def pytest_collection_modifyitems(items):

@@ -60,7 +60,7 @@ def vote_size(count: int, classes: int) -> int:
 
     count: number of images that may be neighbours.
     """
-    return max(1, min(200, count // (2 * max(classes, 1)), count))
+    return max(1, min(200, count // (2 * max(classes, 1))))
 
 
 def purities(neighbors: NDArray[Any], label: NDArray[Any]) -> dict[int, float]:

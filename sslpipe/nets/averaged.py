@@ -13,7 +13,7 @@ def warm_decay(step: int, *, decay: float) -> float:
     """Return the decay for a step (0-based): min(decay, (1 + step) / (10 + step)).
 
     A small decay in the first steps removes the initial weights from the average quickly (the warm-up of TensorFlow and
-    of FixMatch's public code).
+    of FixMatch's public code, arXiv:2001.07685).
     """
     return min(decay, (1 + step) / (10 + step))
 
@@ -25,8 +25,8 @@ class AveragedWeights(nn.Module, Generic[M]):
     statistics of batch norms are averaged and not copied, because they must match the averaged weights, which lag
     behind the module's weights. Integer buffers are copied. With `own_statistics` buffers are neither averaged nor
     copied: in training, the copy's batch norms normalise by the batch and update running statistics of their own (the
-    target network of BYOL, the teacher of DINO). The state_dict contains the averaged module under the prefix
-    `module.`.
+    target network of BYOL, arXiv:2006.07733, and the teacher of DINO, arXiv:2104.14294). The state_dict contains the
+    averaged module under the prefix `module.`.
     """
 
     module: M

@@ -26,9 +26,9 @@ class ProjectionSettings:
     depth: Count = 2
     """Number of linear layers; 1 is a linear map."""
     batch_norm: bool = False
-    """Whether the hidden layers have a batch norm (SimCLR, MoCo v3, BYOL) or not (SCAN)."""
+    """Whether the hidden layers have a batch norm (SimCLR, arXiv:2002.05709; BYOL, arXiv:2006.07733) or not (SCAN)."""
     activation: Activation = "relu"
-    """Activation of the hidden layers; gelu in DINO."""
+    """Activation of the hidden layers; gelu in DINO (arXiv:2104.14294)."""
 
     def build(self, dimension: int) -> "ProjectionHead":
         """Return the head for features [B, dimension]."""
@@ -81,7 +81,7 @@ class PrototypeSettings:
     activation: Activation = "relu"
     """Activation of the projection's hidden layers."""
     temperature: Positive = 0.1
-    """Temperature that the cosines are divided by (SwAV, Suave, Daino's student)."""
+    """Temperature that the cosines are divided by (SwAV, arXiv:2006.09882; Suave; Daino's student)."""
 
     def build(self, dimension: int) -> "PrototypeHead":
         """Return the head for features [B, dimension]."""

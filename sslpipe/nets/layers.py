@@ -18,8 +18,8 @@ def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Con
 def initialise(module: nn.Module) -> None:
     """Initialise the convolutions of a module, in the order of the modules, from torch's global generator.
 
-    Weights are normal with variance 2 / (outputs × kernel area) (He et al. 2015, eq. 14; also in FixMatch's public
-    code). Batch norms keep scale 1 and shift 0.
+    Weights are normal with variance 2 / (outputs × kernel area) (He et al. 2015, eq. 14; public code of
+    FixMatch, arXiv:2001.07685). Batch norms keep scale 1 and shift 0.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

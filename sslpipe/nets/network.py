@@ -68,11 +68,12 @@ class BackboneSettings:
     """First layers of resnet18, 34 and 50. cifar: 3×3, for 32 px. stl: 3×3 and max-pool of 2, for 96 px. imagenet: 7×7
     of stride 2 and max-pool of 3, for 224 px. All other backbones have only cifar, which stands for their own stem."""
     batch_norm_momentum: Annotated[float, Range(above=0, high=1)] = 0.1
-    """Weight of each batch in the running statistics. 0.1 is torch's default; FixMatch trains its wide ResNets with
-    0.001, with which the statistics are useful only after thousands of steps. Vision transformers have no batch
-    norm."""
+    """Weight of each batch in the running statistics. 0.1 is torch's default; FixMatch (arXiv:2001.07685) trains its
+    wide ResNets with 0.001, with which the statistics are useful only after thousands of steps. Vision transformers
+    have no batch norm."""
     drop_path: Fraction = 0.0
-    """Rate of stochastic depth in a vit's last block; it increases linearly from 0 in the first. DINO, DeiT: 0.1."""
+    """Rate of stochastic depth in a vit's last block; it increases linearly from 0 in the first. It is 0.1 in DINO
+    (arXiv:2104.14294)."""
 
     def build(self, channels: int, *, side: int | None = None) -> Backbone:
         """Return the backbone for images of `channels` channels, initialised from torch's global generator.
@@ -160,7 +161,7 @@ class Network(nn.Module):
         return features
 
     def features_of(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """Return the backbone's features of several views; views of one size share a forward (multi-crop of SwAV)."""
+        """Return the backbone's features of views; those of one size share a forward (SwAV, arXiv:2006.09882)."""
         features: dict[int, Tensor] = {}
         for size in dict.fromkeys(view.shape[-1] for view in views):
             places = [place for place, view in enumerate(views) if view.shape[-1] == size]

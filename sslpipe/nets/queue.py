@@ -1,4 +1,4 @@
-"""A queue of the latest embeddings, as in MoCo v2 (arXiv:2003.04297), SwAV (arXiv:2006.09882) and Suave."""
+"""A queue of embeddings: MoCo v2 (arXiv:2003.04297), SwAV (arXiv:2006.09882), Suave (arXiv:2306.07483)."""
 
 import torch
 from torch import Tensor, nn

@@ -107,7 +107,8 @@ def _stem(kind: Stem, channels: int, width: int) -> nn.Sequential:
     size, stride = (7, 2) if kind == "imagenet" else (3, 1)
     layers = [convolution(channels, width, size, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
     if kind == "stl":
-        # SCAN's public code pads by 1, so that 96 px give feature maps of side 49, 25, 13, 7; 48, 24, 12, 6 cost less.
+        # SCAN's public code (arXiv:2005.12320) pads by 1, so that 96 px give feature maps of side 49, 25, 13, 7; 48,
+        # 24, 12, 6 cost less.
         layers.append(nn.MaxPool2d(2))
     elif kind == "imagenet":
         layers.append(nn.MaxPool2d(3, stride=2, padding=1))

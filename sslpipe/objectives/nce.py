@@ -1,4 +1,4 @@
-"""Instance discrimination with a memory bank (Wu et al. 2018, arXiv:1805.01978), SCAN's pretext task."""
+"""Instance discrimination with a memory bank (Wu et al. 2018, arXiv:1805.01978)."""
 
 from math import log
 

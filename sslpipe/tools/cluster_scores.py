@@ -23,8 +23,8 @@ class Scores:
     silhouette: Floats
     """[H, S] for sampled training images."""
     loss: float
-    """First term of eq. 2 of SCAN on held-out neighbours, mean over heads; not a score, since it increases with the
-    number of clusters."""
+    """First term of eq. 2 of SCAN (arXiv:2005.12320) on held-out neighbours, mean over heads; not a score, since it
+    increases with the number of clusters."""
     used: float
     """Number of clusters with a training image, mean over heads."""
 

@@ -23,7 +23,7 @@ class MixSettings:
     cutmix: NonNegative = 1.0
     """α for CutMix, where λ is the share of the area that is kept (CutMix, section 3.1: 1); 0: no CutMix."""
     switch: Fraction = 0.5
-    """Probability of CutMix if both are on (Suave's public code)."""
+    """Probability of CutMix if both are on (public code of Suave, arXiv:2306.07483)."""
     dominant: bool = False
     """Use max(λ, 1 - λ), so that the image has a larger weight than its partner (MixMatch, arXiv:1905.02249, eq. 9)."""
 

@@ -82,7 +82,8 @@ class ViewSettings:
     crop_ratio: tuple[Positive, ...] | None = None
     """Minimum and maximum ratio of the box's width to its height."""
     size: Count | None = None
-    """Side of the square view after the crop, pixels; absent: the image's size. Local views of SwAV: 96."""
+    """Side of the square view after the crop, pixels; absent: the image's size. The local views of SwAV
+    (arXiv:2006.09882) have 96 px."""
     flip: Fraction | None = None
     """Probability of a horizontal flip."""
     padding: Padding | None = None
