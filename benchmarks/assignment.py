@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from sklearn.metrics.cluster import contingency_matrix
 
-from benchmarks.measure import take_turns
+from benchmarks.measure import interleave
 from benchmarks.report import Options, Table
 from sslpipe.metrics.clustering import cluster_accuracy, contingency
 from sslpipe.metrics.mappings import k_best_mappings
@@ -69,7 +69,7 @@ def accuracy(classes: int, images: int, rounds: int) -> tuple[Any, ...]:
         "alone": lambda: hungarian(counts),
     }
     assert len({round(each()) for each in work.values()}) == 1
-    timed = take_turns(work, rounds=rounds)
+    timed = interleave(work, rounds=rounds)
     return (classes, images, *(timed.time(name) for name in work), timed.ratio("plain", "sslpipe"))
 
 
@@ -81,11 +81,11 @@ def best_mappings(clusters: int, k: int, rounds: int) -> tuple[Any, ...]:
     work = {"sslpipe": lambda: k_best_mappings(score, k), "alone": lambda: hungarian(score)}
     if clusters**2 * k <= 10**5:
         assert [total for total, _ in found] == murty(score, k)
-        timed = take_turns({**work, "plain": lambda: murty(score, k)}, rounds=rounds)
+        timed = interleave({**work, "plain": lambda: murty(score, k)}, rounds=rounds)
         others = (timed.time("plain"), timed.time("alone"), timed.ratio("plain", "sslpipe"))
     else:
         assert found[0][0] == hungarian(score)
-        timed = take_turns(work, rounds=2, warmup=0)
+        timed = interleave(work, rounds=2, warmup=0)
         others = ("", timed.time("alone"), "")
     return (clusters, k, timed.time("sslpipe"), *others)
 
@@ -101,7 +101,7 @@ def targets(batch: int, rounds: int) -> tuple[Any, ...]:
     }
     cost, least = (np.square(units - points[np.asarray(each())]).sum() for each in work.values())
     assert abs(cost - least) < 1e-5 * least
-    timed = take_turns(work, rounds=rounds)
+    timed = interleave(work, rounds=rounds)
     return (batch, timed.time("sslpipe"), timed.time("plain"), timed.ratio("plain", "sslpipe"))
 
 

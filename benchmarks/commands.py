@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.measure import take_turns
+from benchmarks.measure import interleave
 from benchmarks.report import Options, Table
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +78,7 @@ def finished() -> Iterator[tuple[Path, str]]:
 def measure(options: Options) -> list[Table]:
     rounds, warmup = (1, 0) if options.quick else (9, 1)
     python = sys.executable
-    printing = take_turns(
+    printing = interleave(
         {
             "sslpipe --help": expecting("mine-neighbors", python, "-m", "stages", "--help"),
             "sslpipe prepare --help": expecting("Usage", python, "-m", "stages", "prepare", "--help"),
@@ -90,7 +90,7 @@ def measure(options: Options) -> list[Table]:
     )
     with finished() as (folder, which):
         version = run("dvc", "--version").strip()
-        pipeline = take_turns(
+        pipeline = interleave(
             {
                 "dvc repro": expecting(UP_TO_DATE, "dvc", "repro", folder=folder),
                 "dvc status": expecting(UP_TO_DATE, "dvc", "status", folder=folder),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import Spread, take_turns
+from benchmarks.measure import Spread, interleave
 from benchmarks.report import Options, Table
 from benchmarks.steps import Pass, Setup, bare, images, published, trainer, watched
 from sslpipe.data.images import Images
@@ -217,7 +217,7 @@ def against_measured(options: Options) -> Table:
     plain, first = [Pass((2 * batch, 3, 32, 32), gradient=True, training=True)], trained["simclr"].method.network
     known = flops_of(joined(plain), {32: count(first, 32)})
     work = {"bare": bare(first, plain, options.device)} | {n: partial(t.step, 1) for n, t in trained.items()}
-    rounds = take_turns(work, rounds=1 if options.quick else 9)
+    rounds = interleave(work, rounds=1 if options.quick else 9)
     found = Rows()
     for name, own in flops.items():
         expected = [1e3 * own / known * seconds for seconds in rounds.seconds["bare"]]

@@ -1,4 +1,4 @@
-"""Contenders take turns, so that a busy machine slows all of them alike; what counts is their ratio in each round."""
+"""Interleave the competing implementations, so that a busy machine slows all of them; report ratios within a round."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from statistics import median, quantiles
 
 import torch
 
-Contenders = Mapping[str, Callable[[], object]]
+Implementations = Mapping[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def _three(value: float) -> str:
 
 @dataclass(frozen=True)
 class Rounds:
-    """Seconds of each contender, round by round."""
+    """Seconds of each implementation, round by round."""
 
     seconds: dict[str, list[float]]
 
@@ -52,11 +52,11 @@ class Rounds:
         return Spread.of([a / b for a, b in zip(self.seconds[name], self.seconds[over], strict=True)])
 
 
-def take_turns(contenders: Contenders, *, rounds: int, warmup: int = 1) -> Rounds:
-    """Time every contender once a round, after `warmup` rounds that do not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+def interleave(implementations: Implementations, *, rounds: int, warmup: int = 1) -> Rounds:
+    """Time every implementation once per round, after `warmup` rounds that are not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in implementations}
     for number in range(-warmup, rounds):
-        for name, work in contenders.items():
+        for name, work in implementations.items():
             _synchronize()
             start = time.perf_counter()
             work()

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.measure import take_turns
+from benchmarks.measure import interleave
 from benchmarks.report import Options, Table
 from sslpipe.neighbors.search import SearchSettings, nearest_in, nearest_neighbors
 
@@ -111,16 +111,18 @@ def recall(found: object, exact: Found) -> float | str:
     return float(np.mean([np.isin(a, b).mean() for a, b in zip(exact, found, strict=True)]))
 
 
-def compare(options: Options, images: int, rounds: int, contenders: dict[str, Callable[[Tensor], object]]) -> Table:
+def compare(
+    options: Options, images: int, rounds: int, implementations: dict[str, Callable[[Tensor], object]]
+) -> Table:
     """Everyone on the same features; the first pass, which does not count, gives memory and recall."""
     features = clustered(images, 512).to(options.device)
     exact = own(features)
-    seen = {name: peak_of(lambda work=work: work(features)) for name, work in contenders.items()}
+    seen = {name: peak_of(lambda work=work: work(features)) for name, work in implementations.items()}
     for name, (_, found) in seen.items():
         share = recall(found, exact)
         assert isinstance(share, str) or share > (0.9 if name == "faiss ivf" else 0.9999), (name, share)
-    turns = take_turns(
-        {name: lambda work=work: work(features) for name, work in contenders.items()}, rounds=rounds, warmup=0
+    turns = interleave(
+        {name: lambda work=work: work(features) for name, work in implementations.items()}, rounds=rounds, warmup=0
     )
     rows = [
         [name, turns.time(name), turns.ratio(name, PRODUCTS), turns.ratio(name, OWN), recall(found, exact), peak]

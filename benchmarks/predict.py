@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import take_turns
+from benchmarks.measure import interleave
 from benchmarks.report import Options, Table
 from sslpipe.data.decode import Decoder, available_cores
 from sslpipe.nets.heads import LinearSettings
@@ -49,8 +49,8 @@ def measure(options: Options) -> list[Table]:
             def whole(files: Files = files, out: Path = folder / "out.csv") -> None:
                 predict(predictor, files, out, workers=cores)
 
-            contenders = {"predict": whole, "decoding": decode, "network": answer}
-            turns = take_turns(contenders, rounds=1 if options.quick else 3, warmup=0)
-        rows.append([f"{side} px", *(turns.rate(name, count) for name in contenders)])
+            implementations = {"predict": whole, "decoding": decode, "network": answer}
+            turns = interleave(implementations, rounds=1 if options.quick else 3, warmup=0)
+        rows.append([f"{side} px", *(turns.rate(name, count) for name in implementations)])
     columns = ("JPEG files", "predict, images/s", "decoding alone", "network alone")
     return [Table(f"Predict: tiny_resnet, {size} × {size}, {cores} cores, {count} images", columns, rows)]

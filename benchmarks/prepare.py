@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.measure import Rounds, take_turns
+from benchmarks.measure import Rounds, interleave
 from benchmarks.predict import make_images
 from benchmarks.report import Options, Table
 from sslpipe.data.decode import Decoder, available_cores
@@ -41,7 +41,7 @@ class Opened(Dataset[Tensor]):
         return torch.from_numpy(np.array(small)).permute(2, 0, 1)
 
 
-def contenders(
+def implementations(
     files: Files, decoder: Decoder, loader: "DataLoader[Tensor]", opened: Opened
 ) -> dict[str, Callable[[], list[NDArray[np.uint8]]]]:
     """Each decodes all files, in order, and returns the chunks."""
@@ -60,14 +60,14 @@ def side_by_side(folder: Path, size: int, rounds: int) -> Rounds:
     loader = DataLoader(opened, BATCH, num_workers=cores, persistent_workers=True)
     with ExitStack() as stack:
         decoder = stack.enter_context(Decoder(files, size=size, channels=3, workers=cores))
-        made = contenders(files, decoder, loader, opened)
+        made = implementations(files, decoder, loader, opened)
         found = {name: np.concatenate(work()).astype(np.float32) for name, work in made.items()}
         assert np.array_equal(found["DataLoader"], found["PIL"])
         # A JPEG is decoded at a part of its size where that is enough, so single pixels may differ.
         assert found["sslpipe"].shape == found["PIL"].shape
         difference = np.abs(found["sslpipe"] - found["PIL"]).mean()
         assert difference < 2, difference
-        return take_turns(made, rounds=rounds)
+        return interleave(made, rounds=rounds)
 
 
 def measure(options: Options) -> list[Table]:

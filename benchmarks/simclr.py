@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmarks import steps
-from benchmarks.measure import Rounds, take_turns
+from benchmarks.measure import Rounds, interleave
 from benchmarks.report import Options, Table
 from sslpipe.data.decode import available_cores
 from sslpipe.data.device import autocast
@@ -104,7 +104,7 @@ def side_by_side(setup: steps.Setup, length: int, rounds: int) -> Rounds:
         "lightly": lightly_epoch(setup, *theirs),
     }
     assert all(-2.5 < each().item() - log(2 * setup.batch - 1) < 0.5 for each in work.values())
-    return take_turns(work, rounds=rounds, warmup=0)
+    return interleave(work, rounds=rounds, warmup=0)
 
 
 def measure(options: Options) -> list[Table]:

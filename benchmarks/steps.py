@@ -17,7 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from benchmarks.measure import Rounds, take_turns
+from benchmarks.measure import Rounds, interleave
 from benchmarks.report import Options, Table
 from sslpipe.data.batches import Batches
 from sslpipe.data.device import autocast
@@ -161,7 +161,7 @@ def beside_bare(trained: Trainer, *, rounds: int, steps: int) -> tuple[list[Pass
         for _ in range(steps):
             once()
 
-    return list(passes), take_turns({"step": step, "bare": pure}, rounds=rounds, warmup=int(steps > 1))
+    return list(passes), interleave({"step": step, "bare": pure}, rounds=rounds, warmup=int(steps > 1))
 
 
 Blocks = Mapping[tuple[str, str], dict[str, Any]]

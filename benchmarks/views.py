@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from benchmarks.measure import take_turns
+from benchmarks.measure import interleave
 from benchmarks.report import Options, Table
 from benchmarks.steps import images
 from sslpipe.data.decode import available_cores
@@ -65,7 +65,7 @@ def kornia_transform(policy: str, size: int) -> Callable[[Tensor], Tensor]:
     return K.AugmentationSequential(K.RandomHorizontalFlip(), K.auto.RandAugment(4, 10), erase)
 
 
-def contenders(policy: str, size: int, count: int, device: torch.device) -> dict[str, Callable[[], Tensor]]:
+def implementations(policy: str, size: int, count: int, device: torch.device) -> dict[str, Callable[[], Tensor]]:
     """Each makes one view of all images, batch by batch, and returns the last batch."""
     store = images(count, 3, size, device)
     own, generator = Views(ViewSettings(policy=policy), [0.5] * 3), torch.Generator(device)
@@ -120,9 +120,9 @@ def measure(options: Options) -> list[Table]:
     rows = []
     for policy in ("simclr", "strong"):
         for size, count in ((32, BATCH), (96, BATCH)) if options.quick else ((32, 2048), (96, 512)):
-            made = contenders(policy, size, count, options.device)
+            made = implementations(policy, size, count, options.device)
             check(made, (BATCH, 3, size, size))
-            turns = take_turns(made, rounds=1 if options.quick else 5)
+            turns = interleave(made, rounds=1 if options.quick else 5)
             rows += [[policy, size, name, turns.rate(name, count), turns.ratio(name, "sslpipe")] for name in made]
     columns = ("policy", "side", "", "images a second", "time over sslpipe's")
     note = f"{torch.get_num_threads()} threads, {available_cores()} processes in a DataLoader, {options.device.type}."

@@ -42,7 +42,7 @@ BROKEN = {
 """Name → why it is left out, or part of that."""
 CLOSED = {"closed.png": "Permission denied"}
 """Likewise, unless one reads everything."""
-GOOD = ["16-bit.png", "cmyk.jpg", "palette.png", "moving.gif", "turned.jpg", "large.png", "folder.jpg/plain.png"]
+GOOD = ["16-bit.png", "cmyk.jpg", "palette.png", "moving.gif", "rotated.jpg", "large.png", "folder.jpg/plain.png"]
 GREY = np.add.outer(np.arange(0, 128, 8), np.arange(0, 128, 8)).astype(np.uint8)
 
 
@@ -69,7 +69,7 @@ def fill(folder):
     folder.mkdir(parents=True)
     for name, reason in BROKEN.items():
         if reason == TEXT:
-            (folder / name).write_text("this is no picture")
+            (folder / name).write_text("this is not an image")
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "page.gif").write_text("<!doctype html><title>404</title>")
     (folder / "noise.webp").write_bytes(np.random.default_rng(0).bytes(5000))
@@ -115,6 +115,6 @@ def _good(folder):
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(np.rot90(GREY)).save(folder / "turned.jpg", exif=exif, quality=95)
+    Image.fromarray(np.rot90(GREY)).save(folder / "rotated.jpg", exif=exif, quality=95)
     (folder / "folder.jpg").mkdir()
     Image.fromarray(GREY).save(folder / "folder.jpg" / "plain.png")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import parts
-from benchmarks.measure import Rounds, Spread, take_turns
+from benchmarks.measure import Rounds, Spread, interleave
 from benchmarks.report import Table
 from benchmarks.steps import Pass, Setup, bare, demonstration, images, published, trainer, watched
 from sslpipe.nets.network import BackboneSettings
@@ -20,9 +20,9 @@ def test_every_part_measures(name):
     assert callable(importlib.import_module(f"benchmarks.{name}").measure)
 
 
-def test_contenders_take_turns_and_warm_up():
+def test_implementations_are_interleaved_and_warmed_up():
     order = []
-    rounds = take_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, warmup=1)
+    rounds = interleave({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, warmup=1)
     assert order == ["a", "b"] * 3
     assert [len(rounds.seconds[name]) for name in "ab"] == [2, 2]
 

@@ -60,7 +60,7 @@ def serve(address: str) -> None:
             if os.fork():
                 connection.close()
                 continue
-            if os.fork():  # a grandchild is nobody's to wait for
+            if os.fork():  # a grandchild needs no wait
                 os._exit(0)
             listening.close()
             os._exit(answer(connection, app))

@@ -1,6 +1,6 @@
 """The metrics that need labels, one function each, named as the metric in `table.METRICS`.
 
-Each returns the metric of a model from 0 to 1, or None if the metric is not defined for this model.
+Each returns the metric of a model, at most 1, or None if the metric is not defined for this model.
 """
 
 from collections.abc import Sequence

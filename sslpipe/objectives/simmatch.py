@@ -36,7 +36,7 @@ def propagate(p: Tensor, q: Tensor, bank_labels: Tensor, *, alpha: float) -> tup
 def simmatch(
     p_hat: Tensor, q_hat: Tensor, strong_logits: Tensor, strong_q: Tensor, *, threshold: float
 ) -> dict[str, Tensor]:
-    """Return the two unlabelled terms (eq. 2 and 5, with the targets of `propagate`) as scalars.
+    """Return the two unlabelled terms (eq. 2 and 5, with the targets of `propagate`) and the confident share, scalars.
 
     p_hat: [B, L] and q_hat: [B, K], without gradient; strong_logits: [B, L]; strong_q: [B, K], from `similarities`,
     clamped to at least TINY. semantic: cross-entropy with p_hat, summed over images whose largest p_hat exceeds

@@ -9,14 +9,14 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_array
 from sslpipe.methods.cluster.scan import Neighborhood, Problem, Settings
 from sslpipe.nets.model_file import load_network
-from sslpipe.running.inputs import Inputs, Start
+from sslpipe.running.inputs import Inputs, OpenedProblem
 
 
-def cluster_problem(inputs: Inputs, *, pretrained: Path, mined: Path) -> Start:
+def cluster_problem(inputs: Inputs, *, pretrained: Path, mined: Path) -> OpenedProblem:
     """The pretrained network and the mined neighbours of the training and of the held-out images."""
     network, settings = load_network(pretrained, inputs.store.info), inputs.settings
     held_out = Images(inputs.store.images("held_out"), inputs.images.device)
-    return Start(
+    return OpenedProblem(
         problem=Problem(
             network,
             read_neighborhood(inputs.images, mined / "train", settings, k=settings.neighbors),

@@ -49,7 +49,8 @@ def evaluate_project(
         }
         clusters = next((prediction.shape[1] for prediction in predictions.values()), len(classes))
         spaces: dict[str, Vectors] = {"pixels": flat_pixels}
-        for path in project.present({"pretrain": pretrained}).values():
+        backbones = project.present({"pretrain": pretrained})
+        for path in backbones.values():
             spaces["features"] = unit_features(load_network(path, store.info).to(device).eval())
         for name, vectors in spaces.items() if clusters else ():
             nearest = kmeans(vectors, train, images, clusters=clusters, settings=settings, seed=project.seed)
@@ -59,7 +60,7 @@ def evaluate_project(
         classifiers = find_classifiers(project, runs)
         for name, path in classifiers.items():
             evaluations[name] = evaluate_model(path, store, images, label)
-        weights = [weights_path(path) for path in {**cluster_models, **classifiers}.values()]
+        weights = [weights_path(path) for path in {**backbones, **cluster_models, **classifiers}.values()]
         card = card_for("evaluate", store.info, settings, parent=None, inputs=weights)
         write_json(folder / "card.json", asdict(card))
         metadata = {"protocol": store.info.protocol, "seed": project.seed, "images": len(label)}
@@ -75,7 +76,7 @@ def find_classifiers(project: Params, runs: Path) -> Mapping[str, Path]:
     }
     for name, folder in listed.items():
         if not (folder / CARD).exists():
-            info(f"{name}: {folder} is not there and is left out; 'dvc repro' runs all stages")
+            info(f"{name}: {folder} does not exist and is left out; 'dvc repro' runs all stages")
     return {name: folder for name, folder in listed.items() if (folder / CARD).exists()}
 
 

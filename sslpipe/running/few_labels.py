@@ -7,11 +7,11 @@ from sslpipe.data.labelled import read_labelled
 from sslpipe.io.stages import key_of
 from sslpipe.methods.semisup._supervised import Problem
 from sslpipe.nets.network import BackboneSettings
-from sslpipe.running.inputs import Inputs, Start
+from sslpipe.running.inputs import Inputs, OpenedProblem
 from sslpipe.running.starts import Entry, start_network
 
 
-def labelled_problem(inputs: Inputs, *, runs: Path) -> Start:
+def labelled_problem(inputs: Inputs, *, runs: Path) -> OpenedProblem:
     """The network that the method starts from, the labelled images, and the held-out ones for its monitors.
 
     runs: the folder of all stages' outputs, in which <stage>.methods.<method>.start names one.
@@ -21,7 +21,7 @@ def labelled_problem(inputs: Inputs, *, runs: Path) -> Start:
     backbone = project.parse(BackboneSettings, "network")
     labelled, folder = read_labelled(store, images), entry.folder(runs)
     network = start_network(folder, backbone, store.info, labelled).to(images.device)
-    return Start(
+    return OpenedProblem(
         problem=Problem(network, labelled, read_held_out(store, images.device)),
         started_from=folder,
         cache_key=[inputs.method, entry, backbone],

@@ -26,8 +26,8 @@ class Inputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """A problem, and what identifies it in the checkpoint's key and in model.json; see TrainingRun."""
+class OpenedProblem:
+    """The problem of a method, and what identifies it in the checkpoint's key and in model.json (see TrainingRun)."""
 
     problem: Any
     started_from: Path | None = None

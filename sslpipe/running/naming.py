@@ -93,7 +93,7 @@ def named_head(network: Network, labelled: LabelledImages, folder: Path) -> Line
     if not isinstance(head, LinearHead | MergedHead) or outputs(head) != labelled.classes:
         found = outputs(head) or "no"
         raise UserError(
-            f"{folder}: {found} clusters found, expected {labelled.classes}, one a class; "
+            f"{folder}: {found} clusters found, expected {labelled.classes}, one per class; "
             "set cluster.clusters, or start from pretrain"
         )
     network.eval()

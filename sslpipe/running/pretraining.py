@@ -3,14 +3,14 @@
 from sslpipe.data.images import Images
 from sslpipe.methods.pretrain._base import Problem
 from sslpipe.nets.network import BackboneSettings
-from sslpipe.running.inputs import Inputs, Start
+from sslpipe.running.inputs import Inputs, OpenedProblem
 
 
-def pretrain_problem(inputs: Inputs) -> Start:
+def pretrain_problem(inputs: Inputs) -> OpenedProblem:
     """Images without labels and the settings of a new network; no label is read."""
     backbone = inputs.project.parse(BackboneSettings, "network")
     held_out = Images(inputs.store.images("held_out"), inputs.images.device)
-    return Start(
+    return OpenedProblem(
         problem=Problem(backbone, inputs.store.info, inputs.images, held_out),
         cache_key=[inputs.method, backbone],
         metadata={"method": inputs.method},

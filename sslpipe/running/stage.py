@@ -11,7 +11,7 @@ from sslpipe.data.images import Images
 from sslpipe.data.store import Store
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.stages import LABELLED_STAGES, key_of
-from sslpipe.running.inputs import Inputs, Start
+from sslpipe.running.inputs import Inputs, OpenedProblem
 from sslpipe.running.training import TrainingRun
 
 METHODS = {"cluster": "scan", "self-label": "confident"}
@@ -21,7 +21,7 @@ METHODS = {"cluster": "scan", "self-label": "confident"}
 def run_stage(
     stage: str,
     params: Path,
-    open_problem: Callable[[Inputs], Start],
+    open_problem: Callable[[Inputs], OpenedProblem],
     *,
     method: str | None = None,
     options: Mapping[str, Any],
@@ -62,7 +62,7 @@ def run_stage(
     store = Store(prepared)
     images = Images(store.images("train"), choose_device(device))
     torch.manual_seed(project.seed)
-    start = open_problem(
+    opened = open_problem(
         Inputs(project=project, stage=stage, method=name, settings=settings, store=store, images=images)
     )
     run = TrainingRun(
@@ -71,12 +71,12 @@ def run_stage(
         out=out,
         store=store,
         images=images,
-        labelled=start.labelled,
+        labelled=opened.labelled,
         seed=project.seed,
-        started_from=start.started_from,
-        cache_key=start.cache_key,
-        inputs=start.inputs,
-        metadata=start.metadata,
+        started_from=opened.started_from,
+        cache_key=opened.cache_key,
+        inputs=opened.inputs,
+        metadata=opened.metadata,
         checkpoint_seconds=checkpoint_seconds,
     )
-    run.train(module.Method(settings, start.problem).to(images.device), settings)
+    run.train(module.Method(settings, opened.problem).to(images.device), settings)

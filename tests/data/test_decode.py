@@ -127,8 +127,8 @@ def test_exif_orientation_is_undone(tmp_path, orientation):
     }
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(GREY).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(decode(tmp_path / "turned.png", size=8, channels=1)[0], undo[orientation](GREY))
+    Image.fromarray(GREY).save(tmp_path / "rotated.png", exif=exif)
+    np.testing.assert_array_equal(decode(tmp_path / "rotated.png", size=8, channels=1)[0], undo[orientation](GREY))
 
 
 def test_shorter_side_is_resized_and_the_centre_kept():
@@ -158,7 +158,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
     names = ["empty.jpg", "text.jpg", "cut.jpg", "cut.png", "gone.png", "self.png", "only-header.gif"]
     files = {name: folder / name for name in names}
     files["empty.jpg"].touch()
-    files["text.jpg"].write_text("this is no picture")
+    files["text.jpg"].write_text("this is not an image")
     Image.fromarray(COLOUR).save(files["cut.png"])
     for name, content in (("cut.jpg", whole.read_bytes()), ("cut.png", files["cut.png"].read_bytes())):
         files[name].write_bytes(content[: len(content) // 2])
@@ -230,7 +230,7 @@ def test_chunks_come_in_order_with_broken_ones_named(tmp_path, workers, monkeypa
     monkeypatch.setattr("sslpipe.data.decode.CHUNK_IMAGES", 4)
     paths = many(tmp_path, 30)
     for i in (0, 5, 8, 9, 10, 11):
-        paths[i].write_text("no picture")
+        paths[i].write_text("not an image")
     order = np.array([i for i in reversed(range(30)) if i != 20])
     with Decoder(Files(paths), size=2, channels=1, workers=workers) as decoder:
         chunks = list(decoder.decode(order))

@@ -121,8 +121,8 @@ def test_an_archive_that_was_fetched_elsewhere_needs_no_connection(tmp_path, off
 def test_no_such_address_and_no_such_host(tmp_path, served):
     _, url = served
     assert "no connection to 127.0.0.1 (HTTP status 404 File not found)" in refused(tmp_path, published(url))
-    nobody = published("http://127.0.0.1:1")
-    assert "no connection to 127.0.0.1 (Connection refused)" in refused(tmp_path, nobody)
+    unreachable = published("http://127.0.0.1:1")
+    assert "no connection to 127.0.0.1 (Connection refused)" in refused(tmp_path, unreachable)
 
 
 def test_what_was_sent_is_another_file(tmp_path, served):

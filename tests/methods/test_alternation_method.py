@@ -109,9 +109,9 @@ def test_an_image_is_turned_by_each_quarter(build, pair, generator):
     method.network.backbone.register_forward_pre_hook(lambda module, images: seen.append(images[0].clone()))
     terms = method.losses(pair, generator)
     network = method.network
-    turned = [plain(image).rot90(quarter, (1, 2)) for quarter in range(4) for image in pair.unlabelled.image]
-    torch.testing.assert_close(seen[0], (torch.stack(turned) - network.mean) / network.std)
-    logits = method.rotation(network.features(torch.stack(turned))).detach()
+    rotated = [plain(image).rot90(quarter, (1, 2)) for quarter in range(4) for image in pair.unlabelled.image]
+    torch.testing.assert_close(seen[0], (torch.stack(rotated) - network.mean) / network.std)
+    logits = method.rotation(network.features(torch.stack(rotated))).detach()
     loss = -sum(row.log_softmax(0)[place // 30] for place, row in enumerate(logits)) / 120
     assert terms["rotation"].item() == pytest.approx(loss.item(), rel=1e-4)
     with torch.no_grad():

@@ -47,8 +47,8 @@ def test_visited_rows_of_both_memories_move(digits, network):
     memory, index = method.memory.rows.clone(), torch.tensor([3, 7, 290])
     method.losses(batch_of(digits, index), torch.Generator().manual_seed(0))
     image = digits[0][index].float() / 255
-    turned = [network.features(image.rot90(turns, (2, 3))) for turns in range(4)]
-    halves = [network.head.halves(features) for features in turned]
+    rotated = [network.features(image.rot90(turns, (2, 3))) for turns in range(4)]
+    halves = [network.head.halves(features) for features in rotated]
     embedding = network.head.embed(torch.stack([invariant for _, invariant in halves]).mean(dim=0))
     method.after_step()
     expected = F.normalize(0.5 * memory[index] + 0.5 * embedding, dim=1)

@@ -10,11 +10,11 @@ from sslpipe.views.policies import ViewSettings
 
 def test_quarter_turns_are_numpys_image_by_image():
     images = torch.rand(3, 2, 5, 5)
-    turned = all_rotations(images)
+    rotated = all_rotations(images)
     for turns in range(4):
         for image in range(3):
             expected = torch.from_numpy(images[image].numpy().copy()).rot90(turns, (1, 2))
-            assert torch.equal(turned[3 * turns + image], expected)
+            assert torch.equal(rotated[3 * turns + image], expected)
 
 
 def test_the_loss_is_that_of_all_four_rotations(digits, network):

@@ -141,7 +141,7 @@ def test_doubtful_names_are_told(clusters, labelled, info, tmp_path, capsys):
 def test_as_many_clusters_as_classes_are_needed(network, labelled, info, tmp_path, head, found):
     network.head = head
     folder = saved(tmp_path / "c", network, info, "cluster")
-    with pytest.raises(UserError, match=rf"^[^\n]*{found}, expected 10, one a class; set cluster\.clusters[^\n]*$"):
+    with pytest.raises(UserError, match=rf"^[^\n]*{found}, expected 10, one per class; set cluster\.clusters[^\n]*$"):
         start_network(folder, TINY, info, labelled)
 
 

@@ -1,10 +1,14 @@
 """The table of metrics, as it is read in a log."""
 
+from inspect import isfunction
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sslpipe.io.errors import UserError
+from sslpipe.metrics import definitions
+from sslpipe.metrics.clustering import clustering_metrics
 from sslpipe.metrics.table import METRICS, Shown, chosen_metrics, print_table, shown_by_default
 
 WITH_LABELS = shown_by_default(Shown.RUN)
@@ -64,3 +68,14 @@ def test_an_unknown_metric_is_refused() -> None:
     assert chosen_metrics(None) is None
     with pytest.raises(UserError, match="--metric: unknown name 'gaps'; did you mean 'gap'"):
         chosen_metrics("gaps")
+
+
+def test_every_metric_has_a_function_or_is_one_without_labels_and_every_function_has_a_line():
+    functions = {
+        name
+        for name, value in vars(definitions).items()
+        if isfunction(value) and value.__module__ == definitions.__name__ and name[0] != "_"
+    }
+    without_labels = set(clustering_metrics(np.eye(2, dtype=np.float32)))
+    assert functions | without_labels == set(METRICS)
+    assert not functions & without_labels

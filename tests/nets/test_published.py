@@ -294,7 +294,7 @@ def test_unknown_names_of_weights_are_refused():
 
 
 @pytest.mark.parametrize("settings", [{"name": "tiny_resnet"}, {"name": "torchvision"}])
-def test_a_backbone_that_nobody_publishes_is_refused(settings):
+def test_a_backbone_without_published_weights_is_refused(settings):
     refused("expected name torchvision or timm", backbone=BackboneSettings(**settings))
 
 

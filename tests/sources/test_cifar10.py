@@ -19,9 +19,9 @@ def test_images_labels_and_names_are_those_of_the_files_and_of_torchvision(tmp_p
     assert [entry.part for entry in source.entries] == ["train"] * 20 + ["test"] * 4
     assert [source.entries[i].name for i in (0, 19, 20)] == ["cifar10:train/0", "cifar10:train/19", "cifar10:test/0"]
     theirs = [*CIFAR10(tmp_path, train=True), *CIFAR10(tmp_path, train=False)]
-    for i, (expected, (picture, label)) in enumerate(zip([*train, *test], theirs, strict=True)):
+    for i, (expected, (image, label)) in enumerate(zip([*train, *test], theirs, strict=True)):
         np.testing.assert_array_equal(source.load(i), expected)
-        np.testing.assert_array_equal(source.load(i), np.asarray(picture))
+        np.testing.assert_array_equal(source.load(i), np.asarray(image))
         assert source.entries[i].label == label
     assert source.load(3).dtype == np.uint8
     assert source.load(3).flags.c_contiguous

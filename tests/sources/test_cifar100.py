@@ -19,9 +19,9 @@ def test_fine_classes_are_those_of_torchvision(tmp_path, monkeypatch):
     assert [entry.name for entry in source.entries][8:10] == ["cifar100:train/8", "cifar100:test/0"]
     assert [entry.part for entry in source.entries] == ["train"] * 9 + ["test"] * 5
     theirs = [*CIFAR100(tmp_path, train=True), *CIFAR100(tmp_path, train=False)]
-    for i, (expected, (picture, label)) in enumerate(zip([*train, *test], theirs, strict=True)):
+    for i, (expected, (image, label)) in enumerate(zip([*train, *test], theirs, strict=True)):
         np.testing.assert_array_equal(source.load(i), expected)
-        np.testing.assert_array_equal(source.load(i), np.asarray(picture))
+        np.testing.assert_array_equal(source.load(i), np.asarray(image))
         assert source.entries[i].label == label
 
 

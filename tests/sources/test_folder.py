@@ -281,5 +281,5 @@ def test_missing_wrong_and_empty_folders(tmp_path):
     assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="does not exist"):
         source("x" * 5000)
-    with pytest.raises(UserError, match="~nobody-of-this-name does not exist"):
-        source("~nobody-of-this-name")
+    with pytest.raises(UserError, match="~unknown-user does not exist"):
+        source("~unknown-user")

@@ -21,10 +21,10 @@ def test_images_labels_and_names_are_those_of_the_files_and_of_torchvision(tmp_p
     expected = [*images["train"], *images["unlabeled"], *images["test"]]
     theirs = [*STL10(tmp_path, "train+unlabeled"), *STL10(tmp_path, "test")]
     assert len(expected) == len(theirs) == len(source.entries)
-    for i, (picture, label) in enumerate(theirs):
+    for i, (image, label) in enumerate(theirs):
         assert source.load(i).shape == (96, 96, 3)
         np.testing.assert_array_equal(source.load(i), expected[i])
-        np.testing.assert_array_equal(source.load(i), np.asarray(picture))
+        np.testing.assert_array_equal(source.load(i), np.asarray(image))
         assert source.entries[i].label == label
 
 
@@ -54,8 +54,8 @@ def test_only_a_folds_images_keep_their_label(tmp_path, monkeypatch, fold):
     theirs = STL10(tmp_path, "train", folds=fold)
     chosen = [i for i in range(10) if source.entries[i].label != UNKNOWN]
     assert [source.entries[i].label for i in chosen] == theirs.labels.tolist()
-    for i, (picture, _) in zip(chosen, theirs, strict=True):
-        np.testing.assert_array_equal(source.load(i), np.asarray(picture))
+    for i, (image, _) in zip(chosen, theirs, strict=True):
+        np.testing.assert_array_equal(source.load(i), np.asarray(image))
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ def test_images_labels_and_names_are_those_of_the_files_and_of_torchvision(tmp_p
     assert [entry.part == "test" for entry in source.entries] == ["test/" in name for name in names]
     theirs = [item for split in splits for item in SVHN(tmp_path, split)]
     expected = [image for split in splits for image in images[split]]
-    for i, (picture, label) in enumerate(theirs):
+    for i, (image, label) in enumerate(theirs):
         np.testing.assert_array_equal(source.load(i), expected[i])
-        np.testing.assert_array_equal(source.load(i), np.asarray(picture))
+        np.testing.assert_array_equal(source.load(i), np.asarray(image))
         assert source.entries[i].label == label
     assert len(theirs) == len(source.entries)
 

@@ -101,7 +101,7 @@ def test_a_listed_method_that_has_not_run_is_left_out_with_one_line(project, cap
     lines = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
     paths = [Path("runs", *model.split(".")) for model in gone]
     assert lines == [
-        f"{model}: {path} is not there and is left out; 'dvc repro' runs all stages"
+        f"{model}: {path} does not exist and is left out; 'dvc repro' runs all stages"
         for model, path in zip(gone, paths, strict=True)
     ]
 

@@ -139,7 +139,7 @@ def test_a_labelled_set_with_gaps_is_one_line_and_costs_nothing(project, refused
 def test_clusters_other_in_number_than_classes_are_refused(project, refused):
     cluster(clusters=20, epochs=1)
     line = refused("semisup", "--method", "fixmatch", "--start", "cluster")
-    assert "runs/cluster: 20 clusters found, expected 10, one a class; set cluster.clusters" in line
+    assert "runs/cluster: 20 clusters found, expected 10, one per class; set cluster.clusters" in line
 
 
 def test_a_start_of_other_images_is_refused(project, refused):

@@ -179,7 +179,7 @@ def test_an_unknown_name_has_a_nearest_one():
 def test_recipes_lie_beside_the_package_or_in_an_installed_one(tmp_path, monkeypatch):
     assert recipes.folder() == ROOT / "recipes"
     (tmp_path / "sslpipe" / "recipes").mkdir(parents=True)
-    (tmp_path / "recipes").mkdir()  # somebody else's
+    (tmp_path / "recipes").mkdir()  # of another project
     monkeypatch.setattr("sslpipe.__file__", str(tmp_path / "sslpipe" / "__init__.py"))
     assert recipes.folder() == tmp_path / "sslpipe" / "recipes"
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]

@@ -44,8 +44,8 @@ def test_affine_is_torchvisions_image_by_image(channels: int, shape: tuple[int, 
 def test_parameters_left_out_are_off() -> None:
     image = images(3)
     torch.testing.assert_close(geometry.affine(image), image, rtol=0, atol=1e-5)
-    turned = geometry.affine(image, angle=torch.full((6,), 90.0))
-    torch.testing.assert_close(turned, image.rot90(-1, (2, 3)), rtol=0, atol=1e-5)
+    rotated = geometry.affine(image, angle=torch.full((6,), 90.0))
+    torch.testing.assert_close(rotated, image.rot90(-1, (2, 3)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("padding", "outside"), [("zeros", 0.0), ("border", 0.5)])

@@ -172,7 +172,7 @@ def test_what_is_applied_is_what_was_drawn() -> None:
 
 
 @given(count=st.integers(1, 40), operations=st.integers(1, 14), seed=st.integers(0, 1000))
-def test_nobody_shares_a_seat_and_no_operation_has_too_many(count: int, operations: int, seed: int) -> None:
+def test_images_have_different_slots_and_no_operation_has_too_many(count: int, operations: int, seed: int) -> None:
     slots = draw_slots(draws(count, seed), 3, operations)
     assert slots.shape == (3, count)
     for slot, chosen in zip(slots, operation_of(slots, operations), strict=True):

@@ -51,7 +51,7 @@ class Settings(LabelledSettings):
 
 
 class Method(LabelledMethod):
-    """SimMatch, algorithm 1; the memory has one row for each labelled image."""
+    """SimMatch, algorithm 1; `bank`, the memory, has one row for each labelled image."""
 
     settings: Settings
 
@@ -85,7 +85,7 @@ class Method(LabelledMethod):
             logits, z = logits_and_embeddings(self.network, torch.cat([weak, strong]))
             labelled_logits, weak_logits, strong_logits = torch.split(logits, [count, others, others])
             z_labelled, z_weak, z_strong = torch.split(z, [count, others, others])
-        bank = self.bank.clone()  # the memory is updated before the backward pass
+        bank = self.bank.clone()  # copied, because `_remember` overwrites the bank before the backward pass
         with torch.no_grad():
             p = self.align(weak_logits.softmax(dim=1))
             q = similarities(z_weak, bank, temperature=settings.temperature)
