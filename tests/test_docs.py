@@ -176,15 +176,27 @@ def test_adding_a_method(code, tmp_path):
         shutil.copytree(code / name, tmp_path / name)
     text = (DOCS / "adding-a-method.md").read_text()
     files = re.findall(r"`(sslpipe/\S+\.py)`:\n\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(files) == 2
+    assert len(files) == 4
     for name, code in files:
         (tmp_path / name).write_text(code)
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (metric,) = re.findall(r"^```python\n(def balanced_acc.*?)^```", text, re.MULTILINE | re.DOTALL)
+    with (tmp_path / "sslpipe/metrics/definitions.py").open("a") as file:
+        file.write(f"\n\n{metric}")
+    table = tmp_path / "sslpipe/metrics/table.py"
+    (line,) = re.findall(r"`(\"balanced_acc\": .*?,)`", text)
+    table.write_text(table.read_text().replace("METRICS = {\n", f"METRICS = {{\n    {line}\n", 1))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["pretrain"] |= yaml.safe_load(block)
+    for stage in ("cluster", "self_label", "finetune"):
+        del params[stage]  # the page runs none of them
+    params["semisup"] = {"methods": {}}
+    for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for stage, settings in yaml.safe_load(block).items():
+            params[stage] |= settings
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     with warm_commands(tmp_path, tmp_path / "bin") as commands:
-        Shell(tmp_path, commands).page("adding-a-method.md")
+        printed = Shell(tmp_path, commands).page("adding-a-method.md")
+    (row,) = [line for line in printed["sslpipe evaluate --metric balanced-acc"].splitlines() if "pseudo_label" in line]
+    assert float(row.split()[3]) > 0.5
     assert '"method": "vicreg"' in (tmp_path / "runs/pretrain/model.json").read_text()
     with (tmp_path / "runs/pretrain/history.csv").open(newline="") as file:
         first, second = (float(row["loss"]) for row in csv.DictReader(file))
