@@ -3,6 +3,10 @@ import torch
 
 from sslpipe.engine.method import Progress
 from sslpipe.methods.semisup.uda import Method, Settings
+from sslpipe.objectives.uda import annealed_cross_entropy
+from sslpipe.views.policies import ViewSettings
+
+PLAIN = ViewSettings(policy="plain")
 
 
 def reference(method, settings, pair, seed, eta):
@@ -52,3 +56,19 @@ def test_labelled_weak_and_strong_images_go_through_one_forward(problem, pair, g
     method.network.register_forward_pre_hook(lambda module, images: sizes.append(len(images[0])))
     method.losses(pair, generator)
     assert sizes == [80]
+
+
+def test_labels_are_smoothed(network, problem, pair):
+    losses = []
+    for smoothing in (0.0, 0.3):
+        torch.manual_seed(0)
+        settings = Settings(label_smoothing=smoothing, ema_decay=None, views=PLAIN, strong=PLAIN)
+        method = Method(settings, problem)
+        logits = []
+        method.network.register_forward_hook(lambda module, images, output, seen=logits: seen.append(output.detach()))
+        terms = method.losses(pair, torch.Generator().manual_seed(0))
+        labelled = logits[0][: len(pair.labelled.label)].float()
+        expected = annealed_cross_entropy(labelled, pair.labelled.label, threshold=1.0, smoothing=smoothing)
+        assert terms["labelled"].item() == pytest.approx(expected["loss"].item(), rel=1e-5)
+        losses.append(terms["labelled"].item())
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
