@@ -11,7 +11,7 @@ import yaml
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
-from sslpipe.io.renamed import renamed_hint
+from sslpipe.io.renamed import unknown_key
 from sslpipe.io.settings import parse
 from sslpipe.io.version import own_version
 
@@ -68,30 +68,20 @@ class Params:
             block[name] = value
             info(f"{key} = {value}  (option; {self.path}: {before})")
 
-    def method(self, stage: str, package: str, *, also: Sequence[str] = ()) -> str:
+    def method(self, stage: str, package: str) -> str:
         """Return the name of the method that a stage is to use.
 
-        Raises UserError if the stage's block has keys other than `method`, those in `also`, and the names of the
-        modules of `package`.
+        Raises UserError if the stage's block has keys other than `method` and the names of the modules of
+        `package`.
         """
-        self.check_keys(stage, ["method", *also, *siblings(package)])
+        self.check_keys(stage, ["method", *siblings(package)])
         return str(self._block(stage).get("method"))
-
-    def choice(self, where: str, options: Sequence[str]) -> str:
-        """Return the value at a dotted key, which must be one of `options`; the first option if there is no value."""
-        block, _, name = where.rpartition(".")
-        value = str(self._block(block).get(name, options[0]))
-        if value not in options:
-            raise UserError(f"{where}: unknown value '{value}'{nearest(value, options)}")
-        return value
 
     def check_keys(self, where: str, known: Sequence[str]) -> None:
         """Raise UserError for a key of the block `where` that is not among the known ones."""
         for key in self._block(where):
             if key not in known:
-                raise UserError(
-                    f"{where}.{key}: unknown key{renamed_hint(str(key), known) or nearest(str(key), known)}"
-                )
+                raise unknown_key(where, str(key), known)
 
     def names(self, where: str) -> tuple[str, ...]:
         """Return the keys of the block `where`, in order."""

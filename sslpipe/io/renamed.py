@@ -1,6 +1,9 @@
 """Settings that were renamed or removed, for one line that names the new key."""
 
 from collections.abc import Collection
+from fnmatch import fnmatchcase
+
+from sslpipe.io.errors import UserError, nearest
 
 RENAMED = {
     "head": ("head_init", "drawn is now random, fitted is now logistic"),
@@ -19,21 +22,23 @@ RENAMED = {
 }
 """Old key → the new key of the same block, and what became of its values (0.2.0)."""
 REMOVED = {
-    "watch": "pretrain reads no labels",
-    "base": "the code deps of dvc.yaml are folders; what alternation builds on is semisup.alternation.base",
-    "objective": "the code deps of dvc.yaml are folders",
+    "pretrain.watch": "pretrain reads no labels",
+    "*.methods.*.base": "the code deps of dvc.yaml are folders; alternation's base is semisup.alternation.base",
+    "*.methods.*.objective": "the code deps of dvc.yaml are folders",
 }
-"""Old key → why nothing takes its place (0.2.0)."""
+"""Pattern of a dotted old key → why nothing takes its place (0.2.0)."""
 
 
-def renamed_hint(key: str, known: Collection[str]) -> str:
-    """What to write instead of an unknown key, as the end of an error's line; "" for a key that never existed.
+def unknown_key(where: str, key: str, known: Collection[str]) -> UserError:
+    """The error for an unknown key: what became of an old one, else the nearest known one.
 
-    known: the keys of its block.
+    where: the dotted key of its block. known: the keys of that block.
     """
+    hint = nearest(key, known)
     new, values = RENAMED.get(key, ("", ""))
     if new in known:
-        return f"; renamed to {new} in 0.2.0" + (f" ({values})" if values else "")
-    if key in REMOVED:
-        return f"; removed in 0.2.0, delete it: {REMOVED[key]}"
-    return ""
+        hint = f"; renamed to {new} in 0.2.0" + (f" ({values})" if values else "")
+    for pattern, reason in REMOVED.items():
+        if fnmatchcase(f"{where}.{key}", pattern):
+            hint = f"; removed in 0.2.0, delete it: {reason}"
+    return UserError(f"{where}.{key}: unknown key{hint}")

@@ -7,7 +7,7 @@ from math import inf
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sslpipe.io.errors import UserError, nearest
-from sslpipe.io.renamed import renamed_hint
+from sslpipe.io.renamed import unknown_key
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def parse(cls: type[T], block: Any, *, where: str, base: T | None = None) -> T:
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     for key in block:
         if key not in known:
-            raise UserError(f"{where}.{key}: unknown key{renamed_hint(str(key), known) or nearest(str(key), known)}")
+            raise unknown_key(where, str(key), known)
     hints = get_type_hints(cls, include_extras=True)
     values = {}
     for name, field in known.items():

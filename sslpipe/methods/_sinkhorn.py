@@ -7,15 +7,16 @@ from sslpipe.engine import world
 from sslpipe.nets.heads import PrototypeHead
 from sslpipe.nets.queue import EmbeddingQueue
 from sslpipe.objectives.swav import sinkhorn
+from sslpipe.views.multi_crop import GLOBAL_VIEWS
 
 
 class SinkhornAssignment(nn.Module):
     """Sinkhorn-Knopp over a batch's embeddings and those of earlier batches, for each global view by itself."""
 
-    def __init__(self, *, queue: int, views: int, outputs: int, epsilon: float, iterations: int) -> None:
-        """queue: embeddings of earlier batches to keep for each view. views: G. outputs: D, an embedding's length."""
+    def __init__(self, *, queue: int, outputs: int, epsilon: float, iterations: int) -> None:
+        """queue: embeddings of earlier batches to keep for each view. outputs: D, an embedding's length."""
         super().__init__()
-        self.queue = EmbeddingQueue(queue, views, outputs)
+        self.queue = EmbeddingQueue(queue, GLOBAL_VIEWS, outputs)
         self.epsilon, self.iterations = epsilon, iterations
 
     @torch.no_grad()

@@ -45,3 +45,9 @@ def test_a_key_that_never_existed_has_no_such_hint():
     with pytest.raises(UserError, match=r"block\.thresold: unknown key; did you mean 'threshold'") as error:
         parse(fixmatch.Settings, {"thresold": 0.9}, where="block")
     assert "0.2.0" not in str(error.value)
+
+
+def test_a_removed_key_is_named_only_where_it_was():
+    with pytest.raises(UserError, match=r"block\.base: unknown key") as error:
+        parse(fixmatch.Settings, {"base": "supervised"}, where="block")
+    assert "0.2.0" not in str(error.value)

@@ -72,7 +72,6 @@ class Method(SelfSupervised):
         self.crops = MultiCrop(self.views, self.policy(settings.local_views), settings.local_crops)
         self.assignment = SinkhornAssignment(
             queue=settings.queue,
-            views=GLOBAL_VIEWS,
             outputs=settings.outputs,
             epsilon=settings.epsilon,
             iterations=settings.iterations,

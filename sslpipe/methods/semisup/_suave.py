@@ -10,7 +10,6 @@ from sslpipe.methods._sinkhorn import SinkhornAssignment
 from sslpipe.methods.semisup._prototypes import PrototypeMethod, PrototypesSettings
 from sslpipe.methods.semisup._supervised import Problem
 from sslpipe.nets.heads import PrototypeHead
-from sslpipe.views.multi_crop import GLOBAL_VIEWS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,6 @@ class SuaveMethod(PrototypeMethod):
         super().__init__(settings, problem)
         self.assignment = SinkhornAssignment(
             queue=settings.queue,
-            views=GLOBAL_VIEWS,
             outputs=settings.outputs,
             epsilon=settings.epsilon,
             iterations=settings.iterations,
