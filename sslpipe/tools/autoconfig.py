@@ -104,7 +104,7 @@ def fit_batches(
     train: int,
     images_at_most: int | None,
     *,
-    stages: Sequence[str] = tuple(map(key_of, TRAINING_STAGES)),
+    stages: Sequence[str] = TRAINING_STAGES,
 ) -> None:
     """Limit batches to a quarter of the training images, and epochs to `images_at_most` images in total."""
     for key in _fit_keys({stage: tree[stage] for stage in map(key_of, stages) if stage in tree}):
