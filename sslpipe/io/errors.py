@@ -11,6 +11,12 @@ class UserError(Exception):
     """
 
 
+def one_line(error: Exception) -> str:
+    """Return an error's message on one line of at most 200 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return a hint for the end of an error message: the most similar valid name, and all valid names if few."""
     names = sorted(valid)

@@ -27,6 +27,10 @@ REMOVED = {
     "*.methods.*.objective": "the code deps of dvc.yaml are folders",
 }
 """Pattern of a dotted old key → why nothing takes its place (0.2.0)."""
+REMOVED_VALUES = {
+    ("*.name", "torchvision"): "published networks come from timm: name: timm, architecture: resnet50.tv_in1k",
+}
+"""Pattern of a dotted key and its old value → what takes its place (0.2.0)."""
 
 
 def unknown_key(where: str, key: str, known: Collection[str]) -> UserError:
@@ -42,3 +46,11 @@ def unknown_key(where: str, key: str, known: Collection[str]) -> UserError:
         if fnmatchcase(f"{where}.{key}", pattern):
             hint = f"; removed in 0.2.0, delete it: {reason}"
     return UserError(f"{where}.{key}: unknown key{hint}")
+
+
+def value_hint(where: str, value: object, known: Collection[object]) -> str:
+    """A hint for a value that is none of the choices: what takes the place of an old one, else the nearest choice."""
+    for (pattern, old), new in REMOVED_VALUES.items():
+        if value == old and fnmatchcase(where, pattern):
+            return f"; removed in 0.2.0: {new}"
+    return nearest(str(value), map(str, known))

@@ -6,8 +6,8 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from math import inf
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from sslpipe.io.errors import UserError, nearest
-from sslpipe.io.renamed import unknown_key
+from sslpipe.io.errors import UserError
+from sslpipe.io.renamed import unknown_key, value_hint
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
     if origin is Literal:
         if any(value == option and type(value) is type(option) for option in get_args(hint)):
             return value
-        raise UserError(f"{where}: unknown value {_shown(value)}{nearest(str(value), map(str, get_args(hint)))}")
+        raise UserError(f"{where}: unknown value {_shown(value)}{value_hint(where, value, get_args(hint))}")
     if origin is Mapping and isinstance(value, Mapping):  # a block that is parsed later, with another class
         return dict(value)
     if origin is tuple and isinstance(value, list | tuple):

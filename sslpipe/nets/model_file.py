@@ -19,8 +19,8 @@ from sslpipe.io.files import read_json, sha256, write_bytes, write_json
 from sslpipe.io.settings import Count, Positive, parse
 from sslpipe.io.version import UNKNOWN, own_version
 from sslpipe.nets.heads import HeadSettings
-from sslpipe.nets.libraries import InputSettings
 from sslpipe.nets.network import BackboneSettings, Network
+from sslpipe.nets.preprocessing import InputSettings
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
@@ -146,10 +146,8 @@ def load_model(folder: Path) -> tuple[Network, ModelCard]:
             )
     except UserError as error:
         raise UserError(f"{folder / CARD}: {error}") from None
-    state = network.state_dict()
-    _check_weights(weights, state, folder / WEIGHTS)
-    state.update(weights)  # keeps the versions of modules in the state_dict, which torchvision's mnasnets need
-    network.load_state_dict(state)
+    check_weights(weights, network.state_dict(), str(folder / WEIGHTS), of=CARD, advice="train the model again")
+    network.load_state_dict(weights)
     return network, card
 
 
@@ -218,19 +216,25 @@ def _read_weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
         raise UserError(f"{path}: not readable as weights ({error}); run the stage '{card.stage}' again") from None
 
 
-def _check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
-    """Raise UserError unless the weights found have the expected names, shapes and types, and finite values."""
+def check_weights(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str, *, of: str, advice: str
+) -> None:
+    """Raise UserError unless the weights found have the expected names, shapes and types, and finite values.
+
+    source: the file of the weights, for messages. of: what the expected weights belong to. advice: what to do about
+    values that are not finite.
+    """
     missing = [name for name in expected if name not in found]
     unexpected = sorted(name for name in found if name not in expected)
     for names, what in ((missing, "missing"), (unexpected, "unexpected")):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise UserError(
-                f"{path}: {len(found)} weights found, expected the {len(expected)} of {CARD}; {what}: {names[0]}{more}"
+                f"{source}: {len(found)} weights found, expected the {len(expected)} of {of}; {what}: {names[0]}{more}"
             )
     for name, tensor in expected.items():
         form, wanted = (f"{t.dtype} {list(t.shape)}".removeprefix("torch.") for t in (found[name], tensor))
         if form != wanted:
-            raise UserError(f"{path}: {name}: {form} found, expected {wanted}, as in {CARD}")
+            raise UserError(f"{source}: {name}: {form} found, expected {wanted}, as in {of}")
         if not found[name].isfinite().all():
-            raise UserError(f"{path}: {name}: values that are not finite found; train the model again")
+            raise UserError(f"{source}: {name}: values that are not finite found; {advice}")

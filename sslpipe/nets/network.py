@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Fraction, Range
 from sslpipe.nets.heads import Head, HeadSettings, build_head
 from sslpipe.nets.layers import Backbone
-from sslpipe.nets.libraries import LIBRARIES, InputSettings, Published, resize_and_crop
+from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
+from sslpipe.nets.timm_backbone import TimmBackbone
 from sslpipe.nets.tiny_resnet import tiny_resnet
 from sslpipe.nets.vit import vit_mini_4, vit_small_16, vit_tiny_4
 from sslpipe.nets.wide_resnet import WideResNet
@@ -31,12 +32,12 @@ BACKBONES: Builders = {
     "wrn_37_2": partial(WideResNet, groups=4, widen=2),
     **RESNETS,
     **VITS,
-    **{library: partial(Published, library) for library in LIBRARIES},
+    "timm": TimmBackbone,
 }
 OPTIONS: dict[str, str] = {
     **dict.fromkeys(RESNETS, "stem"),
     **dict.fromkeys(VITS, "drop_path"),
-    **dict.fromkeys(LIBRARIES, "architecture"),
+    "timm": "architecture",
 }
 """The setting of BackboneSettings that a backbone has; the others have none."""
 
@@ -59,11 +60,11 @@ class BackboneSettings:
         "vit_small_16",
         "vit_tiny_4",
         "vit_mini_4",
-        "torchvision",
         "timm",
     ]
     architecture: str | None = None
-    """Name of the architecture in torchvision or timm, such as resnet50; null for all other backbones."""
+    """timm's name of the architecture, with or without the tag of its weights (resnet50.tv_in1k: torchvision's); null
+    for all other backbones."""
     stem: Stem = "cifar"
     """First layers of resnet18, 34 and 50. cifar: 3×3, for 32 px. stl: 3×3 and max-pool of 2, for 96 px. imagenet: 7×7
     of stride 2 and max-pool of 3, for 224 px. All other backbones have only cifar, which stands for their own stem."""
@@ -75,18 +76,15 @@ class BackboneSettings:
     """Rate of stochastic depth in a vit's last block; it increases linearly from 0 in the first. It is 0.1 in DINO
     (arXiv:2104.14294)."""
 
-    def build(self, channels: int, *, side: int | None = None) -> Backbone:
+    def build(self, channels: int) -> Backbone:
         """Return the backbone for images of `channels` channels, initialised from torch's global generator.
 
-        side: side of the images in pixels, if known; only torchvision's vits depend on it.
         Raises UserError for a stem, a stochastic depth or an architecture that the backbone does not have.
         """
         option = OPTIONS.get(self.name)
         self._check(option)
-        options: dict[str, Any] = {"side": side} if self.name in LIBRARIES else {"channels": channels}
-        if option:
-            options[option] = getattr(self, option)
-        backbone = BACKBONES[self.name](**options)
+        options = {option: getattr(self, option)} if option else {}
+        backbone = BACKBONES[self.name](channels=channels, **options)
         for layer in backbone.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = self.batch_norm_momentum
@@ -95,11 +93,11 @@ class BackboneSettings:
     def _check(self, option: str | None) -> None:
         """Raise UserError for a setting other than `option` that is set, and for a missing architecture."""
         if option == "architecture" and self.architecture is None:
-            raise UserError(f"network.architecture: missing, expected one of {self.name}'s, such as resnet50")
+            raise UserError("network.architecture: missing, expected one of timm's, such as resnet50.tv_in1k")
         if option != "architecture" and self.architecture is not None:
             raise UserError(
                 f"network.architecture: '{self.architecture}' found, expected none with the name {self.name}; "
-                "set network.name: torchvision or timm"
+                "set network.name: timm"
             )
         if option != "stem" and self.stem != "cifar":
             raise UserError(f"network.stem: '{self.stem}' found, expected 'cifar', the only one of {self.name}")
@@ -141,7 +139,7 @@ class Network(nn.Module):
         self.channels = channels or len(mean)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
-        self.backbone = backbone.build(len(mean), side=input.crop if input else None)
+        self.backbone = backbone.build(len(mean))
         self.head: Head = build_head(head, self.backbone.dimension)
 
     @property

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslpipe.io.errors import UserError, nearest
+from sslpipe.io.errors import UserError, nearest, one_line
 from sslpipe.io.files import atomic_folder, sha256, write_json
 from sslpipe.io.stages import CLUSTER_STAGES
 from sslpipe.io.version import own_version
 from sslpipe.nets.heads import ClusterHeads, DecoupledHead, ProjectionHead
-from sslpipe.nets.libraries import one_line
 from sslpipe.nets.model_file import CARD, ModelCard, load_model, weights_path
 from sslpipe.nets.network import Network
 from sslpipe.tools.export_module import FORMATS, INPUT, Format, Forward, reference, trace

@@ -18,8 +18,8 @@ from torch.fx import GraphModule
 from torch.nn import functional as F
 
 from sslpipe.nets.heads import ClusterHeads, InstanceHead
-from sslpipe.nets.libraries import InputSettings
 from sslpipe.nets.network import Network
+from sslpipe.nets.preprocessing import InputSettings
 
 INPUT = "images"
 """Name of the input."""

@@ -6,6 +6,7 @@ from sslpipe.io.settings import parse
 from sslpipe.methods.pretrain import byol, swav
 from sslpipe.methods.self_label import confident
 from sslpipe.methods.semisup import daino, fixmatch, simmatch, suave
+from sslpipe.nets.network import BackboneSettings
 from sslpipe.running.starts import Entry
 
 
@@ -26,6 +27,11 @@ from sslpipe.running.starts import Entry
 def test_an_old_key_is_one_line_that_names_the_new_one(module, key, value, new):
     with pytest.raises(UserError, match=rf"^block.{key}: unknown key; renamed to {new} in 0.2.0[^\n]*$"):
         parse(module.Settings, {key: value}, where="block")
+
+
+def test_a_removed_value_is_one_line_that_names_what_takes_its_place():
+    with pytest.raises(UserError, match=r"^network.name: unknown value 'torchvision'; removed in 0.2.0: .*tv_in1k$"):
+        parse(BackboneSettings, {"name": "torchvision", "architecture": "resnet50"}, where="network")
 
 
 @pytest.mark.parametrize("key", ["base", "objective"])

@@ -6,8 +6,8 @@ from torch import nn
 
 from sslpipe.data.store import StoreInfo
 from sslpipe.nets.heads import LinearSettings
-from sslpipe.nets.libraries import InputSettings
 from sslpipe.nets.network import BackboneSettings, Network, build_network
+from sslpipe.nets.preprocessing import InputSettings
 
 TINY = BackboneSettings(name="tiny_resnet")
 MEAN, STD = (0.5, 0.25, 0.1), (0.2, 0.5, 1.0)

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
-import torchvision
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
@@ -120,7 +120,7 @@ def test_no_label_is_read(project, read_csv):
         ({"assignments": ["network.name=resnet19"]}, r"network\.name: unknown value 'resnet19'"),
         ({"assignments": ["other.k=1"]}, r"pretrain\.other: unknown key"),
         ({"assignments": ["pretrain.watch=held_out"]}, r"pretrain\.watch: unknown key"),
-        ({"method": "frozen"}, r"network: name tiny_resnet .* expected name torchvision or timm"),
+        ({"method": "frozen"}, r"network: name tiny_resnet .* expected name timm"),
         ({"device": "tpu"}, r"--device tpu"),
         ({"device": "cuda:9"}, r"CUDA devices found"),
     ],
@@ -147,7 +147,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(project,
 
 @pytest.fixture
 def photographs(tmp_path, monkeypatch, tiny):
-    """A project of 60 small colour images in three classes, their network to be torchvision's."""
+    """A project of 60 small colour images in three classes, their network to be timm's."""
     random = np.random.default_rng(0)
     for number in range(60):
         folder = tmp_path / "images" / ("red", "green", "blue")[number % 3]
@@ -156,14 +156,14 @@ def photographs(tmp_path, monkeypatch, tiny):
         pixels[..., number % 3] += 120
         Image.fromarray(pixels.astype("uint8")).save(folder / f"{number}.png")
     monkeypatch.chdir(tmp_path)
-    network = {"name": "torchvision", "architecture": "shufflenet_v2_x0_5"}
+    network = {"name": "timm", "architecture": "test_resnet.r160_in1k"}
     prepared = {**tiny["prepare"], "source": "folder", "folder": {"path": "images"}, "size": 12, "channels": 3}
     prepared |= {"labelled": {"per_class": 2}, "held_out": 0.2}
     clustered = {**tiny["cluster"], "clusters": 3, "fit": {"epochs": 1, "batch": 16}}
     changes = {"prepare": prepared, "network": network, "cluster": clustered, "mine_neighbors": {"k": 5}}
     Path("params.yaml").write_text(yaml.safe_dump({**tiny, **changes}))
     torch.manual_seed(0)
-    model = torchvision.models.get_model("shufflenet_v2_x0_5")
+    model = timm.create_model("test_resnet")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, "published.safetensors")
     prepare()
     return model
@@ -176,8 +176,9 @@ def test_a_published_network_is_taken_as_it_is_with_its_own_preprocessing(photog
     mine_neighbors()
     images = torch.from_numpy(np.load("runs/prepare/train/images.npy"))
     expected = photographs.eval()
-    expected.fc = torch.nn.Identity()
-    prepared = torchvision.models.ShuffleNet_V2_X0_5_Weights.DEFAULT.transforms()(images)
+    expected.reset_classifier(0)
+    prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(expected))
+    prepared = torch.stack([prepare(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in images])
     with torch.no_grad():
         features = expected(prepared).numpy()
     assert np.allclose(np.load("runs/mine-neighbors/train/features.npy"), features, atol=0.02)
@@ -186,8 +187,8 @@ def test_a_published_network_is_taken_as_it_is_with_its_own_preprocessing(photog
     assert json.loads(Path("runs/semisup/fixmatch/model.json").read_text())["parent"] == sha256(WEIGHTS)
 
 
-def test_no_download_is_tried_without_being_asked(photographs, monkeypatch, tmp_path):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+def test_no_download_is_tried_without_being_asked(photographs, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(UserError, match=r"pretrain\.frozen\.weights: .*set pretrain\.frozen\.download: true") as error:
         pretrain(method="frozen")
     assert "\n" not in str(error.value)

@@ -14,10 +14,11 @@ from sslpipe.views.policies import Views, ViewSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Which weights to load; `network` names the architecture, such as {name: torchvision, architecture: resnet50}."""
+    """Which weights to load; `network` names the architecture, such as {name: timm, architecture: resnet50.tv_in1k}."""
 
-    weights: str = "DEFAULT"
-    """A file (.safetensors, .pth), or the name of the weights there: torchvision's DEFAULT, IMAGENET1K_V1, …"""
+    weights: str | None = None
+    """A file of weights (.safetensors, .pth) with timm's names; null for those that timm offers, which the tag in
+    `network.architecture` names (without a tag, timm's default)."""
     download: bool = False
     """Whether weights that are not on this machine may be downloaded."""
     views: ViewSettings = ViewSettings(policy="simclr")
