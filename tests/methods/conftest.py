@@ -10,7 +10,7 @@ from sslpipe.data.batches import Batches
 from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledBatches, PairedBatches
 from sslpipe.data.store import StoreInfo
-from sslpipe.methods.semisup._supervised import Problem
+from sslpipe.methods.semisup._base import Problem
 from sslpipe.nets.network import BackboneSettings, build_network
 
 sys.path.insert(0, str(Path(__file__).parent))

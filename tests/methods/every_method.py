@@ -14,7 +14,7 @@ from sslpipe.methods.cluster import scan
 from sslpipe.methods.pretrain import _base, byol, dino, feature_decoupling, moco, nce, rotnet, simclr, swav
 from sslpipe.methods.self_label import confident
 from sslpipe.methods.semisup import alternation, daino, fixmatch, mixmatch, simmatch, suave, supervised, uda
-from sslpipe.methods.semisup._supervised import Problem
+from sslpipe.methods.semisup._base import Problem
 from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.nets.heads import LinearHead, LinearSettings, ProjectionSettings
 from sslpipe.nets.network import Network

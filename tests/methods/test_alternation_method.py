@@ -14,7 +14,7 @@ from sslpipe.engine.method import Multipliers, Progress
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.errors import UserError
 from sslpipe.methods.semisup import fixmatch, mixmatch, uda
-from sslpipe.methods.semisup._supervised import Problem
+from sslpipe.methods.semisup._base import Problem
 from sslpipe.methods.semisup.alternation import NONE, Method, Settings, balanced_targets
 from sslpipe.nets.network import BackboneSettings, build_network
 from sslpipe.views.policies import ViewSettings, plain

@@ -5,9 +5,9 @@ import torch
 
 from sslpipe.methods.finetune import linear, semisupervised, supervised
 from sslpipe.methods.semisup import suave
+from sslpipe.methods.semisup._base import LabelledMethod
 from sslpipe.methods.semisup._logistic import DEFAULT_PENALTY, labelled_features, regress
 from sslpipe.methods.semisup._suave import SuaveMethod
-from sslpipe.methods.semisup._supervised import LabelledMethod
 from sslpipe.nets.heads import LinearHead, LinearSettings, ProjectionHead, ProjectionSettings
 from sslpipe.objectives.supervised import cross_entropy
 

@@ -12,7 +12,7 @@ from sslpipe.data.held_out import HeldOut
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.errors import UserError
 from sslpipe.methods.semisup import _prototypes, daino, suave
-from sslpipe.methods.semisup._supervised import Problem
+from sslpipe.methods.semisup._base import Problem
 from sslpipe.nets.heads import InstanceHead, InstanceSettings, PrototypeHead, PrototypeSettings
 from sslpipe.nets.inference import infer
 from sslpipe.nets.network import BackboneSettings, build_network

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sslpipe.data.batches import Batch
+from sslpipe.engine.method import Progress
 from sslpipe.methods.cluster.scan import Method, Neighborhood, Problem, Settings
 from sslpipe.objectives.scan import scan
 
@@ -43,6 +44,7 @@ def train(method, *own_logits, steps=1, seed=0):
 
 
 def selected_head(method):
+    method.progress = Progress(step=1)
     method.after_epoch({})
     return int(method.best_head)
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from sslpipe.data.batches import Batch
+from sslpipe.engine.method import Progress
 from sslpipe.methods.cluster.scan import Method, Neighborhood, Problem, Settings
 from sslpipe.objectives.scan import scan
 
@@ -19,6 +20,12 @@ def build(digits, network, k=3, **settings):
 def batch(digits, count=50):
     index = torch.arange(count)
     return Batch(image=digits[0][index], index=index)
+
+
+def end_epoch(method, epoch=1):
+    """End an epoch, which is one step here, and begin the next one."""
+    method.progress = Progress(step=epoch)
+    return method.after_epoch({})
 
 
 def test_each_image_meets_each_of_its_neighbours_as_often(digits, network):
@@ -48,7 +55,7 @@ def test_the_head_and_the_epoch_of_the_lowest_held_out_loss_are_kept(digits, net
     method = build(digits, network, heads=2)
     with torch.no_grad():
         method.network.head.linear.weight[10:] *= 30
-    first = method.after_epoch({})
+    first = end_epoch(method)
     network.eval()
     logits = network(digits[1][torch.arange(60)].float() / 255).detach()
     losses = [
@@ -63,7 +70,7 @@ def test_the_head_and_the_epoch_of_the_lowest_held_out_loss_are_kept(digits, net
     with torch.no_grad():
         for weight in network.parameters():
             weight.zero_()
-    worse = method.after_epoch({})
+    worse = end_epoch(method, 2)
     assert worse["held_out/loss"] > first["held_out/loss"]
     selected = method.selected().eval()
     torch.testing.assert_close(selected(digits[1][torch.arange(60)].float() / 255), kept, rtol=1e-4, atol=1e-5)
@@ -71,7 +78,7 @@ def test_the_head_and_the_epoch_of_the_lowest_held_out_loss_are_kept(digits, net
 
 def test_the_best_weights_outlive_a_checkpoint(digits, network):
     method = build(digits, network)
-    method.after_epoch({})
+    end_epoch(method)
     state = {name: value.clone() for name, value in method.state_dict().items()}
     assert state["best_loss"].isfinite()
     assert any(name.startswith("best_backbone") for name in state)
@@ -87,7 +94,7 @@ def test_heads_learn_alone_first_on_cached_features(digits, network):
     method.losses(batch(digits), torch.Generator())["loss"].backward()
     assert all(weight.grad is None for weight in network.backbone.parameters())
     assert network.head.linear.weight.grad is not None
-    method.after_epoch({})
+    end_epoch(method)
     method.losses(batch(digits), torch.Generator())["loss"].backward()
     assert all(weight.grad is not None for weight in network.backbone.parameters())
 
@@ -97,16 +104,16 @@ def test_epochs_of_the_heads_alone_are_no_candidates_before_their_last(digits, n
         Neighborhood(images, neighborhood(images).neighbors, torch.randn(len(images), 64)) for images in digits[:2]
     ]
     method = Method(Settings(clusters=10, neighbors=3, head_epochs=2), Problem(network, *neighborhoods))
-    method.after_epoch({})
+    end_epoch(method, 1)
     assert method.best_loss.isinf()
-    method.after_epoch({})
+    end_epoch(method, 2)
     assert method.best_loss.isfinite()
 
 
 def test_the_training_loss_may_choose_the_head(digits, network):
     method = build(digits, network, heads=3, select_head_by="train")
     method.train_losses.copy_(torch.tensor([-3.0, -9.0, -5.0]))
-    method.after_epoch({})
+    end_epoch(method)
     assert int(method.best_head) == 1
 
 

@@ -47,7 +47,7 @@ class Settings:
     entropy_weight: NonNegative = 2.0
     """λ of eq. 2."""
     head_epochs: CountOrZero = 0
-    """First epochs (or intervals) in which only the heads are trained, on cached features and without views; then the
+    """First epochs in which only the heads are trained, on cached features and without views; then the
     whole network is trained. With as many as `fit.epochs` the backbone stays frozen (public code, ImageNet). A few
     protect the pretext features in a short run from the gradients of the random heads (own choice)."""
     backbone_rate: Fraction = 1.0
@@ -88,7 +88,6 @@ class Method(BaseMethod):
 
     best_loss: Tensor
     best_head: Tensor
-    epochs: Tensor
     train_losses: Tensor
 
     def __init__(self, settings: Settings, problem: Problem) -> None:
@@ -112,8 +111,6 @@ class Method(BaseMethod):
             self.register_buffer(_best(name), value.clone())
         self.register_buffer("best_loss", torch.tensor(float("inf")))
         self.register_buffer("best_head", torch.tensor(0))
-        self.register_buffer("epochs", torch.tensor(0))
-        self._epochs_done: int | None = None  # read from the buffer once an epoch, since that waits for the device
         # Of each head, a moving average over steps.
         self.register_buffer("train_losses", torch.zeros(settings.heads))
 
@@ -138,7 +135,7 @@ class Method(BaseMethod):
 
     def _logits(self, batch: Batch, neighbors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """[H, B, C] of the images and of their neighbours, in one forward."""
-        if self._heads_alone():
+        if self._heads_alone(self.progress.step):
             assert self.train_set.features is not None
             logits = self.network.head(self.train_set.features[torch.cat([batch.index, neighbors])])
         else:
@@ -163,30 +160,26 @@ class Method(BaseMethod):
         head = (losses if self.settings.select_head_by == "held_out" else self.train_losses).argmin()
         loss = losses[head]
         # Of the epochs in which only the heads are trained, the last one is a candidate.
-        candidate = (
-            self.epochs + 1 >= self.settings.head_epochs or self.settings.head_epochs >= self.settings.fit.epochs
-        )
+        head_epochs = self.settings.head_epochs
+        candidate = self.progress.epochs >= head_epochs or head_epochs >= self.settings.fit.epochs
         if candidate and loss < self.best_loss:
             self.best_loss.copy_(loss)
             self.best_head.copy_(head)
             for name, value in self.network.state_dict().items():
                 self.get_buffer(_best(name)).copy_(value)
-        self.epochs += 1
-        self._epochs_done = None
         used = logits[head].argmax(dim=1).bincount().count_nonzero()
         return {"held_out/loss": loss.item(), "held_out/clusters": used.item()}
 
     def _held_out_logits(self) -> Tensor:
         """Logits [H, M, C] of the held-out images without augmentation."""
-        if self._heads_alone():
+        if self._heads_alone(self.progress.step - 1):
             assert self.held_out.features is not None
             return self.network.head(self.held_out.features).float()  # type: ignore[no-any-return]
         return infer(self.network.eval(), self.held_out.images, dim=1)
 
-    def _heads_alone(self) -> bool:
-        if self._epochs_done is None:
-            self._epochs_done = int(self.epochs)
-        return self._epochs_done < self.settings.head_epochs
+    def _heads_alone(self, step: int) -> bool:
+        """Whether only the heads are trained in a step."""
+        return step < self.settings.head_epochs * self.progress.steps_per_epoch
 
     def selected(self) -> Network:
         """The network with the weights and the head of the best epoch, its clusters merged if set."""

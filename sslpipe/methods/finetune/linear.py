@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from sslpipe.io.console import info
 from sslpipe.io.settings import Count, Positive
+from sslpipe.methods.semisup._base import Problem, add_classifier
 from sslpipe.methods.semisup._logistic import DEFAULT_PENALTY, labelled_features, regress, set_classifier
-from sslpipe.methods.semisup._supervised import Problem, add_classifier
 from sslpipe.nets.network import Network
 from sslpipe.objectives.supervised import cross_entropy
 

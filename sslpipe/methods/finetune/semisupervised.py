@@ -9,6 +9,7 @@ from typing import Literal
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.io.settings import CountOrZero
 from sslpipe.methods.semisup._suave import SuaveMethod, SuaveSettings
 from sslpipe.views.policies import ViewSettings
 
@@ -22,7 +23,7 @@ class Settings(SuaveSettings):
     )
     projection_init: Literal["random", "pretrained"] = "pretrained"
     global_views: ViewSettings = ViewSettings(policy="plain", crop_scale=(0.08, 1.0), flip=0.5)
-    local_crops: int = 0
+    local_crops: CountOrZero = 0
     fit: FitSettings = FitSettings(
         epochs=3,
         batch=256,

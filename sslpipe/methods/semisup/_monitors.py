@@ -1,6 +1,6 @@
 """Linear classifiers on a network's layers, trained without changing them (Suave and Daino, section 4, table 6)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,27 +12,18 @@ from sslpipe.nets.network import Network
 from sslpipe.objectives.supervised import cross_entropy
 
 
-def layer_outputs(network: Network, features: Tensor) -> dict[str, Tensor]:
-    """The backbone's features [B, D] and the outputs of each layer of the projection, by name."""
-    assert isinstance(network.head, PrototypeHead)
-    layers = network.head.layers(features)
-    return {"backbone": features} | {f"projection_{number}": layer for number, layer in enumerate(layers, start=1)}
-
-
 class LinearMonitors(nn.Module):
     """One linear classifier for each layer, trained on the labelled images behind a stop-gradient."""
 
     def __init__(self, widths: Mapping[str, int], classes: int) -> None:
-        """widths: layer → length of its output."""
+        """widths: layer → length of its output, for the backbone and each layer of the projection."""
         super().__init__()
         self.layers = nn.ModuleDict({name: nn.Linear(width, classes) for name, width in widths.items()})
 
-    def loss(self, outputs: Mapping[str, Tensor], target: Tensor) -> Tensor:
-        """Sum of the cross-entropies; outputs: layer → [B, width], target: [B] classes or [B, C] probabilities."""
-        return sum(
-            (cross_entropy(layer(outputs[name].detach()), target) for name, layer in self.layers.items()),
-            torch.zeros((), device=target.device),
-        )
+    def loss(self, outputs: Sequence[Tensor], target: Tensor) -> Tensor:
+        """Sum of the cross-entropies; outputs: [B, width] of each layer; target: classes [B] or probabilities [B, C]."""
+        pairs = zip(self.layers.values(), outputs, strict=True)
+        return torch.stack([cross_entropy(layer(output.detach()), target) for layer, output in pairs]).sum()
 
     @torch.no_grad()
     def accuracies(self, network: Network, held_out: HeldOut) -> dict[str, float]:
@@ -40,8 +31,10 @@ class LinearMonitors(nn.Module):
         network.eval()
 
         def outputs(images: Tensor) -> Tensor:
-            layers = layer_outputs(network, network.features(images))
-            return torch.stack([layer(layers[name]) for name, layer in self.layers.items()])
+            assert isinstance(network.head, PrototypeHead)
+            features = network.features(images)
+            layers = [features, *network.head.layers(features)]
+            return torch.stack([layer(output) for layer, output in zip(self.layers.values(), layers, strict=True)])
 
         logits = infer(outputs, held_out.images, dim=1)
         return {f"monitor/{name}_acc": held_out.accuracy(each) for name, each in zip(self.layers, logits, strict=True)}

@@ -15,9 +15,9 @@ from torch.nn.functional import one_hot
 from sslpipe.data.labelled import Pair
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
+from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem, add_classifier
 from sslpipe.methods.semisup._logistic import fit_classifier
-from sslpipe.methods.semisup._monitors import LinearMonitors, layer_outputs
-from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings, Problem, add_classifier
+from sslpipe.methods.semisup._monitors import LinearMonitors
 from sslpipe.nets.heads import PrototypeHead, PrototypeSettings, outputs
 from sslpipe.nets.inference import infer
 from sslpipe.objectives.supervised import cross_entropy, multi_task
@@ -90,10 +90,11 @@ class PrototypeMethod(LabelledMethod):
 
         views = [labelled, *crops, *mixed]
         sizes = [len(view) for view in views]
-        layers = layer_outputs(self.network, torch.cat(self.network.features_of(views)))
-        embeddings = F.normalize(next(reversed(layers.values())).float(), dim=1)
-        assert isinstance(self.network.head, PrototypeHead)
-        logits = self.network.head.scores(embeddings) / self.settings.temperature
+        features, head = torch.cat(self.network.features_of(views)), self.network.head
+        assert isinstance(head, PrototypeHead)
+        layers = head.layers(features)
+        embeddings = F.normalize(layers[-1].float(), dim=1)
+        logits = head.scores(embeddings) / self.settings.temperature
         labelled_logits, *predicted = torch.split(logits, sizes)
         student = torch.split(embeddings.detach(), sizes)[1 : 1 + GLOBAL_VIEWS]
         with torch.no_grad():
@@ -111,7 +112,7 @@ class PrototypeMethod(LabelledMethod):
             counts.append(len(mixed) * len(image))
         loss = multi_task(terms, counts)
         if self.monitors is not None:
-            loss = loss + self.monitors.loss({name: layer[: len(labelled)] for name, layer in layers.items()}, truth)
+            loss = loss + self.monitors.loss([layer[: len(labelled)] for layer in (features, *layers)], truth)
         share = targets.mean(dim=(0, 1)).max()
         return {"loss": loss, "labelled": known, "swapped": swapped, "largest_share": share}
 

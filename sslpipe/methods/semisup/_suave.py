@@ -7,8 +7,8 @@ from torch import Tensor
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
 from sslpipe.methods._sinkhorn import SinkhornAssignment
+from sslpipe.methods.semisup._base import Problem
 from sslpipe.methods.semisup._prototypes import PrototypeMethod, PrototypesSettings
-from sslpipe.methods.semisup._supervised import Problem
 from sslpipe.nets.heads import PrototypeHead
 
 

@@ -16,7 +16,7 @@ from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.errors import UserError
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, parse
-from sslpipe.methods.semisup._supervised import Problem
+from sslpipe.methods.semisup._base import Problem
 from sslpipe.nets.heads import ProjectionSettings, build_head
 from sslpipe.nets.network import Network
 from sslpipe.objectives.alternation import assign_targets, clustering

@@ -11,8 +11,8 @@ from sslpipe.engine.method import Multipliers
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings, half_cosine, linear
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
+from sslpipe.methods.semisup._base import Problem
 from sslpipe.methods.semisup._prototypes import MixUnlabelled, PrototypeMethod, PrototypesSettings
-from sslpipe.methods.semisup._supervised import Problem
 from sslpipe.nets.heads import PrototypeHead
 from sslpipe.objectives.dino import assign, moved_center
 from sslpipe.views.multi_crop import SWAV_VIEWS

@@ -10,7 +10,7 @@ from sslpipe.data.labelled import LabelledBatch, Pair
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, NonNegative
 from sslpipe.methods.semisup._alignment import DistributionAlignment
-from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings, Problem
+from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem
 from sslpipe.objectives.fixmatch import fixmatch
 from sslpipe.objectives.supervised import cross_entropy
 from sslpipe.views.ctaugment import CTAugment

@@ -8,7 +8,7 @@ from torch.nn.functional import one_hot
 
 from sslpipe.data.labelled import Pair
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
-from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings
+from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings
 from sslpipe.objectives.mixmatch import mixmatch, sharpen
 from sslpipe.views.mixing import MixSettings, draw_mix
 

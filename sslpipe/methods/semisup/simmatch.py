@@ -11,8 +11,8 @@ from sslpipe.data.labelled import Pair
 from sslpipe.engine import world
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.methods.semisup._alignment import DistributionAlignment
+from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem
 from sslpipe.methods.semisup._logistic import fit_classifier
-from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings, Problem
 from sslpipe.nets.heads import InstanceHead, InstanceSettings, LinearHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.merged import MergedHead

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings
+from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sslpipe.data.labelled import Pair
 from sslpipe.io.settings import Fraction, NonNegative, Positive
-from sslpipe.methods.semisup._supervised import LabelledMethod, LabelledSettings, Problem
+from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem
 from sslpipe.objectives.uda import annealed_cross_entropy, signal_threshold, uda
 from sslpipe.views.policies import ViewSettings
 

@@ -1,4 +1,4 @@
-"""Cross-entropy on labels alone, and what every method with few labels builds on: classifier, averaged weights."""
+"""Base class of the methods with few labels: a classifier, its averaged weights, and cross-entropy on the labels."""
 
 from dataclasses import dataclass
 from typing import Literal
