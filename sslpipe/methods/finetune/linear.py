@@ -37,7 +37,7 @@ class Method(nn.Module):
         features, label = labelled_features(self.network, labelled)
         self.penalty, self.labels = choose_penalty(features, label, settings), len(labelled)
         self.network.head = nn.Identity()
-        add_classifier(self.network, labelled.classes)
+        add_classifier(self.network, labelled, "random")
         assert isinstance(self.network.head, nn.Linear)
         set_classifier(self.network.head, *regress(features, label, self.penalty, settings.iterations))
 

@@ -22,6 +22,9 @@ from sslpipe.objectives.supervised import cross_entropy
 from sslpipe.views.policies import Views, ViewSettings
 
 
+HeadInit = Literal["random", "logistic"]
+
+
 @dataclass(frozen=True)
 class Problem:
     """What a method with few labels is given."""
@@ -47,7 +50,7 @@ class LabelledSettings:
     views: ViewSettings = ViewSettings(policy="weak")
     """Views of the labelled images."""
     label_smoothing: Fraction = 0.0
-    head_init: Literal["random", "logistic"] = "random"
+    head_init: HeadInit = "random"
     """Start values of the layer to the classes, if the start has none: random (all the papers), or the logistic
     regression of the labelled images' features. A random layer distorts pretrained features in the first steps (Kumar
     et al. 2022, "Fine-tuning can distort pretrained features and underperform out-of-distribution")."""
@@ -74,8 +77,8 @@ class LabelledMethod(BaseMethod):
         self.held_out = problem.held_out if problem.held_out and problem.held_out.has_labels else None
         if head is not None:
             self.network.head = head
-        elif add_classifier(self.network, problem.labelled.classes) and settings.head_init == "logistic":
-            fit_classifier(self.network.head, self.network, problem.labelled)
+        else:
+            add_classifier(self.network, problem.labelled, settings.head_init)
         self.views = self.policy(settings.views)
         self.averaged = AveragedWeights(self.network) if settings.ema_decay is not None else None
 
@@ -111,9 +114,11 @@ class LabelledMethod(BaseMethod):
         return self.network if self.averaged is None else self.averaged.module
 
 
-def add_classifier(network: Network, classes: int) -> bool:
-    """Give the network a linear layer to the classes, unless it has one; returns whether one was added."""
-    if outputs(network.head) == classes:
-        return False
-    network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=classes)).to(network.mean.device)
-    return True
+def add_classifier(network: Network, labelled: LabelledImages, init: HeadInit) -> None:
+    """Give the network a linear layer to the classes, unless it has one; init: see `LabelledSettings.head_init`."""
+    if outputs(network.head) == labelled.classes:
+        return
+    layer = LinearHead(network.backbone.dimension, LinearSettings(outputs=labelled.classes))
+    network.head = layer.to(network.mean.device)
+    if init == "logistic":
+        fit_classifier(network.head, network, labelled)

@@ -16,7 +16,6 @@ from sslpipe.data.labelled import Pair
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem, add_classifier
-from sslpipe.methods.semisup._logistic import fit_classifier
 from sslpipe.methods.semisup._monitors import LinearMonitors
 from sslpipe.nets.heads import PrototypeHead, PrototypeSettings, outputs
 from sslpipe.nets.inference import infer
@@ -149,8 +148,8 @@ def prototype_head(settings: PrototypesSettings, problem: Problem) -> PrototypeH
     ).to(network.mean.device)
     if settings.projection_init == "pretrained":
         keep_projection(head, start)
-    if settings.head_init == "logistic" and add_classifier(network, classes):
-        fit_classifier(network.head, network, problem.labelled)
+    if settings.head_init == "logistic":
+        add_classifier(network, problem.labelled, settings.head_init)
     if outputs(network.head) == classes:
         features = infer(network.eval().features, problem.labelled.images)
         place_prototypes(head, features, network.head(features).argmax(dim=1))
