@@ -16,7 +16,8 @@ from torch import Tensor
 
 from benchmarks.measure import interleave
 from benchmarks.report import Options, Table
-from sslpipe.neighbors.search import SearchSettings, nearest_in, nearest_neighbors
+from sslpipe.neighbors.mining import SearchSettings
+from sslpipe.neighbors.search import nearest_in, nearest_neighbors
 
 K = 20
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

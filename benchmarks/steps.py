@@ -30,7 +30,7 @@ from sslpipe.io.settings import parse
 from sslpipe.methods.cluster import scan
 from sslpipe.methods.pretrain import _base as pretext
 from sslpipe.methods.self_label import confident
-from sslpipe.methods.semisup._supervised import Problem
+from sslpipe.methods.semisup._base import Problem
 from sslpipe.nets.heads import LinearHead, LinearSettings
 from sslpipe.nets.network import BackboneSettings, Network, build_network
 from sslpipe.tools import recipes

@@ -19,6 +19,7 @@ from stages.tools.estimate_clusters import estimate_clusters
 from stages.tools.export import export
 from stages.tools.init import init
 from stages.tools.inspect import inspect
+from stages.tools.list_images import list_images
 from stages.tools.predict import predict
 from stages.tools.recipe import recipe
 from stages.tools.repeat import repeat
@@ -50,7 +51,7 @@ app = App(
 )
 for stage in (prepare, pretrain, mine_neighbors, cluster, self_label, semisup, finetune, evaluate):
     app.command(rich_help_panel="Stages")(stage)
-for tool in (init, predict, export, inspect, estimate_clusters, table, repeat):
+for tool in (init, predict, export, inspect, estimate_clusters, table, repeat, list_images):
     app.command(rich_help_panel="Tools")(tool)
 app.add_typer(recipe, name="recipe", rich_help_panel="Tools")
 

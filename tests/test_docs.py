@@ -29,7 +29,7 @@ PAGES = {
     "scaling.md",
     "cost-model.md",
 }
-WITHOUT_COMMANDS = {"architecture.md", "results.md", "speed.md"}
+WITHOUT_COMMANDS = {"architecture.md", "pixels.md", "results.md", "speed.md"}
 
 
 class Shell:

@@ -41,8 +41,10 @@ def warm_commands(code: Path, folder: Path):
     with subprocess.Popen([sys.executable, __file__, address], env=environment, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == b"ready\n"
-        yield folder
-        server.terminate()
+        try:
+            yield folder
+        finally:  # the end of the block waits for the server
+            server.terminate()
 
 
 def serve(address: str) -> None:

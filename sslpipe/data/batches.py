@@ -1,7 +1,6 @@
 """Infinite streams of batches; a batch depends only on the seed and the step, so a run can resume at any step."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,21 +18,6 @@ class Batch:
     """uint8 [B, C, H, W], on the device."""
     index: Tensor
     """int64 [B], the indices of the images in their split, on the device."""
-
-
-class Stream(Protocol):
-    """Interface of a stream of batches, as the training loop uses it; the type of the batches depends on the method."""
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the batches."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of batches in a pass over the images."""
-
-    def at(self, step: int) -> Any:
-        """Return the batch of a step (0-based), which depends only on the seed and the step."""
 
 
 class Batches:

@@ -3,27 +3,27 @@
 Does not import torch, so that the processes start quickly.
 """
 
-import errno
 import multiprocessing
 import os
 import signal
-import stat
 import threading
-import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from sslpipe.data.deep_image import ValueRange
 from sslpipe.data.entries import EncodedImage, ImageSource
+from sslpipe.data.findings import Facts, digest_of, is_colour
+from sslpipe.data.image_formats import BrokenImageError
+from sslpipe.data.pixels import MAX_PIXELS, Pixels, read_pixels, reason_of
 from sslpipe.io.errors import UserError
 
 CHUNK_BYTES = 4 << 20
@@ -31,18 +31,6 @@ CHUNK_IMAGES = 256
 """Maximum size of the result of a task of a process, in bytes and images (own choice, to bound the memory)."""
 CHUNKS_PER_WORKER = 3
 """Number of pending chunks per process, so that no process waits."""
-NOT_DECODED = {"EPS", "MPEG", "BUFR", "GRIB", "HDF5", "WMF"}
-"""Formats that Pillow recognises but does not decode without other programs."""
-NOT_A_FILE = {
-    stat.S_IFDIR: "Is a directory",
-    stat.S_IFIFO: "Is a pipe",
-    stat.S_IFSOCK: "Is a socket",
-    stat.S_IFCHR: "Is a device",
-    stat.S_IFBLK: "Is a device",
-}
-"""Error texts for directory entries that are not regular files."""
-STRIP_PIXELS = 1 << 22
-"""Number of pixels that are converted at a time from transparent or deep images (own choice: at most 100 MB)."""
 
 
 def available_cores() -> int:
@@ -50,116 +38,82 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class BrokenImageError(Exception):
-    """The reason why an image cannot be decoded."""
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How images are decoded."""
 
-
-@cache
-def image_formats() -> tuple[str, ...]:
-    """Return the formats that Pillow decodes, the common ones first."""
-    Image.init()
-    return tuple(name for name in Image.ID if name not in NOT_DECODED)
-
-
-@cache
-def image_suffixes() -> frozenset[str]:
-    """Return the suffixes of image files, in lower case."""
-    formats = {*image_formats(), "MPO"}
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
-
-
-def has_image_suffix(name: str) -> bool:
-    """Return whether a file is an image by its name."""
-    return os.path.splitext(name)[1].lower() in image_suffixes()
-
-
-def is_image(path: Path) -> bool:
-    """Return whether a file is an image, by its suffix or else by its first bytes."""
-    if has_image_suffix(path.name):
-        return True
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=image_formats()):
-            return True
-    except Exception:  # Pillow raises many types of exceptions for malformed headers.
-        return False
+    size: int
+    """Height and width of the result, pixels."""
+    channels: int
+    """1 (grey) or 3 (colour)."""
+    value_range: ValueRange | None = None
+    """Values of more than 8 bits that become 0 and 255; None: 0 to 65535 for integers of 16 bits, 0 to 1 for floats."""
+    max_pixels: int = MAX_PIXELS
+    """Maximum number of pixels of a file."""
 
 
 def decode(source: EncodedImage, *, size: int, channels: int) -> NDArray[np.uint8]:
+    """Decode an image to [channels, size, size], without a range of values; see `decode_with_facts`."""
+    return decode_with_facts(source, Form(size=size, channels=channels))[0]
+
+
+def decode_with_facts(source: EncodedImage, form: Form) -> tuple[NDArray[np.uint8], Facts]:
     """Decode an image to [channels, size, size]: the shorter side is resized to `size`, and the centre is cropped.
 
-    Resizing is bicubic, with antialiasing. The EXIF orientation is applied, the first frame of an animation is taken,
-    transparent images are composited over white, and values of 16 bits are divided by 257. Grey is the luma of ITU-R
-    601-2. Raises BrokenImageError with the reason if the image cannot be decoded.
+    Resizing is bicubic, with antialiasing. Grey is the luma of ITU-R 601-2. `read_pixels` reads files.
+    Raises BrokenImageError with the reason if the image cannot be decoded.
     """
     try:
-        if not isinstance(source, Path):
-            return _fitted(Image.fromarray(source), size, channels)
-        check_plain(source)
-        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=image_formats()) as image:
-            # Decodes a much larger JPEG at a half, a quarter or an eighth of its size, which is many times faster.
-            image.draft(None, (2 * size, 2 * size))
-            ImageOps.exif_transpose(image, in_place=True)
-            return _fitted(image, size, channels)
+        if isinstance(source, Path):
+            pixels = read_pixels(source, side=form.size, value_range=form.value_range, max_pixels=form.max_pixels)
+        else:
+            image = Image.fromarray(source)
+            pixels = Pixels(image=image, size=image.size)
+        array, colour = _fitted(pixels, form)
     except BrokenImageError:
         raise
-    except UnidentifiedImageError:
-        raise BrokenImageError("not an image that Pillow reads") from None
     except Exception as error:  # Pillow raises many types of exceptions for malformed files.
-        text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        raise BrokenImageError(" ".join(text.split())) from None
+        raise BrokenImageError(reason_of(error)) from None
+    facts = Facts(
+        digest=digest_of(array),
+        colour=colour,
+        size=pixels.size,
+        deep=pixels.deep,
+        clipped=pixels.clipped,
+        further=pixels.further,
+        on_black=pixels.on_black,
+    )
+    return array, facts
 
 
-def check_plain(path: Path) -> None:
-    """Raise OSError if the path is not a regular file: reading a pipe may block, and a device may have no end."""
-    kind = stat.S_IFMT(path.stat().st_mode)
-    if kind != stat.S_IFREG:
-        raise OSError(errno.EINVAL, NOT_A_FILE.get(kind, "Is no file"), str(path))
+def _fitted(pixels: Pixels, form: Form) -> tuple[NDArray[np.uint8], bool]:
+    """Return an opaque image as [channels, size, size], and whether it is in colour."""
+    image, final = pixels.image, "L" if form.channels == 1 else "RGB"
+    has_colour = image.mode not in ("1", "L")
+    if pixels.srgb:
+        # Converted to sRGB after resizing: nearly the same pixels, many times faster.
+        small = pixels.srgb(_resized(image, form.size))
+        colour = has_colour and is_colour(_channels_first(small))
+    else:
+        # Grey images are converted to colour after resizing: the same pixels, with less memory.
+        small = _resized(image, form.size, final if has_colour else "L")
+        coloured = _resized(image, form.size, "RGB") if has_colour and final == "L" else small
+        colour = has_colour and is_colour(_channels_first(coloured))
+    return _channels_first(small.convert(final)), colour
 
 
-def _fitted(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
-    """Return an opened image as [channels, size, size]."""
-    if image.mode[0] in "IF":
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    elif image.has_transparency_data:
-        image = _over_white(image)
-    # Grey images are converted to colour after resizing: the same pixels, with less memory.
-    mode = "L" if channels == 1 or image.mode in ("1", "L") else "RGB"
-    if image.mode != mode:  # convert() would copy the image
+def _resized(image: Image.Image, size: int, mode: str | None = None) -> Image.Image:
+    """Resize the shorter side of an image to `size` and crop it to its centre, after conversion to a mode."""
+    if mode and image.mode != mode:  # convert() would copy the image
         image = image.convert(mode)
     # Equal to resizing and then cropping, without the large intermediate image of, for example, 1 x 10,000 pixels.
-    image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    array = np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(size, size, channels)
+    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+
+
+def _channels_first(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of an image as [C, H, W]."""
+    array = np.asarray(image).reshape(image.height, image.width, -1)
     return np.ascontiguousarray(array.transpose(2, 0, 1))
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    """Composite a transparent image over white, in RGB; in strips, to avoid several copies of a large image."""
-    flat = Image.new("RGB", image.size)
-    for top, bottom in _strips(image.height, image.width):
-        strip = image.crop((0, top, image.width, bottom)).convert("RGBA")
-        flat.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top))
-    return flat
-
-
-def _eight_bits(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale grey values [H, W] of more than 8 bits to 0 to 255, by a factor that does not depend on the image.
-
-    Integers have 16 bits; floats are in [0, 1], or else in [0, 255]. Raises BrokenImageError for other values.
-    """
-    low, high = (float(value) for value in (pixels.min(), pixels.max()))
-    limit = 65535.0 if np.issubdtype(pixels.dtype, np.integer) else 1.0 if high <= 1.0 else 255.0
-    if not (low >= 0 and high <= limit):
-        raise BrokenImageError(f"{pixels.dtype} values from {low:g} to {high:g}, expected 0 to {limit:g}")
-    flat = np.empty(pixels.shape, np.uint8)
-    for top, bottom in _strips(*pixels.shape):
-        flat[top:bottom] = np.rint(pixels[top:bottom].astype(np.float64) * (255.0 / limit))
-    return flat
-
-
-def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Return the first row and the end of each strip of about STRIP_PIXELS of an image."""
-    rows = max(1, STRIP_PIXELS // width)
-    return ((top, min(height, top + rows)) for top in range(0, height, rows))
 
 
 @dataclass(frozen=True)
@@ -172,29 +126,41 @@ class Decoded:
     """Their indices among the entries of the source, [n]."""
     broken: dict[int, str]
     """Index of each entry that could not be decoded → the reason."""
+    facts: list[Facts]
+    """What is known of each of the n images beside its pixels."""
 
 
-def decode_chunk(index: NDArray[np.int64], images: Sequence[EncodedImage], size: int, channels: int) -> Decoded:
+def decode_chunk(index: NDArray[np.int64], images: Sequence[EncodedImage], form: Form) -> Decoded:
     """Decode the images of some entries. index: [n] indices of the entries; images: n images."""
-    decoded = np.empty((len(index), channels, size, size), np.uint8)
+    decoded = np.empty((len(index), form.channels, form.size, form.size), np.uint8)
     good: list[int] = []
+    facts: list[Facts] = []
     broken: dict[int, str] = {}
     for entry, image in zip(index.tolist(), images, strict=True):
         try:
-            decoded[len(good)] = decode(image, size=size, channels=channels)
+            decoded[len(good)], known = decode_with_facts(image, form)
             good.append(entry)
+            facts.append(known)
         except BrokenImageError as error:
             broken[entry] = str(error)
-    return Decoded(decoded[: len(good)], np.array(good, np.int64), broken)
+    return Decoded(decoded[: len(good)], np.array(good, np.int64), broken, facts)
 
 
 class Decoder:
     """Decodes the images of a source in several processes; in this process if `workers` is 1 or they are arrays."""
 
-    def __init__(self, source: ImageSource, *, size: int, channels: int, workers: int) -> None:
+    def __init__(
+        self,
+        source: ImageSource,
+        *,
+        size: int,
+        channels: int,
+        workers: int,
+        value_range: ValueRange | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self.source = source
-        self.size = size
-        self.channels = channels
+        self.form = Form(size=size, channels=channels, value_range=value_range, max_pixels=max_pixels)
         self.chunk = min(CHUNK_IMAGES, max(1, CHUNK_BYTES // (channels * size * size)))
         chunks = -(-len(source.entries) // self.chunk)
         from_files = bool(source.entries) and isinstance(source.load(0), Path)
@@ -215,7 +181,7 @@ class Decoder:
     def decode(self, order: NDArray[np.int64]) -> Iterator[Decoded]:
         """Yield the entries `order`, [N] indices, in chunks and in this order for any number of processes."""
         chunks = (order[start : start + self.chunk] for start in range(0, len(order), self.chunk))
-        jobs = ((index, [self.source.load(i) for i in index.tolist()], self.size, self.channels) for index in chunks)
+        jobs = ((index, [self.source.load(i) for i in index.tolist()], self.form) for index in chunks)
         if self._pool is None:
             yield from (decode_chunk(*job) for job in jobs)
             return

@@ -3,8 +3,8 @@
 import hashlib
 import socket
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 
 from numpy.exceptions import VisibleDeprecationWarning
 
-from sslpipe.data.decode import check_plain
+from sslpipe.data.image_formats import check_plain
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 
@@ -81,11 +81,9 @@ def read_verified(path: Path, md5: str) -> bytes:
     return content
 
 
-@contextmanager
-def old_pickles() -> Iterator[None]:
-    """Suppress a warning of numpy 2.4.0 to 2.4.4 about pickled arrays of old versions of numpy."""
-    with warnings.catch_warnings(action="ignore", category=VisibleDeprecationWarning):
-        yield
+def old_pickles() -> AbstractContextManager[object]:
+    """Return a context without a warning of numpy 2.4.0 to 2.4.4 about pickled arrays of old versions of numpy."""
+    return warnings.catch_warnings(action="ignore", category=VisibleDeprecationWarning)
 
 
 def _fault(root: Path, files: Mapping[str, str | None]) -> str | None:

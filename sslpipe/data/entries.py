@@ -14,6 +14,10 @@ EncodedImage = Path | NDArray[np.uint8]
 """An image to decode: a file, or an array [H, W] (grey) or [H, W, 3] (colour)."""
 
 
+Part = Literal["train", "held_out", "test"]
+"""A part of a source that is given, not drawn; held_out are the images for model selection."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One image of a source."""
@@ -22,8 +26,8 @@ class Entry:
     """Origin of the image: the file relative to the source's folder, or the index in the data set."""
     label: int = UNKNOWN
     """Index of its class in the source's `classes`, or UNKNOWN."""
-    part: Literal["train", "test"] | None = None
-    """Part of the source that has the image; None for all images if the source has no test part."""
+    part: Part | None = None
+    """Part of the source that has the image; None for all images if the source has no parts."""
 
 
 class ImageSource(Protocol):

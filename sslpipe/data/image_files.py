@@ -5,11 +5,17 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sslpipe.data.decode import has_image_suffix, is_image
+from sslpipe.data.image_formats import has_image_suffix, is_image
 from sslpipe.io.errors import UserError
+
+SYSTEM_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+"""Names, in lower case, of folders that macOS, Windows, Linux and file servers add; @eaDir has thumbnails."""
+LISTED = 4
+"""Maximum number of names in a message (own choice)."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,23 @@ class ImageFiles:
     """Sub-folder that could not be read → the reason."""
     ignored: Counter[str] = field(default_factory=Counter)
     """Suffix → the number of other files."""
+    empty: list[str] = field(default_factory=list)
+    """Sub-folders without an image in them or below, without those that lie in another one."""
+    linked: dict[str, str] = field(default_factory=dict)
+    """Link to a folder that is searched already → that folder, "." for `top` and "/" for a folder outside of it."""
+    system: list[str] = field(default_factory=list)
+    """Folders of an operating system or a file server, which are not searched."""
+
+    def notes(self) -> list[str]:
+        """Return what was passed over, a sentence for each kind."""
+        kinds = (
+            ("folders without images", [f"{name}/" for name in self.empty]),
+            ("links to folders that are searched already", [f"{a}/ → {b}" for a, b in self.linked.items()]),
+            ("system folders", [f"{name}/" for name in self.system]),
+            ("unreadable folders", [f"{name}/: {reason}" for name, reason in self.unreadable.items()]),
+            ("other files", [f"{count:,} {shown(suffix)}" for suffix, count in self.ignored.most_common()]),
+        )
+        return [f"{kind} left out: {listed(names)}" for kind, names in kinds if names]
 
 
 def find_images(top: Path, *, where: str, outside: Iterable[Path] = (), skip: Collection[Path] = ()) -> ImageFiles:
@@ -36,7 +59,9 @@ def find_images(top: Path, *, where: str, outside: Iterable[Path] = (), skip: Co
     """
     found = ImageFiles()
     real = top.resolve()
-    seen = {_identity(folder.stat()) for folder in (*outside, real, *real.parents)}
+    seen = {_identity(folder.stat()): "/" for folder in (*outside, *real.parents)} | {_identity(real.stat()): "."}
+    own = _own_folders(top)
+    searched: list[str] = []
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
@@ -47,13 +72,20 @@ def find_images(top: Path, *, where: str, outside: Iterable[Path] = (), skip: Co
                 raise _unreadable(top, where, error) from None
             found.unreadable[prefix.rstrip("/")] = _reason(error)
             continue
+        searched.append(prefix.rstrip("/"))
         below = []
         for entry in entries:
             name = prefix + entry.name
             try:
                 if entry.is_dir():
-                    if (identity := _identity(entry.stat())) not in seen:
-                        seen.add(identity)
+                    identity = _identity(entry.stat())
+                    there = seen.get(identity) or (own.get(identity) if entry.is_symlink() else None)
+                    if there:
+                        found.linked[name] = there
+                    elif entry.name.lower() in SYSTEM_FOLDERS:
+                        found.system.append(name)
+                    else:
+                        seen[identity] = name
                         below.append(f"{name}/")
                     continue
                 is_file = entry.is_file()
@@ -68,7 +100,30 @@ def find_images(top: Path, *, where: str, outside: Iterable[Path] = (), skip: Co
             elif top / name not in skip:
                 found.ignored[Path(name).suffix.lower() or "without suffix"] += 1
         waiting += reversed(below)
+    found.empty.extend(_empty(searched, found))
     return found
+
+
+def _own_folders(top: Path) -> dict[tuple[int, int], str]:
+    """Return identity → name of the folders in `top` that are reached without links, and are neither hidden nor system.
+
+    A link to one of them is passed over even where it comes first in the order of names.
+    """
+    own = {}
+    for folder, below, _ in os.walk(top):
+        below[:] = [name for name in below if not name.startswith(".") and name.lower() not in SYSTEM_FOLDERS]
+        with suppress(OSError):
+            own[_identity(os.stat(folder))] = os.path.relpath(folder, top)
+    return own
+
+
+def _empty(searched: Iterable[str], found: ImageFiles) -> list[str]:
+    """Return the searched folders without an image in them or below, without those that lie in another one."""
+    filled = {""}
+    for name in (*found.images, *found.unreadable):
+        while (name := name.rpartition("/")[0]) not in filled:
+            filled.add(name)
+    return [name for name in searched if name not in filled and name.rpartition("/")[0] in filled]
 
 
 def contents(folder: Path, *, where: str) -> tuple[list[str], list[str]]:
@@ -96,6 +151,13 @@ def natural(name: str) -> tuple[list[tuple[int, str]], str]:
 def shown(name: str) -> str:
     """Return a name for a message of one line: quoted if it has line breaks or bytes that are not UTF-8."""
     return name if name.isprintable() else repr(name)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a message of one line, a few of them if there are many."""
+    found = [shown(name) for name in names]
+    more = f" and {len(found) - LISTED:,} more" if len(found) > LISTED else ""
+    return ", ".join(found[:LISTED]) + more
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:

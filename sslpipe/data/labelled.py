@@ -124,3 +124,7 @@ class PairedBatches:
     def at(self, step: int) -> Pair:
         """Return the pair of a step (0-based)."""
         return Pair(labelled=self.labelled.at(step), unlabelled=self.unlabelled.at(step))
+
+
+Stream = Batches | PairedBatches
+"""A stream of batches, as the training loop uses it; which one depends on the method."""

@@ -62,22 +62,27 @@ def draw_splits(
     """Return the indices into `entries` of each split, ascending; each entry is in exactly one split.
 
     test: fraction of test images if the source has no test part.
-    held_out: fraction of the other images that is held out from training, for model selection.
+    held_out: fraction of the other images that is held out from training, for model selection, if the source has no
+    such part.
     protocol: with "full" there are no test images, and those of the source are used for training.
     draw: see DrawName.
     """
     label = np.array([UNKNOWN if draw == "blind" else entry.label for entry in entries], dtype=np.int64)
+    part = np.array([entry.part or "" for entry in entries])
     everything = np.arange(len(entries))
     if protocol == "full":
         for_test = everything[:0]
-    elif any(entry.part is not None for entry in entries):
-        for_test = np.flatnonzero([entry.part == "test" for entry in entries])
+    elif "test" in part:
+        for_test = np.flatnonzero(part == "test")
     else:
-        free = everything[label < 0] if draw == "unlabelled" else everything
+        free = everything[(part != "held_out") & ((label < 0) | (draw != "unlabelled"))]
         for_test = _stratified(free, label[free], test, mix(seed, RandomStream.TEST_SPLIT))
     pool = np.setdiff1d(everything, for_test)
-    free = pool[label[pool] < 0] if draw == "unlabelled" else pool
-    for_choice = _stratified(free, label[free], held_out, mix(seed, RandomStream.HELD_OUT_SPLIT))
+    if "held_out" in part:
+        for_choice = np.flatnonzero(part == "held_out")
+    else:
+        free = pool[(label[pool] < 0) | (draw != "unlabelled")]
+        for_choice = _stratified(free, label[free], held_out, mix(seed, RandomStream.HELD_OUT_SPLIT))
     return {"train": np.setdiff1d(pool, for_choice), "held_out": for_choice, "test": for_test}
 
 

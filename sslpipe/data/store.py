@@ -42,6 +42,8 @@ class StoreInfo:
     """split: training on train, evaluation on test. full: training on train, evaluation on train and held_out."""
     fingerprint: str
     """SHA-256 of all images, in the order of splits."""
+    value_range: tuple[float, float] | None = None
+    """Values of images of more than 8 bits that became 0 and 255, as in the setting prepare.value_range."""
     version: str = UNKNOWN_VERSION
     """Version of sslpipe that wrote the store."""
 

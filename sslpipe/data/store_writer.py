@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from math import sqrt
+from math import isfinite, sqrt
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from sslpipe.data.decode import Decoded, Decoder
 from sslpipe.data.entries import Entry, ImageSource
+from sslpipe.data.findings import Findings
+from sslpipe.data.pixels import MAX_PIXELS
 from sslpipe.data.splits import DrawName, Labelled, draw_labelled, draw_splits
 from sslpipe.data.store import SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
 from sslpipe.io.console import Progress, progress
@@ -44,6 +46,18 @@ class Settings:
     draw: DrawName = "by_class"
     """How test and held-out images are chosen, see `DrawName`. `unlabelled` is for few labels: all of them are used for
     training, and only metrics without labels are available. `blind` is for labels that are added later."""
+    value_range: tuple[float, float] | None = None
+    """The values of images of more than 8 bits that become 0 and 255, such as [0, 4095] for 12 bits in files of 16; one
+    scale for all images. null: 0 to 65535 for integers of 16 bits, 0 to 1 for floats (docs/pixels.md)."""
+    max_pixels: Count = MAX_PIXELS
+    """Maximum number of pixels of an image file; larger ones are broken. Reading takes up to 8 bytes per pixel."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a range of values without a width."""
+        if self.value_range is not None:
+            low, high = self.value_range
+            if not (isfinite(low) and isfinite(high) and low < high):
+                raise UserError(f"value_range: [{low:g}, {high:g}] found, expected two numbers, the lower one first")
 
 
 def read_settings(project: Params, *, sources: Sequence[str]) -> Settings:
@@ -64,15 +78,18 @@ class Prepared:
     broken: int
     unreadable: int
     ignored: int
+    findings: tuple[str, ...] = ()
+    """What else should be known of the images, one line each."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{self.info.count(split)} {split}" for split in SPLITS)
         unreadable = f", {self.unreadable} folders unreadable" if self.unreadable else ""
         ignored = f", {self.ignored} other files skipped" if self.ignored else ""
-        return (
+        first = (
             f"{counts} images of {self.classes} classes, {self.labelled} labelled; "
             f"{self.broken} broken{unreadable}{ignored} (report.json)"
         )
+        return "\n  ".join([first, *self.findings])
 
 
 def write_store(
@@ -111,7 +128,14 @@ def write_store(
     # Raises an error for too few labels now, not after the images are decoded.
     draw_labelled(_labels(entries, drawn["train"]), source.classes, settings.labelled, seed=seed)
     image_shape = (settings.channels, settings.size, settings.size)
-    decoder = Decoder(source, size=settings.size, channels=settings.channels, workers=workers)
+    decoder = Decoder(
+        source,
+        size=settings.size,
+        channels=settings.channels,
+        workers=workers,
+        value_range=settings.value_range,
+        max_pixels=settings.max_pixels,
+    )
     written: dict[Split, NDArray[np.int64]] = {}
     with atomic_folder(out) as folder, decoder, progress("prepare", len(entries), "images") as shown:
         totals = Totals(image_shape, shown)
@@ -143,13 +167,19 @@ def write_store(
             test=len(written["test"]),
             protocol=protocol,
             fingerprint=totals.fingerprint.hexdigest(),
+            value_range=settings.value_range,
             version=own_version(),
+        )
+        duplicates = totals.findings.duplicates(entries, source.classes)
+        findings = totals.findings.lines(
+            duplicates, channels=settings.channels, value_range=settings.value_range, ignored=source.ignored
         )
         (folder / "labelled").mkdir()
         write_array(folder / "labelled" / "index.npy", labelled)
         write_array(folder / "labelled" / "label.npy", label[labelled])
         write_json(folder / "labelled" / "classes.json", [_text(name) for name in source.classes])
-        write_json(folder / "store.json", asdict(info))
+        # Without a range there is no key, as in the stores of earlier versions.
+        write_json(folder / "store.json", {key: value for key, value in asdict(info).items() if value is not None})
         write_json(
             folder / "report.json",
             {
@@ -161,10 +191,18 @@ def write_store(
                 "broken": [{"file": _text(entries[i].name), "reason": broken[i]} for i in sorted(broken)],
                 "unreadable": [{"folder": _text(name), "reason": why} for name, why in source.unreadable.items()],
                 "ignored": _texts(source.ignored),
+                "findings": totals.findings.as_json(),
+                "duplicates": [[_texts(image) for image in group] for group in duplicates],
             },
         )
     return Prepared(
-        info, len(source.classes), len(labelled), len(broken), len(source.unreadable), sum(source.ignored.values())
+        info,
+        len(source.classes),
+        len(labelled),
+        len(broken),
+        len(source.unreadable),
+        sum(source.ignored.values()),
+        tuple(findings),
     )
 
 
@@ -192,6 +230,7 @@ class Totals:
         self.broken: dict[int, str] = {}
         self.statistics = PixelStatistics(image_shape[0])
         self.fingerprint = hashlib.sha256()
+        self.findings = Findings()
         self._shown = shown
 
     def counted(self, chunks: Iterable[Decoded], split: Split) -> Iterator[Decoded]:
@@ -202,6 +241,7 @@ class Totals:
             images += len(chunk.images)
             self.broken.update(chunk.broken)
             self.fingerprint.update(chunk.images.data)
+            self.findings.add(split, chunk.index, chunk.facts)
             if split == "train":
                 self.statistics.add(chunk.images)
             self._shown.advance(len(chunk.images) + len(chunk.broken))

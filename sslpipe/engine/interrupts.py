@@ -1,9 +1,20 @@
-"""Delay of Ctrl-C and SIGTERM until the end of a step."""
+"""Handling of Ctrl-C and SIGTERM, and their delay until the end of a step."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+@contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Call `handler` on SIGINT (Ctrl-C) and SIGTERM during the block."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 class Interrupts:
@@ -25,9 +36,5 @@ def listening() -> Iterator[Interrupts]:
             raise KeyboardInterrupt
         interrupts.received = True
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled_by(note):
         yield interrupts
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from math import inf
 
 PLAIN_LINE_SECONDS = 10.0
 """Minimum number of seconds between plain progress lines."""
@@ -16,56 +16,51 @@ def info(text: str) -> None:
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
-@dataclass
 class Progress:
     """Progress of a task, shown as plain lines with the rate and the time left; updated by `advance`."""
 
-    title: str
-    total: int
-    unit: str
-    done: int = 0
-    note: str = ""
-    started_at: int = 0
-    shows: bool = True
-    _began: float = field(default_factory=lambda: time.monotonic())
-    _shown: float = field(default_factory=lambda: time.monotonic())
+    def __init__(self, title: str, total: int, unit: str, done: int, interval: float) -> None:
+        """interval: minimum number of seconds between two lines. The other parameters are those of `progress`."""
+        self.title, self.total, self.unit, self.done, self.interval = title, total, unit, done, interval
+        self.note = ""
+        self._started_at = done
+        self._began = self._shown = time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Mean number of units per second so far."""
+        return (self.done - self._started_at) / max(time.monotonic() - self._began, 1e-9)
 
     def advance(self, by: int = 1, note: str | None = None) -> None:
         """Add `by` units to those done; `note` is shown after the numbers until the next note."""
         self.done += by
         self.note = self.note if note is None else note
-        self._show()
+        if time.monotonic() - self._shown >= self.interval:
+            self._shown = time.monotonic()
+            self._show()
 
     def _show(self) -> None:
-        now = time.monotonic()
-        if self.shows and now - self._shown >= PLAIN_LINE_SECONDS:
-            self._shown = now
-            self._line(now)
-
-    def _line(self, now: float) -> None:
-        rate = (self.done - self.started_at) / max(now - self._began, 1e-9)
-        left = (self.total - self.done) / rate if rate > 0 else 0.0
-        info(
-            f"{self.title}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {left:.0f} s left  {self.note}".rstrip()
-        )
+        left = (self.total - self.done) / self.rate if self.rate > 0 else 0.0
+        numbers = f"{self.done}/{self.total} {self.unit}, {self.rate:.1f}/s, {left:.0f} s left"
+        info(f"{self.title}: {numbers}  {self.note}".rstrip())
 
     def finish(self) -> None:
         """Print a line with the total time and the rate, for tasks of at least one second."""
         took = time.monotonic() - self._began
         if took >= 1.0:
-            rate = (self.done - self.started_at) / took
-            numbers = f"{self.done}/{self.total} {self.unit} in {took:.1f} s, {rate:.1f}/s"
+            numbers = f"{self.done}/{self.total} {self.unit} in {took:.1f} s, {self.rate:.1f}/s"
             info(f"{self.title}: {numbers}  {self.note}".rstrip())
 
 
 class _Bar(Progress):
-    """A progress bar on a terminal, rendered by rich."""
+    """A progress bar on a terminal, rendered by rich while `rich` is entered."""
 
-    def open(self) -> None:
+    def __init__(self, title: str, total: int, unit: str, done: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        self._rich = RichProgress(
+        super().__init__(title, total, unit, done, interval=0.0)
+        self.rich = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -74,18 +69,10 @@ class _Bar(Progress):
             TextColumn("{task.fields[note]}"),
             transient=True,
         )
-        self._task = self._rich.add_task(self.title, total=self.total, completed=self.done, rate="", note="")
-        self._rich.start()
-
-    def close(self) -> None:
-        self._rich.stop()
+        self._task = self.rich.add_task(title, total=total, completed=done, rate="", note="")
 
     def _show(self) -> None:
-        now = time.monotonic()
-        if now - self._shown >= 0.1 or self.done >= self.total:
-            self._shown = now
-            rate = (self.done - self.started_at) / max(now - self._began, 1e-9)
-            self._rich.update(self._task, completed=self.done, rate=f"{rate:.1f} {self.unit}/s", note=self.note)
+        self.rich.update(self._task, completed=self.done, rate=f"{self.rate:.1f} {self.unit}/s", note=self.note)
 
 
 @contextmanager
@@ -95,17 +82,14 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progr
     title: "" shows nothing. total: number of units. done: number of units done at the start, as after a resume.
     """
     if not title:
-        yield Progress(title, total, unit, shows=False)
+        yield Progress(title, total, unit, done, interval=inf)
         return
-    if not sys.stdout.isatty():
-        plain = Progress(title, total, unit, done=done, started_at=done)
-        yield plain
-        plain.finish()
-        return
-    bar = _Bar(title, total, unit, done=done, started_at=done)
-    bar.open()
-    try:
-        yield bar
-    finally:
-        bar.close()
-    bar.finish()
+    shown: Progress
+    if sys.stdout.isatty():
+        shown = _Bar(title, total, unit, done)
+        with shown.rich:
+            yield shown
+    else:
+        shown = Progress(title, total, unit, done, interval=PLAIN_LINE_SECONDS)
+        yield shown
+    shown.finish()

@@ -4,6 +4,7 @@ import csv
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,17 +68,35 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             raise
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a new file, which replaces `path` at the end; after an error `path` is unchanged."""
     partial = path.with_name(f".{path.name}.partial")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_bytes(data)
+            yield partial
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def project_path(path: str) -> Path:
+    """Return a path of params.yaml: "~" is the home folder, and a relative path begins in the project's folder.
+
+    That is the working folder. `dvc exp run --temp` and `--queue` work in a temporary copy of it, from which the folder
+    of the images cannot be reached; there a path that does not exist begins in DVC_ROOT, the project itself.
+    """
+    found = os.path.expanduser(path)
+    there = os.path.join(os.environ.get("DVC_ROOT", "."), found)
+    return Path(there if os.path.exists(there) and not os.path.exists(found) else found)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically."""
+    with atomic_file(path) as partial:
+        partial.write_bytes(data)
 
 
 def write_json(path: Path, content: Any) -> None:

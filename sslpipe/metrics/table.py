@@ -100,7 +100,8 @@ def print_cells(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_column(column, justify="right" if place else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    info(title)  # the title of a rich table is wrapped to the width of its columns
+    if title:
+        info(title)  # the title of a rich table is wrapped to the width of its columns
     Console(width=None if Console().is_terminal else LOG_WIDTH).print(table)
 
 

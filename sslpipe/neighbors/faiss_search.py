@@ -8,49 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from sslpipe.io.errors import UserError
+from sslpipe.neighbors.mining import SearchSettings
 
 IMAGES_PER_LIST = 39
 """Minimum number of images per list by which faiss' k-means places a centroid without a warning."""
 QUERIES = 4096
 """Number of queries per call of faiss, which bounds the memory and the time between two updates of the progress."""
-
-
-def build_index(
-    bank: NDArray[np.float32],
-    *,
-    ivf: bool,
-    lists: int | None,
-    probes: int | None,
-    device: torch.device,
-    where: str = "mine_neighbors",
-) -> Any:
-    """Build a faiss index of unit vectors [N, D] by inner product.
-
-    ivf: whether to use inverted lists instead of an exact search. lists: number of lists. probes: number of lists
-    searched per query. None: the default of SearchSettings. where: the block of params.yaml, for errors.
-    Raises UserError if faiss is not installed, or if there are more lists than images or more probes than lists.
-    """
-    faiss = _faiss(where)
-    images, dimensions = bank.shape
-    if ivf:
-        lists = lists or max(1, min(round(4 * images**0.5), images // IMAGES_PER_LIST))
-        probes = probes or -(-lists // 8)
-        if lists > images:
-            raise UserError(f"{where}.lists: {lists} is more than the {images} images")
-        if probes > lists:
-            raise UserError(f"{where}.probes: {probes} is more than the {lists} lists")
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimensions), dimensions, lists, faiss.METRIC_INNER_PRODUCT)
-        index.cp.min_points_per_centroid = 1  # no warning: the number of lists is the user's choice
-    else:
-        index = faiss.IndexFlatIP(dimensions)
-    if device.type == "cuda" and getattr(faiss, "get_num_gpus", int)() > 0:
-        # The index keeps a reference to the resources.
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
-    if ivf:
-        index.train(bank)
-        index.nprobe = probes
-    index.add(bank)
-    return index
 
 
 def search(
@@ -59,15 +22,18 @@ def search(
     *,
     k: int,
     exclude_self: bool,
-    index: Any,
+    settings: SearchSettings,
+    device: torch.device,
     advance: Callable[[int], None],
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the k rows of `bank` with the highest inner product with each query, among those that `index` searches.
+    """Return the k rows of `bank` with the highest inner product with each query, among those that the index searches.
 
-    queries: [Q, D]. bank: [N, D], the vectors in `index`. exclude_self: query i is bank[i], which is not its own
-    neighbour. advance: called with the number of queries done since the last call.
+    queries: [Q, D]. bank: [N, D]. exclude_self: query i is bank[i], which is not its own neighbour. advance: called
+    with the number of queries done since the last call.
     Returns indices and products clipped to [-1, 1], [Q, k] each, highest first.
+    Raises UserError if faiss is not installed, or if there are more lists than images or more probes than lists.
     """
+    index = _build_index(bank, settings, device)
     indices = np.empty((len(queries), k), dtype=np.int64)
     similarities = np.empty((len(queries), k), dtype=np.float32)
     for first in range(0, len(queries), QUERIES):
@@ -89,12 +55,31 @@ def search(
     return indices, similarities.clip(-1, 1)
 
 
-def _faiss(where: str) -> Any:
+def _build_index(bank: NDArray[np.float32], settings: SearchSettings, device: torch.device) -> Any:
+    """Build a faiss index of unit vectors [N, D] by inner product."""
     try:
         import faiss
     except ImportError:
         raise UserError(
-            f"{where}.backend: faiss is not installed; install faiss-gpu (Linux) or faiss-cpu, or use index 'exact' "
-            "with backend 'torch'"
+            "mine_neighbors.backend: faiss is not installed; install faiss-gpu (Linux) or faiss-cpu, or use index "
+            "'exact' with backend 'torch'"
         ) from None
-    return faiss
+    images, dimensions = bank.shape
+    index: Any = faiss.IndexFlatIP(dimensions)
+    if settings.index == "ivf":
+        lists = settings.lists or max(1, min(round(4 * images**0.5), images // IMAGES_PER_LIST))
+        probes = settings.probes or -(-lists // 8)
+        if lists > images:
+            raise UserError(f"mine_neighbors.lists: {lists} is more than the {images} images")
+        if probes > lists:
+            raise UserError(f"mine_neighbors.probes: {probes} is more than the {lists} lists")
+        index = faiss.IndexIVFFlat(index, dimensions, lists, faiss.METRIC_INNER_PRODUCT)
+        index.cp.min_points_per_centroid = 1  # no warning: the number of lists is the user's choice
+    if device.type == "cuda" and getattr(faiss, "get_num_gpus", int)() > 0:
+        # The index keeps a reference to the resources.
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
+    if settings.index == "ivf":
+        index.train(bank)
+        index.nprobe = probes
+    index.add(bank)
+    return index

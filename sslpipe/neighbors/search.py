@@ -1,8 +1,7 @@
 """Nearest neighbours by cosine similarity: settings, checks and the choice of the backend."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,58 +9,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import Count
 from sslpipe.neighbors import faiss_search, torch_search
+from sslpipe.neighbors.mining import SearchSettings
 
 Features = Tensor | NDArray[Any]
 Advance = Callable[[int], None]
 Neighbors = tuple[NDArray[np.int64], NDArray[np.float32]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSettings:
-    """Settings of the neighbour search.
-
-    The default is exact: ivf misses neighbours, and saves little time up to 20,000 images.
-    """
-
-    backend: Literal["auto", "torch", "faiss"] = "auto"
-    """auto: torch for index exact (faster than faiss on the CPU, see benchmarks/mining.py), faiss for ivf."""
-    index: Literal["exact", "ivf"] = "exact"
-    """exact: all images are compared. ivf: images are divided into `lists` groups, and only the `probes` groups
-    nearest to an image are searched for its neighbours."""
-    lists: Count | None = None
-    """Number of groups of the ivf index; null: 4·√N (faiss' guidelines), with at least 39 images per group."""
-    probes: Count | None = None
-    """Number of groups searched per image; null: an eighth of `lists`. Among 20,000 noisy points of 16 dimensions, an
-    eighth found 98 % of the 20 nearest neighbours and a sixteenth 90 %; in well separated groups both found all."""
+EXACT = SearchSettings()
+CPU = torch.device("cpu")
 
 
 def nearest_neighbors(
     features: Features,
     *,
     k: int,
-    settings: SearchSettings | None = None,
-    device: torch.device | str = "cpu",
-    advance: Advance | None = None,
-    where: str = "mine_neighbors",
+    settings: SearchSettings = EXACT,
+    device: torch.device = CPU,
+    advance: Advance = lambda _: None,
 ) -> Neighbors:
     """Return the k images with the highest cosine similarity to each image, other than the image itself.
 
     features: [N, D], of any norm; a zero vector has similarity 0 to all. advance: called with the number of images
-    done since the last call. where: the block of params.yaml that holds k and the settings, for errors.
+    done since the last call.
     Returns indices [N, k] int64 and similarities [N, k] float32 in [-1, 1], highest first, and the lower index first
     among equal similarities (with faiss: among those that it returned). The image itself is excluded by its index, so
     that its copies are neighbours.
     Raises UserError if there are fewer than k other images or if settings contradict each other, and ValueError if
     features are not finite or not [N, D].
     """
-    device = torch.device(device)
-    settings = settings or SearchSettings()
-    bank = unit_vectors(features, _search_device(settings, device, where))
+    bank = unit_vectors(features, _search_device(settings, device))
     if k >= len(bank):
-        raise UserError(f"{where}.k: {k} is more than the {len(bank) - 1} other images")
-    return _search(bank, bank, k, True, settings, device, advance, where)
+        raise UserError(f"mine_neighbors.k: {k} is more than the {len(bank) - 1} other images")
+    return _search(bank, bank, k, True, settings, device, advance)
 
 
 def nearest_in(
@@ -69,25 +48,22 @@ def nearest_in(
     features: Features,
     *,
     k: int,
-    settings: SearchSettings | None = None,
-    device: torch.device | str = "cpu",
-    advance: Advance | None = None,
-    where: str = "mine_neighbors",
+    settings: SearchSettings = EXACT,
+    device: torch.device = CPU,
+    advance: Advance = lambda _: None,
 ) -> Neighbors:
     """Return the k rows of `features` with the highest cosine similarity to each of `queries`.
 
     queries: [Q, D]. features: [N, D]. The other arguments, the order and the errors are those of `nearest_neighbors`.
     Returns indices and similarities, [Q, k] each.
     """
-    device = torch.device(device)
-    settings = settings or SearchSettings()
-    search_device = _search_device(settings, device, where)
+    search_device = _search_device(settings, device)
     unit_queries, bank = unit_vectors(queries, search_device), unit_vectors(features, search_device)
     if k > len(bank):
-        raise UserError(f"{where}.k: {k} is more than the {len(bank)} images")
+        raise UserError(f"mine_neighbors.k: {k} is more than the {len(bank)} images")
     if unit_queries.shape[1] != bank.shape[1]:
         raise ValueError(f"queries: {unit_queries.shape[1]} dimensions found, expected {bank.shape[1]} as in features")
-    return _search(unit_queries, bank, k, False, settings, device, advance, where)
+    return _search(unit_queries, bank, k, False, settings, device, advance)
 
 
 def unit_vectors(features: Features, device: torch.device) -> Tensor:
@@ -119,41 +95,32 @@ def _search(
     exclude_self: bool,
     settings: SearchSettings,
     device: torch.device,
-    advance: Advance | None,
-    where: str,
+    advance: Advance,
 ) -> Neighbors:
     if k < 1:
-        raise UserError(f"{where}.k: {k} found, expected at least 1")
+        raise UserError(f"mine_neighbors.k: {k} found, expected at least 1")
     if settings.index == "exact" and (settings.lists or settings.probes):
-        raise UserError(f"{where}.lists, probes: only index 'ivf' has them, index is 'exact'")
-    advance = advance or (lambda _: None)
-    if _backend(settings, where) == "torch":
+        raise UserError("mine_neighbors.lists, probes: only index 'ivf' has them, index is 'exact'")
+    if _uses_torch(settings):
         return torch_search.search(queries, bank, k=k, exclude_self=exclude_self, advance=advance)
     return faiss_search.search(
         queries.numpy(),
         bank.numpy(),
         k=k,
         exclude_self=exclude_self,
-        index=faiss_search.build_index(
-            bank.numpy(),
-            ivf=settings.index == "ivf",
-            lists=settings.lists,
-            probes=settings.probes,
-            device=device,
-            where=where,
-        ),
+        settings=settings,
+        device=device,
         advance=advance,
     )
 
 
-def _backend(settings: SearchSettings, where: str) -> Literal["torch", "faiss"]:
+def _uses_torch(settings: SearchSettings) -> bool:
+    """Return whether the backend is torch instead of faiss."""
     if settings.backend == "torch" and settings.index == "ivf":
-        raise UserError(f"{where}.backend: 'torch' has no index 'ivf'; use 'faiss' or 'auto', or index 'exact'")
-    if settings.backend == "auto":
-        return "torch" if settings.index == "exact" else "faiss"
-    return settings.backend
+        raise UserError("mine_neighbors.backend: 'torch' has no index 'ivf'; use 'faiss' or 'auto', or index 'exact'")
+    return settings.backend == "torch" or (settings.backend == "auto" and settings.index == "exact")
 
 
-def _search_device(settings: SearchSettings, device: torch.device, where: str) -> torch.device:
+def _search_device(settings: SearchSettings, device: torch.device) -> torch.device:
     """Return the device of the vectors: the CPU for faiss and for accelerators other than CUDA, else `device`."""
-    return device if _backend(settings, where) == "torch" and device.type == "cuda" else torch.device("cpu")
+    return device if _uses_torch(settings) and device.type == "cuda" else CPU

@@ -58,6 +58,8 @@ class _Origin:
     """sha256 of the weights file that the training started from; null for a training from scratch."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Further files that the stage read, and their sha256."""
+    value_range: tuple[float, float] | None = None
+    """Values of images of more than 8 bits that become 0 and 255, as in the image store."""
     version: str = UNKNOWN
     """Version of sslpipe that wrote the model."""
 
@@ -90,6 +92,7 @@ def card_for(
         channels=info.channels,
         classes=classes,
         data=info.fingerprint,
+        value_range=info.value_range,
         parent=parent,
         settings=asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else settings,
         inputs={path.as_posix(): sha256(path) for path in inputs},
@@ -118,7 +121,8 @@ def save_model(folder: Path, network: Network, card: ModelCard) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     # Not safetensors' save_file, whose errors, such as for a full disk, are of its own kind.
     write_bytes(folder / WEIGHTS, safetensors.torch.save(weights))
-    write_json(folder / CARD, {"network": asdict(architecture), **asdict(card)})
+    content = {key: value for key, value in asdict(card).items() if key != "value_range" or value}
+    write_json(folder / CARD, {"network": asdict(architecture), **content})
 
 
 def _decimals(values: Tensor) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from sslpipe.data.held_out import read_held_out
 from sslpipe.data.labelled import read_labelled
 from sslpipe.io.stages import key_of
-from sslpipe.methods.semisup._supervised import Problem
+from sslpipe.methods.semisup._base import Problem
 from sslpipe.nets.network import BackboneSettings
 from sslpipe.running.inputs import Inputs, OpenedProblem
 from sslpipe.running.starts import Entry, start_network

@@ -18,6 +18,8 @@ class Inputs:
     project: Params
     stage: str
     method: str
+    where: str
+    """The params key of the method's settings."""
     settings: Any
     """The method's."""
     store: Store
@@ -27,11 +29,16 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedProblem:
-    """The problem of a method, and what identifies it in the checkpoint's key and in model.json (see TrainingRun)."""
+    """The problem of a method, and what identifies it in the checkpoint's key and in model.json."""
 
     problem: Any
     started_from: Path | None = None
+    """Folder of the model whose weights the method starts from."""
     cache_key: Sequence[Any] = ()
+    """Further settings that the result depends on, for the checkpoint's key; with a faithful repr."""
     inputs: Sequence[Path] = ()
+    """Further files that the result depends on."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Written to model.json besides the settings."""
     labelled: LabelledImages | None = None
+    """Given for a method that learns on pairs of a labelled and an unlabelled batch."""

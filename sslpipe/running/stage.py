@@ -12,7 +12,7 @@ from sslpipe.data.store import Store
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.stages import LABELLED_STAGES, key_of
 from sslpipe.running.inputs import Inputs, OpenedProblem
-from sslpipe.running.training import TrainingRun
+from sslpipe.running.training import train
 
 METHODS = {"cluster": "scan", "self-label": "confident"}
 """The method of each stage that has only one."""
@@ -62,21 +62,9 @@ def run_stage(
     store = Store(prepared)
     images = Images(store.images("train"), choose_device(device))
     torch.manual_seed(project.seed)
-    opened = open_problem(
-        Inputs(project=project, stage=stage, method=name, settings=settings, store=store, images=images)
+    inputs = Inputs(
+        project=project, stage=stage, method=name, where=where, settings=settings, store=store, images=images
     )
-    run = TrainingRun(
-        stage=stage,
-        where=where,
-        out=out,
-        store=store,
-        images=images,
-        labelled=opened.labelled,
-        seed=project.seed,
-        started_from=opened.started_from,
-        cache_key=opened.cache_key,
-        inputs=opened.inputs,
-        metadata=opened.metadata,
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    run.train(module.Method(settings, opened.problem).to(images.device), settings)
+    opened = open_problem(inputs)
+    built = module.Method(settings, opened.problem).to(images.device)
+    train(built, inputs, opened, out=out, checkpoint_seconds=checkpoint_seconds)

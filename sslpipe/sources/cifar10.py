@@ -3,14 +3,12 @@
 50,000 images are for training, 10,000 for test.
 """
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from torchvision.datasets import CIFAR10
 
 from sslpipe.data.arrays import ArrayFile, ArraySource
-from sslpipe.data.downloads import Download, ensure, old_pickles
+from sslpipe.sources._cifar import read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +25,7 @@ class Source(ArraySource):
     """The images as read by torchvision, in the order of the files."""
 
     def __init__(self, settings: Settings) -> None:
-        root = Path(os.path.expanduser(settings.root))
-        listed = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
-        ensure(
-            root,
-            {f"{CIFAR10.base_folder}/{name}": md5 for name, md5 in listed},
-            Download(url=CIFAR10.url, filename=CIFAR10.filename, md5=CIFAR10.tgz_md5, size="170 MB", unpack=True),
-            where="prepare.cifar10",
-            fetch=settings.download,
-        )
-        with old_pickles():
-            train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
+        train, test = read(CIFAR10, settings.root, name="cifar10", size="170 MB", download=settings.download)
         super().__init__(
             settings,
             name="cifar10",

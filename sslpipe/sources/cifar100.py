@@ -4,7 +4,6 @@
 arXiv:2005.12320) has the super-classes as classes.
 """
 
-import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import Any, Literal
 from torchvision.datasets import CIFAR100
 
 from sslpipe.data.arrays import ArrayFile, ArraySource
-from sslpipe.data.downloads import Download, ensure, old_pickles, read_verified
+from sslpipe.data.downloads import old_pickles, read_verified
+from sslpipe.sources._cifar import read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,22 +33,14 @@ class Source(ArraySource):
     """The images as read by torchvision, in the order of the files."""
 
     def __init__(self, settings: Settings) -> None:
-        root = Path(os.path.expanduser(settings.root))
-        (train_file,), (test_file,), meta_file = CIFAR100.train_list, CIFAR100.test_list, _meta_file()
-        ensure(
-            root,
-            {f"{CIFAR100.base_folder}/{name}": md5 for name, md5 in (train_file, test_file, meta_file)},
-            Download(url=CIFAR100.url, filename=CIFAR100.filename, md5=CIFAR100.tgz_md5, size="169 MB", unpack=True),
-            where="prepare.cifar100",
-            fetch=settings.download,
-        )
-        with old_pickles():
-            train, test = CIFAR100(root, train=True), CIFAR100(root, train=False)
+        train, test = read(CIFAR100, settings.root, name="cifar100", size="169 MB", download=settings.download)
         classes: Sequence[str] = train.classes
         labels = [train.targets, test.targets]
         if settings.classes == "coarse":  # not read by torchvision
-            classes = _unpickled(root, meta_file)["coarse_label_names"]
-            labels = [_unpickled(root, file)["coarse_labels"] for file in (train_file, test_file)]
+            folder = Path(train.root) / CIFAR100.base_folder
+            classes = _unpickled(folder, CIFAR100.meta["filename"], CIFAR100.meta["md5"])["coarse_label_names"]
+            listed = (*CIFAR100.train_list, *CIFAR100.test_list)
+            labels = [_unpickled(folder, name, md5)["coarse_labels"] for name, md5 in listed]
         super().__init__(
             settings,
             name="cifar100",
@@ -60,15 +52,8 @@ class Source(ArraySource):
         )
 
 
-def _meta_file() -> tuple[str, str]:
-    return CIFAR100.meta["filename"], CIFAR100.meta["md5"]
-
-
-def _unpickled(root: Path, file: Sequence[str]) -> dict[str, Any]:
-    """Return the content of a file, given by name and md5; only the published file is unpickled."""
-    name, md5 = file
+def _unpickled(folder: Path, name: str, md5: str) -> dict[str, Any]:
+    """Return the content of a file; only the published file is unpickled."""
     with old_pickles():
-        content: dict[str, Any] = pickle.loads(
-            read_verified(root / CIFAR100.base_folder / name, md5), encoding="latin1"
-        )
+        content: dict[str, Any] = pickle.loads(read_verified(folder / name, md5), encoding="latin1")
     return content

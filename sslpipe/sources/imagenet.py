@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sslpipe.data.decode import check_plain, has_image_suffix
 from sslpipe.data.entries import Entry
 from sslpipe.data.image_files import contents, find_images, shown
+from sslpipe.data.image_formats import check_plain, has_image_suffix
 from sslpipe.io.errors import UserError, nearest
+from sslpipe.io.files import project_path
 
 WHERE = "prepare.imagenet"
 PARTS: tuple[tuple[str, Literal["train", "test"]], ...] = (("train", "train"), ("val", "test"))
@@ -36,7 +37,7 @@ class Source:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.root = Path(os.path.expanduser(settings.path))
+        self.root = project_path(settings.path)
         self.ignored: Counter[str] = Counter()
         self.unreadable: dict[str, str] = {}
         self.entries: list[Entry] = []
@@ -46,7 +47,7 @@ class Source:
             # A class that is only in one part is an error in the folder, which metrics would not show.
             named = [(f"{self.root / part}", name) for part in folders for name in folders[part]]
         else:
-            listed = Path(os.path.expanduser(settings.classes))
+            listed = project_path(settings.classes)
             lines = _listed_classes(listed)
             self.classes = tuple(lines)
             named = [(f"{listed} line {line}", wnid) for wnid, line in lines.items()]

@@ -1,16 +1,16 @@
 """Settings of a new project: a recipe, adapted to the images in a folder."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
+from sslpipe.data.deep_image import plain_number, proposed_range, shown_number
 from sslpipe.io.errors import UserError
 from sslpipe.io.stages import LABELLED_STAGES, TRAINING_STAGES, key_of
 from sslpipe.io.version import own_version
 from sslpipe.tools import recipes
 from sslpipe.tools.folder_summary import FolderSummary
-from sslpipe.tools.yaml_text import at, comment_at, put, set_comment
+from sslpipe.tools.yaml_text import at, comment_at, flat, in_one_line, put, set_comment
 
 OWN = "own-images"
 """Start of the names of recipes for your own images, whose size is adapted to the images."""
@@ -66,37 +66,40 @@ def _fit_images(tree: CommentedMap, summary: FolderSummary, images: str, labels:
     }[draw]
     if summary.classes and not few and summary.rarest < 3:
         raise UserError(
-            f"--images: a class has {summary.rarest} images to train on, expected at least 3; remove the class"
+            f"--images: {summary.rarest_class!r} has {summary.rarest} images to train on, expected at least 3; "
+            "add some, or leave the class out"
         )
     tree["prepare"] = CommentedMap()
     put(tree, "prepare.source", "folder")
     put(tree, "prepare.folder.path", images, str(summary))
-    put(tree, "prepare.folder.labels", labels, "a CSV with the columns file,label; null: labels.csv in the folder")
+    layout = summary.source.layout.name if summary.source else None
+    put(
+        tree, "prepare.folder.layout", layout, "what sub-folders are: flat, classes or parts; null: seen by their names"
+    )
+    put(tree, "prepare.folder.labels", labels, "a table with the columns file,label; null: labels.csv in the folder")
     if own and summary.side < size:
         put(tree, "prepare.size", max(8, summary.side // 4 * 4), "pixels; the size of the images")
     else:
         put(tree, "prepare.size", size, "pixels; a larger size shows more detail and takes longer")
     put(tree, "prepare.channels", summary.channels)
+    if summary.values:
+        span = proposed_range(summary.values)
+        low, high = (shown_number(value) for value in (summary.values.low, summary.values.high))
+        found = f"values become 0 and 255; {summary.deep} of {summary.sampled} sampled images have {low} to {high}"
+        put(tree, "prepare.value_range", in_one_line(plain_number(value) for value in span), found)
     if not summary.has_test:
         put(tree, "prepare.test", 0.2 if test is None else test, "share of test images, which only evaluate reads")
-    put(tree, "prepare.held_out", 0.1 if held_out is None else held_out, "share of the rest, for model selection")
+    if not summary.has_held_out:
+        put(tree, "prepare.held_out", 0.1 if held_out is None else held_out, "share of the rest, for model selection")
     put(tree, "prepare.draw", draw, why)
     put(tree, "prepare.labelled", None, "all labels of training images; {per_class: 4} uses fewer")
 
 
 def training_images(tree: CommentedMap, summary: FolderSummary) -> int:
     """Return the approximate number of training images."""
-    kept = 1.0 if summary.has_test or tree.get("protocol") == "full" else 1.0 - at(tree, "prepare.test")
-    return int(summary.images * kept * (1.0 - at(tree, "prepare.held_out")))
-
-
-def _fit_keys(tree: Any, above: str = "") -> list[str]:
-    """Return the dotted keys of all blocks named `fit`."""
-    keys = []
-    for key, value in tree.items() if isinstance(tree, dict) else ():
-        name = f"{above}{key}"
-        keys += [name] if key == "fit" and isinstance(value, dict) else _fit_keys(value, f"{name}.")
-    return keys
+    test = 0.0 if summary.has_test or tree.get("protocol") == "full" else at(tree, "prepare.test")
+    held_out = 0.0 if summary.has_held_out else at(tree, "prepare.held_out")
+    return int((summary.images - summary.not_train) * (1.0 - test) * (1.0 - held_out))
 
 
 def fit_batches(
@@ -107,7 +110,8 @@ def fit_batches(
     stages: Sequence[str] = TRAINING_STAGES,
 ) -> None:
     """Limit batches to a quarter of the training images, and epochs to `images_at_most` images in total."""
-    for key in _fit_keys({stage: tree[stage] for stage in map(key_of, stages) if stage in tree}):
+    blocks = flat({stage: tree[stage] for stage in map(key_of, stages) if stage in tree})
+    for key in dict.fromkeys(f"{key.partition('.fit.')[0]}.fit" for key in blocks if ".fit." in key):
         batch, epochs = at(tree, f"{key}.batch"), at(tree, f"{key}.epochs")
         largest = max(8, 1 << ((train // 4).bit_length() - 1))
         if batch and batch > largest:

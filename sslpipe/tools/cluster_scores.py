@@ -30,7 +30,8 @@ class Scores:
 
     def means(self) -> dict[str, float]:
         """Return each of the three scores, averaged over heads and images."""
-        return {name: float(values[:, 0].mean()) for name, values in zip(SCORES, self._means(None), strict=True)}
+        values = (self.agreement.mean(axis=1), self._stabilities(), self.silhouette.mean(axis=1))
+        return {name: float(each.mean()) for name, each in zip(SCORES, values, strict=True)}
 
     def mean(self) -> float:
         """Return the mean of the three scores, by which numbers of clusters are compared."""
@@ -39,19 +40,14 @@ class Scores:
     def resampled(self, images: "Resampled") -> Floats:
         """Return the mean of the three scores for R bootstrap samples, each of one head and of some images, [R]."""
         draws = np.arange(len(images.head))
-        agreement, stability, silhouette = (values[images.head, draws] for values in self._means(images))
-        return (agreement + stability + silhouette) / 3
+        agreement = (self.agreement @ images.held_out.T)[images.head, draws]
+        silhouette = (self.silhouette @ images.train.T)[images.head, draws]
+        return (agreement + self._stabilities()[images.head] + silhouette) / 3
 
-    def _means(self, images: "Resampled | None") -> tuple[Floats, Floats, Floats]:
-        """Return the mean of each score over the images of each sample, [H, R]; None: over all images, R = 1."""
-        if images is None:
-            agreement = self.agreement.mean(axis=1, keepdims=True)
-            silhouette = self.silhouette.mean(axis=1, keepdims=True)
-        else:
-            agreement, silhouette = self.agreement @ images.held_out.T, self.silhouette @ images.train.T
-        heads = len(self.stability)
-        others = (self.stability.sum(axis=1) - self.stability.diagonal()) / (heads - 1)
-        return agreement, np.broadcast_to(others[:, None], agreement.shape), silhouette
+    def _stabilities(self) -> Floats:
+        """Return the mean adjusted Rand index of each head and the others, [H]."""
+        others: Floats = (self.stability.sum(axis=1) - self.stability.diagonal()) / (len(self.stability) - 1)
+        return others
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,7 @@ def suggest(
     """
     counts = np.array(sorted(scores))
     means = {int(count): scores[int(count)].means() for count in counts}
-    total = {count: float(np.mean(list(values.values()))) for count, values in means.items()}
+    total = {count: scores[count].mean() for count in means}
     suggested = max(total, key=lambda count: (total[count], -count))
     images = resample(scores[suggested], draws, rng)
     chosen = counts[np.stack([scores[int(count)].resampled(images) for count in counts]).argmax(axis=0)]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslpipe.data.deep_image import shown_number
 from sslpipe.io.errors import UserError, nearest, one_line
 from sslpipe.io.files import atomic_folder, sha256, write_json
 from sslpipe.io.stages import CLUSTER_STAGES
@@ -150,8 +151,9 @@ def _about(kind: Format, network: Network, card: ModelCard, names: Sequence[str]
             "dtype": "uint8",
             "shape": ["batch", channels, size, size],
             "meaning": f"{colour} images, 0 to 255; the first row of a channel is the top",
-            "prepare": "apply the EXIF orientation; blend transparent pixels with white; resize the shorter side to "
-            f"{size} px (bicubic, antialiased); crop the central {size} × {size} px",
+            "prepare": f"apply the EXIF orientation; {_depth(card)}; blend transparent pixels with white; convert an "
+            f"ICC profile to sRGB; resize the shorter side to {size} px (bicubic, antialiased); crop the central "
+            f"{size} × {size} px",
             "inside": ", ".join(inside),
         },
         "output": {
@@ -174,6 +176,14 @@ def _about(kind: Format, network: Network, card: ModelCard, names: Sequence[str]
             f"{output} = " + run.replace("BATCH", batch),
         ],
     }
+
+
+def _depth(card: ModelCard) -> str:
+    """Describe how images of more than 8 bits are scaled."""
+    if card.value_range is None:
+        return "scale images of more than 8 bits from 0 to 65535 (floats: 0 to 1) to 0 to 255"
+    low, high = map(shown_number, card.value_range)
+    return f"scale images of more than 8 bits from {low} to {high} to 0 to 255"
 
 
 def _need(kind: Format) -> None:

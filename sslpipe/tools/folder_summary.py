@@ -2,23 +2,26 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
-from sslpipe.data.decode import BrokenImageError, decode, image_formats
+from sslpipe.data.decode import Form, decode_with_facts
+from sslpipe.data.deep_image import DeepValues
+from sslpipe.data.findings import Facts
+from sslpipe.data.folder_layout import LayoutName
+from sslpipe.data.image_formats import BrokenImageError
 from sslpipe.data.store import UNKNOWN
 from sslpipe.io.errors import UserError
 from sslpipe.sources.folder import Settings, Source
 
 SAMPLE = 200
-"""Number of images that are opened, at equal distances in the folder (own choice: takes about a second)."""
-GREY_BELOW = 3
-"""An image is grey if its channels differ by less than this value, which allows for JPEG's rounding (own choice)."""
+"""Number of random images that are opened (own choice: takes about a second)."""
+SAMPLE_FORM = Form(size=32, channels=3)
+"""How sampled images are decoded (own choice: small, since only colour, size and depth are needed)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +47,21 @@ class FolderSummary:
     labelled: int
     """Number of labelled images."""
     rarest: int
-    """Number of labelled images of the rarest class, without test images; 0 without classes."""
+    """Number of labelled training images of the rarest class; 0 without classes."""
     has_test: bool
     """Whether the folder has test images of its own."""
+    has_held_out: bool = False
+    """Whether the folder has images of its own for model selection, such as val/."""
+    not_train: int = 0
+    """Number of these images and of the test images."""
+    rarest_class: str = ""
+    """Name of the rarest class."""
+    source: Source | None = None
+    """The images, and how the folder was read."""
+    deep: int = 0
+    """Number of images of more than 8 bits in the sample."""
+    values: DeepValues | None = None
+    """The lowest and the highest value of these images; None if there are none."""
 
     def __str__(self) -> str:
         size = f"about {self.width} × {self.height} px, {'grey' if self.channels == 1 else 'colour'}"
@@ -57,46 +72,50 @@ class FolderSummary:
         return f"{self.images:,} images, {size}, {len(self.classes)} classes, {labels}{broken}"
 
 
-def scan_folder(images: Path, labels: Path | None) -> FolderSummary:
+def scan_folder(images: Path, labels: Path | None, layout: LayoutName | None = None) -> FolderSummary:
     """Summarise a folder of images; raises UserError, as prepare does, for no images and for unsuitable labels."""
-    source = Source(Settings(path=str(images), labels=str(labels) if labels else None))
+    source = Source(Settings(path=str(images), labels=str(labels) if labels else None, layout=layout))
     entries = source.entries
-    every = max(1, len(entries) // SAMPLE)
-    sample = range(0, len(entries), every)
-    opened = [each for each in map(_open, (source.load(i) for i in sample)) if each]
+    sample = np.random.default_rng(0).permutation(len(entries))[:SAMPLE].tolist()
+    opened: list[Facts] = []
+    reasons: Counter[str] = Counter()
+    for i in sample:
+        try:
+            opened.append(decode_with_facts(source.load(i), SAMPLE_FORM)[1])
+        except BrokenImageError as error:
+            reasons[str(error)] += 1
     if not opened:
-        raise UserError(f"--images: none of {len(sample)} sampled images in {images} could be decoded")
-    known = Counter(entry.label for entry in entries if entry.label != UNKNOWN and entry.part != "test")
+        reason, count = reasons.most_common(1)[0]
+        of_them = "" if len(reasons) == 1 else f", {count} of them because"
+        raise UserError(
+            f"--images: none of {len(sample)} sampled images in {images} could be decoded{of_them}: {reason}"
+        )
+    values = [facts.deep for facts in opened if facts.deep]
+    known = Counter(entry.label for entry in entries if entry.label != UNKNOWN and entry.part in (None, "train"))
+    rarest = min(range(len(source.classes)), key=lambda label: known[label], default=0)
     return FolderSummary(
+        source=source,
         images=len(entries),
-        width=round(median(width for width, _, _ in opened)),
-        height=round(median(height for _, height, _ in opened)),
-        side=round(median(min(width, height) for width, height, _ in opened)),
-        channels=1 if all(grey for _, _, grey in opened) else 3,
+        width=round(median(facts.size[0] for facts in opened)),
+        height=round(median(facts.size[1] for facts in opened)),
+        side=round(median(min(facts.size) for facts in opened)),
+        channels=3 if any(facts.colour for facts in opened) else 1,
         broken=len(sample) - len(opened),
         sampled=len(sample),
         classes=source.classes,
         labelled=sum(entry.label != UNKNOWN for entry in entries),
-        rarest=min((known[label] for label in range(len(source.classes))), default=0),
+        rarest=known[rarest] if source.classes else 0,
+        rarest_class=source.classes[rarest] if source.classes else "",
         has_test=any(entry.part == "test" for entry in entries),
+        has_held_out=any(entry.part == "held_out" for entry in entries),
+        not_train=sum(entry.part not in (None, "train") for entry in entries),
+        deep=len(values),
+        values=reduce(DeepValues.joined, values) if values else None,
     )
-
-
-def _open(path: Path) -> tuple[int, int, bool] | None:
-    """Return width and height of an image and whether it is grey; None for a broken image."""
-    from PIL import Image
-
-    try:
-        array = decode(path, size=32, channels=3).astype(np.int16)
-        with Image.open(path, formats=image_formats()) as image:
-            width, height = image.size
-    except (BrokenImageError, OSError):
-        return None
-    return width, height, bool(np.ptp(array, axis=0).max() < GREY_BELOW)
 
 
 def relative(path: Path, folder: Path) -> str:
     """Return a path relative to a folder, so that both can be moved together; absolute if they share no parent."""
     there, here = os.path.abspath(path), os.path.abspath(folder)
-    shared: Sequence[Any] = Path(os.path.commonpath([there, here])).parts
+    shared = Path(os.path.commonpath([there, here])).parts
     return os.path.relpath(there, here) if len(shared) > 1 else there

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json, sha256
 from sslpipe.nets.model_file import CARD, weights_path
 from sslpipe.tools.export_module import FORMATS
+from sslpipe.tools.yaml_text import flat
 
 STORE, STAGE_CARD, REPORT, METRICS = "store.json", "card.json", "report.json", "metrics.json"
 EXPORTS = tuple(f"{form.file}.json" for form in FORMATS.values())
@@ -44,11 +46,6 @@ class Artifact:
     parents: list["Artifact"] = field(default_factory=list)
     """Artifacts that it was made from."""
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values, with nested parents."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "parents"}
-        return {**plain, "parents": [parent.as_json() for parent in self.parents]}
-
 
 def trace(path: Path) -> Artifact:
     """Return the artifact at a path, a folder or a file in it; raises UserError if no stage wrote it."""
@@ -65,7 +62,6 @@ class _Search:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._weights: dict[str, Path] | None = None
         self._known: dict[Path, Artifact] = {}
 
     def describe(self, folder: Path) -> Artifact:
@@ -89,6 +85,7 @@ class _Search:
             else None,
             "size": card["size"],
             "channels": card["channels"],
+            **_value_range(card),
             "classes": card["classes"],
             "bytes": weights_path(folder).stat().st_size,
         }
@@ -112,6 +109,7 @@ class _Search:
             metadata={
                 "source": report.get("source"),
                 **{key: info[key] for key in ("size", "channels", "train", "held_out", "test", "protocol")},
+                **_value_range(info),
                 "labelled": labelled.get("images"),
                 "classes": list(labelled.get("classes", {})),
                 "broken": len(report.get("broken", [])),
@@ -154,10 +152,13 @@ class _Search:
             artifact.parents.append(self._by_data(card["data"]))
         return artifact
 
+    @cached_property
+    def _weights(self) -> dict[str, Path]:
+        """Fingerprint of weights → folder of the model."""
+        return {sha256(path): path.parent for path in sorted(self.root.rglob(weights_path(Path()).name))}
+
     def _by_weights(self, fingerprint: str) -> Artifact:
         """Return the model with these weights."""
-        if self._weights is None:
-            self._weights = {sha256(path): path.parent for path in sorted(self.root.rglob(weights_path(Path()).name))}
         if fingerprint in self._weights:
             return self.describe(self._weights[fingerprint])
         note = f"no model below {self.root} has these weights: it was replaced or is in another folder"
@@ -244,7 +245,7 @@ def lines(artifact: Artifact, *, indent: str = "", shown: set[str] | None = None
     for title, fingerprint in (("weights", artifact.fingerprint), ("images", artifact.data)):
         if fingerprint:
             yield f"{inner}{title}: {fingerprint[:16]}"
-    for key, value in {**artifact.metadata, **_flat(artifact.settings, "set "), **_flat(artifact.metrics, "")}.items():
+    for key, value in {**artifact.metadata, **flat(artifact.settings, "set "), **flat(artifact.metrics)}.items():
         yield f"{inner}{key}: {_shown(value)}"
     if artifact.parents:
         yield f"{inner}made from:"
@@ -252,15 +253,9 @@ def lines(artifact: Artifact, *, indent: str = "", shown: set[str] | None = None
         yield from lines(parent, indent=inner + "  ", shown=shown)
 
 
-def _flat(tree: Mapping[str, Any], above: str) -> dict[str, Any]:
-    """Return a nested mapping as one mapping of dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{above}{key}.")
-        else:
-            flat[f"{above}{key}"] = value
-    return flat
+def _value_range(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the range of values in a card or in store.json, if it has one."""
+    return {key: content[key] for key in ("value_range",) if key in content}
 
 
 def _shown(value: Any) -> str:

@@ -9,6 +9,15 @@ from sslpipe.io.stages import LABELLED_STAGES, key_of
 from sslpipe.tools.yaml_text import dump, read_yaml, shipped
 
 CODE = ("sslpipe/", "stages/")
+LISTING = "runs/list-images/files.csv"
+LIST_IMAGES = {
+    "cmd": "sslpipe list-images",
+    "params": [],
+    # A list is kept where there are no images, as in a clone with pulled outputs.
+    "outs": [{LISTING: {"persist": True}}],
+    "always_changed": True,
+}
+"""The stage that tells DVC whether prepare has to run again."""
 HEAD = """\
 # The pipeline: 'dvc repro' runs the stages whose inputs have changed. A stage is one command from files to files.
 # With another version of sslpipe (params.yaml: sslpipe) all stages run again.
@@ -30,17 +39,18 @@ def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def pipeline(settings: Mapping[str, Any], inputs: list[str]) -> str:
-    """Return the text of dvc.yaml.
+def pipeline(settings: Mapping[str, Any]) -> str:
+    """Return the text of dvc.yaml; settings: the content of params.yaml.
 
-    settings: the content of params.yaml. inputs: paths that prepare reads, the folder of images and a file of labels;
-    empty for a downloaded data set.
+    A folder of images is no dependency of prepare, but a list of its files (sslpipe.data.listing).
     """
     wanted = stages_of(settings)
     tree = read_yaml(shipped("dvc.yaml"))
     stages = tree["stages"]
     for name in [name for name in stages if name not in wanted]:
         del stages[name]
+    source = settings["prepare"].get("source")
+    reads_folder = "path" in (settings["prepare"].get(source) or {})
     for name, stage in stages.items():
         inner = stage.get("do", stage)
         inner["deps"] = [
@@ -48,11 +58,15 @@ def pipeline(settings: Mapping[str, Any], inputs: list[str]) -> str:
             for dep in inner["deps"]
             if not str(dep).startswith(CODE) and (_stage_of(str(dep), tree["stages"]) or "runs/" not in str(dep))
         ]
-        if name == "prepare":
-            inner["deps"] = inputs
+        if name == "prepare" and reads_folder:
+            inner["deps"] = [LISTING]
         if not inner["deps"]:
             del inner["deps"]
-        inner["params"] = ["sslpipe", *(param for param in inner["params"] if _param_is_there(str(param), settings))]
+        # DVC checks the params of methods, which contain ${...}.
+        params = [param for param in inner["params"] if "${" in param or str(param).partition(".")[0] in settings]
+        inner["params"] = ["sslpipe", *params]
+    if reads_folder:
+        stages.insert(0, "list-images", {**LIST_IMAGES, "params": ["prepare.source", f"prepare.{source}"]})
     tree["metrics"] = [path for path in tree["metrics"] if _stage_of(str(path), stages)]
     tree["plots"] = [plot for plot in tree["plots"] if _plot_is_there(plot, stages)]
     tree.ca.comment = None  # the comment at its head, which is about this repository
@@ -72,11 +86,6 @@ def _stage_of(path: str, stages: Mapping[str, Any]) -> str | None:
     if parts[:1] != ("runs",):
         return None
     return parts[1] if parts[1] in stages or parts[1].startswith("${") else None
-
-
-def _param_is_there(param: str, settings: Mapping[str, Any]) -> bool:
-    """Return whether a param's block is in the settings; DVC checks those of methods, which contain ${...}."""
-    return "${" in param or param.partition(".")[0] in settings
 
 
 def _plot_is_there(plot: Mapping[str, Any], stages: Mapping[str, Any]) -> bool:

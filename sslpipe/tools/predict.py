@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +20,12 @@ from sslpipe.data.device import autocast
 from sslpipe.data.entries import Entry
 from sslpipe.data.image_files import find_images
 from sslpipe.data.images import Images
+from sslpipe.data.pixels import MAX_PIXELS
 from sslpipe.data.store import Store
+from sslpipe.data.tables import Column, quoted, read_table
 from sslpipe.io.console import progress
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import disk_errors, read_array, sha256, write_array
+from sslpipe.io.files import atomic_file, disk_errors, read_array, sha256, write_array
 from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
 from sslpipe.neighbors import torch_search
 from sslpipe.nets.inference import infer
@@ -32,6 +34,9 @@ from sslpipe.nets.network import Network
 
 CACHE = Path(".sslpipe/features")
 """Folder of cached features of training images; a file's name is a hash of the model and the images."""
+CLUSTER = Column("cluster")
+CLASS = Column("class", frozenset({"classname", "label", "name"}))
+CLUSTER_NUMBER = re.compile(r"\s*(?:cluster\s*)?([0-9]{1,9})(?:\.0)?\s*", re.IGNORECASE)
 
 
 class Files:
@@ -87,6 +92,8 @@ class PredictionSummary:
     """The reason for each broken image."""
     predictions: Counter[str] = field(default_factory=Counter)
     """Number of images for each predicted class or cluster."""
+    clipped: int = 0
+    """Number of images with values beyond the model's range of values."""
 
 
 def open_bank(folder: Path, card: ModelCard, network: Network, prepared: Path, device: torch.device) -> Bank:
@@ -148,42 +155,48 @@ def predict(
     bank: Bank | None = None,
     k: int = 0,
     names: Mapping[str, str] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> PredictionSummary:
     """Write one row per file to the CSV `out`, in the order of the files; `out` is written completely or not at all.
 
     Columns: file; prediction and confidence (0 to 1), if the model predicts classes or clusters; with a bank, for each
     of the k nearest training images neighbor_<i> and the cosine similarity_<i>; error, the reason for a broken image.
-    names: names to write for clusters. Raises UserError if `out` cannot be written.
+    names: names to write for clusters. max_pixels: maximum number of pixels of an image. Raises UserError if `out`
+    cannot be written.
     """
     card, summary = predictor.card, PredictionSummary()
     predicts = card.stage in (*LABELLED_STAGES, *CLUSTER_STAGES)
     k = min(k, len(bank.files)) if bank else 0
     columns = ["file", *(["prediction", "confidence"] if predicts else [])]
     columns += [f"{what}_{i + 1}" for i in range(k) for what in ("neighbor", "similarity")]
-    decoder = Decoder(files, size=card.size, channels=card.channels, workers=workers)
-    partial = out.with_name(f".{out.name}.partial")
-    with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # Bytes of a file name that are not UTF-8 are written as \\udcNN.
-            with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file, decoder:
-                writer = csv.DictWriter(file, [*columns, "error"])
-                writer.writeheader()
-                with progress("predict", len(files.entries), "images") as bar:
-                    for chunk in decoder.decode(np.arange(len(files.entries))):
-                        for index, row in sorted(_rows(predictor, chunk, bank, k, names or {}, predicts).items()):
-                            name = files.entries[index].name
-                            writer.writerow({"file": name, **row})
-                            summary.images += 1
-                            if "error" in row:
-                                summary.broken[name] = row["error"]
-                            elif predicts:
-                                summary.predictions[row["prediction"]] += 1
-                        bar.advance(len(chunk.index) + len(chunk.broken))
-            os.replace(partial, out)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    decoder = Decoder(
+        files,
+        size=card.size,
+        channels=card.channels,
+        workers=workers,
+        value_range=card.value_range,
+        max_pixels=max_pixels,
+    )
+    # Bytes of a file name that are not UTF-8 are written as \\udcNN.
+    with (
+        atomic_file(out) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        decoder,
+        progress("predict", len(files.entries), "images") as bar,
+    ):
+        writer = csv.DictWriter(file, [*columns, "error"])
+        writer.writeheader()
+        for chunk in decoder.decode(np.arange(len(files.entries))):
+            summary.clipped += sum(facts.clipped for facts in chunk.facts)
+            for index, row in sorted(_rows(predictor, chunk, bank, k, names or {}, predicts).items()):
+                name = files.entries[index].name
+                writer.writerow({"file": name, **row})
+                summary.images += 1
+                if "error" in row:
+                    summary.broken[name] = row["error"]
+                elif predicts:
+                    summary.predictions[row["prediction"]] += 1
+            bar.advance(len(chunk.index) + len(chunk.broken))
     return summary
 
 
@@ -211,19 +224,23 @@ def _rows(
 
 
 def read_names(path: Path) -> dict[str, str]:
-    """Read names for clusters from a CSV with the columns cluster (a number) and class: "cluster 3" → name.
+    """Read names for clusters from a table with the columns cluster and class: "cluster 3" → name.
 
-    runs/evaluate/<model>/clusters.csv has this form. A cluster without a name keeps its number. Raises UserError for a
-    file that cannot be read or has other columns.
+    The column cluster has numbers, or names such as "cluster 3". runs/evaluate/<model>/clusters.csv is such a table. A
+    cluster without a name keeps its number. Raises UserError for a file that cannot be read or is not such a table.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"cluster", "class"} <= set(reader.fieldnames or []):
-                found = ", ".join(reader.fieldnames or []) or "none"
-                raise UserError(f"--names: {path}: columns {found} found, expected cluster,class")
-            return {f"cluster {row['cluster'].strip()}": row["class"].strip() for row in reader if row["class"].strip()}
+        table = read_table(path, f"--names: {path}", CLUSTER, CLASS, lambda text: bool(CLUSTER_NUMBER.fullmatch(text)))
     except OSError as error:
         raise UserError(f"--names: {path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--names: {path}: not readable as CSV: {error}") from None
+    names: dict[str, str] = {}
+    for row, cluster, text in table.rows:
+        where = f"--names: {path} {table.unit} {row}"
+        if name := (text or "").strip():
+            number = CLUSTER_NUMBER.fullmatch(cluster)
+            if not number:
+                raise UserError(f"{where}: {quoted(cluster)} found, expected the number of a cluster")
+            first = names.setdefault(key := f"cluster {int(number[1])}", name)
+            if first != name:
+                raise UserError(f"{where}: {key} has two classes, {quoted(first)} and {quoted(name)}")
+    return names

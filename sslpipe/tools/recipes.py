@@ -4,7 +4,6 @@ A recipe has the blocks of the stages that it runs, and a block `recipe` that de
 and at the ends of lines.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,12 @@ from ruamel.yaml.comments import CommentedMap
 
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.settings import Count, parse
-from sslpipe.tools.yaml_text import comment_at, laid_out, read_yaml, set_comment, shipped
+from sslpipe.io.stages import STAGES, key_of
+from sslpipe.tools.yaml_text import comment_at, flat, laid_out, put, read_yaml, set_comment, shipped
 
 ABSENT = object()
 """Stands for the value of a missing key."""
-BLOCKS = (
-    "seed",
-    "protocol",
-    "prepare",
-    "network",
-    "pretrain",
-    "mine_neighbors",
-    "cluster",
-    "self_label",
-    "semisup",
-    "finetune",
-    "evaluate",
-)
+BLOCKS = ("seed", "protocol", "prepare", "network", *map(key_of, STAGES[1:]))
 """Blocks of a recipe, in the order in which they are written."""
 
 
@@ -60,15 +48,6 @@ class Recipe:
     """The content of params.yaml; `comment_at` returns the comments."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A dotted key with different values in two recipes; the value of a missing key is ABSENT."""
-
-    key: str
-    first: Any
-    second: Any
-
-
 def folder() -> Path:
     """Return the folder of the recipes, in the installed package or beside it in a checkout."""
     return shipped("recipes")
@@ -84,12 +63,17 @@ def load(name: str) -> Recipe:
     known = names()
     if name not in known:
         raise UserError(f"recipe: unknown name '{name}'{nearest(name, known)}; sslpipe recipe list shows all")
-    return _load(name)
-
-
-def cards() -> dict[str, Card]:
-    """Return the descriptions of all recipes by name."""
-    return {name: _card(path := folder() / f"{name}.yaml", _read(path)[0]) for name in names()}
+    path = folder() / f"{name}.yaml"
+    tree, head = _read(path)
+    for key in tree:
+        if key not in ("recipe", *BLOCKS):
+            raise UserError(f"{path}: {key}: unknown key{nearest(str(key), ('recipe', *BLOCKS))}")
+    card = parse(Card, tree.get("recipe", {}), where=f"{path}: recipe")
+    settings = CommentedMap()
+    for key in BLOCKS:
+        if key in tree:
+            put(settings, key, tree[key], comment_at(tree, key))
+    return Recipe(name, card, head, settings)
 
 
 def text(name: str) -> str:
@@ -105,11 +89,14 @@ def written(recipe: Recipe) -> str:
     return "\n".join([*lines, "", laid_out(recipe.settings)])
 
 
-def differences(first: str, second: str) -> list[Difference]:
-    """Return the settings in which two recipes differ, in the order of the first, then of the second recipe."""
-    values = [dict(_leaves(load(name).settings)) for name in (first, second)]
-    pairs = {key: tuple(side.get(key, ABSENT) for side in values) for key in [*values[0], *values[1]]}
-    return [Difference(key, *pair) for key, pair in pairs.items() if pair[0] != pair[1]]
+def differences(first: str, second: str) -> dict[str, tuple[Any, Any]]:
+    """Return dotted key → its values in both recipes, where they differ; ABSENT stands for a missing key.
+
+    The keys are in the order of the first, then of the second recipe.
+    """
+    one, other = (flat(load(name).settings) for name in (first, second))
+    pairs = {key: (one.get(key, ABSENT), other.get(key, ABSENT)) for key in one | other}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def as_text(value: Any) -> str:
@@ -119,21 +106,6 @@ def as_text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(as_text, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _load(name: str) -> Recipe:
-    path = folder() / f"{name}.yaml"
-    tree, head = _read(path)
-    for key in tree:
-        if key not in ("recipe", *BLOCKS):
-            raise UserError(f"{path}: {key}: unknown key{nearest(str(key), ('recipe', *BLOCKS))}")
-    card = _card(path, tree)
-    tree.pop("recipe", None)
-    return Recipe(name, card, head, _in_order(tree))
-
-
-def _card(path: Path, tree: CommentedMap) -> Card:
-    return parse(Card, tree.get("recipe", {}), where=f"{path}: recipe")
 
 
 def _read(path: Path) -> tuple[CommentedMap, tuple[str, ...]]:
@@ -156,22 +128,3 @@ def _tidy(block: CommentedMap) -> None:
         set_comment(block, key, comment)
         if isinstance(value, CommentedMap):
             _tidy(value)
-
-
-def _in_order(settings: CommentedMap) -> CommentedMap:
-    """Return the blocks in the order of the pipeline."""
-    ordered = CommentedMap()
-    for key in BLOCKS:
-        if key in settings:
-            ordered[key] = settings[key]
-            set_comment(ordered, key, comment_at(settings, key))
-    return ordered
-
-
-def _leaves(block: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    """Return the dotted key and the value of each setting; an empty mapping is a value."""
-    leaves: list[tuple[str, Any]] = []
-    for key, value in block.items():
-        name = f"{above}{key}"
-        leaves += _leaves(value, f"{name}.") if isinstance(value, Mapping) and value else [(name, value)]
-    return leaves

@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from sslpipe.engine.interrupts import handled_by
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.files import disk_errors, write_bytes
@@ -110,17 +111,19 @@ def prepare_folder(project: Path, repeat: Repeat, params: Params, cache: Path) -
                 (folder / name).symlink_to(path)
     write_bytes(folder / ".dvc" / "config", CONFIG.format(cache=cache).encode())
     pipeline = yaml.safe_load((project / "dvc.yaml").read_text(encoding="utf-8"))
-    outside = _outside(project, pipeline)
+    outside = _outside(project, pipeline, params.tree)
     for name, content in (("dvc.yaml", pipeline), ("params.yaml", _settings_of(repeat, params.tree))):
         text = yaml.safe_dump(_renamed(content, outside), sort_keys=False, allow_unicode=True)
         write_bytes(folder / name, text.encode())
 
 
-def _outside(project: Path, pipeline: Mapping[str, Any]) -> dict[str, str]:
-    """Return the absolute path of each dependency outside the project, such as ../photos."""
+def _outside(project: Path, pipeline: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the absolute path of each dependency and each input of prepare outside the project, such as ../photos."""
     stages = [stage.get("do", stage) for stage in (pipeline.get("stages") or {}).values()]
-    deps = [dep for stage in stages for dep in stage.get("deps", []) if isinstance(dep, str)]
-    return {dep: os.path.abspath(project / dep) for dep in deps if Path(dep).parts[:1] == ("..",)}
+    paths = [dep for stage in stages for dep in stage.get("deps", [])]
+    prepare = settings.get("prepare") or {}
+    paths += [path for block in prepare.values() if isinstance(block, dict) for path in block.values()]
+    return {path: os.path.abspath(project / path) for path in paths if isinstance(path, str) and path.startswith("../")}
 
 
 def _renamed(content: Any, names: Mapping[str, str]) -> Any:
@@ -177,7 +180,8 @@ def _repro(repeat: Repeat, targets: Sequence[str]) -> int:
     """Return the exit code of `dvc repro`; it has its own process group, so that a stage receives each Ctrl-C once."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     interrupted = False
-    with _interruptible(), repeat.log.open("wb") as log:
+    # SIGTERM is handled as Ctrl-C, and SIGINT even in a background job of a script, which ignores it by default.
+    with handled_by(signal.default_int_handler), repeat.log.open("wb") as log:
         process = subprocess.Popen(
             [*DVC, "repro", *targets],
             cwd=repeat.folder,
@@ -198,17 +202,6 @@ def _repro(repeat: Repeat, targets: Sequence[str]) -> int:
     if interrupted:
         raise KeyboardInterrupt
     return code
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Handle SIGTERM as Ctrl-C, and SIGINT even in a background job of a script, which ignores it by default."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _error_line(output: str) -> str:

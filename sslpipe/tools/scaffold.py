@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from ruamel.yaml.comments import CommentedMap
 
+from sslpipe.data.folder_layout import LayoutName
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import write_bytes
 from sslpipe.io.stages import LABELLED_STAGES
@@ -36,22 +37,29 @@ class ProjectSummary:
     """The model to predict with, as a folder under runs/."""
 
 
-def new_project(folder: Path, images: Path, labels: Path | None, recipe: str | None) -> ProjectSummary:
-    """Set up a project in a folder without one; raises UserError before anything is written."""
+def new_project(
+    folder: Path, images: Path, labels: Path | None, recipe: str | None, layout: LayoutName | None = None
+) -> ProjectSummary:
+    """Set up a project in a folder without one; raises UserError before anything is written.
+
+    layout: the meaning of the sub-folders of `images`, None for the one that is recognised.
+    """
     for name in ("params.yaml", "dvc.yaml"):
         if (folder / name).exists():
             raise UserError(f"{folder / name}: already exists; name another folder or move the file")
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(images)):
         raise UserError(f"DIR: {folder} is inside {images}, expected a folder outside of the images")
-    summary = scan_folder(images, labels)
+    summary = scan_folder(images, labels, layout)
     paths = relative(images, folder), relative(labels, folder) if labels else None
     tree = settings_for(recipe or (OWN if torch.cuda.is_available() else f"{OWN}-cpu"), summary, *paths)
     title = f"# {Path(os.path.abspath(folder)).name}: created by 'sslpipe init'. Absent keys have their defaults.\n\n"
+    inside = Path(os.path.realpath(images)).is_relative_to(os.path.realpath(folder))
+    ignored = f"/{relative(images, folder)}/\n" if inside else ""
     files = {
         "params.yaml": title + laid_out(tree),
-        "dvc.yaml": pipeline(tree, _inputs(tree)),
-        ".gitignore": GITIGNORE,
-        ".dvcignore": DVCIGNORE,
+        "dvc.yaml": pipeline(tree),
+        ".gitignore": GITIGNORE + ignored,
+        ".dvcignore": DVCIGNORE + ignored,
     }
     files = {name: text for name, text in files.items() if not (folder / name).exists()}
     for name, text in files.items():
@@ -72,12 +80,12 @@ def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
     path = at(tree, "prepare.folder.path")
     if "sslpipe" not in tree or path is None:
         raise UserError(f"{params}: not created by 'sslpipe init'; set prepare.folder.labels by hand")
-    old = pipeline(tree, _inputs(tree))
+    old = pipeline(tree)
     if (folder / "dvc.yaml").read_text(encoding="utf-8") != old:
         raise UserError(
             f"{folder / 'dvc.yaml'}: changed since 'sslpipe init' wrote it; add the stages that need labels by hand"
         )
-    summary = scan_folder(folder / path, labels)
+    summary = scan_folder(folder / path, labels, at(tree, "prepare.folder.layout"))
     put(tree, "prepare.folder.labels", relative(labels, folder), str(summary))
     recipe = recipes.load(str(tree["recipe"]))
     for stage in LABELLED_STAGES:
@@ -85,7 +93,7 @@ def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
             put(tree, stage, recipe.settings[stage])
             fit_batches(tree, training_images(tree, summary), recipe.card.images_at_most, stages=(stage,))
     write_bytes(params, laid_out(tree).encode())
-    write_bytes(folder / "dvc.yaml", pipeline(tree, _inputs(tree)).encode())
+    write_bytes(folder / "dvc.yaml", pipeline(tree).encode())
     return ProjectSummary(summary, ("params.yaml", "dvc.yaml"), _last_model(tree))
 
 
@@ -96,10 +104,9 @@ def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ..
     """
     recipe = recipes.load(name)
     tree = versioned(recipe.settings)
-    source = at(tree, f"prepare.{at(tree, 'prepare.source')}.path")
     texts = {
         "params.yaml": recipes.written(replace(recipe, settings=tree)),
-        "dvc.yaml": pipeline(tree, [source] if source else []),
+        "dvc.yaml": pipeline(tree),
     }
     for path in (folder / file for file in texts):
         if path.exists() and not force:
@@ -107,11 +114,6 @@ def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ..
     for file, text in texts.items():
         write_bytes(folder / file, text.encode())
     return tuple(texts)
-
-
-def _inputs(tree: CommentedMap) -> list[str]:
-    """Return the paths that prepare reads."""
-    return [path for path in (at(tree, "prepare.folder.path"), at(tree, "prepare.folder.labels")) if path]
 
 
 def _last_model(tree: CommentedMap) -> str:

@@ -1,13 +1,13 @@
 """Read and write YAML files, with their order, their style and the comments at the ends of lines."""
 
+from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import CommentMark, YAMLError
-from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.tokens import CommentToken
 
@@ -64,6 +64,24 @@ def at(tree: Any, key: str) -> Any:
     return tree
 
 
+def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return a nested mapping as one mapping of dotted keys, which begin with `above`; an empty mapping is a value."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            leaves |= flat(value, f"{above}{key}.")
+        else:
+            leaves[f"{above}{key}"] = value
+    return leaves
+
+
+def in_one_line(values: Iterable[Any]) -> CommentedSeq:
+    """Return a list that is written in one line, such as [0, 255]."""
+    sequence = CommentedSeq(values)
+    sequence.fa.set_flow_style()
+    return sequence
+
+
 def put(tree: CommentedMap, key: str, value: Any, comment: str | None = None) -> None:
     """Set the value at a dotted key and create missing blocks; `comment` replaces the comment of the line."""
     *parents, name = key.split(".")
@@ -98,12 +116,8 @@ def _opens_block(line: str) -> bool:
 class _Representer(RoundTripRepresenter):
     """A representer that writes None as null instead of an empty value."""
 
-    def represent_none(self, data: None) -> ScalarNode:
-        """Return the scalar null."""
-        return self.represent_scalar("tag:yaml.org,2002:null", "null")
 
-
-_Representer.add_representer(type(None), _Representer.represent_none)
+_Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
 def _yaml() -> YAML:

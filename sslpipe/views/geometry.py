@@ -77,40 +77,6 @@ def _spread(count: int, device: torch.device) -> Tensor:
     return (2 * torch.arange(count, device=device) + 1 - count) / count
 
 
-def affine(
-    image: Tensor,
-    *,
-    angle: Tensor | None = None,
-    shear_x: Tensor | None = None,
-    shear_y: Tensor | None = None,
-    scale: Tensor | None = None,
-    translate_x: Tensor | None = None,
-    translate_y: Tensor | None = None,
-    padding: Padding = "zeros",
-) -> Tensor:
-    """Apply the maps of `affine_matrix` to float images [B, C, H, W]; parameters [B] that are None have no effect."""
-    none, one = image.new_zeros(len(image)), image.new_ones(len(image))
-    matrix = affine_matrix(
-        angle=none if angle is None else angle,
-        shear_x=none if shear_x is None else shear_x,
-        shear_y=none if shear_y is None else shear_y,
-        scale=one if scale is None else scale,
-        translate_x=none if translate_x is None else translate_x,
-        translate_y=none if translate_y is None else translate_y,
-    )
-    return warp(image, matrix, padding)
-
-
-def resized_crop(image: Tensor, *, left: Tensor, top: Tensor, width: Tensor, height: Tensor) -> Tensor:
-    """Crop a box from each image and enlarge it to the image's size; image: float [B, C, H, W]; box: [B], pixels.
-
-    A box is never larger than the image, so antialiasing is not needed. Unlike in torchvision, which crops first and
-    then replicates the border, the pixels around the box are used in the interpolation at its border.
-    """
-    size = (image.shape[-2], image.shape[-1])
-    return warp(image, crop_matrix(left=left, top=top, width=width, height=height, size=size), "border")
-
-
 def horizontal_flip(image: Tensor, flipped: Tensor) -> Tensor:
     """Flip left and right of images [B, C, H, W] where `flipped` (bool [B]) is true."""
     return torch.where(flipped[:, None, None, None], image.flip(-1), image)
@@ -139,8 +105,8 @@ def cutout(image: Tensor, *, center_x: Tensor, center_y: Tensor, side: Tensor, f
     image: float [B, C, H, W]. center_x, center_y, side: int64 [B], pixels; the square may exceed the image. fill: [C],
     the colour.
     """
-    hole_x = _within(center_x - side // 2, side, image.shape[-1])
-    hole_y = _within(center_y - side // 2, side, image.shape[-2])
+    hole_x = within(center_x - side // 2, side, image.shape[-1])
+    hole_y = within(center_y - side // 2, side, image.shape[-2])
     return torch.where(hole_x[:, None, None, :] & hole_y[:, None, :, None], fill[:, None, None], image)
 
 
@@ -154,7 +120,7 @@ def _reflected(place: Tensor, size: int) -> Tensor:
     return (size - 1) - ((size - 1) - place.abs()).abs()
 
 
-def _within(start: Tensor, length: Tensor, size: int) -> Tensor:
+def within(start: Tensor, length: Tensor, size: int) -> Tensor:
     """Return bool [B, size]: which of `size` positions are in start..start+length-1."""
     place = torch.arange(size, device=start.device)
     return (place >= start[:, None]) & (place < (start + length)[:, None])

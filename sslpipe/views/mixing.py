@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sslpipe.io.settings import Fraction, NonNegative
 from sslpipe.views.draw import Draw
+from sslpipe.views.geometry import within
 
 _QUANTILES = 4096
 """Number of quantiles in the table of a Beta distribution (own choice)."""
@@ -81,9 +82,7 @@ def draw_mix(settings: MixSettings, count: int, size: tuple[int, int], generator
 
 def _span(draw: Draw, length: Tensor, size: int) -> Tensor:
     """Return float32 [B, size]: 1 at `length` (int64 [B]) positions around a random one, cut at the border, else 0."""
-    start = draw.whole(0, size - 1) - length // 2
-    place = torch.arange(size, device=length.device)
-    return ((place >= start[:, None]) & (place < (start + length)[:, None])).float()
+    return within(draw.whole(0, size - 1) - length // 2, length, size).float()
 
 
 def _beta(alpha: float, point: Tensor) -> Tensor:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from sslpipe.views import color
 from sslpipe.views.draw import Draw
-from sslpipe.views.geometry import affine
+from sslpipe.views.geometry import affine_matrix, warp
 
 OperationName = Literal[
     "identity",
@@ -48,17 +48,11 @@ class Operation(NamedTuple):
 
 
 def _moved(image: Tensor, magnitudes: Mapping[Parameter, Tensor]) -> Tensor:
-    """Apply the affine map with these parameters [G]; translations are fractions of the side."""
+    """Apply the affine map with these parameters [G], 0 if absent; translations are fractions of the side."""
     sides = {"translate_x": image.shape[-1], "translate_y": image.shape[-2]}
-    given = {name: value * sides.get(name, 1) for name, value in magnitudes.items()}
-    return affine(
-        image,
-        angle=given.get("angle"),
-        shear_x=given.get("shear_x"),
-        shear_y=given.get("shear_y"),
-        translate_x=given.get("translate_x"),
-        translate_y=given.get("translate_y"),
-    )
+    none, one = image.new_zeros(len(image)), image.new_ones(len(image))
+    values = {name: magnitudes.get(name, none) * sides.get(name, 1) for name in get_args(Parameter)}
+    return warp(image, affine_matrix(scale=one, **values))
 
 
 def _map(parameter: Parameter, low: float, high: float) -> Operation:

@@ -1,7 +1,7 @@
 """A folder of images → a project."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -9,7 +9,13 @@ import typer
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the project, created if it does not exist.")],
     images: Annotated[Path | None, typer.Option(help="Folder of images, with or without class sub-folders.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="CSV file with the columns file and label.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Table (CSV, JSON lines, ...) with the columns file, label.")
+    ] = None,
+    layout: Annotated[
+        Literal["flat", "classes", "parts"] | None,
+        typer.Option(help="What the sub-folders of images are: flat, classes or parts."),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -23,11 +29,14 @@ def init(
     """
     from sslpipe.io.console import info
     from sslpipe.tools import scaffold
+    from sslpipe.tools.layout_table import print_layout
 
     if images is None:
         result = scaffold.add_labels(folder, labels)
     else:
-        result = scaffold.new_project(folder, images, labels, recipe)
+        result = scaffold.new_project(folder, images, labels, recipe, layout)
+    if result.images.source:
+        print_layout(result.images.source)
     info(str(result.images))
     info(f"{folder}: {', '.join(result.files)} written")
     info(f"next:\n  cd {folder} && dvc repro\n  sslpipe predict runs/{result.model} NEW_IMAGES --out predictions.csv")

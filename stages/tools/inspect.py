@@ -12,9 +12,10 @@ def inspect(
 ) -> None:
     """Show an artifact's provenance: settings, metrics and inputs, back to the images."""
     import json
+    from dataclasses import asdict
 
     from sslpipe.io.console import info
     from sslpipe.tools.lineage import lines, trace
 
     artifact = trace(path)
-    info(json.dumps(artifact.as_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(lines(artifact)))
+    info(json.dumps(asdict(artifact), indent=2, ensure_ascii=False) if as_json else "\n".join(lines(artifact)))

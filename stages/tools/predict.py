@@ -19,6 +19,9 @@ def predict(
         Path | None, typer.Option(help="CSV file with the columns cluster and class: names of clusters.")
     ] = None,
     prepared: options.Prepared = Path("runs/prepare"),
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of pixels of an image; by default 178,956,970.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes; by default one per core.")] = None,
     device: options.Device = "auto",
 ) -> None:
@@ -26,6 +29,7 @@ def predict(
     from sslpipe.data.decode import available_cores
     from sslpipe.data.device import choose_device
     from sslpipe.data.image_files import shown
+    from sslpipe.data.pixels import MAX_PIXELS
     from sslpipe.io.console import info
     from sslpipe.nets.model_file import load_model
     from sslpipe.tools.predict import Files, Predictor, open_bank, predict, read_names
@@ -38,9 +42,20 @@ def predict(
         bank = open_bank(model, predictor.card, predictor.network, prepared, predictor.device)
     elif neighbors:
         info(f"{prepared}: no training images found, so no nearest training images are listed")
-    summary = predict(predictor, files, out, workers=workers or available_cores(), bank=bank, k=neighbors, names=called)
+    summary = predict(
+        predictor,
+        files,
+        out,
+        workers=workers or available_cores(),
+        bank=bank,
+        k=neighbors,
+        names=called,
+        max_pixels=max_pixels or MAX_PIXELS,
+    )
     for file, reason in list(summary.broken.items())[:10]:
         info(f"broken: {shown(file)}: {reason}")
+    if summary.clipped:
+        info(f"{summary.clipped:,} images have values beyond the range that the model was trained with, clipped")
     more = f", listed in {out}" if len(summary.broken) > 10 else ""
     counts = ", ".join(f"{count} {name}" for name, count in summary.predictions.most_common(10))
     info(

@@ -18,7 +18,8 @@ def list_all() -> None:
     """List all recipes with the published result of each."""
     from sslpipe.tools import recipes
 
-    rows = [[name, card.title, card.aims_at] for name, card in recipes.cards().items()]
+    cards = {name: recipes.load(name).card for name in recipes.names()}
+    rows = [[name, card.title, card.aims_at] for name, card in cards.items()]
     _print(["recipe", "experiment", "aims at"], rows)
 
 
@@ -57,7 +58,7 @@ def diff(
         return
     _print(
         ["key", first, second],
-        [[each.key, recipes.as_text(each.first), recipes.as_text(each.second)] for each in differences],
+        [[key, *map(recipes.as_text, pair)] for key, pair in differences.items()],
     )
 
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sslpipe.data.decode import BrokenImageError, Decoder, decode
+from sslpipe.data.decode import Decoder, decode
 from sslpipe.data.entries import Entry
+from sslpipe.data.image_formats import BrokenImageError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import hostile
@@ -97,7 +98,7 @@ def test_strips_change_no_pixel(tmp_path_factory, mode, shape, strip):
     found = []
     with pytest.MonkeyPatch.context() as patch:
         for pixels in (strip, 1 << 22):
-            patch.setattr("sslpipe.data.decode.STRIP_PIXELS", pixels)
+            patch.setattr("sslpipe.data.deep_image.STRIP_PIXELS", pixels)
             found.append([decode(path, size=max(shape), channels=channels) for channels in (1, 3)])
     for first, second in zip(*found, strict=True):
         np.testing.assert_array_equal(first, second)

@@ -35,8 +35,8 @@ def inputs(load):
     return paths
 
 
-def key(inputs, settings=(1, "a"), **others):
-    return Checkpoint.of_stage("mine-neighbors", settings=settings, inputs=inputs, **others).folder
+def key(inputs, settings=(1, "a"), stage="mine-neighbors", **others):
+    return Checkpoint.of_stage(stage, settings=settings, inputs=inputs, **others).folder
 
 
 @pytest.mark.parametrize("name", ["sslpipe.zzz", "sslpipe.nets.zzz", "stages.mine_neighbors"])
@@ -81,6 +81,15 @@ def test_the_key_follows_the_content_of_every_input(inputs):
         path.write_text("another")
         keys.add(key(inputs))
     assert len(keys) == 5
+
+
+def test_every_stage_has_a_folder_of_its_own(inputs):
+    assert key(inputs, stage="cluster") != key(inputs, stage="pretrain")
+
+
+def test_under_a_passing_folder_it_lies_in_the_projects_root(inputs, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", "elsewhere")
+    assert key(inputs).is_relative_to("elsewhere")
 
 
 def test_nothing_else_changes_the_key(load, inputs):

@@ -1,4 +1,5 @@
 import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import (
     atomic_folder,
     disk_errors,
+    project_path,
     read_array,
     read_json,
     sha256,
@@ -100,3 +102,18 @@ def test_what_is_missing_is_written_by_a_command_that_is_there(tmp_path, path, a
     with pytest.raises(UserError) as raised:
         read_json(tmp_path / path)
     assert str(raised.value) == f"{tmp_path / path}: no such file{advice}"
+
+
+def test_paths_begin_in_the_project_in_dvcs_temporary_folders(tmp_path, monkeypatch):
+    project, temporary = tmp_path / "project", tmp_path / "project" / ".dvc" / "tmp" / "exps" / "1"
+    for folder in (temporary, tmp_path / "photos", project / "inside"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(temporary)
+    assert project_path("../photos") == Path("../photos")
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    assert project_path("../photos").samefile(tmp_path / "photos")
+    assert project_path("inside").samefile(project / "inside")
+    (temporary / "inside").mkdir()
+    assert project_path("inside") == Path("inside")
+    assert project_path("~/x") == Path.home() / "x"
+    assert project_path("x" * 5000) == Path("x" * 5000)

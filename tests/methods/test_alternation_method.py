@@ -102,6 +102,19 @@ def test_rotation_and_clustering_have_multipliers_of_their_own(build):
         assert (multipliers.lr, multipliers.weight_decay) == pytest.approx((expected.lr, expected.weight_decay))
 
 
+def test_the_semi_supervised_phase_has_the_multipliers_of_its_method(build):
+    settings = {"hidden": 32, "outputs": 16, "final_weight_decay": 5.0}
+    method = at_epoch(build(base="daino", warmup_epochs=1, ssl_epochs=250, ssl=settings), 125)
+    assert method.phase() == "semisupervised"
+    assert method.multipliers().weight_decay == pytest.approx(3.0)  # half of the way from 1 to 5
+
+
+def test_without_any_weight_decay_there_is_nothing_to_multiply(build):
+    optimizer = OptimizerSettings(name="sgd", lr=0.05, weight_decay=0.0)
+    method = build(warmup_epochs=1, lr=0.01, weight_decay=0.0, fit=FitSettings(batch=30, optimizer=optimizer))
+    assert at_epoch(method, 0).multipliers() == Multipliers(pytest.approx(0.2), 1.0)
+
+
 def test_an_image_is_turned_by_each_quarter(build, pair, generator):
     views = ViewSettings(policy="plain")
     method = at_epoch(build(warmup_epochs=1, rotation_views=views), 0)
@@ -114,6 +127,9 @@ def test_an_image_is_turned_by_each_quarter(build, pair, generator):
     logits = method.rotation(network.features(torch.stack(rotated))).detach()
     loss = -sum(row.log_softmax(0)[place // 30] for place, row in enumerate(logits)) / 120
     assert terms["rotation"].item() == pytest.approx(loss.item(), rel=1e-4)
+    right = sum(int(row.argmax()) == place // 30 for place, row in enumerate(logits))
+    assert 0 < right < 120
+    assert terms["rotation_acc"].item() == pytest.approx(right / 120)
     with torch.no_grad():
         method.rotation[-1].weight.zero_()
         method.rotation[-1].bias.zero_()
@@ -156,7 +172,7 @@ def test_targets_stay_balanced_for_ever_and_move_within_the_batch_alone(data, sh
 def test_the_batchs_targets_go_where_they_are_nearest(build, digits):
     method = clustering_epoch(build, share=0.6, copies=2, radius=0.5)
     index = torch.tensor([250, 3, 77, 140, 9])
-    method.targets[index] = torch.tensor([4, NONE, 4, NONE, 7])
+    method.targets[index] = torch.tensor([NONE, 4, 7, NONE, 4])
     outputs = F.normalize(method.network.eval()(plain(digits[0][index])), dim=1).double().detach()
     method.network.train()
     terms = method._clustering(digits[0][index], index, torch.Generator().manual_seed(0))
@@ -169,8 +185,9 @@ def test_the_batchs_targets_go_where_they_are_nearest(build, digits):
     expected = torch.full((5,), NONE)
     expected[list(best)] = torch.tensor([4, 4, 7])
     assert torch.equal(method.targets[index], expected)
-    moved = (expected != torch.tensor([4, NONE, 4, NONE, 7])).float().mean()
-    assert terms["moved"] == moved
+    moved = sum(new != old for new, old in zip(expected.tolist(), (NONE, 4, 7, NONE, 4), strict=True))
+    assert moved > 0
+    assert terms["moved"].item() == pytest.approx(moved / 5)
 
 
 def test_copies_learn_their_images_target_and_the_near_ones_without_theirs(build, digits):
@@ -237,3 +254,15 @@ def test_an_unknown_base_is_a_users_mistake(build):
 def test_an_unknown_key_of_the_base_is_named_where_it_stands(build):
     with pytest.raises(UserError, match=r"^semisup\.alternation\.ssl\.treshold: unknown key[^\n]*threshold[^\n]*$"):
         build(ssl={"treshold": 0.9})
+
+
+@pytest.mark.parametrize("key", ["labelled_batch", "fit"])
+def test_what_is_set_for_all_epochs_is_no_setting_of_the_base(key):
+    with pytest.raises(UserError, match=rf"^ssl\.{key}:"):
+        Settings(ssl={key: 1})
+
+
+def test_a_weight_decay_needs_one_that_it_is_a_multiple_of():
+    without = FitSettings(batch=30, optimizer=OptimizerSettings(name="sgd", lr=0.05, weight_decay=0.0))
+    with pytest.raises(UserError, match=r"^weight_decay:"):
+        Settings(weight_decay=1e-4, fit=without)

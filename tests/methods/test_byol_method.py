@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from every_method import CROP, PROJECTION, pretext_given
@@ -47,3 +49,11 @@ def test_the_predictor_learns_and_is_left_behind(digits, network):
     assert all(weight.grad is not None for weight in method.predictor.parameters())
     assert all(weight.grad is None for weight in method.target.parameters())
     assert not any("predictor" in name for name in method.selected().state_dict())
+
+
+def test_the_predictor_is_a_network_from_projections_to_projections(digits, network):
+    method = build(digits, network, prediction=replace(PROJECTION, outputs=99))
+    given = torch.randn(20, 16)
+    prediction = method.predictor(given)
+    assert prediction.shape == (20, 16)
+    assert not torch.allclose(prediction, given, atol=0.1)

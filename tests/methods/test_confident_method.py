@@ -57,6 +57,13 @@ def test_none_in_a_whole_epoch_ends_the_run_with_the_weights_that_it_began_with(
     assert all(torch.equal(value, before[name]) for name, value in method.selected().state_dict().items())
 
 
+def test_the_model_itself_is_kept_once_it_has_learned(labelling):
+    method = labelling(targets="model")
+    assert method.selected() is not method.network
+    method.after_epoch({"confident": 0.5})
+    assert method.selected() is method.network
+
+
 def test_the_average_follows_and_is_what_is_kept(digits, labelling):
     method = labelling(targets="averaged", ema_decay=0.9)
     before = method.averaged.module.head.weight.clone()

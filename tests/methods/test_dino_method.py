@@ -5,6 +5,7 @@ from every_method import CROPS, METHODS, pretext_given, train
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
 from sslpipe.methods.pretrain.dino import Method, Settings
+from sslpipe.nets.heads import PrototypeSettings
 
 
 def build(digits, network, **settings):
@@ -74,9 +75,25 @@ def test_the_last_layer_stays_for_the_first_epochs_and_its_rows_have_length_1(di
     torch.testing.assert_close(scores.norm(dim=0), torch.ones(30))
 
 
+def test_the_head_is_as_set(digits, network):
+    form = {"hidden": 24, "outputs": 8, "depth": 2, "batch_norm": True, "activation": "relu"}
+    method = build(digits, network, prototypes=5, student_temperature=0.3, **form)
+    expected = PrototypeSettings(prototypes=5, temperature=0.3, **form)
+    assert network.head.settings == method.selected().head.settings == expected
+
+
 def test_teacher_or_student_is_kept(digits, network):
     assert build(digits, network).selected() is not network
     assert build(digits, network, keep="student").selected() is network
+
+
+def test_the_loss_of_equal_outputs_is_the_value_at_chance(digits, network):
+    method = build(digits, network)
+    with torch.no_grad():
+        for head in (network.head, method.teacher.module.head):
+            head.prototypes.weight.copy_(torch.ones(12, 16))
+    loss = method.losses(batch_of(digits), torch.Generator().manual_seed(0))["loss"]
+    assert method.loss_at_chance() == {"loss": pytest.approx(loss.item(), rel=1e-4)}
 
 
 def test_gradients_are_clipped_tensor_by_tensor(digits, network, monkeypatch):

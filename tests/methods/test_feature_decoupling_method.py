@@ -1,3 +1,6 @@
+from math import log
+
+import pytest
 import torch
 from every_method import pretext_given
 from torch.nn import functional as F
@@ -89,3 +92,16 @@ def test_sampled_rows_represent_all_others(digits, network, monkeypatch):
     assert noises[0].shape == (32,)
     assert not torch.equal(*noises)
     assert method.loss_at_chance() == {"instances": torch.tensor(33.0, dtype=torch.float64).log().item()}
+
+
+@pytest.mark.parametrize(("negatives", "rows"), [(0, 300), (1, 2), (299, 300), (300, 300), (4096, 300)])
+def test_as_many_sampled_rows_as_images_are_all_rows(digits, network, monkeypatch, negatives, rows):
+    method = build(digits, network, negatives=negatives)
+    noises = []
+    monkeypatch.setattr(module, "instance_softmax", lambda *given, **_: noises.append(given[3]) or given[0].sum())
+    method.losses(batch_of(digits, torch.arange(5)), torch.Generator().manual_seed(0))
+    sampled = 0 < negatives < 300
+    assert (noises[0] is not None) == sampled
+    if sampled:
+        assert len(noises[0]) == negatives
+    assert method.loss_at_chance() == {"instances": pytest.approx(log(rows))}

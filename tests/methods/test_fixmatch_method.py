@@ -7,6 +7,7 @@ import torch
 from sslpipe.io.errors import UserError
 from sslpipe.methods.semisup.fixmatch import Method, Settings
 from sslpipe.views.ctaugment import Probe
+from sslpipe.views.operations import OPERATION_RANGES
 from sslpipe.views.policies import ViewSettings, plain
 
 PLAIN = ViewSettings(policy="plain")
@@ -84,6 +85,29 @@ def test_the_rates_learn_what_the_network_still_sees(problem, pair, generator, m
     torch.testing.assert_close(method.ctaugment.rates, expected)
     assert seen == [(False, 20), (True, 80)]
     assert torch.equal(method.state_dict()["ctaugment.rates"], method.ctaugment.rates)
+
+
+def test_the_network_sees_probed_images_and_strong_views_by_ctaugment(problem, pair, generator, monkeypatch):
+    strong = ViewSettings(policy="randaugment", cutout=0.0)
+    method = Method(Settings(ctaugment=True, views=PLAIN, strong=strong), problem)
+    probes, seen = [], []
+    probe = method.ctaugment.probe
+    monkeypatch.setattr(method.ctaugment, "probe", lambda draw: probes.append(probe(draw)) or probes[-1])
+    method.ctaugment.register_forward_hook(lambda module, given, view: torch.full_like(view, 0.25))
+    method.network.register_forward_pre_hook(lambda module, images: seen.append(images[0]))
+    method.losses(pair, generator)
+    images = plain(pair.labelled.image)
+    torch.testing.assert_close(seen[0], method.ctaugment.apply_probe(images, probes[0]))
+    assert not torch.allclose(seen[0], images, atol=1e-2)
+    torch.testing.assert_close(seen[1][:20], images)
+    torch.testing.assert_close(seen[1][50:], torch.full_like(seen[1][50:], 0.25))
+
+
+def test_ctaugment_has_the_operations_of_the_strong_policy(problem):
+    strong = ViewSettings(policy="strong", operations=3, operation_names=("shear_x", "solarize"))
+    ctaugment = Method(Settings(ctaugment=True, strong=strong), problem).ctaugment
+    assert (ctaugment.depth, set(ctaugment.names)) == (3, {"shear_x", "solarize"})
+    assert ctaugment.table == OPERATION_RANGES["scan"] != OPERATION_RANGES["fixmatch"]
 
 
 def test_the_rates_move_at_the_probed_bins_alone_and_not_with_strong_views(problem, pair, generator, monkeypatch):

@@ -44,6 +44,12 @@ def test_the_penalty_is_that_of_loops_and_not_that_of_swapped_folds(seed):
     assert penalty_by_loops(features, label, CHOSEN, swapped=True) != expected
 
 
+@pytest.mark.parametrize("seed", [1, 3, 7])
+def test_the_penalty_does_not_depend_on_the_mean_of_the_features(seed):
+    features, label = noisy_features(seed)
+    assert linear.choose_penalty(features + 20, label, CHOSEN) == linear.choose_penalty(features, label, CHOSEN)
+
+
 @settings(max_examples=20, deadline=None)
 @given(each=st.integers(2, 7), folds=st.integers(2, 6), order=st.randoms(use_true_random=False))
 def test_every_image_is_left_out_of_one_fit_a_penalty(each, folds, order):

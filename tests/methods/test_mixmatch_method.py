@@ -3,6 +3,7 @@ import torch
 
 from sslpipe.engine.method import Progress
 from sslpipe.methods.semisup.mixmatch import Method, Settings
+from sslpipe.views.mixing import MixSettings
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,13 @@ def test_everything_is_mixed_with_everything(problem, pair, generator, monkeypat
         if partner[place] >= 20:
             own, other = guessed[place - 20], guessed[partner[place] - 20]
             torch.testing.assert_close(mixed[place], weight[place] * own + (1 - weight[place]) * other)
+
+
+def test_cutmix_has_boxes_of_the_images_size(problem, pair, generator, monkeypatch):
+    method, mixes = Method(Settings(mixing=MixSettings(mixup=0.0, cutmix=1.0)), problem), []
+    monkeypatch.setattr("sslpipe.methods.semisup.mixmatch.draw_mix", recorded(mixes))
+    method.losses(pair, generator)
+    assert mixes[0].mask.shape == (80, 1, 8, 8)
 
 
 def recorded(mixes):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from every_method import pretext_given
 from torch.nn import functional as F
@@ -37,6 +38,16 @@ def test_the_normalizer_is_the_mean_of_the_first_epochs_estimates(digits, networ
     method.after_epoch({})
     step(method, digits[0], index)
     torch.testing.assert_close(method.normalizer, torch.tensor(5.0))
+
+
+def test_an_estimate_is_over_the_noise_of_the_batch(digits, network, monkeypatch):
+    method = Method(Settings(negatives=8), pretext_given(digits, network))
+    given, nce, memory = [], nce_module.nce, method.memory.rows.clone()
+    monkeypatch.setattr(nce_module, "nce", lambda *rows, **named: given.append(rows) or nce(*rows, **named))
+    step(method, digits[0], torch.arange(30))
+    feature, noise = given[0][0].detach(), given[0][2]
+    total = sum(float((feature[i] @ memory[j] / 0.07).exp()) for i in range(30) for j in noise[i])
+    assert method.normalizer.item() == pytest.approx(300 * total / (30 * 8), rel=1e-4)
 
 
 def test_the_proximal_term_is_added(digits, network):

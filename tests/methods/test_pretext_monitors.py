@@ -12,7 +12,8 @@ from sslpipe.engine.method import Progress
 from sslpipe.io.errors import UserError
 from sslpipe.methods.pretrain import _monitors, simclr
 from sslpipe.methods.pretrain._base import SelfSupervised
-from sslpipe.methods.pretrain._monitors import feature_diagnostics, view_retrieval
+from sslpipe.methods.pretrain._monitors import feature_diagnostics, two_views, view_retrieval
+from sslpipe.nets.heads import PrototypeHead, PrototypeSettings
 from sslpipe.views.policies import Views, ViewSettings
 
 PRETEXTS = [name for name in METHODS if name.startswith("pretrain/")]
@@ -42,6 +43,34 @@ def test_no_more_than_the_first_images_are_used(digits, network, monkeypatch):
     expected = feature_diagnostics(network, images.subset(torch.arange(30)), PLAIN)
     monkeypatch.setattr(_monitors, "MAX_IMAGES", 30)
     assert feature_diagnostics(network, images, PLAIN) == expected
+
+
+def test_all_images_have_two_views_in_order_also_over_several_batches(digits, network, monkeypatch):
+    monkeypatch.setattr(_monitors, "BATCH", 16)
+    images = digits[1]
+    expected = F.normalize(network.eval().features(images[torch.arange(60)].float() / 255), dim=1)
+    for view in two_views(network, images, PLAIN):
+        torch.testing.assert_close(view, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rounding_hides_no_collapse(digits, network, monkeypatch):
+    # The squared length of the mean of equal unit vectors may be above 1.
+    for seed in range(20):
+        feature = torch.randn(64, generator=torch.Generator().manual_seed(seed))
+        monkeypatch.setattr(network, "features", lambda images, feature=feature: feature.expand(len(images), 64))
+        assert feature_diagnostics(network, digits[1], PLAIN)["held_out/feature_std"] < _monitors.MIN_STD
+
+
+def test_two_images_are_enough_for_diagnostics(digits, network):
+    assert feature_diagnostics(network, digits[1].subset(torch.arange(2)), PLAIN)["held_out/view_retrieval@1"] == 1.0
+
+
+def test_prototypes_are_counted_that_are_nearest_to_an_image(digits, network):
+    network.head = PrototypeHead(network.backbone.dimension, PrototypeSettings(prototypes=12, hidden=32, outputs=16))
+    logits = network.eval()(digits[1][torch.arange(60)].float() / 255)
+    nearest = len(set(logits.argmax(dim=1).tolist()))
+    assert 1 < nearest < 12
+    assert feature_diagnostics(network, digits[1], PLAIN)["held_out/prototypes"] == nearest
 
 
 def test_view_retrieval_is_chance_for_features_of_nothing():
@@ -90,3 +119,9 @@ def test_collapsed_features_are_said_and_end_a_run_that_has_nothing_else(digits,
     method.progress = Progress(10, 10, 1)
     with pytest.raises(UserError, match=r"pretrain\.simclr: all features are the same .*; lower"):
         method.after_epoch({"loss": 1.0})
+
+
+def test_without_held_out_images_only_a_loss_at_chance_is_a_collapse(digits, network):
+    _, method = pretext(simclr)(digits, network)
+    assert method._collapse({"loss": 0.0}, {}) == ""
+    assert "at chance" in method._collapse(method.loss_at_chance(), {})

@@ -13,6 +13,7 @@ from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.errors import UserError
 from sslpipe.methods.semisup import _prototypes, daino, suave
 from sslpipe.methods.semisup._base import Problem
+from sslpipe.nets import inference
 from sslpipe.nets.heads import InstanceHead, InstanceSettings, PrototypeHead, PrototypeSettings
 from sslpipe.nets.inference import infer
 from sslpipe.nets.network import BackboneSettings, build_network
@@ -58,6 +59,25 @@ def test_losses_count_by_their_predictions(module, problem, pair, generator, wei
 
 
 @BOTH
+def test_mixtures_of_crops_weigh_as_their_mean_and_their_boxes_fit_them(module, problem, pair, generator, monkeypatch):
+    mixes, losses = [], []
+    draw_mix, cross_entropy = _prototypes.draw_mix, _prototypes.cross_entropy
+    monkeypatch.setattr(_prototypes, "draw_mix", lambda *given: mixes.append(draw_mix(*given)) or mixes[-1])
+    monkeypatch.setattr(
+        _prototypes,
+        "cross_entropy",
+        lambda *given, **named: losses.append(cross_entropy(*given, **named)) or losses[-1],
+    )
+    method = build(module, problem, local_crops=1, mix_unlabelled="all", monitors=False)
+    terms = method.losses(pair, generator)
+    assert [mix.mask.shape[1:] for mix in mixes] == [(1, 8, 8), (1, 8, 8), (1, 8, 8), (1, 6, 6)]
+    known, *mixed = (loss.item() for loss in losses)
+    assert len(mixed) == 3
+    expected = (40 * known + 90 * terms["swapped"].item() + 90 * sum(mixed) / 3) / 220
+    assert terms["loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+@BOTH
 def test_crops_of_one_size_go_through_one_forward(module, problem, pair, generator):
     method = build(module, problem, local_crops=3, mix_labelled=True, mix_unlabelled="global")
     shapes = []
@@ -96,6 +116,21 @@ def test_monitors_are_reported_layer_by_layer(module, problem, digits):
     assert row["monitor/backbone_acc"] == pytest.approx(expected)
 
 
+@BOTH
+def test_only_the_monitors_there_are_are_reported(module, problem, digits):
+    assert build(module, problem).after_epoch({}) == {}
+    known = replace(problem, held_out=HeldOut(digits[1], torch.as_tensor(digits[3])))
+    assert set(build(module, known, monitors=False).after_epoch({})) == {"monitor/held_out_acc"}
+
+
+@BOTH
+def test_monitors_are_the_same_over_several_batches(module, problem, digits, monkeypatch):
+    method = build(module, replace(problem, held_out=HeldOut(digits[1], torch.as_tensor(digits[3]))))
+    expected = method.after_epoch({})
+    monkeypatch.setattr(inference, "BATCH", 16)
+    assert method.after_epoch({}) == expected
+
+
 def test_interpolated_targets_are_those_of_the_other_crop():
     targets = torch.rand(2, 5, 3)
     assert torch.equal(_prototypes.other_targets(targets, 0), targets[1])
@@ -111,6 +146,12 @@ def trained(digits, info):
     settings, method = LABELLED_METHODS["semisup/supervised"](digits, network)
     train("supervised", digits, settings, method, batch=50, epochs=10, lr=3e-3, schedule=ScheduleSettings())
     return method.network.eval()
+
+
+@BOTH
+def test_the_head_is_as_set_with_a_prototype_for_each_class(module, problem):
+    form = {"hidden": 24, "outputs": 8, "temperature": 0.3}
+    assert build(module, problem, **form).network.head.settings == PrototypeSettings(prototypes=10, **form)
 
 
 @BOTH
@@ -141,6 +182,20 @@ def test_each_prototype_lies_at_its_images_mean_seen_from_the_mean_of_all():
         )
     assert torch.equal(head.prototypes.weight[3], before[3])
     assert [layer.momentum for layer in head.modules() if isinstance(layer, torch.nn.BatchNorm1d)] == [0.1]
+
+
+def test_one_image_places_a_prototype_and_statistics_are_of_these_images_alone():
+    torch.manual_seed(0)
+    head = PrototypeHead(6, PrototypeSettings(prototypes=3, hidden=8, outputs=5))
+    for _ in range(5):
+        head.train().embed(10 + torch.randn(30, 6))  # other features, which a start may have seen
+    features, given = torch.randn(30, 6), torch.tensor([0] * 29 + [1])
+    _prototypes.place_prototypes(head, features, given)
+    norm = next(layer for layer in head.modules() if isinstance(layer, torch.nn.BatchNorm1d))
+    torch.testing.assert_close(norm.running_mean, head.projection[0](features).mean(dim=0))
+    embedding = head.eval().embed(features).detach()
+    direction = F.normalize(embedding[29] - embedding.mean(dim=0), dim=0)
+    torch.testing.assert_close(head.prototypes.weight[1].detach(), direction, rtol=2e-2, atol=2e-2)
 
 
 @BOTH

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from every_method import pretext_given
 from torch.nn import functional as F
@@ -28,3 +29,13 @@ def test_the_loss_is_that_of_all_four_rotations(digits, network):
         right.append((logits.argmax(dim=1) == turns).float().mean())
     torch.testing.assert_close(terms["loss"], torch.stack(losses).mean(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(terms["rotation_acc"], torch.stack(right).mean())
+
+
+def test_the_loss_of_equal_logits_is_the_value_at_chance(digits, network):
+    method = Method(Settings(), pretext_given(digits, network))
+    with torch.no_grad():
+        for weight in network.head.parameters():
+            weight.zero_()
+    index = torch.arange(10)
+    loss = method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))["loss"]
+    assert method.loss_at_chance() == {"loss": pytest.approx(loss.item())}

@@ -3,7 +3,9 @@ import torch
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
+from sslpipe.io.errors import UserError
 from sslpipe.methods.cluster.scan import Method, Neighborhood, Problem, Settings
+from sslpipe.nets import inference
 from sslpipe.objectives.scan import scan
 
 
@@ -35,6 +37,20 @@ def test_each_image_meets_each_of_its_neighbours_as_often(digits, network):
     gap = (drawn - torch.arange(50)) % 300
     shares = torch.stack([(gap == g).float().mean() for g in (1, 2, 3)])
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.01, rtol=0)
+
+
+def test_neighbours_are_drawn_by_the_generator(digits, network):
+    method = build(digits, network)
+    first, again, other = (method._draw_neighbors(batch(digits), torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_as_many_clusters_as_images_are_possible_and_no_more(digits, network):
+    neighborhoods = [neighborhood(images) for images in digits[:2]]
+    assert Method(Settings(clusters=300), Problem(network, *neighborhoods)).settings.clusters == 300
+    with pytest.raises(UserError, match=r"^cluster\.clusters: 301"):
+        Method(Settings(clusters=301), Problem(network, *neighborhoods))
 
 
 def test_without_neighbours_an_image_meets_another_view_of_itself(digits, network):
@@ -76,6 +92,13 @@ def test_the_head_and_the_epoch_of_the_lowest_held_out_loss_are_kept(digits, net
     torch.testing.assert_close(selected(digits[1][torch.arange(60)].float() / 255), kept, rtol=1e-4, atol=1e-5)
 
 
+def test_the_held_out_loss_is_the_same_over_several_batches(digits, network, monkeypatch):
+    method = build(digits, network, heads=2)
+    expected = end_epoch(method)["held_out/loss"]
+    monkeypatch.setattr(inference, "BATCH", 16)
+    assert end_epoch(method)["held_out/loss"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_best_weights_outlive_a_checkpoint(digits, network):
     method = build(digits, network)
     end_epoch(method)
@@ -97,6 +120,21 @@ def test_heads_learn_alone_first_on_cached_features(digits, network):
     end_epoch(method)
     method.losses(batch(digits), torch.Generator())["loss"].backward()
     assert all(weight.grad is not None for weight in network.backbone.parameters())
+
+
+def test_the_held_out_loss_is_of_cached_features_as_long_as_the_heads_learn_alone(digits, network):
+    neighborhoods = [
+        Neighborhood(images, neighborhood(images).neighbors, torch.randn(len(images), 64)) for images in digits[:2]
+    ]
+    method = Method(Settings(clusters=10, neighbors=3, head_epochs=1), Problem(network, *neighborhoods))
+    for epoch in (1, 2):
+        row = end_epoch(method, epoch)
+        network.eval()
+        cached, images = method.held_out.features, digits[1][torch.arange(60)].float() / 255
+        logits = (network.head(cached) if epoch == 1 else network(images)).detach()[0]
+        pairs = [scan(logits, logits[near], entropy_weight=2.0)["loss"] for near in method.held_out.neighbors.T]
+        assert row["held_out/loss"] == pytest.approx(float(sum(pairs) / 3), rel=1e-4)
+        assert not method.best_loss.requires_grad
 
 
 def test_epochs_of_the_heads_alone_are_no_candidates_before_their_last(digits, network):

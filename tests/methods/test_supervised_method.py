@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from every_method import LABELLED_METHODS
 
 from sslpipe.data.held_out import HeldOut
 from sslpipe.engine.method import Progress
@@ -35,6 +36,15 @@ def test_a_start_that_knows_the_classes_keeps_its_head(problem, head_init):
 def test_a_head_of_other_width_is_replaced(problem):
     problem.network.head = LinearHead(problem.network.backbone.dimension, LinearSettings(outputs=12))
     assert Method(Settings(), problem).network.head.out_features == 10
+
+
+def test_the_held_out_accuracy_is_that_of_eval_mode(problem, digits):
+    known = replace(problem, held_out=HeldOut(digits[1], torch.as_tensor(digits[3])))
+    method = Method(Settings(ema_decay=None), known).train()
+    modes = []
+    method.network.register_forward_hook(lambda module, *_: modes.append(module.training))
+    method.after_epoch({})
+    assert modes == [False]
 
 
 def test_the_average_follows_with_a_warm_up(problem):
@@ -74,3 +84,12 @@ def test_reports_accuracy_on_held_out_images_with_a_known_label(problem, digits)
     assert row == {"monitor/held_out_acc": pytest.approx((prediction == label)[50:].float().mean().item())}
     blind = Method(Settings(), replace(problem, held_out=HeldOut(digits[1], torch.full_like(label, -1))))
     assert blind.after_epoch({}) == {}
+
+
+@pytest.mark.parametrize("name", LABELLED_METHODS)
+def test_a_batch_need_not_have_all_classes(name, digits, network, pair, generator):
+    _, method = LABELLED_METHODS[name](digits, network)
+    method.progress = Progress(6, 20, 4)  # the alternation is in a semi-supervised epoch
+    some = replace(pair, labelled=replace(pair.labelled, label=pair.labelled.label % 3))
+    terms = method.train().losses(some, generator)
+    assert all(term.isfinite() for term in terms.values())

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
 from sslpipe.methods.pretrain.swav import Method, Settings
+from sslpipe.nets.heads import PrototypeSettings
 from sslpipe.objectives.swav import sinkhorn
 
 
@@ -64,3 +65,9 @@ def test_prototypes_stay_for_the_first_epochs(digits, network):
     network.head.prototypes.requires_grad_(True)
     train("pretrain/swav", digits, settings, method, batch=150, epochs=1)
     assert not torch.equal(network.head.prototypes.weight, drawn)
+
+
+def test_the_head_is_as_set(digits, network):
+    form = {"prototypes": 5, "hidden": 24, "outputs": 8, "temperature": 0.3}
+    build(digits, network, **form)
+    assert network.head.settings == PrototypeSettings(**form)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslpipe.metrics.classification import accuracy, calibration_error
+from sslpipe.metrics.clustering import clustering_metrics
 
 
 def calibration_by_loops(probability: np.ndarray, label: np.ndarray, bins: int) -> float:
@@ -32,6 +33,14 @@ def test_calibration_error_is_the_sum_over_bins(seed: int, bins: int, classes: i
     assert calibration_error(probability, label, bins=bins) == pytest.approx(
         calibration_by_loops(probability, label, bins)
     )
+
+
+def test_half_precision_is_summed_in_float64() -> None:
+    random = np.random.default_rng(0)
+    half = random.dirichlet(np.ones(3), size=500).astype(np.float16)
+    label = random.integers(3, size=500)
+    assert calibration_error(half, label) == calibration_error(half.astype(np.float64), label)
+    assert clustering_metrics(half) == clustering_metrics(half.astype(np.float64))
 
 
 def test_certain_and_right_is_calibrated_and_certain_and_wrong_is_not() -> None:
@@ -69,3 +78,8 @@ def test_what_is_no_probability_is_refused(probability: list[object]) -> None:
 def test_a_label_without_a_column_is_refused() -> None:
     with pytest.raises(ValueError, match="label: 2 found, expected below 2"):
         calibration_error(np.array([[0.5, 0.5]]), np.array([2]))
+
+
+def test_a_prediction_below_no_class_is_refused() -> None:
+    with pytest.raises(ValueError, match="prediction: -2 found, expected at least -1"):
+        accuracy(np.array([-2, 0]), np.array([0, 0]))

@@ -213,3 +213,25 @@ def test_wrong_probabilities_mappings_and_k_are_named() -> None:
         top_k_accuracy(np.array([[0.5, 0.5]]), np.array([0]), np.array([0]), 1)
     with pytest.raises(ValueError, match="k: 0 found"):
         top_k_accuracy(np.eye(2), np.arange(2), np.arange(2), 0)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label", "message"),
+    [
+        ([0, 2], [0, 1], "prediction: 2 found, expected below 2"),
+        ([0, 1], [0, 2], "label: 2 found, expected below 2"),
+    ],
+)
+def test_confusion_refuses_classes_without_a_row_or_column(
+    prediction: list[int], label: list[int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        confusion(np.array(prediction), np.array(label), 2)
+
+
+def test_top_1_is_the_lowest_of_equal_clusters_as_everywhere() -> None:
+    # 40 columns: an unstable sort keeps the order of only a few.
+    probability = np.random.default_rng(0).integers(1, 4, (60, 40)) / 200
+    label = np.arange(60) % 40
+    accuracy = float((probability.argmax(axis=1) == label).mean())
+    assert top_k_accuracy(probability, label, np.arange(40), 1) == accuracy > 0

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sslpipe.metrics import definitions
+from sslpipe.metrics.definitions import Predictions
 from sslpipe.metrics.evaluation import Evaluation, evaluate_classifier, evaluate_clusters, write_evaluations
+from sslpipe.metrics.mappings import UNMAPPED
 from sslpipe.metrics.table import METRICS
 
 LABEL_FREE = {"clusters_used", "largest_share", "mean_confidence", "size_entropy"}
@@ -140,6 +143,60 @@ def test_every_metric_has_its_place_in_the_table() -> None:
     assert set(known) | set(grouped) == set(METRICS)
 
 
+def test_clusters_by_hand() -> None:
+    # Seven clusters of which four are used; no image has the class dog.
+    cluster = np.array([4, 4, 0, 1, 1, 6])
+    label = np.array([0, 0, 1, 2, 1, -1])
+    found = evaluate_clusters(sure(cluster, 7, 0.7), label, NAMES[:4], clusters=7)
+    without_labels = {
+        "clusters_used": 4,
+        "largest_share": 1 / 3,
+        "size_entropy": (2 * np.log(3) + np.log(6)) / 3 / np.log(7),
+    }
+    assert found.metrics["cluster_acc"] == pytest.approx(4 / 5)
+    assert found.metrics["many_to_one_acc"] == pytest.approx(4 / 5)
+    assert {name: found.metrics[name] for name in without_labels} == pytest.approx(without_labels)
+    assert found.metrics["mean_confidence"] == pytest.approx(0.7)
+    assert set(found.metrics) == {
+        *("cluster_acc", "many_to_one_acc", "nmi", "ari", "top5_acc", "mean_confidence"),
+        *without_labels,
+    }
+    assert found.sizes.tolist() == [1, 2, 0, 0, 2, 0, 1]
+    # Each class has a cluster, also the one without images.
+    assert sorted(to for to in found.mapping.tolist() if to >= 0) == [0, 1, 2, 3]
+    assert [found.mapping[of] for of in (4, 0, 1)] == [0, 1, 2]
+
+    hard = evaluate_clusters(cluster, label, NAMES[:4], clusters=7)
+    assert hard.metrics == {
+        name: value for name, value in found.metrics.items() if name not in ("mean_confidence", "top5_acc")
+    }
+    assert hard.sizes.tolist() == found.sizes.tolist()
+    assert hard.confusion == found.confusion
+
+
+def test_clusters_without_a_known_label_have_sizes_and_no_class() -> None:
+    found = evaluate_clusters(sure([0, 2, 2], 4, 0.9), np.full(3, -1), NAMES[:2], clusters=4)
+    assert set(found.metrics) == LABEL_FREE
+    assert found.metrics["mean_confidence"] == pytest.approx(0.9)
+    assert found.sizes.tolist() == [1, 0, 2, 0]
+    assert found.mapping.tolist() == [UNMAPPED] * 4
+
+
+def test_a_class_that_is_never_predicted_has_a_size() -> None:
+    label = np.array([0, 1, 1])
+    assert evaluate_classifier(sure([0, 1, 1], 3), label, NAMES[:3]).sizes.tolist() == [1, 2, 0]
+    assert evaluate_classifier(sure([0, 1, 1], 3), label - label - 1, NAMES[:3]).sizes.tolist() == [1, 2, 0]
+
+
+def test_best_of_k_is_the_best_of_the_first_k_permutations() -> None:
+    rows = [{"rank": rank, "best": rank / 200} for rank in range(1, 151)]
+    model = Predictions(
+        output=np.array([0]), label=np.array([0]), outputs=2, classes=2, is_classifier=True, permutations=rows
+    )
+    found = [getattr(definitions, f"best_of_{k}_acc")(model) for k in (1, 10, 100)]
+    assert found == [1 / 200, 10 / 200, 100 / 200]
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     label = np.array([0, 0, 1, 1])
@@ -181,10 +238,12 @@ def test_a_row_a_model_with_the_metadata_of_the_run_and_its_own(written: Path) -
 
 
 def test_a_folder_a_model(written: Path) -> None:
-    assert [row["class"] for row in rows(written / "cluster/clusters.csv")] == ["bee", "", "ant"]
+    clusters = rows(written / "cluster/clusters.csv")
+    assert [(row["cluster"], row["class"]) for row in clusters] == [("0", "bee"), ("1", ""), ("2", "ant")]
     assert not (written / "cluster/permutations.csv").exists()
     folder = written / "semisup.fixmatch"
     assert [(row["images"], row["class"]) for row in rows(folder / "clusters.csv")] == [("1", "ant"), ("3", "bee")]
     assert [row["predicted"] for row in rows(folder / "confusion.csv")] == ["ant", "bee", "bee", "bee"]
-    assert [row["accuracy"] for row in rows(folder / "classes.csv")] == ["0.5", "1.0"]
+    classes = rows(folder / "classes.csv")
+    assert [(row["accuracy"], row["confused"]) for row in classes] == [("0.5", "1"), ("1.0", "0")]
     assert [row["accuracy"] for row in rows(folder / "permutations.csv")] == ["0.75", "0.25"]

@@ -37,6 +37,7 @@ def test_purity_without_any_known_pair_is_nan() -> None:
         ([[1], [0]], [0, 0], 2, "k: 2 found, expected between 1 and the 1 neighbours"),
         ([[1], [0]], [0, 0], 0, "k: 0 found"),
         ([[1], [2]], [0, 0], 1, "indices below 2"),
+        ([[1], [-1]], [0, 0], 1, "indices below 2"),
         ([[1], [0]], [-1, -1], 1, "none of 2 labels is known"),
         ([[1]], [0, 0], 1, "1 rows found, expected one for each of 2 labels"),
     ],

@@ -54,6 +54,12 @@ def test_a_model_without_any_number_keeps_its_row() -> None:
     assert summarise([]) == {}
 
 
+def test_a_row_without_any_number_is_of_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary({**summarise([run(acc=0.5)]), "cluster": {}}, ("acc",), "")
+    last = capsys.readouterr().out.splitlines()[-2]
+    assert [cell.strip() for cell in last.strip("│").split("│")] == ["cluster", "0", "-"]
+
+
 def test_the_table_states_deviation_and_n(capsys: pytest.CaptureFixture[str]) -> None:
     runs = [run(acc=0.949, ece=0.1), run(acc=0.965), run(acc=0.981)]
     runs[0]["cluster"] = {"cluster_acc": 0.9}

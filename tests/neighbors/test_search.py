@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sslpipe.io.errors import UserError
 from sslpipe.neighbors import torch_search
-from sslpipe.neighbors.search import SearchSettings, nearest_in, nearest_neighbors, unit_vectors
+from sslpipe.neighbors.mining import SearchSettings
+from sslpipe.neighbors.search import nearest_in, nearest_neighbors, unit_vectors
 
 Floats = NDArray[np.float32]
 FAISS = SearchSettings(backend="faiss")
@@ -238,8 +239,6 @@ def test_progress_counts_every_image_once(how: SearchSettings) -> None:
 def test_settings_that_do_not_fit_are_named(k: int, how: SearchSettings, message: str) -> None:
     with pytest.raises(UserError, match=message):
         nearest_neighbors(features(5, 3), k=k, settings=how)
-    with pytest.raises(UserError, match=message.replace("mine_neighbors", "block")):
-        nearest_neighbors(features(5, 3), k=k, settings=how, where="block")
 
 
 def test_nearest_in_may_take_all_images_and_no_more() -> None:

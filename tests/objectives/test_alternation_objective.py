@@ -126,3 +126,14 @@ def test_what_is_not_kept_and_the_anchors_get_no_gradient():
     assert (equal.grad[:, 0] != 0).all()
     assert equal.grad[:, 1:].abs().sum() == 0
     assert anchors.grad is None
+
+
+def test_the_loss_of_one_kept_image_is_its_own():
+    outputs = unit(3, 4, seed=0)
+    terms = clustering(outputs, torch.tensor([-1, 2, -1]), radius=0.0)
+    assert terms["kept"].item() == pytest.approx(1 / 3)
+    torch.testing.assert_close(terms["loss"], 2 - 2 * outputs[1, 2])
+
+
+def test_within_a_radius_of_0_is_no_image():
+    assert clustering(torch.eye(3), torch.full((3,), -1), radius=0.0)["kept"].item() == 0

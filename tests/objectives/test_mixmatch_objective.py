@@ -42,6 +42,16 @@ def test_sharpen_known_values():
     assert not sharpen(p.requires_grad_(), temperature=0.5).requires_grad
 
 
+def test_each_row_is_sharpened_by_itself_in_any_shape():
+    one_hot, uniform = torch.eye(1000)[:1], torch.full((1, 1000), 1e-3)
+    both = torch.cat([one_hot, uniform])  # 1e-3 ** 20 is no float32, also beside a larger row
+    torch.testing.assert_close(sharpen(both, temperature=0.05), both)
+    p = distributions(2, 3, 4, seed=0)
+    torch.testing.assert_close(
+        sharpen(p, temperature=0.5), sharpen(p.flatten(0, 1), temperature=0.5).view(2, 3, 4), rtol=1e-6, atol=0
+    )
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), labelled=st.integers(1, 5), unlabelled=st.integers(1, 5))
 def test_equals_eq_3_and_4_by_loops(seed, labelled, unlabelled):

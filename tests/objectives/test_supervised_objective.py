@@ -57,6 +57,15 @@ def test_computes_in_float32_and_gives_the_target_no_gradient():
     assert logits.grad is not None
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_targets_of_another_precision_are_those_in_float32(dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(3, 4, generator=generator), torch.rand(3, 4, generator=generator).softmax(1).to(dtype)
+    loss = cross_entropy(logits, target, smoothing=0.1)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, cross_entropy(logits, target.float(), smoothing=0.1))
+
+
 def test_suave_weights_every_prediction_alike():
     """256 unlabelled images in 2 + 8 views, 128 labelled ones doubled by Mixup, and 256 x 2 mixed global views."""
     counts = [256 * (2 + 8), 128 * 2, 256 * 2]

@@ -125,3 +125,10 @@ def test_what_is_learned_is_withheld():
     assert logits.grad[2].abs().sum() > 0
     terms = annealed_cross_entropy(logits, torch.arange(3), threshold=0.5)
     assert terms["loss"].item() == terms["released"].item() == 0
+
+
+def test_the_loss_of_one_released_image_is_its_own():
+    logits, label = torch.tensor([[9.0, 0.0], [0.0, 1.0], [9.0, 0.0]]), torch.zeros(3, dtype=torch.int64)
+    terms = annealed_cross_entropy(logits, label, threshold=0.5)
+    assert terms["released"].item() == pytest.approx(1 / 3)
+    assert terms["loss"].item() == pytest.approx(math.log(1 + math.e))

@@ -68,11 +68,6 @@ def test_offline(tmp_path, offline):
     )
 
 
-def test_nothing_is_fetched_where_all_is_there(tmp_path, monkeypatch, offline):
-    published.cifar10(tmp_path, monkeypatch)
-    assert len(Source(Settings(root=str(tmp_path), download=True)).entries) == 24
-
-
 def test_prepare(tmp_path, monkeypatch):
     train, test, labels = published.cifar10(tmp_path / "data", monkeypatch)
     monkeypatch.chdir(tmp_path)

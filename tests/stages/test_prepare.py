@@ -63,7 +63,8 @@ def test_folder_by_options(project, capsys):
     out = capsys.readouterr().out
     assert "prepare.folder.path = mine  (option; params.yaml: nowhere)" in out
     assert "seed = 3  (option; params.yaml: 0)" in out
-    assert out.splitlines()[-1].endswith("2 labelled; 1 broken (report.json)")
+    assert "2 labelled; 1 broken (report.json)\n" in out
+    assert "\n  15 images are equal to others, in 5 groups, 5 across classes and 1 across splits" in out
     assert json.loads((project / "runs/prepare/report.json").read_text())["source"]["name"] == "folder"
 
 
@@ -72,7 +73,8 @@ def test_a_labels_file_that_names_a_missing_image(project, sslpipe):
     (project / "mine/labels.csv").write_text("file,label\na/0.jpg,cat\na/9.jpg,dog\n")
     done = sslpipe("prepare", "--path", "mine")
     assert done.returncode == 2
-    assert done.stderr.splitlines() == ["error: mine/labels.csv line 3: 'a/9.jpg' is not an image in mine"]
+    (error,) = done.stderr.splitlines()
+    assert error == "error: mine/labels.csv line 3: 'a/9.jpg' is not an image in mine; the nearest is 'a/0.jpg'"
     assert not (project / "runs").exists()
 
 

@@ -87,8 +87,8 @@ def test_nothing_crashes_and_the_report_says_what_was_left_out(hostile_folder, c
     assert set(kept) == {f"plain/{i}.png" for i in range(12)} | {f"{group}/{name}" for name in hostile.GOOD}
     assert len(kept) == 12 + len(hostile.GOOD)
     assert store.classes == (group, "plain")
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert f"{len(BROKEN)} broken, 1 folders unreadable, 2 other files skipped (report.json)" in last
+    closing = capsys.readouterr().out
+    assert f"{len(BROKEN)} broken, 1 folders unreadable, 2 other files skipped (report.json)\n" in closing
 
 
 def test_strict_refuses_with_exit_code_2_and_leaves_the_former_output(hostile_folder, refused):

@@ -11,12 +11,13 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.version import own_version
 from sslpipe.tools.autoconfig import GUESS, settings_for
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
+from sslpipe.tools.layout_table import print_layout
 from sslpipe.tools.pipeline import pipeline, stages_of
 from sslpipe.tools.scaffold import add_labels, new_project
 
 SUMMARY = FolderSummary(
     images=2000, width=100, height=110, side=100, channels=3, broken=0, sampled=200,
-    classes=tuple("abcdefghij"), labelled=2000, rarest=200, has_test=False,
+    classes=tuple("abcdefghij"), labelled=2000, rarest=200, has_test=False, rarest_class="c",
 )  # fmt: skip
 UNSUPERVISED = ["prepare", "pretrain", "mine-neighbors", "cluster", "self-label", "evaluate"]
 
@@ -70,7 +71,7 @@ def test_settings_fit_what_was_summary():
     tree = fitted(SUMMARY)
     assert tree["sslpipe"] == own_version()
     assert tree["prepare"] == {
-        "source": "folder", "folder": {"path": "photos", "labels": None}, "size": 32, "channels": 3,
+        "source": "folder", "folder": {"path": "photos", "layout": None, "labels": None}, "size": 32, "channels": 3,
         "test": 0.2, "held_out": 0.1, "draw": "by_class", "labelled": None,
     }  # fmt: skip
     assert tree["cluster"]["clusters"] == 10
@@ -99,7 +100,7 @@ def test_without_labels_no_stage_needs_any():
     assert tree["prepare"]["draw"] == "blind"
     assert set(tree["pretrain"]) == {"method", "simclr"}
     assert list(stages_of(tree)) == UNSUPERVISED
-    text = pipeline(tree, ["../photos"])
+    text = pipeline(tree)
     assert "labelled" not in text
     assert "confusion" not in text
 
@@ -112,25 +113,29 @@ def test_few_labels_all_serve_training():
 def test_folders_too_small_are_refused():
     with pytest.raises(UserError, match="29 images found, expected at least 30"):
         fitted(summary(images=29))
-    with pytest.raises(UserError, match="a class has 2 images to train on"):
+    with pytest.raises(UserError, match="'c' has 2 images to train on"):
         fitted(summary(rarest=2))
 
 
 def test_the_pipeline_has_the_project_s_stages_and_none_of_the_code():
     tree = fitted(SUMMARY)
-    content = yaml.safe_load(pipeline(tree, ["../photos", "labels.csv"]))
-    assert list(content["stages"]) == [*UNSUPERVISED[:-1], "semisup", "finetune", "evaluate"]
+    content = yaml.safe_load(pipeline(tree))
+    assert list(content["stages"]) == ["list-images", *UNSUPERVISED[:-1], "semisup", "finetune", "evaluate"]
+    listing = content["stages"].pop("list-images")
+    assert listing["always_changed"]
+    assert listing["params"] == ["prepare.source", "prepare.folder"]
     for stage in content["stages"].values():
         inner = stage.get("do", stage)
         assert inner["params"][0] == "sslpipe"
         assert not any(dep.startswith(("sslpipe", "stages")) for dep in inner["deps"])
-    assert content["stages"]["prepare"]["deps"] == ["../photos", "labels.csv"]
+    assert content["stages"]["prepare"]["deps"] == ["runs/list-images/files.csv"]
     assert "runs/semisup" in content["stages"]["evaluate"]["deps"]
 
 
 def test_a_recipe_from_scratch_has_no_stages_without_labels():
     tree = fitted(SUMMARY, recipe="fixmatch-cifar10-40")
-    content = yaml.safe_load(pipeline(tree, []))
+    tree["prepare"]["source"] = "cifar10"
+    content = yaml.safe_load(pipeline(tree))
     assert list(content["stages"]) == ["prepare", "semisup", "evaluate"]
     assert content["stages"]["evaluate"]["deps"] == ["runs/prepare", "runs/semisup"]
     assert content["stages"]["evaluate"]["params"] == ["sslpipe", "seed", "evaluate", "semisup.methods"]
@@ -157,13 +162,16 @@ def test_a_project_is_made_and_labels_join_it(photos, tmp_path, monkeypatch):
     made = add_labels(project, Path("labels.csv"))
     assert made.model == "semisup/simmatch"
     after = yaml.safe_load((project / "params.yaml").read_text())
-    assert after["prepare"] == {**before["prepare"], "folder": {"path": "../photos", "labels": "../labels.csv"}}
+    assert after["prepare"] == {
+        **before["prepare"],
+        "folder": {**before["prepare"]["folder"], "labels": "../labels.csv"},
+    }
     assert {key: after[key] for key in before if key != "prepare"} == {
         key: value for key, value in before.items() if key != "prepare"
     }
     assert after["semisup"]["simmatch"]["fit"]["batch"] == 8
     content = yaml.safe_load((project / "dvc.yaml").read_text())
-    assert content["stages"]["prepare"]["deps"] == ["../photos", "../labels.csv"]
+    assert content["stages"]["prepare"]["deps"] == ["runs/list-images/files.csv"]
     assert "# a guess" in (project / "params.yaml").read_text()
 
 
@@ -204,6 +212,47 @@ def test_nothing_is_written_for_a_folder_that_is_refused(tmp_path):
 def test_a_project_within_its_images_is_refused(photos, place):
     with pytest.raises(UserError, match=r"is inside .*photos, expected a folder outside of the images"):
         new_project(photos / place, photos, None, None)
+
+
+def test_images_inside_the_project_are_left_to_neither_git_nor_dvc(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    new_project(Path("."), Path("photos"), None, "own-images-cpu")
+    assert "/photos/" in Path(".gitignore").read_text().splitlines()
+    assert "/photos/" in Path(".dvcignore").read_text().splitlines()
+    assert "photos/" not in subprocess.run(["git", "status", "--short"], capture_output=True, text=True).stdout
+
+
+def test_the_sample_is_random_so_that_a_stride_does_not_hide_colour(tmp_path):
+    for place in range(1000):
+        write_picture(tmp_path / f"{place}.png", size=(4, 4), mode="L" if place % 5 == 0 else "RGB", value=place)
+    assert scan_folder(tmp_path, None).channels == 3
+    for place in range(0, 1000, 2):
+        write_picture(tmp_path / f"{place}.png", size=(4, 4), mode="L", value=place)
+    assert scan_folder(tmp_path, None).channels == 3
+
+
+def test_parts_and_their_classes_are_printed_at_80_columns(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for part, count in (("Train", 4), ("val", 2), ("Test", 3)):
+        for name in ("cat", "dog", "Käfer"):
+            for place in range(count):
+                write_picture(tmp_path / part / name / f"{place}.png", size=(4, 4))
+    (tmp_path / "Train" / "empty").mkdir()
+    summary = scan_folder(tmp_path, None)
+    print_layout(summary.source)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[1:])) <= 80
+    cells = [line.split("│")[1:-1] for line in lines if "│" in line]
+    assert [[cell.strip() for cell in row] for row in cells] == [
+        ["train: Train/", "12", "12"],
+        ["held_out: val/", "6", "6"],
+        ["test: Test/", "9", "9"],
+        ["Käfer", "4", "2", "3"],
+        ["cat", "4", "2", "3"],
+        ["dog", "4", "2", "3"],
+    ]
+    assert lines[-1] == "- folders without images left out: Train/empty/"
+    assert (summary.has_test, summary.has_held_out, summary.not_train, summary.rarest) == (True, True, 15, 4)
 
 
 def test_paths_are_named_from_the_project():

@@ -26,9 +26,10 @@ def test_affine_is_torchvisions_image_by_image(channels: int, shape: tuple[int, 
     shear_y = torch.tensor([0.0, -0.1, 0.2, 0, 0.1, 0.4])
     scale = torch.tensor([1.0, 0.5, 2, 1, 0.85, 1.15])
     right, down = torch.tensor([0.0, 2, -3, 0, 16, 5]), torch.tensor([0.0, -1, 3, 4, 0, -2])
-    view = geometry.affine(
-        image, angle=angle, shear_x=shear_x, shear_y=shear_y, scale=scale, translate_x=right, translate_y=down
+    matrix = geometry.affine_matrix(
+        angle=angle, shear_x=shear_x, shear_y=shear_y, scale=scale, translate_x=right, translate_y=down
     )
+    view = geometry.warp(image, matrix)
     for i in range(len(image)):
         expected = F.affine(
             image[i],
@@ -41,26 +42,22 @@ def test_affine_is_torchvisions_image_by_image(channels: int, shape: tuple[int, 
         torch.testing.assert_close(view[i], expected, rtol=0, atol=1e-4)
 
 
-def test_parameters_left_out_are_off() -> None:
-    image = images(3)
-    torch.testing.assert_close(geometry.affine(image), image, rtol=0, atol=1e-5)
-    rotated = geometry.affine(image, angle=torch.full((6,), 90.0))
-    torch.testing.assert_close(rotated, image.rot90(-1, (2, 3)), rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize(("padding", "outside"), [("zeros", 0.0), ("border", 0.5)])
 def test_padding_is_what_comes_in(padding: geometry.Padding, outside: float) -> None:
-    view = geometry.affine(torch.full((1, 1, 8, 8), 0.5), translate_x=torch.tensor([4.0]), padding=padding)
+    # Four pixels to the right.
+    matrix = torch.tensor([[[1.0, 0, -4], [0, 1, 0], [0, 0, 1]]])
+    view = geometry.warp(torch.full((1, 1, 8, 8), 0.5), matrix, padding)
     assert torch.allclose(view[..., :4], torch.tensor(outside), atol=1e-5)
     assert torch.allclose(view[..., 4:], torch.tensor(0.5), atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_resized_crop_is_torchvisions_within_the_box(channels: int) -> None:
+def test_the_map_of_a_crop_is_torchvisions_within_the_box(channels: int) -> None:
     image = images(channels, 20, 16, count=4)
     left, top = torch.tensor([0.0, 3, 8, 15]), torch.tensor([0.0, 5, 10, 19])
     width, height = torch.tensor([16.0, 8, 8, 1]), torch.tensor([20.0, 4, 10, 1])
-    view = geometry.resized_crop(image, left=left, top=top, width=width, height=height)
+    crop = geometry.crop_matrix(left=left, top=top, width=width, height=height, size=(20, 16))
+    view = geometry.warp(image, crop, "border")
     for i in range(len(image)):
         box = [int(top[i]), int(left[i]), int(height[i]), int(width[i])]
         expected = F.resized_crop(image[i], *box, size=[20, 16], antialias=True)

@@ -21,7 +21,6 @@ from sslpipe.nets.network import Network
 from sslpipe.objectives.supervised import cross_entropy
 from sslpipe.views.policies import Views, ViewSettings
 
-
 HeadInit = Literal["random", "logistic"]
 
 

@@ -21,7 +21,7 @@ class LinearMonitors(nn.Module):
         self.layers = nn.ModuleDict({name: nn.Linear(width, classes) for name, width in widths.items()})
 
     def loss(self, outputs: Sequence[Tensor], target: Tensor) -> Tensor:
-        """Sum of the cross-entropies; outputs: [B, width] of each layer; target: classes [B] or probabilities [B, C]."""
+        """Sum of the cross-entropies; outputs: [B, width] per layer; target: classes [B] or probabilities [B, C]."""
         pairs = zip(self.layers.values(), outputs, strict=True)
         return torch.stack([cross_entropy(layer(output.detach()), target) for layer, output in pairs]).sum()
 

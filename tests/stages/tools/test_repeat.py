@@ -17,9 +17,9 @@ import pathlib, sys, time, yaml
 seed = yaml.safe_load(open("params.yaml"))["seed"]
 image = int(pathlib.Path("data/images/0.txt").read_text())
 log = pathlib.Path(sys.argv[1])
-with log.open("a") as file:
-    file.write(f"pretrain {seed}\\n")
 try:
+    with log.open("a") as file:
+        file.write(f"pretrain {seed}\\n")
     time.sleep(30 if log.with_name("slow").exists() else 0)
 except KeyboardInterrupt:
     with log.open("a") as file:
@@ -160,7 +160,6 @@ def test_an_interrupt_lets_the_stage_save_and_ends(project, number):
         if project.log.exists() and project.log.read_text():
             break
         time.sleep(0.1)
-    time.sleep(0.2)  # the stage sleeps within its try
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -1,0 +1,37 @@
+"""The files of the image source → a list with sizes and times, which tells DVC when prepare has to run again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sslpipe.io import options
+
+
+def list_images(
+    out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("runs/list-images/files.csv"),
+    params: options.ParamsPath = Path("params.yaml"),
+    assignments: options.Assignments = None,
+) -> None:
+    """List the image files with sizes and times; dvc repro always runs this, and prepare only if the list changes."""
+    from sslpipe.data.listing import write_listing
+    from sslpipe.data.store_writer import read_settings
+    from sslpipe.io.console import info
+    from sslpipe.io.errors import UserError
+    from sslpipe.io.files import project_path
+    from sslpipe.io.params import Params, find_module, siblings
+
+    project = Params(params)
+    project.override({}, assignments, stage="prepare")
+    source = read_settings(project, sources=siblings("sslpipe.sources")).source
+    module = find_module("sslpipe.sources", source, where="prepare.source")
+    settings = project.parse(module.Settings, f"prepare.{source}")
+    if not hasattr(settings, "path"):
+        raise UserError(f"prepare.source: {source} reads no folder of images, nothing to list")
+    root = project_path(settings.path)
+    if not root.exists() and out.exists():
+        info(f"{root} does not exist; {out} stays as it is")
+        return
+    others = [project_path(path) for key in ("labels", "classes") if (path := getattr(settings, key, None))]
+    count = write_listing(out, root, others, where=f"prepare.{source}.path")
+    info(f"{out}: {count:,} files")
