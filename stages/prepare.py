@@ -37,6 +37,8 @@ def prepare(
     module = find_module("sslpipe.sources", settings.source, where="prepare.source")
     images = module.Source(project.parse(module.Settings, f"prepare.{settings.source}"))
 
+    for note in getattr(images, "notes", ()):
+        info(f"- {note}")
     prepared = write_store(
         out,
         images,

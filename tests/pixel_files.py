@@ -60,12 +60,14 @@ def tiff(values, **settings):
     return write
 
 
-def plain_tiff(data, bits, photometric):
-    """A TIFF of one strip, with the content as it is packed into it."""
-    tags = [(256, SIDE), (257, SIDE), (258, bits), (259, 1), (262, photometric), (273, 122), (277, 1), (278, SIDE)]
+def plain_tiff(data, bits, photometric, *extra):
+    """A TIFF of one strip, with the content as it is packed into it, and further entries of 12 bytes."""
+    start = 8 + 2 + 12 * (9 + len(extra)) + 4
+    tags = [(256, SIDE), (257, SIDE), (258, bits), (259, 1), (262, photometric), (273, start), (277, 1), (278, SIDE)]
     tags.append((279, len(data)))
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + data
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags]
+    entries = sorted([*entries, *extra], key=lambda entry: struct.unpack("<H", entry[:2]))
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + struct.pack("<I", 0) + data
 
 
 def twelve_bits(values):

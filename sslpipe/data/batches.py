@@ -12,7 +12,7 @@ from sslpipe.io.errors import UserError
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of unlabelled images, the input of every method."""
+    """A batch of images without labels; methods with few labels get a `Pair` with a labelled batch."""
 
     image: Tensor
     """uint8 [B, C, H, W], on the device."""

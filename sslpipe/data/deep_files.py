@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sslpipe.data.deep_image import SIXTEEN_BITS, DeepImage, of_samples
-from sslpipe.data.raw_layout import load_as, rawmode, sample_halves
+from sslpipe.data.raw_layout import first_bytes, load_as, rawmode, sample_halves
 from sslpipe.data.tiff_files import deep_tiff
+
+MOST_HEADER = 10 * 2880
+"""Number of bytes of a FITS file that are searched for the scale of its values (own choice: 360 entries)."""
 
 
 def read_deep(image: Image.Image, source: Path | bytes) -> DeepImage | None:
@@ -54,7 +57,7 @@ def _opaque(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 def _deep_fits(image: Image.Image, source: Path | bytes) -> DeepImage:
     """Return a FITS image: signed values, times BSCALE, plus BZERO."""
     values = np.asarray(image)
-    head = source[:28800] if isinstance(source, bytes) else source.open("rb").read(28800)
+    head = first_bytes(source, MOST_HEADER)
     zero, scale = (_card(head, key, default) for key, default in ((b"BZERO", 0.0), (b"BSCALE", 1.0)))
     if values.dtype.kind == "f":
         return DeepImage(values=values * scale + zero, mode="L", white=1.0)

@@ -1,4 +1,4 @@
-"""Held-out images for monitors, whose metrics are written to the history and are not used for model selection."""
+"""Held-out images with labels, for monitors in the history of methods with few labels; they select no model."""
 
 from dataclasses import dataclass
 

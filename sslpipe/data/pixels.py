@@ -28,7 +28,7 @@ from sslpipe.data.image_formats import (
     quiet_pillow,
 )
 from sslpipe.data.png_chunks import as_file, essential_png
-from sslpipe.data.raw_layout import rawmode
+from sslpipe.data.raw_layout import first_bytes, rawmode
 from sslpipe.data.tiff_files import NO_PICTURE, OnlyTifffileError, read_tiff
 
 MAX_PIXELS = 178_956_970
@@ -93,15 +93,10 @@ def read_pixels(path: Path, *, side: int, value_range: ValueRange | None, max_pi
                 raise BrokenImageError(RAW)
             try:
                 return _read(path, side, value_range, max_pixels)
+            except BrokenImageError:
+                raise
             except Exception as error:
-                # A PNG whose text or EXIF is malformed is read again without them.
-                again = None if isinstance(error, BrokenImageError) else essential_png(path, 16 * max_pixels)
-                if again is None:
-                    raise
-                try:
-                    return _read(again[0], side, value_range, max_pixels, again[1])
-                except Exception:
-                    raise error from None
+                return _read_again(path, error, side, value_range, max_pixels)
         except Exception as error:  # Pillow raises many types of exceptions for malformed files.
             raise BrokenImageError(reason_of(error)) from None
 
@@ -114,6 +109,20 @@ def reason_of(error: Exception) -> str:
         return "malformed file"
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     return " ".join(text.split())
+
+
+def _read_again(path: Path, error: Exception, side: int, value_range: ValueRange | None, max_pixels: int) -> Pixels:
+    """Read a file without the text, EXIF and the like that may be malformed; raise `error` if it fails again."""
+    try:
+        if isinstance(error, INTERNAL) and _is_tiff(path):
+            return _finish_deep(read_tiff(path, max_pixels), value_range)
+        content = essential_png(path, 16 * max_pixels)
+        again = content and _read(content[0], side, value_range, max_pixels, content[1])
+    except Exception:
+        again = None
+    if again is None:
+        raise error
+    return again
 
 
 def _read(
@@ -194,7 +203,7 @@ def _finish(
 
 
 def put_on_ground(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Composite a transparent image over white, or over black if it would vanish on white: RGB, whether on black.
+    """Composite a transparent image over white, or over black if it would vanish on white: L or RGB, whether on black.
 
     It vanishes if the difference of its pixels from white (that of the channel with the largest), averaged with their
     opacity as the weight, is below VANISHES. It is done in strips, to avoid several copies of a large image.
@@ -212,7 +221,7 @@ def put_on_ground(image: Image.Image) -> tuple[Image.Image, bool]:
     for top, strip in _rgba_strips(image):
         ground = Image.new("RGBA", strip.size, "black" if black else "white")
         flat.paste(Image.alpha_composite(ground, strip).convert("RGB"), (0, top))
-    return flat, black
+    return flat.convert("L") if image.mode in ("1", "L", "LA", "La") else flat, black
 
 
 def _rgba_strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
@@ -261,10 +270,7 @@ def tag_of_exif(exif: bytes, tag: int) -> int | None:
 
 def _is_tiff(source: Path | bytes) -> bool:
     """Return whether a file is a TIFF by its first bytes."""
-    if isinstance(source, bytes):
-        return source.startswith(TIFF_STARTS)
-    with source.open("rb") as file:
-        return file.read(4).startswith(TIFF_STARTS)
+    return first_bytes(source, 4).startswith(TIFF_STARTS)
 
 
 def _has_further(image: Any, source: Path | bytes) -> bool:

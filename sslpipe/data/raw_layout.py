@@ -32,3 +32,11 @@ def load_as(source: Path | bytes, rawmode: str) -> NDArray[np.uint8]:
             args = (rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode
             tiles[i] = tile._replace(args=args)
         return np.asarray(image)
+
+
+def first_bytes(source: Path | bytes, count: int) -> bytes:
+    """Return the first bytes of a file."""
+    if isinstance(source, bytes):
+        return source[:count]
+    with source.open("rb") as file:
+        return file.read(count)

@@ -4,10 +4,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
-from math import isfinite, sqrt
+from math import isfinite
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +14,8 @@ from numpy.typing import NDArray
 from sslpipe.data.decode import Decoded, Decoder
 from sslpipe.data.entries import Entry, ImageSource
 from sslpipe.data.findings import Findings
+from sslpipe.data.growing_array import GrowingArray
+from sslpipe.data.pixel_statistics import PixelStatistics
 from sslpipe.data.pixels import MAX_PIXELS
 from sslpipe.data.splits import DrawName, Labelled, draw_labelled, draw_splits
 from sslpipe.data.store import SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
@@ -246,63 +246,6 @@ class Totals:
                 self.statistics.add(chunk.images)
             self._shown.advance(len(chunk.images) + len(chunk.broken))
         self.fingerprint.update(f"{split} {images} x {self.image_shape}".encode())
-
-
-class GrowingArray:
-    """An .npy file of uint8 images that are appended; the header is rewritten when their number is known.
-
-    The file is not memory-mapped, because then a full disk ends the process with a signal.
-    """
-
-    def __init__(self, path: Path, image_shape: tuple[int, int, int]) -> None:
-        self.shape = (0, *image_shape)
-        self._file = path.open("wb")
-        self._file.write(self._header())
-
-    def __enter__(self) -> "GrowingArray":
-        return self
-
-    def append(self, images: NDArray[np.uint8]) -> None:
-        """Append images [n, C, H, W], which must be contiguous."""
-        self._file.write(images.data)
-        self.shape = (self.shape[0] + len(images), *self.shape[1:])
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        with self._file:
-            if kind is None:
-                self._file.seek(0)
-                self._file.write(self._header())
-
-    def _header(self) -> bytes:
-        """Return the header; numpy pads it for a growing first axis, so its length is constant."""
-        header = BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
-        return header.getvalue()
-
-
-class PixelStatistics:
-    """Exact mean and standard deviation of each channel, from integer sums."""
-
-    def __init__(self, channels: int) -> None:
-        self._count = 0
-        self._sum = [0] * channels
-        self._squares = [0] * channels
-
-    def add(self, images: NDArray[np.uint8]) -> None:
-        """Add the pixels of images [n, C, H, W]."""
-        for channel, pixels in enumerate(images.swapaxes(0, 1)):
-            count = np.bincount(pixels.ravel(), minlength=256)
-            values = np.arange(256)
-            self._sum[channel] += int(count @ values)
-            self._squares[channel] += int(count @ values**2)
-        self._count += images[:, 0].size
-
-    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return the mean and the standard deviation of each channel, in [0, 1]; a constant channel has deviation 1."""
-        n = self._count
-        mean = tuple(total / (255 * n) for total in self._sum)
-        spread = [n * squares - total**2 for total, squares in zip(self._sum, self._squares, strict=True)]
-        return mean, tuple(sqrt(s) / (255 * n) if s else 1.0 for s in spread)
 
 
 def _labels(entries: Sequence[Entry], index: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -60,7 +60,7 @@ class Trainer:
         Returns the terms of the loss, detached. Does not wait for the device.
         """
         method, settings = self.method, self.settings
-        self._set_multipliers(step)
+        self._begin_step(step)
         torch.manual_seed(mix(self.seed, RandomStream.STEP_GLOBAL, step))
         self._generator.manual_seed(mix(self.seed, RandomStream.STEP_GENERATOR, step))
         with autocast(self.batches.device):
@@ -75,8 +75,8 @@ class Trainer:
         method.after_step()
         return {name: value.detach() for name, value in terms.items()}
 
-    def _set_multipliers(self, step: int) -> None:
-        """Set the learning rate and the weight decay of a step."""
+    def _begin_step(self, step: int) -> None:
+        """Tell the method where the run is, and set the learning rate and the weight decay of a step."""
         settings, steps_per_epoch = self.settings, self.batches.steps_per_epoch
         self.method.progress = Progress(step, self.total, steps_per_epoch)
         multipliers = self.method.multipliers()

@@ -23,7 +23,7 @@ def cluster_problem(inputs: Inputs, *, pretrained: Path, mined: Path) -> OpenedP
             read_neighborhood(held_out, mined / "held_out", settings, k=None),
         ),
         started_from=pretrained,
-        inputs=[mined / "train" / "indices.npy", mined / "held_out" / "indices.npy"],
+        files_read=[mined / "train" / "indices.npy", mined / "held_out" / "indices.npy"],
     )
 
 

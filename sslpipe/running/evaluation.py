@@ -47,14 +47,15 @@ def evaluate_project(
             name: probabilities(load_network(path, store.info).to(device).eval(), images)
             for name, path in cluster_models.items()
         }
-        clusters = next((prediction.shape[1] for prediction in predictions.values()), len(classes))
+        clusters = next(iter(predictions.values())).shape[1] if predictions else len(classes)
         spaces: dict[str, Vectors] = {"pixels": flat_pixels}
         backbones = project.present({"pretrain": pretrained})
-        for path in backbones.values():
-            spaces["features"] = unit_features(load_network(path, store.info).to(device).eval())
-        for name, vectors in spaces.items() if clusters else ():
-            nearest = kmeans(vectors, train, images, clusters=clusters, settings=settings, seed=project.seed)
-            evaluations[f"kmeans_{name}"] = evaluate_clusters(nearest, label, classes, clusters=clusters)
+        if backbones:
+            spaces["features"] = unit_features(load_network(pretrained, store.info).to(device).eval())
+        if clusters:
+            for name, vectors in spaces.items():
+                nearest = kmeans(vectors, train, images, clusters=clusters, settings=settings, seed=project.seed)
+                evaluations[f"kmeans_{name}"] = evaluate_clusters(nearest, label, classes, clusters=clusters)
         for name, prediction in predictions.items():
             evaluations[name] = evaluate_clusters(prediction, label, classes, clusters=clusters)
         classifiers = find_classifiers(project, runs)

@@ -24,8 +24,8 @@ def labelled_problem(inputs: Inputs, *, runs: Path) -> OpenedProblem:
     return OpenedProblem(
         problem=Problem(network, labelled, read_held_out(store, images.device)),
         started_from=folder,
-        cache_key=[inputs.method, entry, backbone],
-        inputs=store.labelled_files(),
+        further_settings=[inputs.method, entry, backbone],
+        files_read=store.labelled_files(),
         metadata={"method": inputs.method, "start": entry.start, "labels": len(labelled)},
         labelled=labelled,
     )

@@ -34,10 +34,10 @@ class OpenedProblem:
     problem: Any
     started_from: Path | None = None
     """Folder of the model whose weights the method starts from."""
-    cache_key: Sequence[Any] = ()
+    further_settings: Sequence[Any] = ()
     """Further settings that the result depends on, for the checkpoint's key; with a faithful repr."""
-    inputs: Sequence[Path] = ()
-    """Further files that the result depends on."""
+    files_read: Sequence[Path] = ()
+    """Further files that the result depends on, for the checkpoint's key and for model.json."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Written to model.json besides the settings."""
     labelled: LabelledImages | None = None

@@ -14,7 +14,7 @@ from sslpipe.io.stages import LABELLED_STAGES, key_of
 from sslpipe.running.inputs import Inputs, OpenedProblem
 from sslpipe.running.training import train
 
-METHODS = {"cluster": "scan", "self-label": "confident"}
+ONLY_METHOD = {"cluster": "scan", "self-label": "confident"}
 """The method of each stage that has only one."""
 
 
@@ -41,14 +41,13 @@ def run_stage(
     """
     project = Params(params)
     key, package = key_of(stage), f"sslpipe.methods.{key_of(stage)}"
-    name, where = METHODS.get(stage, ""), key
-    if stage == "pretrain":
+    name, where = str(method), f"{key}.{method}"
+    if stage in ONLY_METHOD:
+        name, where = ONLY_METHOD[stage], key
+    elif stage == "pretrain":
         # Assignments come first, because they may name the method; their keys lie in the stage's block.
         project.override({"pretrain.method": method}, assignments, stage=key)
         name, assignments = project.method(key, package), None
-        where = f"{key}.{name}"
-    elif stage in LABELLED_STAGES:
-        name = str(method)
         where = f"{key}.{name}"
     module = find_module(package, name, where="--method" if stage in LABELLED_STAGES else f"{key}.method")
     # `start` is a setting of the list of methods, not of the method.

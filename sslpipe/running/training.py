@@ -24,8 +24,8 @@ def train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, chec
     parent = sha256(weights_path(opened.started_from)) if opened.started_from else None
     checkpoint = Checkpoint.of_stage(
         inputs.stage,
-        settings=[seed, settings, parent, *opened.cache_key],
-        inputs=[store.root / "store.json", *opened.inputs],
+        settings=[seed, settings, parent, *opened.further_settings],
+        inputs=[store.root / "store.json", *opened.files_read],
         every_seconds=checkpoint_seconds,
     )
     # The folder is opened first, so that one that cannot be written to fails before hours of work.
@@ -43,7 +43,7 @@ def train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, chec
             store.info,
             {**opened.metadata, **asdict(settings)},
             parent=parent,
-            inputs=opened.inputs,
+            inputs=opened.files_read,
             classes=opened.labelled.names if opened.labelled else (),
         )
         save_model(folder, method.selected(), card)

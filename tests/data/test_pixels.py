@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from sslpipe.data.decode import Form, decode, decode_chunk, decode_with_facts
 from sslpipe.data.image_formats import BrokenImageError, is_image
@@ -286,6 +286,9 @@ def test_a_profile_of_grey_is_converted(tmp_path):
     pixels, facts = stored(tmp_path / "a.png")
     np.testing.assert_allclose(pixels, 137, atol=1)
     assert not facts.colour
+    rows = np.stack([values, files.ALPHA8], -1).reshape(SIDE, -1)
+    (tmp_path / "b.png").write_bytes(png(rows, 8, 4, [chunk(b"iCCP", b"grey\0\0" + zlib.compress(icc))]))
+    np.testing.assert_allclose(stored(tmp_path / "b.png")[0][0, :2, 0], [255, 137], atol=1)
 
 
 def cmyk_profile():
@@ -397,6 +400,26 @@ def test_a_malformed_exif_loses_no_picture(tmp_path, exif):
     assert (stored(tmp_path / "a.jpg")[0] == 99).all()
 
 
+@pytest.mark.parametrize(
+    ("tag", "kind", "count", "value"),
+    [
+        (282, 2, 4, b"72\0\0"),  # XResolution as text
+        (700, 3, 1, b"\5\0\0\0"),  # XMP as a number
+        (34665, 2, 4, b"abcd"),  # the pointer to EXIF as text
+        (34853, 4, 1, b"\xff\xff\0\0"),  # the pointer to GPS beyond the end
+        (34675, 2, 4, b"abc\0"),  # a profile as text
+        (274, 2, 4, b"top\0"),  # Orientation as text
+        (65000, 99, 1, b"\5\0\0\0"),  # an unknown type
+    ],
+    ids=lambda value: str(value) if isinstance(value, int) else "",
+)
+def test_a_tiff_with_an_odd_tag(tmp_path, tag, kind, count, value):
+    unit = struct.pack("<HHII", 296, 4, 1, 3)
+    content = files.plain_tiff(GREY8.tobytes(), 8, 1, struct.pack("<HHI", tag, kind, count) + value, unit)
+    (tmp_path / "a.tif").write_bytes(content)
+    np.testing.assert_array_equal(stored(tmp_path / "a.tif")[0], rgb(GREY8))
+
+
 def wrong(piece):
     return piece[:-1] + bytes([piece[-1] ^ 1])
 
@@ -453,6 +476,74 @@ def test_on_white_is_exact():
     """The expectation of the table itself: visible pixels stay as they are."""
     assert (on_white(RGB8)[:, 1] == RGB8[:, 1]).all()
     assert (on_white(RGB8)[:, 0] == 255).all()
+
+
+# What did not change, and formats that have no writer here but Pillow's.
+
+
+def of_earlier_versions(path, size, channels):
+    """The pixels of images of 8 bits without a profile, as sslpipe 0.1 decoded them."""
+    with Image.open(path) as image:
+        image.draft(None, (2 * size, 2 * size))
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.has_transparency_data:
+            above = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
+        mode = "L" if channels == 1 or image.mode in ("1", "L") else "RGB"
+        image = ImageOps.fit(image.convert(mode), (size, size), Image.Resampling.BICUBIC)
+        return np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(size, size, channels)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "tif", "bmp", "jp2"])
+def test_images_of_8_bits_keep_their_pixels(tmp_path, suffix, mode):
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (5, 7, 4), dtype=np.uint8), "RGBA").resize((150, 110))
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    try:
+        smooth.convert("RGB" if mode in ("CMYK", "P", "1") else "RGBA").convert(mode).save(
+            tmp_path / f"a.{suffix}", exif=exif
+        )
+    except (OSError, KeyError, ValueError):
+        pytest.skip(f"Pillow does not write {mode} to {suffix}")
+    for channels in (1, 3):
+        found = decode(tmp_path / f"a.{suffix}", size=20, channels=channels)
+        np.testing.assert_array_equal(
+            found.transpose(1, 2, 0), of_earlier_versions(tmp_path / f"a.{suffix}", 20, channels)
+        )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "further"), [("webp", True), ("png", True), ("avif", True), ("gif", True), ("tif", True), ("mpo", False)]
+)
+def test_further_frames_are_known_and_the_first_is_used(tmp_path, suffix, further):
+    frames = [Image.new("RGB", (16, 16), shade) for shade in ((200,) * 3, (20,) * 3)]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    pixels, facts = stored(tmp_path / f"a.{suffix}")
+    assert facts.further is further
+    np.testing.assert_allclose(pixels, 200, atol=3)
+
+
+@pytest.mark.parametrize("values", [GREY8, GREY16, GREY16 / 65535], ids=["8 bits", "16 bits", "float64"])
+def test_a_smaller_copy_is_no_further_page(tmp_path, values):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(values, photometric="minisblack")
+        file.write(values[:2, :2], photometric="minisblack", subfiletype=1)
+    assert stored(tmp_path / "a.tif")[1].further is False
+
+
+def test_jpeg_2000_of_sixteen_bits(tmp_path):
+    Image.fromarray(GREY16).save(tmp_path / "a.jp2", irreversible=False)
+    np.testing.assert_array_equal(stored(tmp_path / "a.jp2")[0], rgb(files.scaled(GREY16, 65535)))
+
+
+def test_a_photo_in_cmyk_of_adobe_with_a_profile(tmp_path):
+    icc = cmyk_profile()
+    segment = b"\xff\xe2" + struct.pack(">H", len(icc) + 16) + b"ICC_PROFILE\0\1\1" + icc
+    whole = files.jpeg([0, 255, 255, 255], adobe=0)  # full cyan, inverted
+    (tmp_path / "a.jpg").write_bytes(whole[:2] + segment + whole[2:])
+    np.testing.assert_allclose(stored(tmp_path / "a.jpg")[0], 118, atol=2)
 
 
 # Whatever is damaged.

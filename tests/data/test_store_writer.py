@@ -12,9 +12,11 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from sslpipe.data.entries import Entry
+from sslpipe.data.growing_array import GrowingArray
+from sslpipe.data.pixel_statistics import PixelStatistics
 from sslpipe.data.splits import Labelled
 from sslpipe.data.store import SPLITS, Store
-from sslpipe.data.store_writer import GrowingArray, PixelStatistics, Settings, write_store
+from sslpipe.data.store_writer import Settings, write_store
 from sslpipe.io.errors import UserError
 from sslpipe.sources import folder
 
