@@ -151,9 +151,9 @@ def _about(kind: Format, network: Network, card: ModelCard, names: Sequence[str]
             "dtype": "uint8",
             "shape": ["batch", channels, size, size],
             "meaning": f"{colour} images, 0 to 255; the first row of a channel is the top",
-            "prepare": f"apply the EXIF orientation; {_depth(card)}; blend transparent pixels with white, or with black "
-            f"if the image would vanish on white; convert an ICC profile to sRGB; resize the shorter side to {size} px "
-            f"(bicubic, antialiased); crop the central {size} × {size} px",
+            "prepare": f"apply the EXIF orientation; {_depth(card)}; blend transparent pixels with white, or with "
+            "black if the image would vanish on white; convert an ICC profile to sRGB; resize the shorter side to "
+            f"{size} px (bicubic, antialiased); crop the central {size} × {size} px",
             "inside": ", ".join(inside),
         },
         "output": {

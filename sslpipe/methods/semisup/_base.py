@@ -100,7 +100,6 @@ class LabelledMethod(BaseMethod):
         assert self.settings.ema_decay is not None
         return warm_decay(self.progress.step, decay=self.settings.ema_decay)
 
-    @torch.no_grad()
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """Accuracy on the held-out images with known labels; a monitor that selects nothing."""
         if self.held_out is None:

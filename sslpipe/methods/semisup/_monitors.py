@@ -25,7 +25,6 @@ class LinearMonitors(nn.Module):
         pairs = zip(self.layers.values(), outputs, strict=True)
         return torch.stack([cross_entropy(layer(output.detach()), target) for layer, output in pairs]).sum()
 
-    @torch.no_grad()
     def accuracies(self, network: Network, held_out: HeldOut) -> dict[str, float]:
         """Accuracy of each classifier on the held-out images; puts the network in eval mode."""
         network.eval()

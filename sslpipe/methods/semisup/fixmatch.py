@@ -61,7 +61,7 @@ class Method(LabelledMethod):
         logits = self.network(torch.cat([weak, strong])).float()
         labelled_logits, weak_logits, strong_logits = torch.split(logits, [len(labelled.image), *2 * [len(unlabelled)]])
         if self.align is not None:
-            weak_logits = self.align(weak_logits.detach().softmax(dim=1)).clamp(min=1e-12).log()
+            weak_logits = self.align(weak_logits.softmax(dim=1)).log()
         supervised_loss = cross_entropy(labelled_logits, labelled.label, smoothing=settings.label_smoothing)
         terms = fixmatch(weak_logits, strong_logits, threshold=settings.threshold, normalize_by=settings.normalize_by)
         return {

@@ -66,7 +66,7 @@ class Method(LabelledMethod):
         bank = infer(lambda images: logits_and_embeddings(network, images)[1], labelled.images.subset(labelled.index))
         network.train()
         self.register_buffer("bank", bank)
-        self.register_buffer("bank_labels", labelled.label.clone())
+        self.register_buffer("bank_labels", labelled.label)
 
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
         """Eq. 6; labelled, weak and strong views share one forward, except with a teacher."""
@@ -85,12 +85,11 @@ class Method(LabelledMethod):
             logits, z = logits_and_embeddings(self.network, torch.cat([weak, strong]))
             labelled_logits, weak_logits, strong_logits = torch.split(logits, [count, others, others])
             z_labelled, z_weak, z_strong = torch.split(z, [count, others, others])
-        bank = self.bank.clone()  # copied, because `_remember` overwrites the bank before the backward pass
         with torch.no_grad():
             p = self.align(weak_logits.softmax(dim=1))
-            q = similarities(z_weak, bank, temperature=settings.temperature)
+            q = similarities(z_weak, self.bank, temperature=settings.temperature)
             p_hat, q_hat = propagate(p, q, self.bank_labels, alpha=settings.propagation_alpha)
-        strong_q = similarities(z_strong, bank, temperature=settings.temperature)
+        strong_q = similarities(z_strong, self.bank, temperature=settings.temperature)
         terms = simmatch(p_hat, q_hat, strong_logits, strong_q, threshold=settings.threshold)
         supervised_loss = cross_entropy(labelled_logits, labelled.label, smoothing=settings.label_smoothing)
         self._remember(labelled.index, z_labelled.detach())
