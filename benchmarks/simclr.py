@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from benchmarks import steps
 from benchmarks.measure import Rounds, interleave
 from benchmarks.report import Options, Table
-from sslpipe.data.decode import available_cores
 from sslpipe.data.device import autocast
+from sslpipe.decoding.decode import available_cores
 from sslpipe.nets.network import BackboneSettings
 from sslpipe.objectives.simclr import nt_xent
 

@@ -20,11 +20,11 @@ def prepare(
     assignments: options.Assignments = None,
 ) -> None:
     """Decode the images and draw the splits and the labelled subset."""
-    from sslpipe.data.decode import available_cores
-    from sslpipe.data.splits import protocol_named
-    from sslpipe.data.store_writer import read_settings, write_store
+    from sslpipe.decoding.decode import available_cores
     from sslpipe.io.console import info
     from sslpipe.io.params import Params, find_module, siblings
+    from sslpipe.preparation.splits import protocol_named
+    from sslpipe.preparation.store_writer import read_settings, write_store
 
     project = Params(params)
     implied = "folder" if path is not None and source is None else source

@@ -4,7 +4,7 @@ import unicodedata
 
 from hypothesis import strategies as st
 
-from sslpipe.data.folder_layout import part_named
+from sslpipe.preparation.folder_layout import part_named
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
     lambda name: name not in (".", "..") and not part_named(name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torchvision.datasets import CIFAR10
 
-from sslpipe.data.downloads import Download, ensure, old_pickles
+from sslpipe.preparation.downloads import Download, ensure, old_pickles
 
 
 def read(dataset: type[CIFAR10], root: str, *, name: str, size: str, download: bool) -> tuple[CIFAR10, CIFAR10]:

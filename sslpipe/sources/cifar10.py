@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torchvision.datasets import CIFAR10
 
-from sslpipe.data.arrays import ArrayFile, ArraySource
+from sslpipe.preparation.arrays import ArrayFile, ArraySource
 from sslpipe.sources._cifar import read
 
 

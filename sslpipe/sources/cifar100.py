@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from torchvision.datasets import CIFAR100
 
-from sslpipe.data.arrays import ArrayFile, ArraySource
-from sslpipe.data.downloads import old_pickles, read_verified
+from sslpipe.preparation.arrays import ArrayFile, ArraySource
+from sslpipe.preparation.downloads import old_pickles, read_verified
 from sslpipe.sources._cifar import read
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from sslpipe.data.entries import Entry
+from sslpipe.decoding.entries import Entry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslpipe.data.entries import Entry
-from sslpipe.data.folder_layout import WHERE, LayoutName, read_layout
-from sslpipe.data.image_files import ImageFiles, find_images, listed, natural
-from sslpipe.data.labels_file import NO_LABEL, find_labels_files, read_labels
 from sslpipe.data.store import UNKNOWN
+from sslpipe.decoding.entries import Entry
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import project_path
+from sslpipe.preparation.folder_layout import WHERE, LayoutName, read_layout
+from sslpipe.preparation.image_files import ImageFiles, find_images, listed, natural
+from sslpipe.preparation.labels_file import NO_LABEL, find_labels_files, read_labels
 
 
 @dataclass(frozen=True, kw_only=True)

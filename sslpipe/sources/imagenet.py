@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sslpipe.data.entries import Entry
-from sslpipe.data.image_files import contents, find_images, shown
-from sslpipe.data.image_formats import check_plain, has_image_suffix
+from sslpipe.decoding.entries import Entry
+from sslpipe.decoding.image_formats import check_plain, has_image_suffix
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.files import project_path
+from sslpipe.preparation.image_files import contents, find_images, shown
 
 WHERE = "prepare.imagenet"
 PARTS: tuple[tuple[str, Literal["train", "test"]], ...] = (("train", "train"), ("val", "test"))

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torchvision.datasets import STL10
 
-from sslpipe.data.arrays import ArrayFile, ArraySource
-from sslpipe.data.downloads import Download, ensure
 from sslpipe.data.store import UNKNOWN
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Range
+from sslpipe.preparation.arrays import ArrayFile, ArraySource
+from sslpipe.preparation.downloads import Download, ensure
 
 SIDE = 96
 

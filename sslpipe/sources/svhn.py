@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torchvision.datasets import SVHN
 
-from sslpipe.data.arrays import ArrayFile, ArraySource
-from sslpipe.data.downloads import Download, ensure
+from sslpipe.preparation.arrays import ArrayFile, ArraySource
+from sslpipe.preparation.downloads import Download, ensure
 
 SIZE = {"train": "182 MB", "test": "64 MB", "extra": "1.3 GB"}
 

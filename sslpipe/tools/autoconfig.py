@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ruamel.yaml.comments import CommentedMap
 
-from sslpipe.data.deep_image import plain_number, proposed_range, shown_number
+from sslpipe.decoding.deep_image import plain_number, proposed_range, shown_number
 from sslpipe.io.errors import UserError
 from sslpipe.io.stages import LABELLED_STAGES, TRAINING_STAGES, key_of
 from sslpipe.io.version import own_version

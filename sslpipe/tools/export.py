@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslpipe.data.deep_image import shown_number
+from sslpipe.decoding.deep_image import shown_number
 from sslpipe.io.errors import UserError, nearest, one_line
 from sslpipe.io.files import atomic_folder, sha256, write_json
 from sslpipe.io.stages import CLUSTER_STAGES

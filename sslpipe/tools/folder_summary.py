@@ -9,13 +9,13 @@ from statistics import median
 
 import numpy as np
 
-from sslpipe.data.decode import Form, decode_with_facts
-from sslpipe.data.deep_image import DeepValues
-from sslpipe.data.findings import Facts
-from sslpipe.data.folder_layout import LayoutName
-from sslpipe.data.image_formats import BrokenImageError
 from sslpipe.data.store import UNKNOWN
+from sslpipe.decoding.decode import Form, decode_with_facts
+from sslpipe.decoding.deep_image import DeepValues
+from sslpipe.decoding.facts import Facts
+from sslpipe.decoding.image_formats import BrokenImageError
 from sslpipe.io.errors import UserError
+from sslpipe.preparation.folder_layout import LayoutName
 from sslpipe.sources.folder import Settings, Source
 
 SAMPLE = 200
@@ -58,6 +58,8 @@ class FolderSummary:
     """Name of the rarest class."""
     source: Source | None = None
     """The images, and how the folder was read."""
+    further: int = 0
+    """Number of files in the sample with further pages or frames, which are not used."""
     deep: int = 0
     """Number of images of more than 8 bits in the sample."""
     values: DeepValues | None = None
@@ -66,6 +68,8 @@ class FolderSummary:
     def __str__(self) -> str:
         size = f"about {self.width} × {self.height} px, {'grey' if self.channels == 1 else 'colour'}"
         broken = f", {self.broken} of {self.sampled} sampled are broken" if self.broken else ""
+        if self.further:
+            broken += f", {self.further} of them have further pages or frames, not used"
         if not self.classes:
             return f"{self.images:,} images, {size}, no labels{broken}"
         labels = "all labelled" if self.labelled == self.images else f"{self.labelled:,} labelled"
@@ -109,6 +113,7 @@ def scan_folder(images: Path, labels: Path | None, layout: LayoutName | None = N
         has_test=any(entry.part == "test" for entry in entries),
         has_held_out=any(entry.part == "held_out" for entry in entries),
         not_train=sum(entry.part not in (None, "train") for entry in entries),
+        further=sum(facts.further for facts in opened),
         deep=len(values),
         values=reduce(DeepValues.joined, values) if values else None,
     )

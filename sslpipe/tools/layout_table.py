@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from sslpipe.data.image_files import listed, shown
 from sslpipe.data.store import UNKNOWN
 from sslpipe.io.console import info
 from sslpipe.metrics.table import print_cells
+from sslpipe.preparation.image_files import listed, shown
 from sslpipe.sources.folder import Source
 
 MEANINGS = {

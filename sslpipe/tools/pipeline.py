@@ -42,7 +42,7 @@ def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def pipeline(settings: Mapping[str, Any]) -> str:
     """Return the text of dvc.yaml; settings: the content of params.yaml.
 
-    A folder of images is no dependency of prepare, but a list of its files (sslpipe.data.listing).
+    A folder of images is no dependency of prepare, but a list of its files (sslpipe.preparation.listing).
     """
     wanted = stages_of(settings)
     tree = read_yaml(shipped("dvc.yaml"))

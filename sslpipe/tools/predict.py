@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslpipe.data.decode import Decoded, Decoder
 from sslpipe.data.device import autocast
-from sslpipe.data.entries import Entry
-from sslpipe.data.image_files import find_images
 from sslpipe.data.images import Images
-from sslpipe.data.pixels import MAX_PIXELS
 from sslpipe.data.store import Store
-from sslpipe.data.tables import Column, quoted, read_table
+from sslpipe.decoding.decode import Decoded, Decoder
+from sslpipe.decoding.entries import Entry
+from sslpipe.decoding.pixels import MAX_PIXELS
 from sslpipe.io.console import progress
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import atomic_file, disk_errors, read_array, sha256, write_array
@@ -31,6 +29,8 @@ from sslpipe.neighbors import torch_search
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import ModelCard, check_data, weights_path
 from sslpipe.nets.network import Network
+from sslpipe.preparation.image_files import find_images
+from sslpipe.preparation.tables import Column, quoted, read_table
 
 CACHE = Path(".sslpipe/features")
 """Folder of cached features of training images; a file's name is a hash of the model and the images."""
@@ -94,6 +94,8 @@ class PredictionSummary:
     """Number of images for each predicted class or cluster."""
     clipped: int = 0
     """Number of images with values beyond the model's range of values."""
+    further: int = 0
+    """Number of files with further pages or frames, which are not used."""
 
 
 def open_bank(folder: Path, card: ModelCard, network: Network, prepared: Path, device: torch.device) -> Bank:
@@ -188,6 +190,7 @@ def predict(
         writer.writeheader()
         for chunk in decoder.decode(np.arange(len(files.entries))):
             summary.clipped += sum(facts.clipped for facts in chunk.facts)
+            summary.further += sum(facts.further for facts in chunk.facts)
             for index, row in sorted(_rows(predictor, chunk, bank, k, names or {}, predicts).items()):
                 name = files.entries[index].name
                 writer.writerow({"file": name, **row})

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from ruamel.yaml.comments import CommentedMap
 
-from sslpipe.data.folder_layout import LayoutName
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import write_bytes
 from sslpipe.io.stages import LABELLED_STAGES
+from sslpipe.preparation.folder_layout import LayoutName
 from sslpipe.tools import recipes
 from sslpipe.tools.autoconfig import OWN, fit_batches, settings_for, training_images, versioned
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder

@@ -14,12 +14,12 @@ def list_images(
     assignments: options.Assignments = None,
 ) -> None:
     """List the image files with sizes and times; dvc repro always runs this, and prepare only if the list changes."""
-    from sslpipe.data.listing import write_listing
-    from sslpipe.data.store_writer import read_settings
     from sslpipe.io.console import info
     from sslpipe.io.errors import UserError
     from sslpipe.io.files import project_path
     from sslpipe.io.params import Params, find_module, siblings
+    from sslpipe.preparation.listing import write_listing
+    from sslpipe.preparation.store_writer import read_settings
 
     project = Params(params)
     project.override({}, assignments, stage="prepare")

@@ -26,12 +26,12 @@ def predict(
     device: options.Device = "auto",
 ) -> None:
     """Predict class or cluster, confidence and nearest training images for new images."""
-    from sslpipe.data.decode import available_cores
     from sslpipe.data.device import choose_device
-    from sslpipe.data.image_files import shown
-    from sslpipe.data.pixels import MAX_PIXELS
+    from sslpipe.decoding.decode import available_cores
+    from sslpipe.decoding.pixels import MAX_PIXELS
     from sslpipe.io.console import info
     from sslpipe.nets.model_file import load_model
+    from sslpipe.preparation.image_files import listed, shown
     from sslpipe.tools.predict import Files, Predictor, open_bank, predict, read_names
 
     called = read_names(names) if names else {}
@@ -54,6 +54,11 @@ def predict(
     )
     for file, reason in list(summary.broken.items())[:10]:
         info(f"broken: {shown(file)}: {reason}")
+    if summary.further:
+        info(f"{summary.further:,} files have further pages or frames, not used; save them as files")
+    if files.ignored:
+        others = listed(f"{count:,} {shown(suffix)}" for suffix, count in files.ignored.most_common())
+        info(f"other files skipped: {others}")
     if summary.clipped:
         info(f"{summary.clipped:,} images have values beyond the range that the model was trained with, clipped")
     more = f", listed in {out}" if len(summary.broken) > 10 else ""

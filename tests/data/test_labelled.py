@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sslpipe.data.batches import Batches
-from sslpipe.data.entries import Entry
 from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches, read_labelled
 from sslpipe.data.seeds import RandomStream, mix
-from sslpipe.data.splits import Labelled
 from sslpipe.data.store import Store
-from sslpipe.data.store_writer import Settings, write_store
+from sslpipe.decoding.entries import Entry
 from sslpipe.io.errors import UserError
+from sslpipe.preparation.splits import Labelled
+from sslpipe.preparation.store_writer import Settings, write_store
 from sslpipe.sources import folder
 
 CPU = torch.device("cpu")

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sslpipe.data.image_files import SYSTEM_FOLDERS
-from sslpipe.data.splits import draw_splits
-from sslpipe.data.store_writer import Settings as Prepare
-from sslpipe.data.store_writer import write_store
 from sslpipe.io.errors import UserError
+from sslpipe.preparation.image_files import SYSTEM_FOLDERS
+from sslpipe.preparation.splits import draw_splits
+from sslpipe.preparation.store_writer import Settings as Prepare
+from sslpipe.preparation.store_writer import write_store
 from sslpipe.sources.folder import Settings, Source
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

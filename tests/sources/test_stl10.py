@@ -4,10 +4,10 @@ import pytest
 from torchvision.datasets import STL10
 
 from sslpipe.data.store import UNKNOWN, Store
-from sslpipe.data.store_writer import Settings as Prepare
-from sslpipe.data.store_writer import write_store
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import parse
+from sslpipe.preparation.store_writer import Settings as Prepare
+from sslpipe.preparation.store_writer import write_store
 from sslpipe.sources.stl10 import Settings, Source
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sslpipe.data import store_writer
 from sslpipe.data.store import SPLITS, Store
+from sslpipe.preparation import store_writer
 from stages.prepare import prepare
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -70,7 +70,7 @@ BROKEN = {**hostile.BROKEN, **({} if hostile.reads_everything() else hostile.CLO
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_nothing_crashes_and_the_report_says_what_was_left_out(hostile_folder, capsys, workers, monkeypatch):
-    monkeypatch.setattr("sslpipe.data.decode.CHUNK_IMAGES", 9)
+    monkeypatch.setattr("sslpipe.decoding.decode.CHUNK_IMAGES", 9)
     began = time.monotonic()
     prepare(workers=workers)
     assert time.monotonic() - began < 30

@@ -11,9 +11,7 @@ from sslpipe.data.batches import Batches
 from sslpipe.data.held_out import HeldOut
 from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches
-from sslpipe.data.splits import protocol_named
 from sslpipe.data.store import StoreInfo
-from sslpipe.data.store_writer import read_settings
 from sslpipe.engine.method import Progress
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.settings import parse
@@ -24,6 +22,8 @@ from sslpipe.methods.semisup._base import Problem
 from sslpipe.metrics.kmeans import KMeansSettings
 from sslpipe.neighbors.mining import MiningSettings
 from sslpipe.nets.network import BackboneSettings, build_network
+from sslpipe.preparation.splits import protocol_named
+from sslpipe.preparation.store_writer import read_settings
 from sslpipe.running.starts import Entry
 
 SOURCES, PRETEXTS = "sslpipe.sources", "sslpipe.methods.pretrain"

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from sslpipe.data.decode import decode
+from sslpipe.decoding.decode import decode
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import sha256
 from sslpipe.nets.heads import (

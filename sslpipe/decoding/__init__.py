@@ -1,0 +1,1 @@
+"""Image files of any format → uint8 arrays of one size. Nothing here imports torch."""

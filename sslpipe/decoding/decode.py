@@ -1,0 +1,213 @@
+"""Decoding of image files to uint8 arrays of one size, in several processes.
+
+Does not import torch, so that the processes start quickly.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from sslpipe.decoding.deep_image import ValueRange
+from sslpipe.decoding.entries import EncodedImage, ImageSource
+from sslpipe.decoding.facts import Facts, digest_of, is_colour
+from sslpipe.decoding.image_formats import BrokenImageError
+from sslpipe.decoding.pixels import MAX_PIXELS, Pixels, read_pixels, reason_of
+from sslpipe.io.errors import UserError
+
+CHUNK_BYTES = 4 << 20
+CHUNK_IMAGES = 256
+"""Maximum size of the result of a task of a process, in bytes and images (own choice, to bound the memory)."""
+CHUNKS_PER_WORKER = 3
+"""Number of pending chunks per process, so that no process waits."""
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How images are decoded."""
+
+    size: int
+    """Height and width of the result, pixels."""
+    channels: int
+    """1 (grey) or 3 (colour)."""
+    value_range: ValueRange | None = None
+    """Values of more than 8 bits that become 0 and 255; None: 0 to 65535 for integers of 16 bits, 0 to 1 for floats."""
+    max_pixels: int = MAX_PIXELS
+    """Maximum number of pixels of a file."""
+
+
+def decode(source: EncodedImage, *, size: int, channels: int) -> NDArray[np.uint8]:
+    """Decode an image to [channels, size, size], without a range of values; see `decode_with_facts`."""
+    return decode_with_facts(source, Form(size=size, channels=channels))[0]
+
+
+def decode_with_facts(source: EncodedImage, form: Form) -> tuple[NDArray[np.uint8], Facts]:
+    """Decode an image to [channels, size, size]: the shorter side is resized to `size`, and the centre is cropped.
+
+    Resizing is bicubic, with antialiasing. Grey is the luma of ITU-R 601-2. `read_pixels` reads files.
+    Raises BrokenImageError with the reason if the image cannot be decoded.
+    """
+    try:
+        if isinstance(source, Path):
+            pixels = read_pixels(source, side=form.size, value_range=form.value_range, max_pixels=form.max_pixels)
+        else:
+            image = Image.fromarray(source)
+            pixels = Pixels(image=image, size=image.size)
+        array, colour = _fitted(pixels, form)
+    except BrokenImageError:
+        raise
+    except Exception as error:  # Pillow raises many types of exceptions for malformed files.
+        raise BrokenImageError(reason_of(error)) from None
+    facts = Facts(
+        digest=digest_of(array),
+        colour=colour,
+        size=pixels.size,
+        deep=pixels.deep,
+        clipped=pixels.clipped,
+        further=pixels.further,
+        on_black=pixels.on_black,
+    )
+    return array, facts
+
+
+def _fitted(pixels: Pixels, form: Form) -> tuple[NDArray[np.uint8], bool]:
+    """Return an opaque image as [channels, size, size], and whether it is in colour."""
+    image, final = pixels.image, "L" if form.channels == 1 else "RGB"
+    has_colour = image.mode not in ("1", "L")
+    if pixels.srgb:
+        # Converted to sRGB after resizing: nearly the same pixels, many times faster.
+        small = pixels.srgb(_resized(image, form.size))
+        colour = has_colour and is_colour(_channels_first(small))
+    else:
+        # Grey images are converted to colour after resizing: the same pixels, with less memory.
+        small = _resized(image, form.size, final if has_colour else "L")
+        coloured = _resized(image, form.size, "RGB") if has_colour and final == "L" else small
+        colour = has_colour and is_colour(_channels_first(coloured))
+    return _channels_first(small.convert(final)), colour
+
+
+def _resized(image: Image.Image, size: int, mode: str | None = None) -> Image.Image:
+    """Resize the shorter side of an image to `size` and crop it to its centre, after conversion to a mode."""
+    if mode and image.mode != mode:  # convert() would copy the image
+        image = image.convert(mode)
+    # Equal to resizing and then cropping, without the large intermediate image of, for example, 1 x 10,000 pixels.
+    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+
+
+def _channels_first(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of an image as [C, H, W]."""
+    array = np.asarray(image).reshape(image.height, image.width, -1)
+    return np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The decoded images of a chunk of a source's entries."""
+
+    images: NDArray[np.uint8]
+    """Images that could be decoded, [n, C, H, W]."""
+    index: NDArray[np.int64]
+    """Their indices among the entries of the source, [n]."""
+    broken: dict[int, str]
+    """Index of each entry that could not be decoded → the reason."""
+    facts: list[Facts]
+    """What is known of each of the n images beside its pixels."""
+
+
+def decode_chunk(index: NDArray[np.int64], images: Sequence[EncodedImage], form: Form) -> Decoded:
+    """Decode the images of some entries. index: [n] indices of the entries; images: n images."""
+    decoded = np.empty((len(index), form.channels, form.size, form.size), np.uint8)
+    good: list[int] = []
+    facts: list[Facts] = []
+    broken: dict[int, str] = {}
+    for entry, image in zip(index.tolist(), images, strict=True):
+        try:
+            decoded[len(good)], known = decode_with_facts(image, form)
+            good.append(entry)
+            facts.append(known)
+        except BrokenImageError as error:
+            broken[entry] = str(error)
+    return Decoded(decoded[: len(good)], np.array(good, np.int64), broken, facts)
+
+
+class Decoder:
+    """Decodes the images of a source in several processes; in this process if `workers` is 1 or they are arrays."""
+
+    def __init__(
+        self,
+        source: ImageSource,
+        *,
+        size: int,
+        channels: int,
+        workers: int,
+        value_range: ValueRange | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.source = source
+        self.form = Form(size=size, channels=channels, value_range=value_range, max_pixels=max_pixels)
+        self.chunk = min(CHUNK_IMAGES, max(1, CHUNK_BYTES // (channels * size * size)))
+        chunks = -(-len(source.entries) // self.chunk)
+        from_files = bool(source.entries) and isinstance(source.load(0), Path)
+        self.workers = min(workers, chunks) if from_files else 1
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Decoder":
+        if self.workers > 1:
+            # Spawned, not forked: this process has threads (the progress bar), whose locks a fork may copy while held.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def decode(self, order: NDArray[np.int64]) -> Iterator[Decoded]:
+        """Yield the entries `order`, [N] indices, in chunks and in this order for any number of processes."""
+        chunks = (order[start : start + self.chunk] for start in range(0, len(order), self.chunk))
+        jobs = ((index, [self.source.load(i) for i in index.tolist()], self.form) for index in chunks)
+        if self._pool is None:
+            yield from (decode_chunk(*job) for job in jobs)
+            return
+        pending: deque[Future[Decoded]] = deque()
+        try:
+            for job in jobs:
+                pending.append(self._pool.submit(decode_chunk, *job))
+                if len(pending) >= CHUNKS_PER_WORKER * self.workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BrokenProcessPool:
+            raise UserError(
+                f"prepare: one of {self.workers} decoding processes died, possibly for lack of memory; use fewer with "
+                "--workers (with 1, the image that causes it ends prepare itself)"
+            ) from None
+
+
+def _start_worker() -> None:
+    """Initialise a new process: ignore Ctrl-C, which the parent handles, and exit when the parent has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

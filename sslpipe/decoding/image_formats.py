@@ -1,0 +1,129 @@
+"""Which files are images, and how Pillow is called: without its warnings and without its limit of pixels."""
+
+import errno
+import logging
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+NOT_DECODED = {"EPS", "MPEG", "BUFR", "GRIB", "HDF5", "WMF"}
+"""Formats that Pillow recognises but does not decode without other programs."""
+RAW_SUFFIXES = {
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
+    *(".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+}
+"""Suffixes of raw camera files. Pillow and tifffile read the thumbnail of some of them, so they are not read."""
+UNREAD_SUFFIXES = {".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif", ".jxl", ".svg", ".svgz"}
+"""Suffixes of other pictures that Pillow does not read; they count as broken images, so that each is reported."""
+RAW = "a raw camera file, of which only the thumbnail could be read; convert it to TIFF or JPEG"
+DNG_VERSION = 50706
+"""TIFF tag that only raw camera files of the format DNG have."""
+NOT_A_FILE = {
+    stat.S_IFDIR: "Is a directory",
+    stat.S_IFIFO: "Is a pipe",
+    stat.S_IFSOCK: "Is a socket",
+    stat.S_IFCHR: "Is a device",
+    stat.S_IFBLK: "Is a device",
+}
+"""Error texts for directory entries that are not regular files."""
+
+
+class BrokenImageError(Exception):
+    """The reason why an image cannot be decoded."""
+
+
+@cache
+def image_formats() -> tuple[str, ...]:
+    """Return the formats that Pillow decodes, the common ones first."""
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NOT_DECODED)
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes of image files, in lower case."""
+    formats = {*image_formats(), "MPO"}
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
+
+
+def has_image_suffix(name: str) -> bool:
+    """Return whether a file is an image by its name, even if it is of a kind that is not read."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in image_suffixes() or suffix in RAW_SUFFIXES or suffix in UNREAD_SUFFIXES
+
+
+def check_read(name: str) -> None:
+    """Raise BrokenImageError for a file that is not read, by its name."""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in RAW_SUFFIXES:
+        raise BrokenImageError(RAW)
+    if suffix in UNREAD_SUFFIXES and suffix not in image_suffixes():
+        raise BrokenImageError(f"{suffix} files are not read; convert it to JPEG or PNG")
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file is an image, by its suffix or else by its first bytes."""
+    if has_image_suffix(path.name):
+        return True
+    try:
+        with quiet_pillow(), Image.open(path, formats=image_formats()):
+            return True
+    except Exception:  # Pillow raises many types of exceptions for malformed headers.
+        return False
+
+
+def is_raw(image: Image.Image) -> bool:
+    """Return whether an opened file is a raw camera file by its tags."""
+    return DNG_VERSION in getattr(image, "tag_v2", ())
+
+
+def check_plain(path: Path) -> None:
+    """Raise OSError if the path is not a regular file: reading a pipe may block, and a device may have no end."""
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, NOT_A_FILE.get(kind, "Is no file"), str(path))
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Suppress the warnings and log lines of Pillow and tifffile, which name no file, and Pillow's limit of pixels.
+
+    The limit is `prepare.max_pixels`, which `read_pixels` checks.
+    """
+    loggers = [logging.getLogger(name) for name in ("PIL", "tifffile")]
+    levels = [logger.level for logger in loggers]
+    limit = Image.MAX_IMAGE_PIXELS
+    try:
+        Image.MAX_IMAGE_PIXELS = None
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def quiet_libtiff() -> Iterator[None]:
+    """Redirect the standard error of the process to nowhere: libtiff, in C, prints its errors there."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

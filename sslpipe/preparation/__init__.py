@@ -1,0 +1,1 @@
+"""From the images of a source to the store: folders, labels files, splits, findings."""

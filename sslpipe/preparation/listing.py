@@ -1,0 +1,39 @@
+"""A list of a source's files with sizes and times, by which DVC knows whether prepare has to run again.
+
+DVC would hash every image, refuse a folder with a broken link or a name that is not UTF-8, and look for a relative path
+in the temporary folders of queued experiments.
+"""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from io import StringIO
+from pathlib import Path
+
+from sslpipe.io.files import write_bytes
+from sslpipe.preparation.image_files import find_images
+
+COLUMNS = ("file", "bytes", "modified")
+
+
+def write_listing(out: Path, root: Path, others: Sequence[Path], *, where: str) -> int:
+    """Write the CSV `out` with a row for each image in the folder `root` and for the files `others`; returns its rows.
+
+    Columns: file, relative to `root`; bytes; modified, nanoseconds since 1970. A file without a size, such as a broken
+    link, has empty columns. Raises UserError, with the params key `where`, if the folder cannot be read.
+    """
+    found = find_images(root, where=where, skip=others)
+    rows = [*_rows(root, found.images), *(row for path in others for row in _rows(path.parent, [path.name]))]
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    write_bytes(out, text.getvalue().encode("utf-8", "backslashreplace"))
+    return len(rows)
+
+
+def _rows(folder: Path, names: Iterable[str]) -> Iterable[tuple[str, int | str, int | str]]:
+    for name in names:
+        try:
+            status = os.stat(folder / name)
+            yield name, status.st_size, status.st_mtime_ns
+        except OSError:
+            yield name, "", ""

@@ -1,0 +1,294 @@
+"""Writing of the image store: the images of a source are decoded split by split, with their statistics."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslpipe.data.store import SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
+from sslpipe.decoding.decode import Decoded, Decoder
+from sslpipe.decoding.entries import Entry, ImageSource
+from sslpipe.decoding.pixels import MAX_PIXELS
+from sslpipe.io.console import Progress, progress
+from sslpipe.io.errors import UserError
+from sslpipe.io.files import atomic_folder, write_array, write_json
+from sslpipe.io.params import Params
+from sslpipe.io.settings import Count, Fraction, parse
+from sslpipe.io.version import own_version
+from sslpipe.preparation.findings import Findings
+from sslpipe.preparation.growing_array import GrowingArray
+from sslpipe.preparation.pixel_statistics import PixelStatistics
+from sslpipe.preparation.splits import DrawName, Labelled, draw_labelled, draw_splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The block `prepare`, without the blocks of the sources; the defaults are those of the demonstration on digits."""
+
+    source: str = "digits"
+    """Name of a module of sslpipe.sources."""
+    size: Count = 16
+    """Height and width of the images, in pixels."""
+    channels: Literal[1, 3] = 1
+    """1 (grey) or 3 (colour)."""
+    test: Fraction = 0.25
+    """Fraction of test images if the source has no test part."""
+    held_out: Fraction = 0.1
+    """Fraction of the other images that is held out from training, for model selection."""
+    labelled: Labelled | None = None
+    """Number of training labels that methods may use; null: all known labels."""
+    draw: DrawName = "by_class"
+    """How test and held-out images are chosen, see `DrawName`. `unlabelled` is for few labels: all of them are used for
+    training, and only metrics without labels are available. `blind` is for labels that are added later."""
+    value_range: tuple[float, float] | None = None
+    """The values of images of more than 8 bits that become 0 and 255, such as [0, 4095] for 12 bits in files of 16; one
+    scale for all images. null: 0 to 65535 for integers of 16 bits, 0 to 1 for floats (docs/pixels.md)."""
+    max_pixels: Count = MAX_PIXELS
+    """Maximum number of pixels of an image file; larger ones are broken. Reading takes up to 8 bytes per pixel."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a range of values without a width."""
+        if self.value_range is not None:
+            low, high = self.value_range
+            if not (isfinite(low) and isfinite(high) and low < high):
+                raise UserError(f"value_range: [{low:g}, {high:g}] found, expected two numbers, the lower one first")
+
+
+def read_settings(project: Params, *, sources: Sequence[str]) -> Settings:
+    """Return the settings in the block `prepare` of params.yaml, without the blocks of the `sources` in it."""
+    block = project.tree.get("prepare") or {}
+    if isinstance(block, Mapping):
+        block = {key: value for key, value in block.items() if key not in sources}
+    return parse(Settings, block, where="prepare")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Summary of the store, for the last line of output of prepare."""
+
+    info: StoreInfo
+    classes: int
+    labelled: int
+    broken: int
+    unreadable: int
+    ignored: int
+    findings: tuple[str, ...] = ()
+    """What else should be known of the images, one line each."""
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{self.info.count(split)} {split}" for split in SPLITS)
+        unreadable = f", {self.unreadable} folders unreadable" if self.unreadable else ""
+        ignored = f", {self.ignored} other files skipped" if self.ignored else ""
+        first = (
+            f"{counts} images of {self.classes} classes, {self.labelled} labelled; "
+            f"{self.broken} broken{unreadable}{ignored} (report.json)"
+        )
+        return "\n  ".join([first, *self.findings])
+
+
+def write_store(
+    out: Path,
+    source: ImageSource,
+    settings: Settings,
+    *,
+    protocol: ProtocolName,
+    seed: int,
+    workers: int,
+    strict: bool,
+) -> Prepared:
+    """Write the store of a source's images to the folder `out`, atomically.
+
+    The files depend on the source, the settings, the protocol and the seed, but not on `workers`. The splits are chosen
+    before decoding, so that repairing a broken file does not move other images; the labelled images are chosen from
+    those that could be decoded.
+    Raises UserError if there is no training image, if a class has too few labelled images, or with `strict` if an
+    image is broken or a folder of the source unreadable.
+    """
+    entries = source.entries
+    if strict and source.unreadable:
+        name, reason = next(iter(source.unreadable.items()))
+        raise UserError(
+            f"prepare: {len(source.unreadable)} folders unreadable, refused by --strict; "
+            f"the first is {name!r}: {reason}"
+        )
+    drawn = draw_splits(
+        entries,
+        test=settings.test,
+        held_out=settings.held_out,
+        protocol=protocol,
+        seed=seed,
+        draw=settings.draw,
+    )
+    # Raises an error for too few labels now, not after the images are decoded.
+    draw_labelled(_labels(entries, drawn["train"]), source.classes, settings.labelled, seed=seed)
+    image_shape = (settings.channels, settings.size, settings.size)
+    decoder = Decoder(
+        source,
+        size=settings.size,
+        channels=settings.channels,
+        workers=workers,
+        value_range=settings.value_range,
+        max_pixels=settings.max_pixels,
+    )
+    written: dict[Split, NDArray[np.int64]] = {}
+    with atomic_folder(out) as folder, decoder, progress("prepare", len(entries), "images") as shown:
+        totals = Totals(image_shape, shown)
+        for split in SPLITS:
+            chunks = totals.counted(decoder.decode(drawn[split]), split)
+            written[split] = _write_split(folder / split, entries, chunks, image_shape)
+        broken = totals.broken
+        if broken and strict:
+            first = min(broken)
+            raise UserError(
+                f"prepare: {len(broken)} of {len(entries)} images broken, refused by --strict; "
+                f"the first is {entries[first].name!r}: {broken[first]}"
+            )
+        if not len(written["train"]):
+            raise UserError(
+                f"prepare: no training image remains of {len(entries)} images, {len(broken)} of them broken, with "
+                f"prepare.test {settings.test:g} and prepare.held_out {settings.held_out:g}"
+            )
+        label = _labels(entries, written["train"])
+        _check_classes(source.classes, _labels(entries, drawn["train"]), label, broken)
+        labelled = draw_labelled(label, source.classes, settings.labelled, seed=seed)
+        mean, std = totals.statistics.mean_std()
+        info = StoreInfo(
+            size=settings.size,
+            channels=settings.channels,
+            mean=mean,
+            std=std,
+            train=len(written["train"]),
+            held_out=len(written["held_out"]),
+            test=len(written["test"]),
+            protocol=protocol,
+            fingerprint=totals.fingerprint.hexdigest(),
+            value_range=settings.value_range,
+            version=own_version(),
+        )
+        duplicates = totals.findings.duplicates(entries, source.classes)
+        findings = [
+            *_commonest(broken.values()),
+            *totals.findings.lines(duplicates, channels=settings.channels, value_range=settings.value_range),
+        ]
+        (folder / "labelled").mkdir()
+        write_array(folder / "labelled" / "index.npy", labelled)
+        write_array(folder / "labelled" / "label.npy", label[labelled])
+        write_json(folder / "labelled" / "classes.json", [_text(name) for name in source.classes])
+        # Without a range there is no key, as in the stores of earlier versions.
+        write_json(folder / "store.json", {key: value for key, value in asdict(info).items() if value is not None})
+        write_json(
+            folder / "report.json",
+            {
+                "source": {"name": settings.source, **_texts(asdict(source.settings))},
+                "seed": seed,
+                "protocol": protocol,
+                "splits": {split: _counts(source, written[split]) for split in SPLITS},
+                "labelled": _counts(source, written["train"][labelled]),
+                "broken": [{"file": _text(entries[i].name), "reason": broken[i]} for i in sorted(broken)],
+                "unreadable": [{"folder": _text(name), "reason": why} for name, why in source.unreadable.items()],
+                "ignored": _texts(source.ignored),
+                "findings": totals.findings.as_json(),
+                "duplicates": [[_texts(image) for image in group] for group in duplicates],
+            },
+        )
+    return Prepared(
+        info,
+        len(source.classes),
+        len(labelled),
+        len(broken),
+        len(source.unreadable),
+        sum(source.ignored.values()),
+        tuple(findings),
+    )
+
+
+def _check_classes(
+    classes: Sequence[str], drawn: NDArray[np.int64], decoded: NDArray[np.int64], broken: Mapping[int, str]
+) -> None:
+    """Raise UserError for a class of which training images were drawn and none could be decoded."""
+    lost = sorted(set(drawn.tolist()) - set(decoded.tolist()) - {UNKNOWN})
+    if lost:
+        count, reason = int((drawn == lost[0]).sum()), Counter(broken.values()).most_common(1)[0][0]
+        others = f", and {len(lost) - 1} more classes are lost" if len(lost) > 1 else ""
+        raise UserError(
+            f"prepare: none of the {count} training images of {classes[lost[0]]!r} could be decoded ({reason}){others};"
+            " repair or convert them, or leave the class out"
+        )
+
+
+def _commonest(reasons: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each of the three commonest reasons why images are broken."""
+    for reason, count in Counter(reasons).most_common(3):
+        yield f"{count:,} broken: {reason}"
+
+
+def _write_split(
+    folder: Path, entries: Sequence[Entry], chunks: Iterable[Decoded], image_shape: tuple[int, int, int]
+) -> NDArray[np.int64]:
+    """Write one split and return the indices of its entries, without those that could not be decoded."""
+    folder.mkdir()
+    index = [np.zeros(0, np.int64)]
+    with GrowingArray(folder / "images.npy", image_shape) as file:
+        for chunk in chunks:
+            file.append(chunk.images)
+            index.append(chunk.index)
+    written = np.concatenate(index)
+    write_array(folder / "labels.npy", _labels(entries, written))
+    write_json(folder / "files.json", [_text(entries[i].name) for i in written.tolist()])
+    return written
+
+
+class Totals:
+    """Statistics over all splits, updated while they are written."""
+
+    def __init__(self, image_shape: tuple[int, int, int], shown: Progress) -> None:
+        self.image_shape = image_shape
+        self.broken: dict[int, str] = {}
+        self.statistics = PixelStatistics(image_shape[0])
+        self.fingerprint = hashlib.sha256()
+        self.findings = Findings()
+        self._shown = shown
+
+    def counted(self, chunks: Iterable[Decoded], split: Split) -> Iterator[Decoded]:
+        """Yield the chunks of a split, and count each of them."""
+        images = 0
+        for chunk in chunks:
+            yield chunk
+            images += len(chunk.images)
+            self.broken.update(chunk.broken)
+            self.fingerprint.update(chunk.images.data)
+            self.findings.add(split, chunk.index, chunk.facts)
+            if split == "train":
+                self.statistics.add(chunk.images)
+            self._shown.advance(len(chunk.images) + len(chunk.broken))
+        self.fingerprint.update(f"{split} {images} x {self.image_shape}".encode())
+
+
+def _labels(entries: Sequence[Entry], index: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.array([entries[i].label for i in index.tolist()], np.int64)
+
+
+def _counts(source: ImageSource, index: NDArray[np.int64]) -> dict[str, Any]:
+    """Count the images of a split: all, those without a label, and those of each class."""
+    count = Counter(_labels(source.entries, index).tolist())
+    return {
+        "images": len(index),
+        "without_label": count[UNKNOWN],
+        "classes": {_text(name): count[label] for label, name in enumerate(source.classes)},
+    }
+
+
+def _text(name: str) -> str:
+    r"""Return a file's name as valid Unicode: bytes that are not UTF-8 are written as \xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _texts(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply `_text` to the keys and the text values of a mapping."""
+    return {_text(key): _text(value) if isinstance(value, str) else value for key, value in block.items()}
