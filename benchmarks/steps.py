@@ -19,10 +19,10 @@ from torch import Tensor
 
 from benchmarks.measure import Rounds, interleave
 from benchmarks.report import Options, Table
-from sslpipe.data.batches import Batches
+from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.data.device import autocast
 from sslpipe.data.images import Images
-from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches
+from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.store import StoreInfo
 from sslpipe.engine.loop import Trainer
 from sslpipe.io.params import find_module

@@ -1,4 +1,7 @@
-"""Infinite streams of batches; a batch depends only on the seed and the step, so a run can resume at any step."""
+"""Infinite streams of batches, unlabelled, labelled or both; a batch depends only on the seed and the step.
+
+So a run can resume at any step.
+"""
 
 from dataclasses import dataclass
 
@@ -6,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.images import Images
+from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.io.errors import UserError
 
@@ -48,3 +52,76 @@ class Batches:
             self._epoch = epoch
         index = self._order[place * self.size : (place + 1) * self.size]
         return Batch(image=self.images[index], index=index)
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """A batch of labelled images, which has an image twice if one pass over them ends in it and the next begins."""
+
+    image: Tensor
+    """uint8 [B, C, H, W], on the device."""
+    index: Tensor
+    """int64 [B], their indices among the L labelled images, on the device."""
+    label: Tensor
+    """int64 [B], their classes, on the device."""
+
+
+class LabelledBatches:
+    """Infinite stream of labelled batches, cut from consecutive random orders of the L images without dropping any."""
+
+    def __init__(self, labelled: LabelledImages, size: int, *, seed: int) -> None:
+        """size: number of images per batch, at least 1; if it is more than L, a batch has images several times."""
+        self.labelled = labelled
+        self.size = size
+        self.seed = seed
+        self._orders: dict[int, Tensor] = {}
+        """Pass → its order [L], for the passes in the last batch."""
+
+    def at(self, step: int) -> LabelledBatch:
+        """Return the batch of a step (0-based)."""
+        start = step * self.size
+        first, skipped = divmod(start, len(self.labelled))
+        last = (start + self.size - 1) // len(self.labelled)
+        self._orders = {n: self._orders[n] if n in self._orders else self._draw(n) for n in range(first, last + 1)}
+        place = torch.cat(list(self._orders.values()))[skipped : skipped + self.size]
+        image = self.labelled.images[self.labelled.index[place]]
+        return LabelledBatch(image=image, index=place, label=self.labelled.label[place])
+
+    def _draw(self, number: int) -> Tensor:
+        """Return the random order of a pass."""
+        generator = torch.Generator().manual_seed(mix(self.seed, RandomStream.LABELLED_ORDER, number))
+        return torch.randperm(len(self.labelled), generator=generator).to(self.labelled.images.device)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A labelled and an unlabelled batch, the input of a semi-supervised method."""
+
+    labelled: LabelledBatch
+    unlabelled: Batch
+
+
+@dataclass(frozen=True)
+class PairedBatches:
+    """Stream of pairs of labelled and unlabelled batches; an epoch is a pass over the unlabelled images."""
+
+    unlabelled: Batches
+    labelled: LabelledBatches
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the batches."""
+        return self.unlabelled.device
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches in a pass over the unlabelled images."""
+        return self.unlabelled.steps_per_epoch
+
+    def at(self, step: int) -> Pair:
+        """Return the pair of a step (0-based)."""
+        return Pair(labelled=self.labelled.at(step), unlabelled=self.unlabelled.at(step))
+
+
+Stream = Batches | PairedBatches
+"""A stream of batches, as the training loop uses it; which one depends on the method."""

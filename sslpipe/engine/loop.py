@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sslpipe.data.batches import Stream
 from sslpipe.data.device import autocast
-from sslpipe.data.labelled import Stream
 from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.engine.checkpoint import Checkpoint, State
 from sslpipe.engine.interrupts import listening

@@ -1,18 +1,23 @@
 """One way to run the five training stages: settings, images, problem, method, training, model."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches, Stream
 from sslpipe.data.device import choose_device
 from sslpipe.data.images import Images
 from sslpipe.data.store import Store
+from sslpipe.engine.checkpoint import Checkpoint
+from sslpipe.engine.loop import fit
+from sslpipe.io.files import atomic_folder, sha256, write_csv
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.stages import LABELLED_STAGES, key_of
+from sslpipe.nets.model_file import card_for, save_model, weights_path
 from sslpipe.running.inputs import Inputs, OpenedProblem
-from sslpipe.running.training import train
 
 ONLY_METHOD = {"cluster": "scan", "self-label": "confident"}
 """The method of each stage that has only one."""
@@ -66,4 +71,42 @@ def run_stage(
     )
     opened = open_problem(inputs)
     built = module.Method(settings, opened.problem).to(images.device)
-    train(built, inputs, opened, out=out, checkpoint_seconds=checkpoint_seconds)
+    _train(built, inputs, opened, out=out, checkpoint_seconds=checkpoint_seconds)
+
+
+def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, checkpoint_seconds: float) -> None:
+    """Train a method and write the network that it selects.
+
+    method: on the device of the images, with `selected() -> Network`. inputs.settings has the method's `fit`; None
+    there says that the method is complete as it is built. opened.labelled is given for a method that learns on pairs of
+    a labelled and an unlabelled batch. out: receives model.safetensors, model.json and history.csv, all or none.
+    """
+    settings, store, where, seed = inputs.settings, inputs.store, inputs.where, inputs.project.seed
+    parent = sha256(weights_path(opened.started_from)) if opened.started_from else None
+    checkpoint = Checkpoint.of_stage(
+        inputs.stage,
+        settings=[seed, settings, parent, *opened.further_settings],
+        inputs=[store.root / "store.json", *opened.files_read],
+        every_seconds=checkpoint_seconds,
+    )
+    # The folder is opened first, so that one that cannot be written to fails before hours of work.
+    with atomic_folder(out) as folder:
+        if settings.fit is None:
+            history = [method.after_epoch({})]
+        else:
+            every = Batches(inputs.images, settings.fit.batch, seed=seed, where=f"{where}.fit.batch")
+            batches: Stream = every
+            if opened.labelled is not None:
+                batches = PairedBatches(every, LabelledBatches(opened.labelled, settings.labelled_batch, seed=seed))
+            history = fit(method, batches, settings.fit, where=where, seed=seed, checkpoint=checkpoint)
+        card = card_for(
+            inputs.stage,
+            store.info,
+            {**opened.metadata, **asdict(settings)},
+            parent=parent,
+            inputs=opened.files_read,
+            classes=opened.labelled.names if opened.labelled else (),
+        )
+        save_model(folder, method.selected(), card)
+        write_csv(folder / "history.csv", history)
+    checkpoint.remove()

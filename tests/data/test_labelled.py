@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslpipe.data.batches import Batches
+from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.data.images import Images
-from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches, read_labelled
+from sslpipe.data.labelled import LabelledImages, read_labelled
 from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.data.store import Store
 from sslpipe.decoding.entries import Entry

@@ -6,9 +6,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from sslpipe.data.batches import Batches
+from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.data.images import Images
-from sslpipe.data.labelled import LabelledBatches, PairedBatches
 from sslpipe.data.store import StoreInfo
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.nets.network import BackboneSettings, build_network

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import torch
 
-from sslpipe.data.batches import Batches
+from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.data.held_out import HeldOut
-from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches
+from sslpipe.data.labelled import LabelledImages
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.loop import fit
 from sslpipe.methods.cluster import scan

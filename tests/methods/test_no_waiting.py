@@ -10,8 +10,7 @@ from every_method import METHODS, few_labels
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sslpipe
-from sslpipe.data.batches import Batches
-from sslpipe.data.labelled import LabelledBatches, PairedBatches
+from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.engine.loop import Trainer
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount", "equal"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sslpipe.data.labelled import LabelledBatch
+from sslpipe.data.batches import LabelledBatch
 from sslpipe.methods.semisup.simmatch import Method, Settings, logits_and_embeddings
 from sslpipe.nets.heads import InstanceSettings, LinearHead, LinearSettings
 from sslpipe.views.policies import ViewSettings, plain

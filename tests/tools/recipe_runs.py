@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from sslpipe.data.batches import Batches
+from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.data.held_out import HeldOut
 from sslpipe.data.images import Images
-from sslpipe.data.labelled import LabelledBatches, LabelledImages, PairedBatches
+from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.store import StoreInfo
 from sslpipe.engine.method import Progress
 from sslpipe.io.params import Params, find_module, siblings

@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sslpipe.data.batches import Pair
 from sslpipe.data.held_out import HeldOut
-from sslpipe.data.labelled import LabelledImages, Pair
+from sslpipe.data.labelled import LabelledImages
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import one_hot
 
-from sslpipe.data.labelled import Pair
+from sslpipe.data.batches import Pair
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem, add_classifier

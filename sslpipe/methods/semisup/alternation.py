@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslpipe.data.labelled import Pair
+from sslpipe.data.batches import Pair
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod, Multipliers
 from sslpipe.engine.optimizers import OptimizerSettings

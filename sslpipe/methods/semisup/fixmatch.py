@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sslpipe.data.labelled import LabelledBatch, Pair
+from sslpipe.data.batches import LabelledBatch, Pair
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, NonNegative
 from sslpipe.methods.semisup._alignment import DistributionAlignment

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from sslpipe.data.labelled import Pair
+from sslpipe.data.batches import Pair
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings
 from sslpipe.objectives.mixmatch import mixmatch, sharpen

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslpipe.data.labelled import Pair
+from sslpipe.data.batches import Pair
 from sslpipe.engine import world
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.methods.semisup._alignment import DistributionAlignment

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sslpipe.data.labelled import Pair
+from sslpipe.data.batches import Pair
 from sslpipe.io.settings import Fraction, NonNegative, Positive
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem
 from sslpipe.objectives.uda import annealed_cross_entropy, signal_threshold, uda
