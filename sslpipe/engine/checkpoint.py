@@ -74,7 +74,8 @@ class Checkpoint:
         tensors |= {f"sums.{name}": value for name, value in state.sums.items()}
         for number, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items() if value is not None}
-        plain = {"step": state.step, "history": state.history, "finished": state.finished}
+        # The order of the terms is that of the history's columns; the file has its tensors in another one.
+        plain = {"step": state.step, "history": state.history, "finished": state.finished, "terms": list(state.sums)}
         copies = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
         write_bytes(self.folder / "run.safetensors", save(copies, metadata={"state": json.dumps(plain)}))
         self._saved = time.monotonic()
@@ -98,7 +99,7 @@ class Checkpoint:
         optimizer.load_state_dict({**optimizer.state_dict(), "state": optimizer_state})
         _lay_out_like_weights(optimizer)
         device = next(method.parameters()).device
-        sums = {name: value.to(device) for name, value in _under("sums.", tensors).items()}
+        sums = {name: tensors[f"sums.{name}"].to(device) for name in plain["terms"]}
         return State(step=plain["step"], history=plain["history"], sums=sums, finished=plain["finished"])
 
     def remove(self) -> None:
