@@ -24,7 +24,7 @@ def labelled_problem(inputs: Inputs, *, runs: Path) -> OpenedProblem:
     return OpenedProblem(
         problem=Problem(network, labelled, read_held_out(store, images.device)),
         started_from=folder,
-        further_settings=[inputs.method, entry, backbone],
+        cache_key=[inputs.method, entry, backbone],
         files_read=store.labelled_files(),
         metadata={"method": inputs.method, "start": entry.start, "labels": len(labelled)},
         labelled=labelled,

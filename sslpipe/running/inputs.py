@@ -34,8 +34,9 @@ class OpenedProblem:
     problem: Any
     started_from: Path | None = None
     """Folder of the model whose weights the method starts from."""
-    further_settings: Sequence[Any] = ()
-    """Further settings that the result depends on, for the checkpoint's key; with a faithful repr."""
+    cache_key: Sequence[Any] = ()
+    """What else the result depends on, beside seed, settings, start and files, as a part of the checkpoint's key; values
+    with a faithful repr."""
     files_read: Sequence[Path] = ()
     """Further files that the result depends on, for the checkpoint's key and for model.json."""
     metadata: Mapping[str, Any] = field(default_factory=dict)

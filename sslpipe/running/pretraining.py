@@ -12,6 +12,6 @@ def pretrain_problem(inputs: Inputs) -> OpenedProblem:
     held_out = Images(inputs.store.images("held_out"), inputs.images.device)
     return OpenedProblem(
         problem=Problem(backbone, inputs.store.info, inputs.images, held_out),
-        further_settings=[inputs.method, backbone],
+        cache_key=[inputs.method, backbone],
         metadata={"method": inputs.method},
     )

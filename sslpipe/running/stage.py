@@ -85,7 +85,7 @@ def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, che
     parent = sha256(weights_path(opened.started_from)) if opened.started_from else None
     checkpoint = Checkpoint.of_stage(
         inputs.stage,
-        settings=[seed, settings, parent, *opened.further_settings],
+        settings=[seed, settings, parent, *opened.cache_key],
         inputs=[store.root / "store.json", *opened.files_read],
         every_seconds=checkpoint_seconds,
     )
