@@ -21,9 +21,9 @@ from sslpipe.data.store import Store
 from sslpipe.decoding.decode import Decoded, Decoder
 from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.pixels import MAX_PIXELS
-from sslpipe.io.console import progress
+from sslpipe.io.console import info, progress
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import atomic_file, disk_errors, read_array, sha256, write_array
+from sslpipe.io.files import atomic_file, read_array, sha256, write_array
 from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
 from sslpipe.neighbors import torch_search
 from sslpipe.nets.inference import infer
@@ -112,11 +112,11 @@ def open_bank(folder: Path, card: ModelCard, network: Network, prepared: Path, d
     else:
         images = Images(store.images("train"), device)
         features = F.normalize(infer(network.features, images, title="features of training images"), dim=1)
-        with disk_errors(CACHE):
-            CACHE.mkdir(parents=True, exist_ok=True)
-            partial = CACHE / f".{key}.npy"
-            write_array(partial, features.cpu().numpy())
-            partial.replace(cached)
+        try:
+            with atomic_file(cached) as partial:
+                write_array(partial, features.cpu().numpy())
+        except UserError as error:  # in a project that cannot be written to
+            info(f"{error}; the features of the training images are computed again by the next call")
     return Bank(features, store.files("train"))
 
 
@@ -146,6 +146,23 @@ class Predictor:
             logits: Tensor = self.network.head(features)
         confidence, output = logits.float().softmax(dim=1).max(dim=1)
         return zip(output.tolist(), confidence.tolist(), strict=True)
+
+
+def check_out(out: Path, inputs: Sequence[Path]) -> None:
+    """Raise UserError if the file `out` exists and is none of earlier predictions, or is one of the inputs."""
+    if not out.exists():
+        return
+    if any(path.exists() and path.samefile(out) for path in inputs):
+        raise UserError(f"--out: {out} is one of the inputs; name another file")
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder; name a file")
+    try:
+        with out.open(newline="", encoding="utf-8") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        header = []
+    if header[:1] != ["file"] or header[-1:] != ["error"]:
+        raise UserError(f"--out: {out} exists and has no predictions; name another file, or delete it")
 
 
 def predict(

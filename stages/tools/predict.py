@@ -32,10 +32,12 @@ def predict(
     from sslpipe.io.console import info
     from sslpipe.nets.model_file import load_model
     from sslpipe.preparation.image_files import listed, shown
-    from sslpipe.tools.predict import Files, Predictor, open_bank, predict, read_names
+    from sslpipe.tools.predict import Files, Predictor, check_out, open_bank, predict, read_names
 
     called = read_names(names) if names else {}
     files = Files(images)
+    inputs = [Path(entry.name) for entry in files.entries]
+    check_out(out, [*inputs, model / "model.json", *([names] if names else [])])
     predictor = Predictor(*load_model(model), choose_device(device))
     bank = None
     if neighbors and (prepared / "store.json").exists():

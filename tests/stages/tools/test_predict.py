@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_a_model_taken_elsewhere_answers_without_neighbours(pictures, capsys):
 
 
 def test_mistakes_are_one_line_and_leave_the_last_answers(pictures, refused):
-    OUT.write_text("mine")
+    OUT.write_text("file,error\n")
     assert "runs/clusters/model.json: no such file" in refused("predict", "runs/clusters", pictures)
     assert "IMAGES: nowhere does not exist" in refused("predict", "runs/cluster", "nowhere")
     Path("empty").mkdir()
@@ -114,4 +115,31 @@ def test_mistakes_are_one_line_and_leave_the_last_answers(pictures, refused):
     info = json.loads(Path("runs/prepare/store.json").read_text())
     Path("runs/prepare/store.json").write_text(json.dumps({**info, "fingerprint": "0" * 64}))
     assert "run the stage that writes it again" in refused("predict", "runs/cluster", pictures)
-    assert OUT.read_text() == "mine"
+    assert OUT.read_text() == "file,error\n"
+
+
+@pytest.mark.parametrize("name", ["new/group 1/1.png", "notes.csv", "params.yaml", "names.csv", "runs"])
+def test_only_predictions_are_overwritten(pictures, refused, name):
+    Path("notes.csv").write_text("file,price\n1.png,3\n")
+    Path("names.csv").write_text("cluster,class\n0,cat\n")
+    before = Path(name).read_bytes() if Path(name).is_file() else None
+    line = refused("predict", "runs/cluster", "new", "--out", name, "--names", "names.csv")
+    assert line.startswith(f"error: --out: {name} ")
+    assert Path(name).is_dir() or Path(name).read_bytes() == before
+
+
+def test_earlier_predictions_are_overwritten(pictures):
+    predict(Path("runs/cluster"), [pictures], neighbors=0)
+    predict(Path("runs/pretrain"), [pictures], neighbors=2)
+    predict(Path("runs/cluster"), [pictures], neighbors=0)
+    assert rows()[0].keys() == {"file", "prediction", "confidence", "error"}
+
+
+def test_a_project_that_cannot_be_written_to_keeps_no_features_and_says_so(pictures, tmp_path, capsys):
+    shutil.rmtree(".sslpipe", ignore_errors=True)
+    Path(".sslpipe").write_text("a file in the place of the folder of the cache")
+    predict(Path("runs/cluster"), [pictures], neighbors=2, out=tmp_path / "out.csv")
+    assert "cannot be written: Not a directory; the features of the training images are computed again" in (
+        capsys.readouterr().out
+    )
+    assert rows(tmp_path / "out.csv")[0]["neighbor_1"]
