@@ -31,6 +31,8 @@ def evaluate(
     shown = chosen_metrics(metric)
     project = Params(params)
     project.override({"seed": seed}, assignments, stage="evaluate")
+    # DVC runs other stages only for keys that they read; evaluate runs for every one in these blocks.
+    project.check_stages({stage: f"sslpipe.methods.{stage}" for stage in ("pretrain", "semisup", "finetune")})
     metrics = evaluate_project(
         project,
         Store(prepared),

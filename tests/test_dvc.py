@@ -79,7 +79,7 @@ def test_the_name_law():
 def test_a_stage_is_run_again_for_its_own_settings_only(stage):
     own = stage.replace("-", "_")
     of_all = {"seed", "protocol", "network"} | (
-        {"semisup.methods", "finetune.methods"} if stage == "evaluate" else set()
+        {"pretrain", "semisup", "finetune"} if stage == "evaluate" else set()
     )
     rest = set(STAGES[stage]["params"]) - of_all
     assert own in {param.partition(".")[0] for param in rest}

@@ -114,8 +114,8 @@ def read_json(path: Path) -> Any:
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write an array to an .npy file."""
-    with disk_errors(path):
-        np.save(path, array, allow_pickle=False)
+    with disk_errors(path), path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
 
 
 def read_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:

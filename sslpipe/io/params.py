@@ -13,9 +13,26 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.renamed import unknown_key
 from sslpipe.io.settings import parse
+from sslpipe.io.stages import STAGES, key_of
 from sslpipe.io.version import own_version
 
 T = TypeVar("T")
+TOP_LEVEL = ("sslpipe", "recipe", "seed", "protocol", "network", *map(key_of, STAGES))
+"""Keys of params.yaml: blocks of stages, and what several stages read."""
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also refuses a key that a block has twice, as DVC does; yaml takes the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a block of keys; raises ConstructorError for a key that it has twice."""
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                text = f"the key {key.value} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, text, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 class Params:
@@ -23,7 +40,7 @@ class Params:
 
     def __init__(self, path: Path) -> None:
         try:
-            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+            tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
         except FileNotFoundError:
             raise UserError(
                 f"{path}: no such file; run sslpipe in the folder of params.yaml, or give its path with --params"
@@ -76,6 +93,15 @@ class Params:
         """
         self.check_keys(stage, ["method", *siblings(package)])
         return str(self._block(stage).get("method"))
+
+    def check_stages(self, packages: Mapping[str, str]) -> None:
+        """Raise UserError for a key that no stage reads; packages: stage with methods → the package of its methods."""
+        for key in self.tree:
+            if key not in TOP_LEVEL:
+                raise UserError(f"{key}: unknown key{nearest(str(key), TOP_LEVEL)}")
+        for stage, package in packages.items():
+            if stage in self.tree:
+                self.check_keys(stage, ["method", "methods", *siblings(package)])
 
     def check_keys(self, where: str, known: Sequence[str]) -> None:
         """Raise UserError for a key of the block `where` that is not among the known ones."""

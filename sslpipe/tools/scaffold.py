@@ -21,7 +21,7 @@ from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
 from sslpipe.tools.pipeline import pipeline
 from sslpipe.tools.yaml_text import at, laid_out, put, read_yaml
 
-GITIGNORE = "/runs/\n/exported/\n/.sslpipe/\n.venv/\n"
+GITIGNORE = "/runs/\n/dvc_plots/\n/exported/\n/.sslpipe/\n.venv/\n"
 DVCIGNORE = ".sslpipe/\n.venv/\nexported/\n"
 
 

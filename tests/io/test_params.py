@@ -82,3 +82,28 @@ def test_a_stage_with_methods_holds_nothing_else(project):
     project.override({"pretrain.epochs": 3})
     with pytest.raises(UserError, match=r"pretrain\.epochs: unknown key"):
         project.method("pretrain", PACKAGE)
+
+
+def test_a_key_that_a_block_has_twice_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: 0\ncluster:\n  clusters: 10\n  heads: 2\n  clusters: 5\n")
+    with pytest.raises(UserError, match=r"not readable as YAML: the key clusters is there twice .*line 5") as error:
+        Params(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pretain: {}", "pretain: unknown key; did you mean 'pretrain'"),
+        ("pretrain: {method: simclr, epochs: 2}", r"pretrain\.epochs: unknown key"),
+        ("semisup: {methods: {}, simmatch: {}, mixmach: {}}", r"semisup\.mixmach: unknown key; did you mean 'mixmatch'"),
+        ("epochs: 2", "epochs: unknown key"),
+    ],
+)
+def test_a_key_that_no_stage_reads_is_refused(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    packages = {stage: f"sslpipe.methods.{stage}" for stage in ("pretrain", "semisup", "finetune")}
+    with pytest.raises(UserError, match=message):
+        Params(path).check_stages(packages)
