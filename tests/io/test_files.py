@@ -47,7 +47,7 @@ def test_what_the_disk_refuses_is_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot be written"), atomic_folder(tmp_path / "file" / "out"):
         pass
     with pytest.raises(OSError, match="other"), disk_errors(tmp_path):
-        raise OSError(errno.EIO, "other")
+        raise OSError(errno.EAGAIN, "other")
 
 
 def test_bytes_are_written_whole_or_not_at_all(tmp_path):

@@ -97,7 +97,10 @@ def test_a_key_that_a_block_has_twice_is_refused_with_its_line(tmp_path):
     [
         ("pretain: {}", "pretain: unknown key; did you mean 'pretrain'"),
         ("pretrain: {method: simclr, epochs: 2}", r"pretrain\.epochs: unknown key"),
-        ("semisup: {methods: {}, simmatch: {}, mixmach: {}}", r"semisup\.mixmach: unknown key; did you mean 'mixmatch'"),
+        (
+            "semisup: {methods: {}, simmatch: {}, mixmach: {}}",
+            r"semisup\.mixmach: unknown key; did you mean 'mixmatch'",
+        ),
         ("epochs: 2", "epochs: unknown key"),
     ],
 )

@@ -42,7 +42,9 @@ class Chosen:
 def read(path):
     """All settings of a params file, parsed as each stage parses its own; UserError as there."""
     project = Params(path)
-    found = SimpleNamespace(tree=project.tree, seed=project.seed, protocol=protocol_named(project.tree["protocol"]))
+    found = SimpleNamespace(
+        tree=project.tree, seed=project.seed, protocol=protocol_named(project.tree.get("protocol", "split"))
+    )
     found.prepare = read_settings(project, sources=siblings(SOURCES))
     source = find_module(SOURCES, found.prepare.source, where="prepare.source")
     found.source = project.parse(source.Settings, f"prepare.{found.prepare.source}")
