@@ -70,7 +70,7 @@ def few_label_methods(project, stage):
     project.check_keys(stage, ["methods", *siblings(PACKAGES[stage])])
     methods = {}
     for name in project.names(f"{stage}.methods"):
-        module = find_module(PACKAGES[stage], name, where="--method")
+        module = find_module(PACKAGES[stage], name, where=f"{stage}.methods")
         entry = project.parse(Entry, f"{stage}.methods.{name}")
         methods[name] = Chosen(module, project.parse(module.Settings, f"{stage}.{name}"), entry)
         if name == "alternation":  # which parses the settings of its base when it is built
