@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmarks.measure import interleave
 from benchmarks.report import Options, Table
-from sslpipe.decoding.decode import Decoder, available_cores
+from sslpipe.decoding.decode import Decoder, Form, available_cores
 from sslpipe.nets.heads import LinearSettings
 from sslpipe.nets.model_file import ModelCard
 from sslpipe.nets.network import BackboneSettings, Network
@@ -38,7 +38,7 @@ def measure(options: Options) -> list[Table]:
             files = Files([folder])
 
             def decode(files: Files = files) -> None:
-                with Decoder(files, size=size, channels=3, workers=cores) as decoder:
+                with Decoder(files, Form(size=size, channels=3), workers=cores) as decoder:
                     for _ in decoder.decode(np.arange(count)):
                         pass
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.measure import Rounds, interleave
 from benchmarks.predict import make_images
 from benchmarks.report import Options, Table
-from sslpipe.decoding.decode import Decoder, available_cores
+from sslpipe.decoding.decode import Decoder, Form, available_cores
 from sslpipe.tools.predict import Files
 
 BATCH = 256
@@ -59,7 +59,7 @@ def side_by_side(folder: Path, size: int, rounds: int) -> Rounds:
     opened = Opened(files, size)
     loader = DataLoader(opened, BATCH, num_workers=cores, persistent_workers=True)
     with ExitStack() as stack:
-        decoder = stack.enter_context(Decoder(files, size=size, channels=3, workers=cores))
+        decoder = stack.enter_context(Decoder(files, Form(size=size, channels=3), workers=cores))
         made = implementations(files, decoder, loader, opened)
         found = {name: np.concatenate(work()).astype(np.float32) for name, work in made.items()}
         assert np.array_equal(found["DataLoader"], found["PIL"])

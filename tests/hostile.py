@@ -14,10 +14,10 @@ LONG_NAME = f"{'l' * 251}.png"
 TEXT = "not an image that Pillow reads"
 GONE = "No such file or directory"
 BROKEN = {
-    "empty.jpg": TEXT,
+    "empty.jpg": "an empty file found, expected an image",
     "text.jpg": TEXT,
     "text.png": TEXT,
-    "page.gif": TEXT,
+    "page.gif": "HTML, XML or SVG found, expected an image",
     "cut.jpg": "truncated",
     "cut.png": "truncated",
     "cut.tif": "",

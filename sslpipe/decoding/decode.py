@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -21,8 +21,8 @@ from PIL import Image, ImageOps
 
 from sslpipe.decoding.deep_image import ValueRange
 from sslpipe.decoding.entries import EncodedImage, ImageSource
-from sslpipe.decoding.facts import Facts, digest_of, is_colour
 from sslpipe.decoding.image_formats import BrokenImageError
+from sslpipe.decoding.image_info import ImageInfo, digest_of, is_colour
 from sslpipe.decoding.pixels import MAX_PIXELS, Pixels, read_pixels, reason_of
 from sslpipe.io.errors import UserError
 
@@ -53,11 +53,11 @@ class Form:
 
 
 def decode(source: EncodedImage, *, size: int, channels: int) -> NDArray[np.uint8]:
-    """Decode an image to [channels, size, size], without a range of values; see `decode_with_facts`."""
-    return decode_with_facts(source, Form(size=size, channels=channels))[0]
+    """Decode an image to [channels, size, size], without a range of values; see `decode_with_info`."""
+    return decode_with_info(source, Form(size=size, channels=channels))[0]
 
 
-def decode_with_facts(source: EncodedImage, form: Form) -> tuple[NDArray[np.uint8], Facts]:
+def decode_with_info(source: EncodedImage, form: Form) -> tuple[NDArray[np.uint8], ImageInfo]:
     """Decode an image to [channels, size, size]: the shorter side is resized to `size`, and the centre is cropped.
 
     Resizing is bicubic, with antialiasing. Grey is the luma of ITU-R 601-2. `read_pixels` reads files.
@@ -68,22 +68,13 @@ def decode_with_facts(source: EncodedImage, form: Form) -> tuple[NDArray[np.uint
             pixels = read_pixels(source, side=form.size, value_range=form.value_range, max_pixels=form.max_pixels)
         else:
             image = Image.fromarray(source)
-            pixels = Pixels(image=image, size=image.size)
+            pixels = Pixels(image=image, image_info=ImageInfo(size=image.size))
         array, colour = _fitted(pixels, form)
     except BrokenImageError:
         raise
     except Exception as error:  # Pillow raises many types of exceptions for malformed files.
         raise BrokenImageError(reason_of(error)) from None
-    facts = Facts(
-        digest=digest_of(array),
-        colour=colour,
-        size=pixels.size,
-        deep=pixels.deep,
-        clipped=pixels.clipped,
-        further=pixels.further,
-        on_black=pixels.on_black,
-    )
-    return array, facts
+    return array, replace(pixels.image_info, digest=digest_of(array), colour=colour)
 
 
 def _fitted(pixels: Pixels, form: Form) -> tuple[NDArray[np.uint8], bool]:
@@ -126,7 +117,7 @@ class Decoded:
     """Their indices among the entries of the source, [n]."""
     broken: dict[int, str]
     """Index of each entry that could not be decoded → the reason."""
-    facts: list[Facts]
+    image_info: list[ImageInfo]
     """What is known of each of the n images beside its pixels."""
 
 
@@ -134,34 +125,24 @@ def decode_chunk(index: NDArray[np.int64], images: Sequence[EncodedImage], form:
     """Decode the images of some entries. index: [n] indices of the entries; images: n images."""
     decoded = np.empty((len(index), form.channels, form.size, form.size), np.uint8)
     good: list[int] = []
-    facts: list[Facts] = []
+    image_info: list[ImageInfo] = []
     broken: dict[int, str] = {}
     for entry, image in zip(index.tolist(), images, strict=True):
         try:
-            decoded[len(good)], known = decode_with_facts(image, form)
+            decoded[len(good)], known = decode_with_info(image, form)
             good.append(entry)
-            facts.append(known)
+            image_info.append(known)
         except BrokenImageError as error:
             broken[entry] = str(error)
-    return Decoded(decoded[: len(good)], np.array(good, np.int64), broken, facts)
+    return Decoded(decoded[: len(good)], np.array(good, np.int64), broken, image_info)
 
 
 class Decoder:
     """Decodes the images of a source in several processes; in this process if `workers` is 1 or they are arrays."""
 
-    def __init__(
-        self,
-        source: ImageSource,
-        *,
-        size: int,
-        channels: int,
-        workers: int,
-        value_range: ValueRange | None = None,
-        max_pixels: int = MAX_PIXELS,
-    ) -> None:
-        self.source = source
-        self.form = Form(size=size, channels=channels, value_range=value_range, max_pixels=max_pixels)
-        self.chunk = min(CHUNK_IMAGES, max(1, CHUNK_BYTES // (channels * size * size)))
+    def __init__(self, source: ImageSource, form: Form, *, workers: int) -> None:
+        self.source, self.form = source, form
+        self.chunk = min(CHUNK_IMAGES, max(1, CHUNK_BYTES // (form.channels * form.size * form.size)))
         chunks = -(-len(source.entries) // self.chunk)
         from_files = bool(source.entries) and isinstance(source.load(0), Path)
         self.workers = min(workers, chunks) if from_files else 1

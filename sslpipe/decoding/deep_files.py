@@ -8,11 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sslpipe.decoding.deep_image import SIXTEEN_BITS, DeepImage, of_samples
+from sslpipe.decoding.image_formats import BrokenImageError
 from sslpipe.decoding.raw_layout import first_bytes, load_as, rawmode, sample_halves
 from sslpipe.decoding.tiff_files import deep_tiff
 
 MOST_HEADER = 10 * 2880
-"""Number of bytes of a FITS file that are searched for the scale of its values (own choice: 360 entries)."""
+"""Number of first bytes that are searched for the scale of values (own choice: 360 entries of a FITS file)."""
+JPEG_2000_SIZE = rb"\xff\x4f\xff\x51.{38}(.)"
+"""The start of JPEG 2000's codestream up to the first channel's sign and number of bits - 1."""
 
 
 def read_deep(image: Image.Image, source: Path | bytes) -> DeepImage | None:
@@ -25,11 +28,21 @@ def read_deep(image: Image.Image, source: Path | bytes) -> DeepImage | None:
     if image.format == "PNG" and rawmode(image).endswith(";16B"):
         return _deep_png(image, source)
     if image.mode[0] not in "IF":
+        _check_jpeg_2000(image, source)
         return None
     if image.format == "FITS":
         return _deep_fits(image, source)
     values = np.asarray(image)
     return DeepImage(values=values, mode="L", white=1.0 if values.dtype.kind == "f" else SIXTEEN_BITS)
+
+
+def _check_jpeg_2000(image: Image.Image, source: Path | bytes) -> None:
+    """Raise BrokenImageError for colours of more than 8 bits: Pillow rounds white up to 256, which becomes 0."""
+    size = image.format == "JPEG2000" and re.search(JPEG_2000_SIZE, first_bytes(source, MOST_HEADER), re.DOTALL)
+    if size and size[1][0] & 127 >= 8:
+        raise BrokenImageError(
+            "JPEG 2000 in colour of more than 8 bits, whose white would be black; convert it to TIFF"
+        )
 
 
 def _deep_png(image: Image.Image, source: Path | bytes) -> DeepImage:

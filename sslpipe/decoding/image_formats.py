@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,21 @@ UNREAD_SUFFIXES = {".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif", ".jxl
 RAW = "a raw camera file, of which only the thumbnail could be read; convert it to TIFF or JPEG"
 DNG_VERSION = 50706
 """TIFF tag that only raw camera files of the format DNG have."""
+OTHER_CONTENTS = {
+    rb"\Z": "an empty file",
+    rb"\0{256}": "a file of zeros",
+    rb"version https://git-lfs": "a pointer of Git LFS ('git lfs pull' fetches the file)",
+    rb"....ftyp(hei|hev|mif1|msf1)": "HEIC (convert it to JPEG or PNG)",
+    rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL (convert it to JPEG or PNG)",
+    rb"(\xef\xbb\xbf)?\s*<": "HTML, XML or SVG",
+    rb"PK\x03\x04": "a workbook or a ZIP file",
+    rb"\xd0\xcf\x11\xe0": "a workbook",
+    rb"\x1f\x8b": "a compressed file",
+    rb"%PDF": "a PDF file",
+}
+"""Pattern of the first bytes of what is found in place of an image or a table → what it is."""
+FIRST_BYTES = 256
+"""Number of bytes by which such files are recognised."""
 NOT_A_FILE = {
     stat.S_IFDIR: "Is a directory",
     stat.S_IFIFO: "Is a pipe",
@@ -88,6 +104,11 @@ def check_plain(path: Path) -> None:
     kind = stat.S_IFMT(path.stat().st_mode)
     if kind != stat.S_IFREG:
         raise OSError(errno.EINVAL, NOT_A_FILE.get(kind, "Is no file"), str(path))
+
+
+def other_content(head: bytes) -> str:
+    """Return what a file is that is neither an image nor a table, by its first bytes; "" if it is not known."""
+    return next((what for pattern, what in OTHER_CONTENTS.items() if re.match(pattern, head, re.DOTALL)), "")
 
 
 @contextmanager

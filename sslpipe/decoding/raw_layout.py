@@ -20,8 +20,10 @@ def rawmode(image: Image.Image) -> str:
 
 def sample_halves(source: Path | bytes, layout: str, *, upper: str) -> NDArray[Any]:
     """Return the samples [H, W, S] of 16 bits of a file; upper: the byte order B or L that reads their upper halves."""
-    lower = "L" if upper == "B" else "B"
-    return load_as(source, f"{layout};16{upper}").astype(np.uint16) << 8 | load_as(source, f"{layout};16{lower}")
+    samples = load_as(source, f"{layout};16{upper}").astype(np.uint16)
+    samples <<= 8
+    samples |= load_as(source, f"{layout};16{'L' if upper == 'B' else 'B'}")
+    return samples
 
 
 def load_as(source: Path | bytes, rawmode: str) -> NDArray[np.uint8]:

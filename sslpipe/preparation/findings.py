@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sslpipe.data.store import UNKNOWN, Split
 from sslpipe.decoding.deep_image import DeepValues, ValueRange, proposed_range, shown_number
 from sslpipe.decoding.entries import Entry
-from sslpipe.decoding.facts import DIGEST_BYTES, Facts
+from sslpipe.decoding.image_info import DIGEST_BYTES, ImageInfo
 
 DARK = 0.25
 """Deep images are nearly black if none of them exceeds this share of their range, as with 14 bits in 16 (own choice).
@@ -19,7 +19,7 @@ It is a rule for all images together: a dark image among brighter ones is right.
 
 @dataclass
 class Findings:
-    """The facts of all images, collected while they are decoded."""
+    """What is known of all images, collected while they are decoded."""
 
     images: int = 0
     colour: int = 0
@@ -36,11 +36,11 @@ class Findings:
     _index: list[NDArray[np.int64]] = field(default_factory=list)
     _split: dict[Split, int] = field(default_factory=dict)
 
-    def add(self, split: Split, index: NDArray[np.int64], facts: Sequence[Facts]) -> None:
+    def add(self, split: Split, index: NDArray[np.int64], image_info: Sequence[ImageInfo]) -> None:
         """Add decoded images of a split; index: [n] indices of their entries."""
         self._index.append(index)
         self._split[split] = self._split.get(split, 0) + len(index)
-        for image in facts:
+        for image in image_info:
             self.images += 1
             self.colour += image.colour
             self.clipped += image.clipped
@@ -93,12 +93,13 @@ class Findings:
     def _of_values(self, value_range: ValueRange | None) -> Iterator[str]:
         if self.values is None:
             return
-        low, high = (shown_number(value) for value in proposed_range(self.values))
+        proposed, current = proposed_range(self.values), value_range or (0.0, self.values.white)
+        low, high = map(shown_number, proposed)
         setting = f"prepare.value_range: [{low}, {high}]"
         if self.clipped:
-            zero, white = value_range or (0.0, self.values.white)
-            beyond = f"{shown_number(zero)} to {shown_number(white)}"
-            yield f"{self.clipped:,} images have values beyond {beyond}, clipped; {setting}"
+            beyond = " to ".join(map(shown_number, current))
+            hint = f"; {setting}" if proposed != current else ""  # equal if they are not numbers
+            yield f"{self.clipped:,} images have values beyond {beyond}, clipped{hint}"
         elif value_range is None and self.brightest < DARK:
             found = f"at most {shown_number(self.values.high)} of {shown_number(self.values.white)}"
             yield f"{self.deep:,} images are nearly black, {found}; {setting}"
@@ -111,7 +112,7 @@ class Findings:
 
     def _of_files(self) -> Iterator[str]:
         if self.further:
-            yield f"{self.further:,} files have further pages or frames, not used; save them as files"
+            yield f"{self.further:,} files have further pages, frames or channels, not used; save them as files"
         if self.on_black:
             yield f"{self.on_black:,} transparent images would vanish on white and are put on black"
 

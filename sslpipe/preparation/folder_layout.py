@@ -4,43 +4,21 @@ The usual layouts are recognised from the names of the images alone. A doubtful 
 it doubtful; the setting `layout` decides then.
 """
 
-import re
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from sslpipe.decoding.entries import Part
 from sslpipe.io.errors import UserError
-from sslpipe.preparation.image_files import listed
+from sslpipe.preparation.class_folders import doubts, folders_listed, holds_any_class
+from sslpipe.preparation.image_files import counted, listed, shown
+from sslpipe.preparation.part_names import PartFolder, part_named
 
 LayoutName = Literal["flat", "classes", "parts"]
 """flat: the sub-folders mean nothing. classes: each sub-folder is a class. parts: sub-folders such as train/ and test/,
 each of which may have a sub-folder for each class."""
 WHERE = "prepare.folder.path"
 ASK = "or say what the folders are: --layout (prepare.folder.layout) flat, classes or parts"
-
-PART_WORDS: Mapping[str, Part | None] = {
-    **dict.fromkeys(("train", "training", "trn", "trainset"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "holdout", "valset"), "held_out"),
-    **dict.fromkeys(("test", "testing", "tst", "testset", "eval", "evaluation"), "test"),
-    **dict.fromkeys(("unlabeled", "unlabelled", "unsup", "unsupervised"), None),
-}
-"""Usual name of a part → the part; None for training images without labels."""
-GENERIC_WORDS = frozenset(
-    {"data", "dataset", "file", "files", "folder", "image", "images", "img", "imgs", "jpeg", "jpg", "part", "photos"}
-    | {"pictures", "png", "samples", "seg", "set", "split"}
-)
-"""Words that stand beside a part's name, as in training_set or seg_test."""
-
-
-@dataclass(frozen=True)
-class PartFolder:
-    """A folder that is a part of the images."""
-
-    part: Part
-    labelled: bool
-    """Whether its images may have labels: not in a folder such as unlabeled/."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +48,13 @@ def read_layout(images: Sequence[str], layout: LayoutName | None, *, labelled: M
     loose, groups = _split(images, base)
     if layout == "parts" or (layout is None and _has_parts(loose, groups, base)):
         return _parts(base, loose, groups, layout, labelled)
-    if layout == "flat" or (layout is None and (labelled or not groups)):
-        alone = [base] if base and not groups and layout is None and not labelled else []
-        return Layout("flat", base, dict.fromkeys(images, (None, None)), notes=[_not_a_class(alone)] if alone else ())
+    if layout == "flat" or labelled or (layout is None and not groups):
+        notes = [_not_a_class(base)] if base and not groups and layout is None and not labelled else []
+        if layout == "classes":  # as of a project that gets labels later
+            notes.append("sub-folders are no classes, since a table has labels")
+        return Layout("flat", base, dict.fromkeys(images, (None, None)), notes=notes)
     classes, notes = _classes(base, loose, groups, layout)
     return Layout("classes", base, {image: (None, classes.get(image)) for image in images}, notes=notes)
-
-
-def part_named(name: str) -> PartFolder | None:
-    """Return the part that a folder is by its name, in any case, such as Train, val2017 or test_set; else None."""
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[^\W\d_]+", name)]
-    kinds = [word for word in words if word in PART_WORDS]
-    if len(kinds) != 1 or not all(word in GENERIC_WORDS for word in words if word not in kinds):
-        return None
-    part = PART_WORDS[kinds[0]]
-    return PartFolder(part or "train", labelled=part is not None)
 
 
 def _split(images: Iterable[str], base: str) -> tuple[list[str], dict[str, list[str]]]:
@@ -136,23 +106,24 @@ def _parts(
     others = [name for name in groups if name not in folders]
     if not folders:
         raise UserError(
-            f"{WHERE}: no sub-folder has the name of a part, such as train or test; found {_folders(groups)}"
+            f"{WHERE}: no sub-folder has the name of a part, such as train or test; found {folders_listed(groups)}"
         )
     if (others or loose) and layout is None:
-        what = _folders(others) if others else f"{len(loose):,} images ({listed(loose)})"
-        raise UserError(f"{WHERE}: {what} beside the parts {_folders(folders)}; move them away, {ASK}")
+        what = folders_listed(others) if others else f"{counted(len(loose), 'image')} ({listed(loose)})"
+        parts = f"{'the part' if len(folders) == 1 else 'the parts'} {folders_listed(folders)}"
+        raise UserError(f"{WHERE}: {what} beside {parts}; move them into a part such as train/ or away, {ASK}")
     names: dict[PartFolder, str] = {}
     for name, part in folders.items():
         if part in names:
             raise UserError(f"{WHERE}: {names[part]}/ and {name}/ have the name of the same part; rename or move one")
         names[part] = name
     if not any(part.part == "train" for part in folders.values()):
-        raise UserError(f"{WHERE}: the parts {_folders(folders)} have no train/; rename one of them, {ASK}")
+        raise UserError(f"{WHERE}: no train/ beside {folders_listed(folders)}; rename a folder, {ASK}")
     notes = []
     if others or loose:
         count = len(loose) + sum(len(groups[name]) for name in others)
         where = listed([*(f"{name}/" for name in others), *loose])
-        notes.append(f"{count:,} images beside the parts are left out ({where})")
+        notes.append(f"{counted(count, 'image')} beside the parts left out ({where})")
     images: dict[str, tuple[Part | None, str | None]] = {}
     train_classes: set[str] = set()
     for name, part in sorted(folders.items(), key=lambda item: (item[1].part != "train", item[0])):
@@ -177,7 +148,8 @@ def _classes_of_part(
         base = _below_lone_folders(images, folder, known)
         loose, groups = _split(images, base)
     if not groups:
-        return {}, [_not_a_class([base])] if base != folder else []
+        lone = base[len(folder) :].rstrip("/").rpartition("/")[2]
+        return {}, [] if not lone or holds_any_class(lone) else [_not_a_class(base)]
     return _classes(base, loose, groups, layout)
 
 
@@ -191,41 +163,18 @@ def _classes(
         raise UserError(f"{WHERE}: {found}, expected at least 2; --layout (prepare.folder.layout) flat takes none")
     if loose and layout is None:
         raise UserError(
-            f"{WHERE}: {len(loose):,} images ({listed(loose)}) beside the sub-folders {_folders(groups)}; "
-            f"move them away, {ASK}"
+            f"{WHERE}: {counted(len(loose), 'image')} ({listed(loose)}) beside {folders_listed(groups)}; "
+            f"move one or the other away, {ASK}"
         )
     if loose:
-        notes.append(f"{len(loose):,} images beside the class folders have no label ({listed(loose)})")
-    if layout is None:
-        _check_names(groups)
-        _check_order(base, groups)
+        notes.append(f"no label for {counted(len(loose), 'image')} beside the class folders ({listed(loose)})")
+    inner = {name: [image[len(base) + len(name) + 1 :] for image in found] for name, found in groups.items()}
+    for doubt in doubts(inner):
+        if layout is None:
+            raise UserError(f"{WHERE}: {doubt}, {ASK}")
+        notes.append(doubt)
     return {image: name for name, found in groups.items() for image in found}, notes
 
 
-def _check_names(groups: Iterable[str]) -> None:
-    """Raise UserError for classes whose names differ by case or Unicode form only, such as Cat/ and cat/."""
-    names: dict[str, str] = {}
-    for name in groups:
-        key = unicodedata.normalize("NFC", name).casefold()
-        if key in names:
-            differ = "case" if name.lower() == names[key].lower() else "case or Unicode form"
-            pair = " and ".join(f"{each}/" if each.isascii() else f"{each!a}/" for each in (names[key], name))
-            raise UserError(f"{WHERE}: {pair} differ by {differ} only; rename one if they are one class, {ASK}")
-        names[key] = name
-
-
-def _check_order(base: str, groups: Mapping[str, Sequence[str]]) -> None:
-    """Raise UserError for classes that have parts as sub-folders, such as cat/train and cat/test."""
-    for name, images in groups.items():
-        loose, below = _split(images, f"{base}{name}/")
-        if len(below) > 1 and not loose and all(map(part_named, below)):
-            inside = listed([f"{name}/{part}/" for part in below])
-            raise UserError(f"{WHERE}: parts inside of classes ({inside}), expected train/{name}/; move them, {ASK}")
-
-
-def _not_a_class(folders: Sequence[str]) -> str:
-    return f"{listed(folders)} is the only sub-folder and not taken as a class"
-
-
-def _folders(names: Iterable[str]) -> str:
-    return listed(f"{name}/" for name in names)
+def _not_a_class(folder: str) -> str:
+    return f"{shown(folder)} is the only sub-folder and not taken as a class"

@@ -32,6 +32,8 @@ class ImageFiles:
     """Sub-folders without an image in them or below, without those that lie in another one."""
     linked: dict[str, str] = field(default_factory=dict)
     """Link to a folder that is searched already → that folder, "." for `top` and "/" for a folder outside of it."""
+    hidden: list[str] = field(default_factory=list)
+    """Folders, with "/", and images whose names start with a dot, which are not searched."""
     system: list[str] = field(default_factory=list)
     """Folders of an operating system or a file server, which are not searched."""
 
@@ -40,6 +42,7 @@ class ImageFiles:
         kinds = (
             ("folders without images", [f"{name}/" for name in self.empty]),
             ("links to folders that are searched already", [f"{a}/ → {b}" for a, b in self.linked.items()]),
+            ("hidden folders and images", self.hidden),
             ("system folders", [f"{name}/" for name in self.system]),
             ("unreadable folders", [f"{name}/: {reason}" for name, reason in self.unreadable.items()]),
             ("other files", [f"{count:,} {shown(suffix)}" for suffix, count in self.ignored.most_common()]),
@@ -58,8 +61,11 @@ def find_images(top: Path, *, where: str, outside: Iterable[Path] = (), skip: Co
     Raises UserError if `top` itself cannot be read.
     """
     found = ImageFiles()
-    real = top.resolve()
-    seen = {_identity(folder.stat()): "/" for folder in (*outside, *real.parents)} | {_identity(real.stat()): "."}
+    try:
+        real = Path(os.path.realpath(top))
+        seen = {_identity(folder.stat()): "/" for folder in (*outside, *real.parents)} | {_identity(real.stat()): "."}
+    except OSError as error:
+        raise _unreadable(top, where, error) from None
     own = _own_folders(top)
     searched: list[str] = []
     waiting = [""]
@@ -76,6 +82,10 @@ def find_images(top: Path, *, where: str, outside: Iterable[Path] = (), skip: Co
         below = []
         for entry in entries:
             name = prefix + entry.name
+            if entry.name.startswith("."):
+                if _is_folder(entry) or has_image_suffix(name):
+                    found.hidden.append(f"{name}/" if _is_folder(entry) else name)
+                continue
             try:
                 if entry.is_dir():
                     identity = _identity(entry.stat())
@@ -134,7 +144,8 @@ def contents(folder: Path, *, where: str) -> tuple[list[str], list[str]]:
     names: tuple[list[str], list[str]] = [], []
     try:
         for entry in _listed(folder):
-            names[not _is_folder(entry)].append(entry.name)
+            if not entry.name.startswith("."):
+                names[not _is_folder(entry)].append(entry.name)
     except OSError as error:
         raise _unreadable(folder, where, error) from None
     return names
@@ -153,6 +164,11 @@ def shown(name: str) -> str:
     return name if name.isprintable() else repr(name)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number and a noun, which has an s unless the number is 1."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def listed(names: Iterable[str]) -> str:
     """Return names for a message of one line, a few of them if there are many."""
     found = [shown(name) for name in names]
@@ -161,9 +177,9 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder that are not hidden, in natural order. Raises OSError if it cannot be read."""
+    """Return the entries of a folder in natural order. Raises OSError if it cannot be read."""
     with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: natural(e.name))
+        return sorted(entries, key=lambda entry: natural(entry.name))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -183,4 +199,5 @@ def _reason(error: OSError) -> str:
 
 
 def _unreadable(folder: Path, where: str, error: OSError) -> UserError:
-    return UserError(f"{where}: {folder} cannot be read: {_reason(error)}")
+    missing = {errno.ENOENT: "does not exist", errno.ENOTDIR: "is not a folder"}
+    return UserError(f"{where}: {folder} {missing.get(error.errno or 0, f'cannot be read: {_reason(error)}')}")

@@ -45,7 +45,7 @@ class ImageNames:
     """
 
     def __init__(self, images: Collection[str], root: Path, folder: Path) -> None:
-        self.images = images if isinstance(images, (dict, set, frozenset)) else frozenset(images)
+        self.images = images if isinstance(images, dict) else dict.fromkeys(images)  # in order, for equal messages
         here = Path(os.path.abspath(root)).as_posix()
         self.roots = tuple(dict.fromkeys([here, Path(os.path.realpath(root)).as_posix()]))
         try:

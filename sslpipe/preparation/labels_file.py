@@ -16,32 +16,21 @@ SETTING = "prepare.folder.labels"
 NO_LABEL_SETTING = "prepare.folder.no_label"
 STEMS = ("labels", "metadata")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-IMAGE_COLUMNS = {
-    "image",
-    "imagefile",
-    "imagefilename",
-    "imagename",
-    "imagepath",
-    "img",
-    "imgfile",
-    "imgname",
-    "imgpath",
-}
+IMAGE_COLUMNS = {f"{start}{end}" for start in ("image", "img") for end in ("", "file", "filename", "name", "path")}
 FILE = Column(
-    "file",
-    frozenset({"filename", "filepath", "path", *IMAGE_COLUMNS}),
-    weak=frozenset({"id", "imageid", "imgid"}),
+    "file", frozenset({"filename", "filepath", "path", *IMAGE_COLUMNS}), frozenset({"id", "imageid", "imgid"})
 )
-LABEL_COLUMNS = {"labels", "labelname", "class", "classname", "classlabel", "category", "categoryname"}
+LABEL_COLUMNS = ("labels", "labelname", "class", "classname", "classlabel", "category", "categoryname")
 LABEL = Column("label", frozenset({*LABEL_COLUMNS, "target", "targetname"}))
 NO_LABEL = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
     *("NULL", "NaN", "None", "n/a", "nan", "null"),
 )
 """Texts that mean that an image has no label: those that read_csv of pandas takes as missing (its `na_values`)."""
-PERHAPS_NO_LABEL = {"-1", "-", "?", "unknown", "unlabeled", "unlabelled"}
+PERHAPS_NO_LABEL = {"-1", "-", "?", ".", r"\n", "unknown", "unlabeled", "unlabelled"}
 """Texts, in lower case, that are classes, but that a note asks about (own choice)."""
-SPREADSHEET_ERRORS = {"#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!"}
+SPREADSHEET_ERROR = re.compile(r"#¡?[^\W\d_][\w/]*[!?]|#NV|#N/D|Err:[0-9]{3}")
+"""Errors that spreadsheets write, such as #REF!, in any language."""
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+(\.0+)?")
 
 
@@ -118,7 +107,7 @@ def read_labels(
     Raises UserError, with file and line, for a file that cannot be read, a row that is not clear, a label of something
     other than exactly one image, an image with two labels, and two labels that are spelled alike.
     """
-    images = frozenset(images)
+    images = dict.fromkeys(images)
     places: dict[str, _Place] = {}
     notes: list[str] = []
     rows = unlabelled = repeated = 0
@@ -275,10 +264,12 @@ def _problem(label: str) -> str:
             return "is not Unicode"
         if categories & {"Cc", "Zl", "Zp"}:
             return "has a line break or a control character, expected one line of text; is a quote missing?"
-    if label in SPREADSHEET_ERRORS:
+    if SPREADSHEET_ERROR.fullmatch(label):
         return "is an error of the spreadsheet, expected a text"
-    if re.match(r'="|=[A-Za-z.]+\(', label):
+    if re.match(r'=[-+]?[\w("$]', label):
         return "is a formula, expected its value; in the spreadsheet, paste the column as values"
+    if re.match(r"""[\[{]\s*["'\[{]""", label):
+        return "is a list or an object, expected one label"
     return ""
 
 

@@ -23,7 +23,11 @@ def write_listing(out: Path, root: Path, others: Sequence[Path], *, where: str) 
     link, has empty columns. Raises UserError, with the params key `where`, if the folder cannot be read.
     """
     found = find_images(root, where=where, skip=others)
-    rows = [*_rows(root, found.images), *(row for path in others for row in _rows(path.parent, [path.name]))]
+    # The names are the same in each worktree, for a file elsewhere too.
+    beside = [
+        (root, str(path.relative_to(root))) if root in path.parents else (path.parent, path.name) for path in others
+    ]
+    rows = [*_rows(root, found.images), *(row for folder, name in beside for row in _rows(folder, [name]))]
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     write_bytes(out, text.getvalue().encode("utf-8", "backslashreplace"))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslpipe.data.store import SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
-from sslpipe.decoding.decode import Decoded, Decoder
+from sslpipe.decoding.decode import Decoded, Decoder, Form
 from sslpipe.decoding.entries import Entry, ImageSource
 from sslpipe.decoding.pixels import MAX_PIXELS
 from sslpipe.io.console import Progress, progress
@@ -50,7 +50,8 @@ class Settings:
     """The values of images of more than 8 bits that become 0 and 255, such as [0, 4095] for 12 bits in files of 16; one
     scale for all images. null: 0 to 65535 for integers of 16 bits, 0 to 1 for floats (docs/pixels.md)."""
     max_pixels: Count = MAX_PIXELS
-    """Maximum number of pixels of an image file; larger ones are broken. Reading takes up to 8 bytes per pixel."""
+    """Maximum number of pixels of an image file; larger ones are broken. Reading takes up to 8 bytes per pixel, 20
+    with 16 bits per channel."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a range of values without a width."""
@@ -128,14 +129,13 @@ def write_store(
     # Raises an error for too few labels now, not after the images are decoded.
     draw_labelled(_labels(entries, drawn["train"]), source.classes, settings.labelled, seed=seed)
     image_shape = (settings.channels, settings.size, settings.size)
-    decoder = Decoder(
-        source,
+    form = Form(
         size=settings.size,
         channels=settings.channels,
-        workers=workers,
         value_range=settings.value_range,
         max_pixels=settings.max_pixels,
     )
+    decoder = Decoder(source, form, workers=workers)
     written: dict[Split, NDArray[np.int64]] = {}
     with atomic_folder(out) as folder, decoder, progress("prepare", len(entries), "images") as shown:
         totals = Totals(image_shape, shown)
@@ -151,8 +151,8 @@ def write_store(
             )
         if not len(written["train"]):
             raise UserError(
-                f"prepare: no training image remains of {len(entries)} images, {len(broken)} of them broken, with "
-                f"prepare.test {settings.test:g} and prepare.held_out {settings.held_out:g}"
+                f"prepare: no training image remains of {len(entries)} images, with prepare.test {settings.test:g} and "
+                f"prepare.held_out {settings.held_out:g}{''.join(f'; {line}' for line in _commonest(broken.values()))}"
             )
         label = _labels(entries, written["train"])
         _check_classes(source.classes, _labels(entries, drawn["train"]), label, broken)
@@ -263,7 +263,7 @@ class Totals:
             images += len(chunk.images)
             self.broken.update(chunk.broken)
             self.fingerprint.update(chunk.images.data)
-            self.findings.add(split, chunk.index, chunk.facts)
+            self.findings.add(split, chunk.index, chunk.image_info)
             if split == "train":
                 self.statistics.add(chunk.images)
             self._shown.advance(len(chunk.images) + len(chunk.broken))

@@ -10,12 +10,13 @@ from statistics import median
 import numpy as np
 
 from sslpipe.data.store import UNKNOWN
-from sslpipe.decoding.decode import Form, decode_with_facts
+from sslpipe.decoding.decode import Form, decode_with_info
 from sslpipe.decoding.deep_image import DeepValues
-from sslpipe.decoding.facts import Facts
 from sslpipe.decoding.image_formats import BrokenImageError
+from sslpipe.decoding.image_info import ImageInfo
 from sslpipe.io.errors import UserError
 from sslpipe.preparation.folder_layout import LayoutName
+from sslpipe.preparation.image_files import counted
 from sslpipe.sources.folder import Settings, Source
 
 SAMPLE = 200
@@ -40,6 +41,8 @@ class FolderSummary:
     """1 if all images of the sample are grey, else 3."""
     broken: int
     """Number of broken images in the sample."""
+    reason: str = ""
+    """The most common reason why they are broken."""
     sampled: int
     """Number of images in the sample."""
     classes: tuple[str, ...]
@@ -67,13 +70,15 @@ class FolderSummary:
 
     def __str__(self) -> str:
         size = f"about {self.width} × {self.height} px, {'grey' if self.channels == 1 else 'colour'}"
-        broken = f", {self.broken} of {self.sampled} sampled are broken" if self.broken else ""
+        broken = f", broken in the sample: {self.broken} of {self.sampled} ({self.reason})" if self.broken else ""
         if self.further:
-            broken += f", {self.further} of them have further pages or frames, not used"
+            broken += f", with further pages or frames, not used: {self.further} of {self.sampled}"
+        images = counted(self.images, "image")
         if not self.classes:
-            return f"{self.images:,} images, {size}, no labels{broken}"
+            return f"{images}, {size}, no labels{broken}"
         labels = "all labelled" if self.labelled == self.images else f"{self.labelled:,} labelled"
-        return f"{self.images:,} images, {size}, {len(self.classes)} classes, {labels}{broken}"
+        classes = f"{len(self.classes):,} {'class' if len(self.classes) == 1 else 'classes'}"
+        return f"{images}, {size}, {classes}, {labels}{broken}"
 
 
 def scan_folder(images: Path, labels: Path | None, layout: LayoutName | None = None) -> FolderSummary:
@@ -81,30 +86,31 @@ def scan_folder(images: Path, labels: Path | None, layout: LayoutName | None = N
     source = Source(Settings(path=str(images), labels=str(labels) if labels else None, layout=layout))
     entries = source.entries
     sample = np.random.default_rng(0).permutation(len(entries))[:SAMPLE].tolist()
-    opened: list[Facts] = []
+    opened: list[ImageInfo] = []
     reasons: Counter[str] = Counter()
     for i in sample:
         try:
-            opened.append(decode_with_facts(source.load(i), SAMPLE_FORM)[1])
+            opened.append(decode_with_info(source.load(i), SAMPLE_FORM)[1])
         except BrokenImageError as error:
             reasons[str(error)] += 1
     if not opened:
         reason, count = reasons.most_common(1)[0]
         of_them = "" if len(reasons) == 1 else f", {count} of them because"
         raise UserError(
-            f"--images: none of {len(sample)} sampled images in {images} could be decoded{of_them}: {reason}"
+            f"--images: no image of {len(sample)} sampled in {images} could be decoded{of_them}: {reason}"
         )
-    values = [facts.deep for facts in opened if facts.deep]
+    values = [image_info.deep for image_info in opened if image_info.deep]
     known = Counter(entry.label for entry in entries if entry.label != UNKNOWN and entry.part in (None, "train"))
     rarest = min(range(len(source.classes)), key=lambda label: known[label], default=0)
     return FolderSummary(
         source=source,
         images=len(entries),
-        width=round(median(facts.size[0] for facts in opened)),
-        height=round(median(facts.size[1] for facts in opened)),
-        side=round(median(min(facts.size) for facts in opened)),
-        channels=3 if any(facts.colour for facts in opened) else 1,
+        width=round(median(image_info.size[0] for image_info in opened)),
+        height=round(median(image_info.size[1] for image_info in opened)),
+        side=round(median(min(image_info.size) for image_info in opened)),
+        channels=3 if any(image_info.colour for image_info in opened) else 1,
         broken=len(sample) - len(opened),
+        reason=max(reasons, key=lambda reason: reasons[reason], default=""),
         sampled=len(sample),
         classes=source.classes,
         labelled=sum(entry.label != UNKNOWN for entry in entries),
@@ -113,7 +119,7 @@ def scan_folder(images: Path, labels: Path | None, layout: LayoutName | None = N
         has_test=any(entry.part == "test" for entry in entries),
         has_held_out=any(entry.part == "held_out" for entry in entries),
         not_train=sum(entry.part not in (None, "train") for entry in entries),
-        further=sum(facts.further for facts in opened),
+        further=sum(image_info.further for image_info in opened),
         deep=len(values),
         values=reduce(DeepValues.joined, values) if values else None,
     )
@@ -121,6 +127,9 @@ def scan_folder(images: Path, labels: Path | None, layout: LayoutName | None = N
 
 def relative(path: Path, folder: Path) -> str:
     """Return a path relative to a folder, so that both can be moved together; absolute if they share no parent."""
-    there, here = os.path.abspath(path), os.path.abspath(folder)
+    # A relative path begins in the real folder, even if a link leads there, and so does "..".
+    there, here = os.path.abspath(os.path.expanduser(path)), os.path.realpath(folder)
+    if ".." in path.parts:
+        there = os.path.realpath(os.path.expanduser(path))
     shared = Path(os.path.commonpath([there, here])).parts
     return os.path.relpath(there, here) if len(shared) > 1 else there

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from sslpipe.data.device import autocast
 from sslpipe.data.images import Images
 from sslpipe.data.store import Store
-from sslpipe.decoding.decode import Decoded, Decoder
+from sslpipe.decoding.decode import Decoded, Decoder, Form
 from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.pixels import MAX_PIXELS
 from sslpipe.io.console import info, progress
@@ -188,14 +188,8 @@ def predict(
     k = min(k, len(bank.files)) if bank else 0
     columns = ["file", *(["prediction", "confidence"] if predicts else [])]
     columns += [f"{what}_{i + 1}" for i in range(k) for what in ("neighbor", "similarity")]
-    decoder = Decoder(
-        files,
-        size=card.size,
-        channels=card.channels,
-        workers=workers,
-        value_range=card.value_range,
-        max_pixels=max_pixels,
-    )
+    form = Form(size=card.size, channels=card.channels, value_range=card.value_range, max_pixels=max_pixels)
+    decoder = Decoder(files, form, workers=workers)
     # Bytes of a file name that are not UTF-8 are written as \\udcNN.
     with (
         atomic_file(out) as partial,
@@ -206,8 +200,8 @@ def predict(
         writer = csv.DictWriter(file, [*columns, "error"])
         writer.writeheader()
         for chunk in decoder.decode(np.arange(len(files.entries))):
-            summary.clipped += sum(facts.clipped for facts in chunk.facts)
-            summary.further += sum(facts.further for facts in chunk.facts)
+            summary.clipped += sum(image_info.clipped for image_info in chunk.image_info)
+            summary.further += sum(image_info.further for image_info in chunk.image_info)
             for index, row in sorted(_rows(predictor, chunk, bank, k, names or {}, predicts).items()):
                 name = files.entries[index].name
                 writer.writerow({"file": name, **row})

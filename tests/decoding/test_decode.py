@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslpipe.decoding.decode import Decoder, Form, decode, decode_with_facts
+from sslpipe.decoding.decode import Decoder, Form, decode, decode_with_info
 from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.image_formats import BrokenImageError, is_image
 from sslpipe.io.errors import UserError
@@ -181,11 +182,32 @@ def test_broken_files_have_a_reason_of_one_line(tmp_path, name):
     assert str(tmp_path) not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "an empty file"),
+        (bytes(1000), "a file of zeros"),
+        (b"\n <!DOCTYPE html>", "HTML, XML or SVG"),
+        (b"\xef\xbb\xbf<svg/>", "HTML, XML or SVG"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS ('git lfs pull' fetches the file)"),
+        (b"\0\0\0\x24ftypheic\0\0", "HEIC (convert it to JPEG or PNG)"),
+        (b"\xff\x0a\xfa", "JPEG XL (convert it to JPEG or PNG)"),
+        (b"PK\3\4..", "a workbook or a ZIP file"),
+        (b"\x1f\x8b", "a compressed file"),
+        (b"%PDF-1.4", "a PDF file"),
+    ],
+)
+def test_what_is_found_in_place_of_an_image(tmp_path, content, what):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(BrokenImageError, match=f"^{re.escape(what)} found, expected an image$"):
+        decode(tmp_path / "a.jpg", size=8, channels=3)
+
+
 def test_an_image_of_too_many_pixels_is_broken_and_the_reason_names_the_setting(tmp_path):
     Image.new("L", (100, 101), 7).save(tmp_path / "bomb.png")
     with pytest.raises(BrokenImageError, match=r"^10100 pixels, more than the 10099 of prepare.max_pixels"):
-        decode_with_facts(tmp_path / "bomb.png", Form(size=8, channels=1, max_pixels=10_099))
-    assert decode_with_facts(tmp_path / "bomb.png", Form(size=8, channels=1, max_pixels=10_100))[0].max() == 7
+        decode_with_info(tmp_path / "bomb.png", Form(size=8, channels=1, max_pixels=10_099))
+    assert decode_with_info(tmp_path / "bomb.png", Form(size=8, channels=1, max_pixels=10_100))[0].max() == 7
 
 
 def test_what_pillow_warns_of_is_not_shown(tmp_path, monkeypatch):
@@ -233,7 +255,7 @@ def test_chunks_come_in_order_with_broken_ones_named(tmp_path, workers, monkeypa
     for i in (0, 5, 8, 9, 10, 11):
         paths[i].write_text("not an image")
     order = np.array([i for i in reversed(range(30)) if i != 20])
-    with Decoder(Files(paths), size=2, channels=1, workers=workers) as decoder:
+    with Decoder(Files(paths), Form(size=2, channels=1), workers=workers) as decoder:
         chunks = list(decoder.decode(order))
     images = np.concatenate([chunk.images for chunk in chunks])
     index = np.concatenate([chunk.index for chunk in chunks])
@@ -255,7 +277,7 @@ def test_a_process_that_dies_is_an_error_and_not_a_wait(tmp_path, monkeypatch):
     source = Files([*many(tmp_path, 4), Deadly()])
     with (
         pytest.raises(UserError, match="processes died"),
-        Decoder(source, size=2, channels=1, workers=2) as decoder,
+        Decoder(source, Form(size=2, channels=1), workers=2) as decoder,
     ):
         list(decoder.decode(np.arange(5)))
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sslpipe.decoding.decode import Decoder, decode
+from sslpipe.decoding.decode import Decoder, Form, decode
 from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.image_formats import BrokenImageError
 
@@ -74,7 +74,7 @@ def test_what_may_not_be_read(folder, name):
 def test_other_processes_do_not_wait_either(folder, monkeypatch):
     monkeypatch.setattr("sslpipe.decoding.decode.CHUNK_IMAGES", 5)
     names = [*hostile.BROKEN, "16-bit.png"]
-    with Decoder(Files(folder, names), size=8, channels=1, workers=2) as decoder:
+    with Decoder(Files(folder, names), Form(size=8, channels=1), workers=2) as decoder:
         chunks = list(decoder.decode(np.arange(len(names))))
     assert [names[i] for chunk in chunks for i in chunk.broken] == list(hostile.BROKEN)
     assert [len(chunk.images) for chunk in chunks][-1] == 1

@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import tracemalloc
 import warnings
 import zlib
 from io import BytesIO
@@ -12,20 +13,20 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps, PngImagePlugin
 
-from sslpipe.decoding.decode import Form, decode, decode_chunk, decode_with_facts
+from sslpipe.decoding.decode import Form, decode, decode_chunk, decode_with_info
 from sslpipe.decoding.image_formats import BrokenImageError, is_image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import pixel_files as files
-from pixel_files import GREY8, GREY16, PIXELS, RGB8, SIDE, chunk, on_white, png, rgb, tiff
+from pixel_files import GREY8, GREY16, PIXELS, RGB8, RGB16, SIDE, chunk, on_white, png, rgb, tiff
 
 DOCS = Path(__file__).parents[2] / "docs" / "pixels.md"
 
 
 def stored(path, **settings):
-    """The decoded pixels of a file of 4 x 4 pixels, [4, 4, channels], and the facts."""
-    array, facts = decode_with_facts(path, Form(**{"size": SIDE, "channels": 3, **settings}))
-    return array.transpose(1, 2, 0).astype(int), facts
+    """The decoded pixels of a file of 4 x 4 pixels, [4, 4, channels], and what is known of the image."""
+    array, image_info = decode_with_info(path, Form(**{"size": SIDE, "channels": 3, **settings}))
+    return array.transpose(1, 2, 0).astype(int), image_info
 
 
 def colours(expected):
@@ -37,14 +38,14 @@ def colours(expected):
 def test_each_row_of_the_table(tmp_path, row):
     path = tmp_path / f"image.{row.suffix}"
     row.write(path)
-    pixels, facts = stored(path)
+    pixels, image_info = stored(path)
     np.testing.assert_allclose(pixels, colours(row.expected), atol=row.tolerance, rtol=0)
-    assert facts.further is row.further
-    assert not facts.on_black
+    assert image_info.further is row.further
+    assert not image_info.on_black
     if row.values is not None:
-        assert facts.deep.low == pytest.approx(np.min(row.values))
-        assert facts.deep.high == pytest.approx(np.max(row.values))
-        assert facts.clipped == bool(np.min(row.values) < 0 or np.max(row.values) > facts.deep.white)
+        assert image_info.deep.low == pytest.approx(np.min(row.values))
+        assert image_info.deep.high == pytest.approx(np.max(row.values))
+        assert image_info.clipped == bool(np.min(row.values) < 0 or np.max(row.values) > image_info.deep.white)
     grey, _ = stored(path, channels=1)
     luma = colours(row.expected) @ [0.299, 0.587, 0.114]
     assert np.abs(grey[..., 0] - luma).max() <= 1 + row.tolerance
@@ -55,9 +56,9 @@ def test_each_deep_row_with_a_range_of_values(tmp_path, row):
     path = tmp_path / f"image.{row.suffix}"
     row.write(path)
     low, high = np.quantile(np.asarray(row.values, float), [0.2, 0.8]).tolist()
-    pixels, facts = stored(path, value_range=(low, high))
+    pixels, image_info = stored(path, value_range=(low, high))
     np.testing.assert_array_equal(pixels, colours(row.ranged(low, high)))
-    assert facts.clipped
+    assert image_info.clipped
     assert not stored(path, value_range=(float(np.min(row.values)), float(np.max(row.values))))[1].clipped
 
 
@@ -69,17 +70,21 @@ def test_the_docs_have_exactly_these_rows():
 def test_a_range_of_values_does_not_apply_to_8_bits(tmp_path):
     for name, write in (("a.png", files.content(png(GREY8, 8, 0))), ("a.tif", tiff(GREY8))):
         write(tmp_path / name)
-        pixels, facts = stored(tmp_path / name, value_range=(0.0, 100.0))
+        pixels, image_info = stored(tmp_path / name, value_range=(0.0, 100.0))
         np.testing.assert_array_equal(pixels, rgb(GREY8))
-        assert facts.deep is None
-        assert not facts.clipped
+        assert image_info.deep is None
+        assert not image_info.clipped
 
 
 def test_twelve_bits_in_a_file_of_sixteen(tmp_path):
     tiff(files.TWELVE)(tmp_path / "a.tif")
-    pixels, facts = stored(tmp_path / "a.tif", value_range=(0.0, 4095.0))
+    pixels, image_info = stored(tmp_path / "a.tif", value_range=(0.0, 4095.0))
     np.testing.assert_array_equal(pixels, rgb(files.scaled(files.TWELVE, 4095)))
-    assert (facts.deep.low, facts.deep.high, facts.clipped) == (files.TWELVE.min(), files.TWELVE.max(), False)
+    assert (image_info.deep.low, image_info.deep.high, image_info.clipped) == (
+        files.TWELVE.min(),
+        files.TWELVE.max(),
+        False,
+    )
 
 
 def test_floats_have_one_scale_and_not_one_for_each_image(tmp_path):
@@ -96,10 +101,10 @@ def test_what_is_not_a_number_is_black_and_counted(tmp_path):
     values = np.full((SIDE, SIDE), 0.5, np.float32)
     values[0] = [np.nan, np.inf, -np.inf, 1.0]
     tiff(values)(tmp_path / "a.tif")
-    pixels, facts = stored(tmp_path / "a.tif")
+    pixels, image_info = stored(tmp_path / "a.tif")
     assert pixels[0, :, 0].tolist() == [0, 255, 0, 255]
-    assert facts.clipped
-    assert (facts.deep.low, facts.deep.high) == (0.5, 1.0)
+    assert image_info.clipped
+    assert (image_info.deep.low, image_info.deep.high) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "RGB"])
@@ -143,8 +148,8 @@ def test_orientation_of_deep_tiffs(tmp_path, orientation, planes):
         lambda a: np.rot90(a, 2).transpose(1, 0, 2),
         np.rot90,
     ]
-    _, facts = decode_with_facts(tmp_path / "a.tif", Form(size=3, channels=3))
-    assert facts.size == ((3, 4) if orientation < 5 else (4, 3))
+    _, image_info = decode_with_info(tmp_path / "a.tif", Form(size=3, channels=3))
+    assert image_info.size == ((3, 4) if orientation < 5 else (4, 3))
     found = decode(tmp_path / "a.tif", size=3, channels=3).transpose(1, 2, 0)
     expected = undo[orientation - 1](image)
     reference = decode(np.ascontiguousarray(expected.astype(np.uint8)), size=3, channels=3).transpose(1, 2, 0)
@@ -180,8 +185,8 @@ def drawing(colour, opaque=0.1, side=40, noise=0, edge=True):
 @pytest.mark.parametrize("opaque", [0.02, 0.5])
 def test_a_drawing_is_put_where_it_can_be_seen(tmp_path, colour, black, noise, opaque):
     drawing(colour, opaque, noise=noise).save(tmp_path / "a.png")
-    pixels, facts = stored(tmp_path / "a.png", size=40)
-    assert facts.on_black is black
+    pixels, image_info = stored(tmp_path / "a.png", size=40)
+    assert image_info.on_black is black
     assert (pixels[0, 0] == (0 if black else 255)).all()
     assert pixels.max(axis=(0, 1)).max() - pixels.min(axis=(0, 1)).min() > 10
 
@@ -195,16 +200,16 @@ def test_a_white_drawing_of_other_modes(tmp_path, mode):
         index = np.asarray(image)[..., 3] // 255
         palette = chunk(b"PLTE", bytes([255, 255, 255] * 2))
         (tmp_path / "a.png").write_bytes(png(index, 8, 3, [palette, chunk(b"tRNS", b"\0")], width=40))
-    pixels, facts = stored(tmp_path / "a.png", size=40)
-    assert facts.on_black
+    pixels, image_info = stored(tmp_path / "a.png", size=40)
+    assert image_info.on_black
     assert (pixels[0, 0, 0], pixels[20, 20, 0]) == (0, 255)
 
 
 def test_wholly_opaque_and_wholly_transparent_images_are_on_white(tmp_path):
     for name, alpha, expected in (("opaque", 255, 250), ("transparent", 0, 255)):
         Image.new("RGBA", (SIDE, SIDE), (250, 250, 250, alpha)).save(tmp_path / f"{name}.png")
-        pixels, facts = stored(tmp_path / f"{name}.png")
-        assert not facts.on_black
+        pixels, image_info = stored(tmp_path / f"{name}.png")
+        assert not image_info.on_black
         assert (pixels == expected).all()
 
 
@@ -283,9 +288,9 @@ def test_a_profile_of_grey_is_converted(tmp_path):
     icc = profile(b"GRAY", {b"kTRC": gamma(1.0)})
     values = np.full((SIDE, SIDE), 64, np.uint8)
     (tmp_path / "a.png").write_bytes(png(values, 8, 0, [chunk(b"iCCP", b"grey\0\0" + zlib.compress(icc))]))
-    pixels, facts = stored(tmp_path / "a.png")
+    pixels, image_info = stored(tmp_path / "a.png")
     np.testing.assert_allclose(pixels, 137, atol=1)
-    assert not facts.colour
+    assert not image_info.colour
     rows = np.stack([values, files.ALPHA8], -1).reshape(SIDE, -1)
     (tmp_path / "b.png").write_bytes(png(rows, 8, 4, [chunk(b"iCCP", b"grey\0\0" + zlib.compress(icc))]))
     np.testing.assert_allclose(stored(tmp_path / "b.png")[0][0, :2, 0], [255, 137], atol=1)
@@ -520,8 +525,8 @@ def test_images_of_8_bits_keep_their_pixels(tmp_path, suffix, mode):
 def test_further_frames_are_known_and_the_first_is_used(tmp_path, suffix, further):
     frames = [Image.new("RGB", (16, 16), shade) for shade in ((200,) * 3, (20,) * 3)]
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
-    pixels, facts = stored(tmp_path / f"a.{suffix}")
-    assert facts.further is further
+    pixels, image_info = stored(tmp_path / f"a.{suffix}")
+    assert image_info.further is further
     np.testing.assert_allclose(pixels, 200, atol=3)
 
 
@@ -536,6 +541,81 @@ def test_a_smaller_copy_is_no_further_page(tmp_path, values):
 def test_jpeg_2000_of_sixteen_bits(tmp_path):
     Image.fromarray(GREY16).save(tmp_path / "a.jp2", irreversible=False)
     np.testing.assert_array_equal(stored(tmp_path / "a.jp2")[0], rgb(files.scaled(GREY16, 65535)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "LA", "RGBA"])
+def test_jpeg_2000_in_colour_of_more_than_8_bits_is_broken_as_pillow_makes_its_white_black(tmp_path, mode):
+    for bits in (8, 12):
+        Image.new(mode, (16, 16)).save(tmp_path / "a.jp2")
+        content = bytearray((tmp_path / "a.jp2").read_bytes())
+        at = content.index(b"\xff\x4f\xff\x51") + 42
+        content[at : at + 3 * len(mode) : 3] = bytes([bits - 1]) * len(mode)
+        (tmp_path / "a.jp2").write_bytes(content)
+        if bits == 8:
+            stored(tmp_path / "a.jp2")
+        else:
+            with pytest.raises(BrokenImageError, match=r"^JPEG 2000 in colour of more than 8 bits"):
+                stored(tmp_path / "a.jp2")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+@pytest.mark.parametrize("bands", [2, 3, 5])
+def test_bands_in_planes(tmp_path, bands, dtype):
+    white = {"u": 255, "i": 32767, "f": 1}[np.dtype(dtype).kind] if dtype != np.uint16 else 65535
+    values = (RGB16[..., 0] / 65535 * white + np.zeros((bands, 1, 1))).astype(dtype)
+    tiff(values, planarconfig="separate", extrasamples=["unspecified"] * (bands - 1))(tmp_path / "a.tif")
+    pixels, image_info = stored(tmp_path / "a.tif")
+    np.testing.assert_array_equal(pixels, rgb(files.scaled(values[0].astype(float), white)))
+    assert image_info.further
+
+
+@pytest.mark.parametrize("values", [RGB8, RGB16, GREY8[..., None]], ids=["8 bits", "16 bits", "grey"])
+@pytest.mark.parametrize("more", [1, 2])
+def test_channels_beside_the_colours_are_known(tmp_path, values, more):
+    whole = np.concatenate([values, np.full((SIDE, SIDE, more), 77, values.dtype)], axis=-1)
+    settings = {"planarconfig": "contig", "extrasamples": ["unspecified"] * more}
+    settings["photometric"] = "rgb" if values.shape[-1] == 3 else "minisblack"
+    tiff(whole, **settings)(tmp_path / "a.tif")
+    assert stored(tmp_path / "a.tif")[1].further
+
+
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize(
+    ("values", "none"),
+    [
+        (GREY16, "7"),
+        (GREY16.astype(np.int16), "-32768"),
+        (GREY16 / 65535, "nan"),
+        (GREY8 / 255, "-3.4e38"),
+        (RGB16, "7"),
+    ],
+    ids=["16 bits", "signed", "not a number", "float", "RGB"],
+)
+def test_a_value_that_the_file_declares_as_missing_becomes_0(tmp_path, values, none, planes):
+    values = values.astype(np.float32) if values.dtype == np.float64 else values.copy()
+    rest = values[1:].astype(float)
+    values[0] = np.array(float(none)).astype(values.dtype)
+    settings = {"photometric": "rgb" if values.ndim == 3 else "minisblack", "extratags": [(42113, "s", 0, none, True)]}
+    if planes:  # read by tifffile
+        values = np.moveaxis(values, -1, 0) if values.ndim == 3 else np.stack([values, values])
+        settings |= {"planarconfig": "separate"} | ({} if len(values) == 3 else {"extrasamples": ["unspecified"]})
+    tiff(values, **settings)(tmp_path / "a.tif")
+    pixels, image_info = stored(tmp_path / "a.tif")
+    assert pixels[0].max() == 0
+    np.testing.assert_array_equal(pixels[1:], colours(files.scaled(rest, image_info.deep.white)))
+    assert (image_info.deep.low, image_info.deep.high) == (np.float32(rest.min()), np.float32(rest.max()))
+
+
+def test_deep_images_take_little_more_memory_than_their_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr("sslpipe.decoding.deep_image.STRIP_PIXELS", 1 << 12)
+    row = np.random.default_rng(0).integers(0, 256, (1, 8 * 512), dtype=np.uint8)
+    (tmp_path / "a.png").write_bytes(png(np.repeat(row, 512, 0), 16, 6, width=512))
+    tracemalloc.start()
+    try:
+        decode(tmp_path / "a.png", size=8, channels=3)
+        assert tracemalloc.get_traced_memory()[1] < 24 * 512 * 512
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_photo_in_cmyk_of_adobe_with_a_profile(tmp_path):
@@ -586,7 +666,7 @@ def test_damaged_files_are_decoded_or_have_a_reason_of_one_line(tmp_path, capfd,
     paths = damaged(tmp_path, 100, seed)
     with warnings.catch_warnings(action="error"):
         chunk = decode_chunk(np.arange(100), paths, Form(size=8, channels=3))
-    assert len(chunk.images) == len(chunk.index) == len(chunk.facts)
+    assert len(chunk.images) == len(chunk.index) == len(chunk.image_info)
     assert sorted([*chunk.index.tolist(), *chunk.broken]) == list(range(100))
     assert 5 < len(chunk.broken) < 95
     for reason in chunk.broken.values():

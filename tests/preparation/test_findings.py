@@ -13,7 +13,7 @@ from PIL import Image
 
 from sslpipe.data.store import Store
 from sslpipe.decoding.deep_image import DeepValues, plain_number, proposed_range
-from sslpipe.decoding.facts import GREY_BELOW, is_colour
+from sslpipe.decoding.image_info import GREY_BELOW, is_colour
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import parse
 from sslpipe.preparation.store_writer import Settings, write_store
@@ -121,6 +121,21 @@ def test_floats_beyond_one(pictures):
     assert lines[1] == "  20 images have values beyond 0 to 1, clipped; prepare.value_range: [0, 255]"
 
 
+def test_a_range_that_is_set_already_is_not_proposed(pictures):
+    for path, values in zip(sorted((pictures / "a").iterdir()), (np.nan, -3.4e38, np.inf), strict=False):
+        path.unlink()
+        tifffile.imwrite(path.with_suffix(".tif"), np.array([[0.0, 1.0, values]] * 6, np.float32))
+    assert "  3 images have values beyond 0 to 1, clipped" in prepared(pictures)[0]
+
+
+def test_truncated_files_are_counted_together(pictures):
+    for i, path in enumerate(sorted((pictures / "a").iterdir())[:4]):
+        noise = RNG.integers(0, 256, (60, 60, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path.with_suffix(".jpg"))
+        path.with_suffix(".jpg").write_bytes(path.with_suffix(".jpg").read_bytes()[: 2000 + 7 * i])
+    assert "  4 broken: image file is truncated" in prepared(pictures)[0]
+
+
 def test_further_pages_raw_files_and_images_on_black(pictures):
     tifffile.imwrite(pictures / "a/0.tif", RNG.integers(0, 255, (3, 6, 6), dtype=np.uint8), photometric="minisblack")
     (pictures / "a/1.nef").write_bytes(b"raw")
@@ -132,7 +147,7 @@ def test_further_pages_raw_files_and_images_on_black(pictures):
     raw = "a raw camera file, of which only the thumbnail could be read; convert it to TIFF or JPEG"
     assert lines[1:] == [
         f"  2 broken: {raw}",
-        "  1 files have further pages or frames, not used; save them as files",
+        "  1 files have further pages, frames or channels, not used; save them as files",
         "  1 transparent images would vanish on white and are put on black",
     ]
     assert {entry["file"]: entry["reason"] for entry in report["broken"]} == {"a/1.nef": raw, "b/2.DNG": raw}
@@ -245,14 +260,14 @@ def test_the_proposed_range_has_a_width_and_holds_the_values(values, unsigned):
 
 
 def test_digests_tell_pixels_apart_and_not_files():
-    from sslpipe.decoding.decode import Form, decode_with_facts
+    from sslpipe.decoding.decode import Form, decode_with_info
 
-    one, other = (decode_with_facts(image, Form(size=4, channels=3))[1] for image in (files.RGB8, files.RGB8.copy()))
+    one, other = (decode_with_info(image, Form(size=4, channels=3))[1] for image in (files.RGB8, files.RGB8.copy()))
     assert one.digest == other.digest
     assert len(bytes.fromhex(one.digest)) == 16
     changed = files.RGB8.copy()
     changed[0, 0, 0] ^= 1
-    assert decode_with_facts(changed, Form(size=4, channels=3))[1].digest != one.digest
+    assert decode_with_info(changed, Form(size=4, channels=3))[1].digest != one.digest
 
 
 def test_a_class_whose_images_are_all_broken_is_refused_with_its_name_and_reason(pictures):

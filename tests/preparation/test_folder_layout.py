@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sslpipe.io.errors import UserError
-from sslpipe.preparation.folder_layout import part_named, read_layout
+from sslpipe.preparation.folder_layout import read_layout
+from sslpipe.preparation.part_names import part_named
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from folders import folders
@@ -30,10 +31,13 @@ def refused(*names, layout=None):
     ("name", "part", "labelled"),
     [
         *((name, "train", True) for name in ("train", "Train", "TRAIN", "training_set", "train2017", "seg_train")),
-        *((name, "train", True) for name in ("TrainImages", "train-images", "train data", "trainset")),
+        *((name, "train", True) for name in ("TrainImages", "train-images", "train data", "trainset", "TRAINImages")),
         *((name, "test", True) for name in ("test", "Test", "test_set", "testing", "seg_test", "Evaluation")),
-        *((name, "held_out", True) for name in ("val", "valid", "Validation", "val2017", "dev", "val_images")),
-        *((name, "train", False) for name in ("unlabeled", "Unlabelled", "unlabeled_images")),
+        *(
+            (name, "held_out", True)
+            for name in ("val", "valid", "Validation", "val2017", "dev", "val_images", "held_out", "Hold-Out")
+        ),
+        *((name, "train", False) for name in ("unlabeled", "Unlabelled", "unlabeled_images", "train_unlabeled")),
     ],
 )
 def test_usual_names_of_parts(name, part, labelled):
@@ -111,6 +115,9 @@ def test_train_is_a_class_among_vehicles():
 
 def test_given_labels_make_folders_mean_nothing_but_parts():
     assert set(read("2019/1.png", "2020/2.png", "3.png", labelled=["3.png"]).images.values()) == {(None, None)}
+    found = read("cat/1.png", "dog/2.png", layout="classes", labelled=["cat/1.png"])
+    assert (found.name, set(found.images.values())) == ("flat", {(None, None)})
+    assert found.notes == ["sub-folders are no classes, since a table has labels"]
     found = read("train/x/1.png", "train/y/1.png", "test/x/1.png", "test/y/1.png", labelled=["train/x/1.png"])
     assert set(found.images.values()) == {("train", None), ("test", "x"), ("test", "y")}
 
@@ -118,18 +125,21 @@ def test_given_labels_make_folders_mean_nothing_but_parts():
 @pytest.mark.parametrize(
     ("names", "parts"),
     [
-        (["a.png", "cat/1.png", "dog/1.png"], ["1 images (a.png) beside", "cat/, dog/"]),
-        (["train/a.png", "train/cat/1.png", "train/dog/1.png", "test/cat/1.png"], ["1 images (train/a.png) beside"]),
+        (["a.png", "cat/1.png", "dog/1.png"], ["1 image (a.png) beside cat/, dog/"]),
+        (["train/a.png", "train/cat/1.png", "train/dog/1.png", "test/cat/1.png"], ["1 image (train/a.png) beside"]),
         (["Cat/1.png", "cat/1.png"], ["Cat/ and cat/ differ by case only"]),
         (["Straße/1.png", "STRASSE/1.png"], ["differ by case"]),
         (["K\u00e4fer/1.png", "Ka\u0308fer/1.png"], ["'K\\xe4fer'/", "'Ka\\u0308fer'/", "Unicode form"]),
         (["train/Cat/1.png", "train/cat/1.png", "test/cat/1.png"], ["Cat/ and cat/"]),
-        (["train/a/1.png", "train/b/1.png", "extra/1.png"], ["extra/ beside the parts train/"]),
+        (
+            ["train/a/1.png", "train/b/1.png", "extra/1.png"],
+            ["extra/ beside the part train/", "into a part such as train/ or away"],
+        ),
         (
             ["train/a/1.png", "train/b/1.png", "test/a/1.png", "read_me.png"],
-            ["1 images (read_me.png) beside the parts"],
+            ["1 image (read_me.png) beside the parts train/, test/"],
         ),
-        (["cat/1.png", "dog/1.png", "test/1.png"], ["cat/, dog/ beside the parts test/"]),
+        (["cat/1.png", "dog/1.png", "test/1.png"], ["cat/, dog/ beside the part test/"]),
         (["val/a/1.png", "test/a/1.png"], ["no train/"]),
         (["train/1.png", "Train/2.png", "test/1.png"], ["train/ and Train/ have the name of the same part"]),
         (["train/1.png", "training/2.png"], ["train/ and training/"]),
@@ -150,14 +160,19 @@ def test_doubtful_layouts_are_refused_with_names_and_what_to_do(names, parts):
             ["a.png", "cat/1.png", "dog/1.png"],
             "classes",
             [(None, None), (None, "cat"), (None, "dog")],
-            "1 images beside",
+            "no label for 1 image beside",
         ),
         (["a.png", "cat/1.png", "dog/1.png"], "flat", [(None, None)] * 3, None),
-        (["Cat/1.png", "cat/1.png"], "classes", [(None, "Cat"), (None, "cat")], None),
-        (["train/1.png", "test/1.png"], "classes", [(None, "train"), (None, "test")], None),
+        (["Cat/1.png", "cat/1.png"], "classes", [(None, "Cat"), (None, "cat")], "differ by case only"),
+        (["train/1.png", "test/1.png"], "classes", [(None, "train"), (None, "test")], "names of parts"),
         (["train/1.png", "test/1.png"], "flat", [(None, None)] * 2, None),
         (["train/a/1.png", "train/b/1.png", "x/1.png", "y.png"], "parts", [("train", "a"), ("train", "b")], "2 images"),
-        (["cat/train/1.png", "cat/test/1.png", "dog/1.png"], "classes", [(None, "cat")] * 2 + [(None, "dog")], None),
+        (
+            ["cat/train/1.png", "cat/test/1.png", "dog/1.png"],
+            "classes",
+            [(None, "cat")] * 2 + [(None, "dog")],
+            "parts inside",
+        ),
     ],
 )
 def test_the_setting_decides(names, layout, expected, note):
@@ -165,6 +180,12 @@ def test_the_setting_decides(names, layout, expected, note):
     assert found.name == layout
     assert list(found.images.values()) == expected
     assert [note in text for text in found.notes] == ([True] if note else [])
+
+
+def test_a_folder_named_images_is_no_class_and_needs_no_note():
+    found = read("train/images/1.png", "test/images/2.png")
+    assert set(found.images.values()) == {("train", None), ("test", None)}
+    assert found.notes == []
 
 
 def test_a_layout_that_is_not_there_is_refused():

@@ -114,6 +114,22 @@ def test_a_folder_with_an_images_name_is_a_folder(tmp_path):
     assert found.ignored == {".txt": 1}
 
 
+def test_a_folder_that_is_not_there_is_one_line(tmp_path):
+    make(tmp_path, "file")
+    (tmp_path / "loop").symlink_to("loop")
+    reasons = {"none": "does not exist", "file": "is not a folder", "loop": "cannot be read: Too many levels"}
+    for name, reason in reasons.items():
+        with pytest.raises(UserError, match=f"^key: .*{name} {reason}"):
+            find(tmp_path / name)
+
+
+def test_hidden_folders_and_images_are_told(tmp_path):
+    make(tmp_path, ".net/1.png", ".git/config", "a/.2.png", "a/.DS_Store", "a/3.png")
+    found = find(tmp_path)
+    assert found.images == ["a/3.png"]
+    assert found.notes() == ["hidden folders and images left out: .git/, .net/, a/.2.png"]
+
+
 def test_files_to_skip_are_not_counted(tmp_path):
     make(tmp_path, "a.png", "labels.csv", "other.csv")
     assert find(tmp_path, skip=(tmp_path / "labels.csv",)).ignored == {".csv": 1}

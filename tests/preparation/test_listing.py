@@ -60,6 +60,13 @@ def test_what_dvc_refuses_to_hash_is_listed(photos):
     ]  # fmt: skip
 
 
+def test_labels_files_have_their_path_in_the_folder_or_their_name(photos, tmp_path):
+    for path in (photos / "cat" / "labels.csv", tmp_path / "more.csv"):
+        path.write_text("file,label\n")
+    rows = listing(photos, photos / "cat" / "labels.csv", tmp_path / "more.csv")
+    assert [row[0] for row in rows[-2:]] == ["cat/labels.csv", "more.csv"]
+
+
 def test_a_folder_that_cannot_be_read_is_one_line(photos, monkeypatch):
     monkeypatch.setattr(os, "scandir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     with pytest.raises(UserError, match=r"^prepare.folder.path: .* cannot be read: Permission denied$"):

@@ -214,6 +214,15 @@ def test_no_training_image(tmp_path, change):
         write(tmp_path / "out", **change)
 
 
+def test_no_training_image_because_all_are_broken(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(b"")
+    source = folder.Source(folder.Settings(path=str(tmp_path / "images")))
+    with pytest.raises(UserError, match=r"of 3 images, .*; 3 broken: an empty file found, expected an image$"):
+        write(tmp_path / "out", source)
+
+
 def test_names_that_are_no_utf8(tmp_path):
     root = tmp_path / "pictures"
     path = root / "caf\udce9" / "a\udcff\n.png"

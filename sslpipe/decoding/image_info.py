@@ -14,15 +14,15 @@ DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class ImageInfo:
     """What is known of a decoded image beside its pixels."""
 
-    digest: str
-    """BLAKE2b of the decoded array, 16 bytes in hexadecimal."""
-    colour: bool
-    """Whether its channels differ after resizing, also if it is stored in grey."""
     size: tuple[int, int]
     """Width and height in the file, as it is seen."""
+    digest: str = ""
+    """BLAKE2b of the decoded array, 16 bytes in hexadecimal; empty before it is resized."""
+    colour: bool = False
+    """Whether its channels differ after resizing, also if it is stored in grey."""
     deep: DeepValues | None = None
     """The values of an image of more than 8 bits."""
     clipped: bool = False
