@@ -1,13 +1,15 @@
 """Random folders of images, with the reading that was meant."""
 
+import re
 import unicodedata
 
 from hypothesis import strategies as st
 
-from sslpipe.preparation.folder_layout import part_named
+from sslpipe.preparation.class_folders import ANY_CLASS_WORDS
+from sslpipe.preparation.part_names import PART_WORDS, words_of
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
-    lambda name: name not in (".", "..") and not part_named(name)
+    lambda name: name not in (".", "..") and not {*words_of(name)} & {*PART_WORDS, *ANY_CLASS_WORDS}
 )
 TRAIN, TEST, VAL = (
     st.sampled_from(names)
@@ -20,7 +22,9 @@ TRAIN, TEST, VAL = (
 
 
 def key(name):
-    return unicodedata.normalize("NFC", name).casefold()
+    visible = "".join(each for each in name if unicodedata.category(each) != "Cf")
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", visible).casefold())
+    return re.sub("^0+([0-9]*)$", r"\1", " ".join(folded.split()))
 
 
 @st.composite

@@ -11,6 +11,7 @@ from sslpipe.data.store import UNKNOWN, Split
 from sslpipe.decoding.deep_image import DeepValues, ValueRange, proposed_range, shown_number
 from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.image_info import DIGEST_BYTES, ImageInfo
+from sslpipe.preparation.image_files import counted
 
 DARK = 0.25
 """Deep images are nearly black if none of them exceeds this share of their range, as with 14 bits in 16 (own choice).
@@ -99,22 +100,22 @@ class Findings:
         if self.clipped:
             beyond = " to ".join(map(shown_number, current))
             hint = f"; {setting}" if proposed != current else ""  # equal if they are not numbers
-            yield f"{self.clipped:,} images have values beyond {beyond}, clipped{hint}"
+            yield f"{counted(self.clipped, 'image')} with values beyond {beyond}, clipped{hint}"
         elif value_range is None and self.brightest < DARK:
             found = f"at most {shown_number(self.values.high)} of {shown_number(self.values.white)}"
-            yield f"{self.deep:,} images are nearly black, {found}; {setting}"
+            yield f"{counted(self.deep, 'image')} nearly black, {found}; {setting}"
 
     def _of_colours(self, channels: int) -> Iterator[str]:
         if channels == 1 and self.colour:
-            yield f"{self.colour:,} of {self.images:,} images are in colour; prepare.channels: 3 keeps it"
+            yield f"{self.colour:,} of {counted(self.images, 'image')} in colour; prepare.channels: 3 keeps it"
         elif channels == 3 and not self.colour:
             yield "no image is in colour; prepare.channels: 1 is enough and faster"
 
     def _of_files(self) -> Iterator[str]:
         if self.further:
-            yield f"{self.further:,} files have further pages, frames or channels, not used; save them as files"
+            yield f"{counted(self.further, 'file')} with further pages, frames or channels, not used"
         if self.on_black:
-            yield f"{self.on_black:,} transparent images would vanish on white and are put on black"
+            yield f"{counted(self.on_black, 'transparent image')} put on black, since white would hide what is drawn"
 
 
 def _of_duplicates(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[str]:
@@ -126,4 +127,4 @@ def _of_duplicates(groups: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[st
             if (count := sum(len({image[key] for image in group} - {None}) > 1 for group in groups))
         ]
         across = f", {' and '.join(parts)}" if parts else ""
-        yield f"{images:,} images are equal to others, in {len(groups):,} groups{across}; delete copies"
+        yield f"{images:,} images equal to others, in {counted(len(groups), 'group')}{across}; delete copies"

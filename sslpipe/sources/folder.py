@@ -1,7 +1,7 @@
 """A folder of image files: flat, with a sub-folder for each class, or with parts such as train/ and test/."""
 
-import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from sslpipe.data.store import UNKNOWN
 from sslpipe.decoding.entries import Entry
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import project_path
+from sslpipe.preparation.class_folders import difference, masks_note, spelling
 from sslpipe.preparation.folder_layout import WHERE, LayoutName, read_layout
 from sslpipe.preparation.image_files import ImageFiles, find_images, listed, natural
 from sslpipe.preparation.labels_file import NO_LABEL, find_labels_files, read_labels
@@ -29,6 +30,10 @@ class Settings:
     no_label: tuple[str, ...] = NO_LABEL
     """Texts in the place of a label that mean that an image has none."""
 
+    def tables(self) -> tuple[Path, ...]:
+        """Return the files with labels: `labels`, or else those that are found in the folder."""
+        return (project_path(self.labels),) if self.labels else find_labels_files(project_path(self.path))
+
 
 class Source:
     """The images of a folder, in natural order of their names (2 before 10).
@@ -40,11 +45,7 @@ class Source:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.root = project_path(settings.path)
-        if not os.path.isdir(self.root):
-            raise UserError(
-                f"{WHERE}: {self.root} {'is not a folder' if os.path.exists(self.root) else 'does not exist'}"
-            )
-        files = (project_path(settings.labels),) if settings.labels else find_labels_files(self.root)
+        files = settings.tables()
         found = find_images(self.root, where=WHERE, skip=files)
         self.ignored: Counter[str] = found.ignored
         self.unreadable: dict[str, str] = found.unreadable
@@ -52,7 +53,7 @@ class Source:
             raise UserError(f"{WHERE}: no image found in {self.root}{_instead(found)}")
         given = read_labels(files, found.images, self.root, no_label=settings.no_label, found=settings.labels is None)
         self.layout = read_layout(found.images, settings.layout, labelled=given.label)
-        self.notes = (*self.layout.notes, *given.notes, *found.notes())
+        self.notes = (*self.layout.notes, *masks_note(found.images), *given.notes, *found.notes())
         """What was left out, read in another way or guessed, a sentence each."""
         images = self.layout.images
         label = {
@@ -75,10 +76,18 @@ class Source:
         others = [name for label, name in enumerate(self.classes) if label not in known]
         if known and others:
             count = Counter(self.classes[entry.label] for entry in self.entries if entry.label != UNKNOWN)
+            trained = [self.classes[label] for label in sorted(known)]
             raise UserError(
-                f"{WHERE}: no training image is of {listed(f'{name!r} ({count[name]:,} others)' for name in others)}; "
-                "rename the class, label or move images to train/, or leave it out"
+                f"{WHERE}: no training image is of {listed(f'{name!r} ({count[name]:,} others)' for name in others)}"
+                f"{_alike(others, trained)}; rename the class, label or move images to train/, or leave it out"
             )
+
+
+def _alike(others: Sequence[str], trained: Sequence[str]) -> str:
+    """Describe a class that is spelled like one of the training images, for the error."""
+    known = {spelling(name): name for name in trained}
+    pairs = ((name, known[spelling(name)]) for name in others if spelling(name) in known)
+    return next((f"; {name!a} and {other!a} differ by {difference(name, other)}" for name, other in pairs), "")
 
 
 def _instead(found: ImageFiles) -> str:

@@ -14,7 +14,7 @@ from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.image_formats import check_plain, has_image_suffix
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.files import project_path
-from sslpipe.preparation.image_files import contents, find_images, shown
+from sslpipe.preparation.image_files import contents, counted, find_images, shown
 
 WHERE = "prepare.imagenet"
 PARTS: tuple[tuple[str, Literal["train", "test"]], ...] = (("train", "train"), ("val", "test"))
@@ -30,6 +30,10 @@ class Settings:
     classes: str | None = None
     """Text file with the wnid of a class per line: only these classes are used, in this order. The rest of a line, such
     as the class name in the lists of SCAN's public code, is ignored. null: all classes."""
+
+    def tables(self) -> tuple[Path, ...]:
+        """Return the files beside the images: that of `classes`."""
+        return (project_path(self.classes),) if self.classes else ()
 
 
 class Source:
@@ -85,7 +89,8 @@ def _class_folders(root: Path, part: str) -> list[str]:
     loose = [name for name in others if has_image_suffix(name)]
     if loose or not names:
         raise UserError(
-            f"{WHERE}.path: {len(loose)} images and {len(names)} folders found in {folder}, expected {part}/<wnid>/ "
+            f"{WHERE}.path: {counted(len(loose), 'image')} and {counted(len(names), 'folder')} found in {folder}, "
+            f"expected {part}/<wnid>/ "
             "alone; move each image into the folder of its class"
         )
     return names

@@ -8,6 +8,7 @@ from sslpipe.decoding.deep_image import plain_number, proposed_range, shown_numb
 from sslpipe.io.errors import UserError
 from sslpipe.io.stages import LABELLED_STAGES, TRAINING_STAGES, key_of
 from sslpipe.io.version import own_version
+from sslpipe.preparation.image_files import counted
 from sslpipe.tools import recipes
 from sslpipe.tools.folder_summary import FolderSummary
 from sslpipe.tools.yaml_text import at, comment_at, flat, in_one_line, put, set_comment
@@ -19,7 +20,7 @@ GUESS = 10
 FEW = 10
 """If the rarest class has fewer labels, all labels are used for training (own choice)."""
 LEAST = 30
-"""Minimum number of images of a project, since neighbours are mined among a tenth of them."""
+"""Minimum number of images to train on, since neighbours are mined among a tenth of them."""
 LEAST_EPOCHS = 5
 """Minimum number of epochs (own choice)."""
 
@@ -39,8 +40,11 @@ def settings_for(recipe: str, summary: FolderSummary, images: str, labels: str |
     images, labels: paths for params.yaml. Raises UserError for an unknown recipe and for too few images.
     """
     source = recipes.load(recipe)
-    if summary.images < LEAST:
-        raise UserError(f"--images: {summary.images} images found, expected at least {LEAST}")
+    if (images_to_train := summary.images - summary.not_train) < LEAST:
+        found = f"{counted(images_to_train, 'image')}{' to train on' if summary.not_train else ''}"
+        raise UserError(f"--images: {found} found, expected at least {LEAST}")
+    if summary.has_held_out and summary.held_out < 2:
+        raise UserError("--images: 1 image for model selection found in val/, expected at least 2; move it to train/")
     own = recipe.startswith(OWN)
     settings = versioned(source.settings)
     settings.insert(1, "recipe", recipe)
@@ -58,16 +62,16 @@ def _fit_images(tree: CommentedMap, summary: FolderSummary, images: str, labels:
     size = at(tree, "prepare.size") or 32
     test, held_out = at(tree, "prepare.test"), at(tree, "prepare.held_out")
     few = 0 < summary.rarest < FEW and summary.labelled < summary.images
-    draw = "blind" if not summary.classes else "unlabelled" if few else "by_class"
+    draw = "blind" if not summary.rarest else "unlabelled" if few else "by_class"
     why = {
         "blind": "labels added later do not change the splits, so the pretraining is not repeated",
         "unlabelled": f"all {summary.labelled} labels are used for training, since they are few",
         "by_class": "the same share of each class",
     }[draw]
-    if summary.classes and not few and summary.rarest < 3:
+    if 0 < summary.rarest < 3 and not few:
         raise UserError(
-            f"--images: {summary.rarest_class!r} has {summary.rarest} images to train on, expected at least 3; "
-            "add some, or leave the class out"
+            f"--images: {summary.rarest_class!r} has {counted(summary.rarest, 'image')} to train on, "
+            "expected at least 3; add some, or leave the class out"
         )
     tree["prepare"] = CommentedMap()
     put(tree, "prepare.source", "folder")
@@ -127,6 +131,8 @@ def _fit_neighbors(tree: CommentedMap, train: int, summary: FolderSummary) -> No
         return
     clusters = len(summary.classes) or GUESS
     most, held_out = max(2, train // (2 * clusters)), max(1, train // (18 * clusters))
+    if summary.has_held_out:
+        held_out = max(1, summary.held_out // (2 * clusters))
     for key, default, limit in (("k", 20, most), ("held_out_k", 5, held_out)):
         if (at(tree, f"mine_neighbors.{key}") or default) > limit:
             put(tree, f"mine_neighbors.{key}", limit, "half the images of an average cluster")
@@ -136,13 +142,13 @@ def _fit_neighbors(tree: CommentedMap, train: int, summary: FolderSummary) -> No
 
 
 def _fit_classes(tree: CommentedMap, summary: FolderSummary) -> None:
-    """Set the number of clusters, and remove the stages that need labels if there are none."""
+    """Set the number of clusters, and remove the stages that need labels if no training image has one."""
     if "cluster" in tree:
         if summary.classes:
             put(tree, "cluster.clusters", len(summary.classes), "the number of classes")
         else:
             why = "a guess; after mine-neighbors, 'sslpipe estimate-clusters' suggests a number"
             put(tree, "cluster.clusters", GUESS, why)
-    if not summary.classes:
+    if not summary.rarest:
         for stage in LABELLED_STAGES:
             tree.pop(stage, None)

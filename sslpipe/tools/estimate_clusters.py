@@ -120,11 +120,11 @@ def draw_sample(
         )
     rng = np.random.default_rng(mix(seed, RandomStream.ESTIMATE_SAMPLE))
     rows = _some(len(train), settings.sample, rng)
-    used = _unit(train[rows], device)
+    used = _unit(train[rows], device, "train")
     if len(rows) < len(train):
         mined = min(neighbors.shape[1], len(rows) - 1)
         neighbors = nearest_neighbors(used, k=mined, device=device)[0]
-    scored = _unit(held_out[_some(len(held_out), settings.scored, rng)], device)
+    scored = _unit(held_out[_some(len(held_out), settings.scored, rng)], device, "held_out")
     nearest = nearest_neighbors(scored, k=neighbors_counted(len(scored), settings.at_least), device=device)[0]
     shown = _some(len(used), settings.scored, rng)
     unit = used[torch.from_numpy(shown).to(device)].cpu().double().numpy()
@@ -142,12 +142,13 @@ def draw_sample(
     )
 
 
-def _unit(features: NDArray[Any], device: torch.device) -> Tensor:
+def _unit(features: NDArray[Any], device: torch.device, split: str) -> Tensor:
     """Return the features as unit vectors [N, D] on `device`; raises UserError for values that are not finite."""
     try:
         return unit_vectors(np.asarray(features), device)
     except ValueError as error:
-        raise UserError(f"{error}; run 'sslpipe pretrain' and 'sslpipe mine-neighbors' again") from None
+        again = "run 'sslpipe pretrain' and 'sslpipe mine-neighbors' again"
+        raise UserError(f"{split}/features.npy: {error}; {again}") from None
 
 
 def _some(count: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:

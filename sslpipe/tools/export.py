@@ -68,7 +68,7 @@ def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Ex
                 program = trace(network, channels=card.channels, size=card.size, features=features)
                 kind.write(program, path, about)
                 difference = largest_difference(expected, kind.run(path), card)
-        except OSError:
+        except (OSError, UserError):
             raise
         except Exception as error:  # the libraries raise different errors for what they cannot export
             reason = one_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 from torch.nn import functional as F
 
+from sslpipe.io.files import write_bytes
 from sslpipe.nets.heads import ClusterHeads, InstanceHead
 from sslpipe.nets.network import Network
 from sslpipe.nets.preprocessing import InputSettings
@@ -148,7 +150,10 @@ def _run_onnx(path: Path) -> Forward:
 
 def _write_torch(program: ExportedProgram, path: Path, about: About) -> None:
     program.example_inputs = None  # they would be pickled
-    torch.export.save(program, path, extra_files={"card.json": json.dumps(about, ensure_ascii=False)})
+    # Written to memory first: torch's own errors for a full disk do not say so.
+    archive = BytesIO()
+    torch.export.save(program, archive, extra_files={"card.json": json.dumps(about, ensure_ascii=False)})
+    write_bytes(path, archive.getvalue())
 
 
 def _run_torch(path: Path) -> Forward:

@@ -55,8 +55,10 @@ class FolderSummary:
     """Whether the folder has test images of its own."""
     has_held_out: bool = False
     """Whether the folder has images of its own for model selection, such as val/."""
+    held_out: int = 0
+    """Number of these images."""
     not_train: int = 0
-    """Number of these images and of the test images."""
+    """Number of images for model selection and of test images."""
     rarest_class: str = ""
     """Name of the rarest class."""
     source: Source | None = None
@@ -97,7 +99,7 @@ def scan_folder(images: Path, labels: Path | None, layout: LayoutName | None = N
         reason, count = reasons.most_common(1)[0]
         of_them = "" if len(reasons) == 1 else f", {count} of them because"
         raise UserError(
-            f"--images: no image of {len(sample)} sampled in {images} could be decoded{of_them}: {reason}"
+            f"--images: none of {len(sample)} sampled images in {images} could be decoded{of_them}: {reason}"
         )
     values = [image_info.deep for image_info in opened if image_info.deep]
     known = Counter(entry.label for entry in entries if entry.label != UNKNOWN and entry.part in (None, "train"))
@@ -118,6 +120,7 @@ def scan_folder(images: Path, labels: Path | None, layout: LayoutName | None = N
         rarest_class=source.classes[rarest] if source.classes else "",
         has_test=any(entry.part == "test" for entry in entries),
         has_held_out=any(entry.part == "held_out" for entry in entries),
+        held_out=sum(entry.part == "held_out" for entry in entries),
         not_train=sum(entry.part not in (None, "train") for entry in entries),
         further=sum(image_info.further for image_info in opened),
         deep=len(values),

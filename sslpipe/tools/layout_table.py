@@ -21,7 +21,8 @@ PARTS = ("train", "held_out", "test")
 def print_layout(source: Source) -> None:
     """Print how a folder was read; `--layout` and `--labels` overrule it."""
     layout = source.layout
-    info(f"{source.root / layout.base}: {MEANINGS[layout.name]} (layout {layout.name}; --layout overrules it)")
+    info(f"{source.root / layout.base}: {MEANINGS[layout.name]}")
+    info(f"(layout {layout.name}; --layout overrules it)")
     parts = [part for part in PARTS if any(entry.part == part for entry in source.entries)]
     if layout.folders:
         _print_parts(source, parts)

@@ -9,7 +9,8 @@ from typing import Any
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json, sha256
-from sslpipe.nets.model_file import CARD, weights_path
+from sslpipe.io.version import UNKNOWN, own_version
+from sslpipe.nets.model_file import CARD, load_model, weights_path
 from sslpipe.tools.export_module import FORMATS
 from sslpipe.tools.yaml_text import flat
 
@@ -29,7 +30,7 @@ class Artifact:
     """model, files (neighbours, metrics), images or export."""
     stage: str
     """Stage that wrote it."""
-    version: str = "unknown"
+    version: str = UNKNOWN
     """Version of sslpipe that wrote it."""
     data: str | None = None
     """Fingerprint of the images."""
@@ -42,7 +43,7 @@ class Artifact:
     metrics: dict[str, Any] = field(default_factory=dict)
     """Metrics that the stage or evaluate wrote."""
     note: str = ""
-    """Why it was not found."""
+    """Why it was not found, or what is wrong with it."""
     parents: list["Artifact"] = field(default_factory=list)
     """Artifacts that it was made from."""
 
@@ -75,11 +76,12 @@ class _Search:
 
     def _model(self, folder: Path, card: Mapping[str, Any]) -> Artifact:
         artifact = self._carded(folder, card, "model")
+        artifact.note = _fault(folder)
         network = card["network"]
         artifact.fingerprint = sha256(weights_path(folder))
         backbone, head = network["backbone"], network["head"]
         artifact.metadata = {
-            "network": backbone["architecture"] or backbone["name"],
+            "network": backbone.get("architecture") or backbone["name"],
             "head": {key: value for key, value in head.items() if key != "kind"} | {"kind": head["kind"]}
             if head
             else None,
@@ -104,7 +106,7 @@ class _Search:
             path=folder.as_posix(),
             kind="images",
             stage="prepare",
-            version=info.get("version", "unknown"),
+            version=info.get("version", UNKNOWN),
             data=info["fingerprint"],
             metadata={
                 "source": report.get("source"),
@@ -136,7 +138,7 @@ class _Search:
             path=folder.as_posix(),
             kind=kind,
             stage=card["stage"],
-            version=card.get("version", "unknown"),
+            version=card.get("version", UNKNOWN),
             data=card["data"],
             settings=dict(card["settings"]),
         )
@@ -200,6 +202,20 @@ class _Search:
         return {}
 
 
+def _fault(folder: Path) -> str:
+    """Return what is wrong with the weights of a model, in words; empty for a model that can be loaded.
+
+    Raises UserError for a card of another form, which cannot be described.
+    """
+    try:
+        load_model(folder)
+    except UserError as error:
+        if CARD in str(error).partition(": ")[0]:
+            raise
+        return str(error)
+    return ""
+
+
 def _marker(folder: Path) -> str | None:
     return next((name for name in KINDS if (folder / name).is_file()), None)
 
@@ -233,7 +249,9 @@ def lines(artifact: Artifact, *, indent: str = "", shown: set[str] | None = None
     """Yield an artifact as lines of text, with indented parents; an artifact that was already shown is only named."""
     shown = set() if shown is None else shown
     name = artifact.path or "(not found)"
-    yield f"{indent}{name}: {artifact.kind} of {artifact.stage}, sslpipe {artifact.version}"
+    other = artifact.version != UNKNOWN != own_version() != artifact.version
+    here = f" (installed: {own_version()})" if other else ""
+    yield f"{indent}{name}: {artifact.kind} of {artifact.stage}, sslpipe {artifact.version}{here}"
     inner = indent + "  "
     if artifact.path in shown:
         yield f"{inner}(as above)"
@@ -241,7 +259,7 @@ def lines(artifact: Artifact, *, indent: str = "", shown: set[str] | None = None
     if artifact.path:
         shown.add(artifact.path)
     if artifact.note:
-        yield f"{inner}{artifact.note}"
+        yield f"{inner}{'broken: ' if artifact.path else ''}{artifact.note}"
     for title, fingerprint in (("weights", artifact.fingerprint), ("images", artifact.data)):
         if fingerprint:
             yield f"{inner}{title}: {fingerprint[:16]}"

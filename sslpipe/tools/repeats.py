@@ -181,7 +181,7 @@ def _repro(repeat: Repeat, targets: Sequence[str]) -> int:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     interrupted = False
     # SIGTERM is handled as Ctrl-C, and SIGINT even in a background job of a script, which ignores it by default.
-    with handled_by(signal.default_int_handler), repeat.log.open("wb") as log:
+    with handled_by(signal.default_int_handler), disk_errors(repeat.log), repeat.log.open("wb") as log:
         process = subprocess.Popen(
             [*DVC, "repro", *targets],
             cwd=repeat.folder,

@@ -1,6 +1,7 @@
 """Set up a project for a folder of images: settings, pipeline, git and DVC."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import torch
 from ruamel.yaml.comments import CommentedMap
 
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import write_bytes
+from sslpipe.io.files import files_together
 from sslpipe.io.stages import LABELLED_STAGES
 from sslpipe.preparation.folder_layout import LayoutName
+from sslpipe.preparation.image_files import shown
 from sslpipe.tools import recipes
 from sslpipe.tools.autoconfig import OWN, fit_batches, settings_for, training_images, versioned
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
@@ -52,19 +54,19 @@ def new_project(
     summary = scan_folder(images, labels, layout)
     paths = relative(images, folder), relative(labels, folder) if labels else None
     tree = settings_for(recipe or (OWN if torch.cuda.is_available() else f"{OWN}-cpu"), summary, *paths)
-    title = f"# {Path(os.path.abspath(folder)).name}: created by 'sslpipe init'. Absent keys have their defaults.\n\n"
+    name = shown(Path(os.path.abspath(folder)).name)
+    title = f"# {name}: created by 'sslpipe init'. Absent keys have their defaults.\n\n"
     inside = Path(os.path.realpath(images)).is_relative_to(os.path.realpath(folder))
-    ignored = f"/{relative(images, folder)}/\n" if inside else ""
+    ignored = ignore_line(relative(images, folder)) if inside else ""
     files = {
         "params.yaml": title + laid_out(tree),
         "dvc.yaml": pipeline(tree),
-        ".gitignore": GITIGNORE + ignored,
-        ".dvcignore": DVCIGNORE + ignored,
+        ".gitignore": _with_lines(folder / ".gitignore", GITIGNORE + ignored),
+        ".dvcignore": _with_lines(folder / ".dvcignore", DVCIGNORE + ignored),
     }
-    files = {name: text for name, text in files.items() if not (folder / name).exists()}
-    for name, text in files.items():
-        write_bytes(folder / name, text.encode())
-    return ProjectSummary(summary, (*files, *_initialise(folder)), _last_model(tree))
+    with files_together(folder, files):
+        initialised = _initialise(folder)
+    return ProjectSummary(summary, (*files, *initialised), _last_model(tree))
 
 
 def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
@@ -85,15 +87,15 @@ def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
         raise UserError(
             f"{folder / 'dvc.yaml'}: changed since 'sslpipe init' wrote it; add the stages that need labels by hand"
         )
-    summary = scan_folder(folder / path, labels, at(tree, "prepare.folder.layout"))
+    summary = scan_folder(folder / os.path.expanduser(path), labels, at(tree, "prepare.folder.layout"))
     put(tree, "prepare.folder.labels", relative(labels, folder), str(summary))
     recipe = recipes.load(str(tree["recipe"]))
     for stage in LABELLED_STAGES:
         if stage not in tree and stage in recipe.settings:
             put(tree, stage, recipe.settings[stage])
             fit_batches(tree, training_images(tree, summary), recipe.card.images_at_most, stages=(stage,))
-    write_bytes(params, laid_out(tree).encode())
-    write_bytes(folder / "dvc.yaml", pipeline(tree).encode())
+    with files_together(folder, {"params.yaml": laid_out(tree), "dvc.yaml": pipeline(tree)}):
+        pass
     return ProjectSummary(summary, ("params.yaml", "dvc.yaml"), _last_model(tree))
 
 
@@ -111,9 +113,25 @@ def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ..
     for path in (folder / file for file in texts):
         if path.exists() and not force:
             raise UserError(f"{path}: already exists; overwrite it with --force or name another folder")
-    for file, text in texts.items():
-        write_bytes(folder / file, text.encode())
+    with files_together(folder, texts):
+        pass
     return tuple(texts)
+
+
+def ignore_line(path: str) -> str:
+    """Return the line of .gitignore for a folder: special characters are escaped, and ? stands for a line break."""
+    escaped = re.sub(r"([\\*?\[])", r"\\\1", path)
+    return re.sub(r"[\n\r]", "?", f"/{escaped}/") + "\n"
+
+
+def _with_lines(path: Path, lines: str) -> str:
+    """Return the text of a file, which may not exist, with those of some lines that it lacks."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    missing = [line for line in lines.splitlines() if line not in text.splitlines()]
+    return "\n".join([*text.splitlines(), *missing, ""])
 
 
 def _last_model(tree: CommentedMap) -> str:
@@ -135,7 +153,7 @@ def _initialise(folder: Path) -> list[str]:
     if not (folder / ".dvc").exists():
         # DVC needs --subdir in a subfolder of a repository, and --no-scm without git.
         part = ["--subdir"] if in_git and Path(in_git).resolve() != folder.resolve() else []
-        _run([sys.executable, "-m", "dvc", "init", "--quiet", *(part if git else ["--no-scm"])], folder)
+        _run([sys.executable, "-m", "dvc", "init", *(part if git else ["--no-scm"])], folder)
         initialised.append("dvc")
     return initialised
 
@@ -145,7 +163,7 @@ def _run(command: Sequence[str], folder: Path, *, must: bool = True) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         if must:
-            line = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-            raise UserError(f"{folder}: {' '.join(command[:3])} failed: {''.join(line)}")
+            reason = " ".join((done.stderr.strip() or done.stdout.strip()).split())
+            raise UserError(f"{folder}: {' '.join(command[:3])} failed: {reason}")
         return ""
     return done.stdout.strip()

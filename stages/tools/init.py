@@ -27,11 +27,17 @@ def init(
 
     In an existing project, --labels adds the labels and the stages that need them.
     """
+    from shlex import quote
+
     from sslpipe.io.console import info
+    from sslpipe.io.errors import UserError
     from sslpipe.tools import scaffold
     from sslpipe.tools.layout_table import print_layout
 
     if images is None:
+        for option, value, key in (("--layout", layout, "prepare.folder.layout"), ("--recipe", recipe, "the settings")):
+            if value is not None:
+                raise UserError(f"{option}: needs --images; in an existing project change {key} in params.yaml")
         result = scaffold.add_labels(folder, labels)
     else:
         result = scaffold.new_project(folder, images, labels, recipe, layout)
@@ -39,4 +45,5 @@ def init(
         print_layout(result.images.source)
     info(str(result.images))
     info(f"{folder}: {', '.join(result.files)} written")
-    info(f"next:\n  cd {folder} && dvc repro\n  sslpipe predict runs/{result.model} NEW_IMAGES --out predictions.csv")
+    info(f"next:\n  cd {quote(str(folder))} && dvc repro")
+    info(f"  sslpipe predict runs/{result.model} NEW_IMAGES --out predictions.csv")

@@ -18,6 +18,7 @@ def list_images(
     from sslpipe.io.errors import UserError
     from sslpipe.io.files import project_path
     from sslpipe.io.params import Params, find_module, siblings
+    from sslpipe.preparation.image_files import counted
     from sslpipe.preparation.listing import write_listing
     from sslpipe.preparation.store_writer import read_settings
 
@@ -32,6 +33,5 @@ def list_images(
     if not root.exists() and out.exists():
         info(f"{root} does not exist; {out} stays as it is")
         return
-    others = [project_path(path) for key in ("labels", "classes") if (path := getattr(settings, key, None))]
-    count = write_listing(out, root, others, where=f"prepare.{source}.path")
-    info(f"{out}: {count:,} files")
+    count = write_listing(out, root, settings.tables(), where=f"prepare.{source}.path")
+    info(f"{out}: {counted(count, 'file')}")

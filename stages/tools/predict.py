@@ -31,7 +31,7 @@ def predict(
     from sslpipe.decoding.pixels import MAX_PIXELS
     from sslpipe.io.console import info
     from sslpipe.nets.model_file import load_model
-    from sslpipe.preparation.image_files import listed, shown
+    from sslpipe.preparation.image_files import counted, listed, shown
     from sslpipe.tools.predict import Files, Predictor, check_out, open_bank, predict, read_names
 
     called = read_names(names) if names else {}
@@ -57,15 +57,17 @@ def predict(
     for file, reason in list(summary.broken.items())[:10]:
         info(f"broken: {shown(file)}: {reason}")
     if summary.further:
-        info(f"{summary.further:,} files have further pages or frames, not used; save them as files")
+        info(f"{counted(summary.further, 'file')} with further pages, frames or channels, not used")
     if files.ignored:
         others = listed(f"{count:,} {shown(suffix)}" for suffix, count in files.ignored.most_common())
         info(f"other files skipped: {others}")
     if summary.clipped:
-        info(f"{summary.clipped:,} images have values beyond the range that the model was trained with, clipped")
+        info(
+            f"{counted(summary.clipped, 'image')} with values beyond the model's range, clipped"
+        )
     more = f", listed in {out}" if len(summary.broken) > 10 else ""
     counts = ", ".join(f"{count} {name}" for name, count in summary.predictions.most_common(10))
     info(
-        f"{out}: {summary.images} images, {len(summary.broken)} of them broken{more}"
+        f"{out}: {counted(summary.images, 'image')}, {len(summary.broken)} of them broken{more}"
         + (f"; {counts}" if counts else "")
     )

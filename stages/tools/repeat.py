@@ -24,6 +24,7 @@ def repeat(
     from sslpipe.io.files import atomic_folder, read_json, write_csv, write_json
     from sslpipe.metrics.repeats import print_summary, summarise
     from sslpipe.metrics.table import chosen_metrics
+    from sslpipe.preparation.image_files import counted
     from sslpipe.tools.repeats import numbers, plan, read_settings, run_all
 
     shown, project = chosen_metrics(metric), Path()
@@ -45,10 +46,6 @@ def repeat(
         settings = {"name": name, "seeds": seed, "folds": fold, "set": assignments or []}
         write_json(folder / "summary.json", {"settings": settings, "models": summary})
         write_csv(folder / "runs.csv", rows)
-    title = f"{_counted(len(fold), 'fold')} × {_counted(len(seed), 'seed')}, protocol {rows[0]['protocol']}"
+    title = f"{counted(len(fold), 'fold')} × {counted(len(seed), 'seed')}, protocol {rows[0]['protocol']}"
     labels = sorted({row["labels"] for row in rows if "labels" in row})
     print_summary(summary, shown, f"{title}, {' or '.join(map(str, labels))} labels" if labels else title)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -69,7 +69,7 @@ def test_colour_that_is_dropped(pictures, workers, monkeypatch):
     for i in range(7):
         Image.fromarray(RNG.integers(0, 256, (6, 6, 3), dtype=np.uint8)).save(pictures / "ab"[i % 2] / f"{i}.png")
     lines, report = prepared(pictures, workers=workers)
-    assert lines[1:] == ["  7 of 20 images are in colour; prepare.channels: 3 keeps it"]
+    assert lines[1:] == ["  7 of 20 images in colour; prepare.channels: 3 keeps it"]
     assert report["findings"]["colour"] == 7
     assert len(prepared(pictures, channels=3)[0]) == 1
 
@@ -91,7 +91,7 @@ def test_colour_is_a_difference_of_the_channels_somewhere(difference, colour):
 def test_deep_images_that_are_nearly_black(pictures, most, range_):
     deep(pictures, most)
     lines, report = prepared(pictures)
-    assert lines[1:] == [f"  20 images are nearly black, at most {most} of 65535; prepare.value_range: {range_}"]
+    assert lines[1:] == [f"  20 images nearly black, at most {most} of 65535; prepare.value_range: {range_}"]
     assert report["findings"]["values"][1] == most
     assert len(prepared(pictures, value_range=json.loads(range_))[0]) == 1
 
@@ -109,7 +109,7 @@ def test_one_bright_image_among_dark_ones_is_a_dark_folder_no_longer(pictures):
 def test_values_beyond_the_range_are_clipped_and_counted(pictures):
     deep(pictures, 4011)
     lines, report = prepared(pictures, value_range=[0, 2000])
-    assert lines[1:] == ["  20 images have values beyond 0 to 2000, clipped; prepare.value_range: [0, 4095]"]
+    assert lines[1:] == ["  20 images with values beyond 0 to 2000, clipped; prepare.value_range: [0, 4095]"]
     assert report["findings"]["clipped"] == 20
     assert report["broken"] == []
     assert Store(pictures.parent / "out").images("train").max() == 255
@@ -118,14 +118,14 @@ def test_values_beyond_the_range_are_clipped_and_counted(pictures):
 def test_floats_beyond_one(pictures):
     deep(pictures, 200.0, dtype=np.float32)
     lines, _ = prepared(pictures)
-    assert lines[1] == "  20 images have values beyond 0 to 1, clipped; prepare.value_range: [0, 255]"
+    assert lines[1] == "  20 images with values beyond 0 to 1, clipped; prepare.value_range: [0, 255]"
 
 
 def test_a_range_that_is_set_already_is_not_proposed(pictures):
     for path, values in zip(sorted((pictures / "a").iterdir()), (np.nan, -3.4e38, np.inf), strict=False):
         path.unlink()
         tifffile.imwrite(path.with_suffix(".tif"), np.array([[0.0, 1.0, values]] * 6, np.float32))
-    assert "  3 images have values beyond 0 to 1, clipped" in prepared(pictures)[0]
+    assert "  3 images with values beyond 0 to 1, clipped" in prepared(pictures)[0]
 
 
 def test_truncated_files_are_counted_together(pictures):
@@ -147,8 +147,8 @@ def test_further_pages_raw_files_and_images_on_black(pictures):
     raw = "a raw camera file, of which only the thumbnail could be read; convert it to TIFF or JPEG"
     assert lines[1:] == [
         f"  2 broken: {raw}",
-        "  1 files have further pages, frames or channels, not used; save them as files",
-        "  1 transparent images would vanish on white and are put on black",
+        "  1 file with further pages, frames or channels, not used",
+        "  1 transparent image put on black, since white would hide what is drawn",
     ]
     assert {entry["file"]: entry["reason"] for entry in report["broken"]} == {"a/1.nef": raw, "b/2.DNG": raw}
 
@@ -165,7 +165,7 @@ def test_duplicates_across_classes_across_splits_and_twice(pictures):
         (pictures / copy).write_bytes((pictures / source).read_bytes())
     lines, report = prepared(pictures)
     assert lines[1:] == [
-        "  6 images are equal to others, in 3 groups, 1 across classes and 1 across splits; delete copies"
+        "  6 images equal to others, in 3 groups, 1 across classes and 1 across splits; delete copies"
     ]
     found = {tuple((image["file"], image["class"], image["split"]) for image in g) for g in report["duplicates"]}
     assert {frozenset(group) for group in found} == {
@@ -180,7 +180,7 @@ def test_images_without_labels_are_not_across_classes(tmp_path):
         (tmp_path / "pictures").mkdir(exist_ok=True)
         Image.new("L", (6, 6), i // 2).save(tmp_path / f"pictures/{i}.png")
     lines, report = prepared(tmp_path / "pictures", test=0.0, held_out=0.0)
-    assert lines[1:] == ["  8 images are equal to others, in 4 groups; delete copies"]
+    assert lines[1:] == ["  8 images equal to others, in 4 groups; delete copies"]
     assert {image["class"] for group in report["duplicates"] for image in group} == {None}
 
 

@@ -69,6 +69,12 @@ def test_a_class_that_only_test_has_is_refused_with_its_name(tmp_path):
         source(tmp_path)
 
 
+def test_a_class_that_test_spells_in_another_way_is_refused_with_both_names(tmp_path):
+    make(tmp_path, "train/Cat/1.png", "train/Ka\u0308fer/1.png", "test/Cat/1.png", "test/K\u00e4fer/1.png")
+    with pytest.raises(UserError, match=r"'K\\xe4fer' and 'Ka\\u0308fer' differ by Unicode form only; rename"):
+        source(tmp_path)
+
+
 def test_unlabelled_train_beside_labelled_test(tmp_path):
     make(tmp_path, "train/1.png", "test/cat/1.png", "test/dog/1.png")
     found = source(tmp_path)
@@ -96,12 +102,12 @@ def test_flat_folder_has_no_labels(tmp_path):
 
 def test_images_beside_sub_folders_are_doubtful_and_the_layout_decides(tmp_path):
     make(tmp_path, "a.png", "more/b.png")
-    with pytest.raises(UserError, match=r"1 images \(a.png\) beside the sub-folders more/; move them away, or say"):
+    with pytest.raises(UserError, match=r"1 image \(a.png\) beside more/; move one or the other away, or say"):
         source(tmp_path)
     assert labels(source(tmp_path, layout="flat")) == {"a.png": None, "more/b.png": None}
     found = source(tmp_path, layout="classes")
     assert labels(found) == {"a.png": None, "more/b.png": "more"}
-    assert "1 images beside the class folders have no label (a.png)" in found.notes
+    assert "no label for 1 image beside the class folders (a.png)" in found.notes
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
@@ -124,7 +130,7 @@ def test_labels_file_elsewhere_and_class_folders_of_the_other_part(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "columns none found, expected file,label"),
+        (b"", "an empty file found, expected CSV"),
         (b"file,label\n", "no label found"),
         (b"file,label\nz.png,cat\n", r"line 2: 'z.png' is not an image in"),
         (b"file,label\na.png,cat\na.png,dog\n", "line 3: 'a.png' has two labels, 'cat' and 'dog'"),
@@ -167,6 +173,7 @@ def test_other_files_are_passed_over_and_counted(tmp_path):
     assert found.ignored == {"without suffix": 2, ".txt": 1}
     assert found.notes == (
         "folders without images left out: empty/",
+        "hidden folders and images left out: .thumbnails/, cat/.hidden.png",
         "system folders left out: dog/@eaDir/",
         "other files left out: 2 without suffix, 1 .txt",
     )
@@ -296,7 +303,7 @@ def test_missing_wrong_and_empty_folders(tmp_path):
     with pytest.raises(UserError, match=r"other files left out: 1 '.\\n0', 1 '.\\n1'.* and 6 more$") as raised:
         source(tmp_path / "empty")
     assert "\n" not in str(raised.value)
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="cannot be read: File name too long"):
         source("x" * 5000)
     with pytest.raises(UserError, match="~unknown-user does not exist"):
         source("~unknown-user")

@@ -90,7 +90,7 @@ def test_folders_of_another_kind(root, tmp_path):
     with pytest.raises(UserError, match=r"imagenet.path: .*none does not exist; expected .* with train/<wnid>/"):
         Source(Settings(path=str(tmp_path / "none")))
     (root / "val/n01440764/ILSVRC2012_val_00000000.JPEG").rename(root / "val/ILSVRC2012_val_00000000.JPEG")
-    with pytest.raises(UserError, match=r"1 images and 4 folders found in .*val, expected val/<wnid>/ alone"):
+    with pytest.raises(UserError, match=r"1 image and 4 folders found in .*val, expected val/<wnid>/ alone"):
         Source(Settings(path=str(root)))
     (root / "val/ILSVRC2012_val_00000000.JPEG").unlink()
     with pytest.raises(UserError, match=r"no image found in .*val/n01440764"):

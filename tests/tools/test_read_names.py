@@ -30,7 +30,7 @@ def test_names_in_windows_1252(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", ": columns none found, expected cluster,class"),
+        (b"", ": an empty file found, expected CSV"),
         (b"cluster,group\n0,cat\n", ": columns cluster, group found, expected cluster,class"),
         (b"0,cat\n1,dog\n", ": no header found, expected cluster,class in the first line"),
         (

@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,8 @@ def test_many_images_make_fewer_epochs_and_few_make_small_batches():
     assert few["pretrain"]["simclr"]["fit"]["batch"] == 16
     assert few["pretrain"]["simclr"]["fit"]["epochs"] == 100
     assert few["mine_neighbors"] == {"k": 18, "held_out_k": 2}
+    val = fitted(summary(images=2040, has_held_out=True, held_out=40, not_train=40))
+    assert val["mine_neighbors"] == {"k": 20, "held_out_k": 2}
 
 
 def test_without_labels_no_stage_needs_any():
@@ -113,6 +116,10 @@ def test_few_labels_all_serve_training():
 def test_folders_too_small_are_refused():
     with pytest.raises(UserError, match="29 images found, expected at least 30"):
         fitted(summary(images=29))
+    with pytest.raises(UserError, match="3 images to train on found, expected at least 30"):
+        fitted(summary(images=63, not_train=60, has_test=True, classes=(), labelled=0, rarest=0))
+    with pytest.raises(UserError, match="1 image for model selection found in val/, expected at least 2"):
+        fitted(summary(has_held_out=True, held_out=1, not_train=1))
     with pytest.raises(UserError, match="'c' has 2 images to train on"):
         fitted(summary(rarest=2))
 
@@ -222,6 +229,65 @@ def test_images_inside_the_project_are_left_to_neither_git_nor_dvc(photos, tmp_p
     assert "photos/" not in subprocess.run(["git", "status", "--short"], capture_output=True, text=True).stdout
 
 
+@pytest.mark.parametrize("name", ["*a[b]?", "!a", "#a b", "a\\b", "a\nb", "trail ", "a/b"])
+def test_images_with_special_characters_are_left_to_neither_git_nor_dvc(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    folder = Path(name)
+    for place in range(40):
+        write_picture(folder / f"{place}.png", size=(4, 4), value=place)
+    Path(".gitignore").write_text("*.log\n/runs/")
+    new_project(Path("."), folder, None, "own-images-cpu")
+    lines = Path(".gitignore").read_text().splitlines()
+    assert lines[:2] == ["*.log", "/runs/"]
+    assert (lines.count("/runs/"), lines.count("/exported/")) == (1, 1)
+    for command in (["git", "check-ignore"], [sys.executable, "-m", "dvc", "check-ignore"]):
+        subprocess.run([*command, str(folder / "0.png")], check=True, capture_output=True)
+
+
+def test_the_project_s_name_is_a_comment_of_one_line(photos, tmp_path):
+    new_project(tmp_path / "a\nb: 1", photos, None, "own-images-cpu")
+    text = (tmp_path / "a\nb: 1" / "params.yaml").read_text()
+    assert text.startswith(r"# 'a\nb: 1': created by")
+    assert "b" not in yaml.safe_load(text)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_project_that_git_ignores_is_refused_with_the_reason(photos, tmp_path):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text("project/\n")
+    with pytest.raises(UserError, match=r"dvc failed: .*is ignored by your SCM tool"):
+        new_project(tmp_path / "project", photos, None, "own-images-cpu")
+
+
+def test_test_images_alone_may_have_labels(tmp_path):
+    for place in range(40):
+        write_picture(tmp_path / "train" / "good" / f"{place}.png", value=place)
+        write_picture(tmp_path / "test" / ("good" if place % 2 else "broken") / f"{place}.png", value=place)
+    summary = scan_folder(tmp_path, None)
+    tree = fitted(summary)
+    assert (tree["prepare"]["draw"], tree["cluster"]["clusters"]) == ("blind", 2)
+    assert list(stages_of(tree)) == UNSUPERVISED
+
+
+def test_the_reason_why_images_are_broken_is_printed(tmp_path):
+    write_picture(tmp_path / "1.png")
+    (tmp_path / "2.png").write_bytes(b"")
+    text = str(scan_folder(tmp_path, None))
+    assert text.startswith("2 images, about 30 × 24 px, colour, no labels, broken in the sample: 1 of 2 (")
+    assert str(summary(images=1, classes=("a",), labelled=1)).startswith(
+        "1 image, about 100 × 110 px, colour, 1 class, "
+    )
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path, capsys):
+    for name in ("[red]", ":smile:"):
+        write_picture(tmp_path / name / "1.png")
+    print_layout(scan_folder(tmp_path, None).source)
+    out = capsys.readouterr().out
+    assert "[red]/" in out
+    assert ":smile:/" in out
+
+
 def test_the_sample_is_random_so_that_a_stride_does_not_hide_colour(tmp_path):
     for place in range(1000):
         write_picture(tmp_path / f"{place}.png", size=(4, 4), mode="L" if place % 5 == 0 else "RGB", value=place)
@@ -258,6 +324,15 @@ def test_parts_and_their_classes_are_printed_at_80_columns(tmp_path, capsys, mon
 def test_paths_are_named_from_the_project():
     assert relative(Path("/a/b/photos"), Path("/a/b/project")) == "../photos"
     assert relative(Path("/a/b"), Path("/c/project")) == "/a/b"
+
+
+def test_a_relative_path_begins_in_the_real_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "short").symlink_to("deep/er")
+    assert relative(tmp_path / "photos", tmp_path / "short" / "project") == "../../../photos"
+    assert relative(tmp_path / "short" / ".." / "photos", tmp_path / "project") == "../deep/photos"
+    assert relative(Path("~/photos"), tmp_path / "project") == "../photos"
 
 
 def test_another_version_of_sslpipe_is_said(tmp_path):

@@ -53,6 +53,18 @@ def test_init_finds_the_range_and_writes_it_with_its_reason(tmp_path, low, high,
     assert f"  value_range: {expected}" in text
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_missing_value_is_no_part_of_the_range(tmp_path, declared):
+    (tmp_path / "images").mkdir()
+    for i in range(40):
+        values = RNG.uniform(0, 300, (8, 8)).astype(np.float32)
+        values[0, :3] = 0, 300, -3.4028234663852886e38
+        tags = [(42113, "s", 0, "-3.4028234663852886e+38", True)] if declared else []
+        tifffile.imwrite(tmp_path / f"images/{i}.tif", values, photometric="minisblack", extratags=tags)
+    text = laid_out(settings_for("own-images-cpu", scan_folder(tmp_path / "images", None), "images", None))
+    assert "  value_range: [0, 300] # " in text
+
+
 def test_init_writes_no_range_for_images_of_8_bits(tmp_path):
     summary = scan_folder(images_of(tmp_path / "images", 0, 255, np.uint8), None)
     assert summary.values is None
@@ -71,7 +83,7 @@ def test_when_all_of_a_sample_fail_the_commonest_reason_is_said(tmp_path):
     for i in range(5):
         (tmp_path / f"{i}.png").write_text("no image")
     (tmp_path / "5.dng").write_bytes(b"raw")
-    with pytest.raises(UserError, match=r"none of 6 sampled .* decoded, 5 of them because: not an image that"):
+    with pytest.raises(UserError, match=r" of 6 sampled .* decoded, 5 of them because: not an image that"):
         scan_folder(tmp_path, None)
     Image.fromarray(RNG.integers(0, 255, (50, 50), dtype=np.uint8)).save(tmp_path / "6.png")
     (tmp_path / "6.png").write_bytes((tmp_path / "6.png").read_bytes()[:-600])

@@ -77,6 +77,23 @@ def test_a_clone_with_pulled_outputs_needs_no_images(project, tmp_path):
     assert "Stage 'prepare' didn't change" in out
 
 
+def test_labels_that_are_found_in_the_folder_are_listed(project):
+    table = project.parent / "photos" / "labels.csv"
+    table.write_text("file,label\n" + "".join(f"{'ab'[i % 2]}/{i}.png,{'xyz'[i % 3]}\n" for i in range(40)))
+    assert "test images of 3 classes" in dvc("repro", "prepare", cwd=project)
+    table.write_text(table.read_text().replace(",z", ",y"))
+    assert "test images of 2 classes" in dvc("repro", "prepare", cwd=project)
+    table.unlink()
+    assert "didn't change" not in dvc("repro", "prepare", cwd=project)
+
+
+def test_a_clone_without_images_and_outputs_is_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("prepare: {source: folder, folder: {path: ../photos}}\n")
+    with pytest.raises(UserError, match=r"^prepare.folder.path: ../photos does not exist$"):
+        list_images()
+
+
 def test_a_source_without_a_folder_has_nothing_to_list(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text("prepare: {source: digits}\n")

@@ -1,0 +1,33 @@
+"""What `init` prints and refuses."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sslpipe.io.errors import UserError
+from stages.tools.init import init
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in range(40):
+        Path("photos").mkdir(exist_ok=True)
+        Image.new("L", (8, 8), place).save(f"photos/{place}.png")
+    return Path("photos")
+
+
+def test_the_next_command_can_be_copied(photos, capsys):
+    init(Path("my project's"), photos)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "dvc repro" in line)
+    assert shlex.split(line) == ["cd", "my project's", "&&", "dvc", "repro"]
+
+
+@pytest.mark.parametrize("options", [{"layout": "classes"}, {"recipe": "own-images"}])
+def test_options_that_an_existing_project_does_not_take_are_refused(photos, options):
+    init(Path("project"), photos)
+    Path("labels.csv").write_text("file,label\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(40)))
+    with pytest.raises(UserError, match=f"--{next(iter(options))}: needs --images"):
+        init(Path("project"), labels=Path("labels.csv"), **options)
