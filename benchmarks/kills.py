@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-import torch  # noqa: F401  so that forks need not load it
+import torch
 import yaml
 
 from stages.__main__ import app
@@ -112,6 +112,7 @@ def _command(arguments: list[str], folder: Path, output: Path, mark: str) -> int
         os.dup2(descriptor, number)
     os.chdir(folder)
     os.environ["SSLPIPE_KILLS"] = mark
+    torch.set_num_threads(1)  # a fork has none of OpenMP's threads
     try:
         app(arguments)
     except SystemExit as ended:
@@ -184,7 +185,7 @@ class Project:
         if not by_dvc:
             return Forked(self.stages[stage].split(), self.folder, self.folder / "output", self.mark)
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", stage.replace("@", "-")]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "SSLPIPE_KILLS": self.mark}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "SSLPIPE_KILLS": self.mark, "OMP_NUM_THREADS": "1"}
         output = (self.folder / "output").open("w")
         with output:
             return subprocess.Popen(

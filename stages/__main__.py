@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from sslpipe.engine.interrupts import stoppable
 from sslpipe.io.errors import UserError
 from stages.cluster import cluster
 from stages.evaluate import evaluate
@@ -35,9 +36,16 @@ class App(typer.Typer):
         # cores; no spinning makes it a third slower on tiny images. The variable is read when the stages load torch.
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
         try:
-            return super().__call__(*args, **kwargs)
+            with stoppable():
+                return super().__call__(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except OSError as error:
+            # Such as a file that was deleted between two looks at it; without a path it is a defect.
+            if error.filename is None:
+                raise
+            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
             sys.exit(2)
 
 

@@ -78,9 +78,7 @@ def test_the_name_law():
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if "@" not in stage])
 def test_a_stage_is_run_again_for_its_own_settings_only(stage):
     own = stage.replace("-", "_")
-    of_all = {"seed", "protocol", "network"} | (
-        {"pretrain", "semisup", "finetune"} if stage == "evaluate" else set()
-    )
+    of_all = {"seed", "protocol", "network"} | ({"pretrain", "semisup", "finetune"} if stage == "evaluate" else set())
     rest = set(STAGES[stage]["params"]) - of_all
     assert own in {param.partition(".")[0] for param in rest}
     assert {param.partition(".")[0] for param in rest} == {own}

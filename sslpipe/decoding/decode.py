@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import TracebackType
 
@@ -152,6 +154,8 @@ class Decoder:
         if self.workers > 1:
             # Spawned, not forked: this process has threads (the progress bar), whose locks a fork may copy while held.
             context = multiprocessing.get_context("spawn")
+            with _signals_blocked():
+                resource_tracker.ensure_running()  # before the others, since its start unblocks signals
             self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
         return self
 
@@ -169,7 +173,8 @@ class Decoder:
         pending: deque[Future[Decoded]] = deque()
         try:
             for job in jobs:
-                pending.append(self._pool.submit(decode_chunk, *job))
+                with _signals_blocked():  # the pool starts its processes here
+                    pending.append(self._pool.submit(decode_chunk, *job))
                 if len(pending) >= CHUNKS_PER_WORKER * self.workers:
                     yield pending.popleft().result()
             while pending:
@@ -179,6 +184,19 @@ class Decoder:
                 f"prepare: one of {self.workers} decoding processes died, possibly for lack of memory; use fewer with "
                 "--workers (with 1, the image that causes it ends prepare itself)"
             ) from None
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Start processes without Ctrl-C and SIGHUP, which this process handles: not even their imports are interrupted."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:

@@ -7,9 +7,10 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +18,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sslpipe.engine.method import BaseMethod
+from sslpipe.io.console import info
+from sslpipe.io.errors import UserError, one_line
 from sslpipe.io.files import sha256, write_bytes
+from sslpipe.io.locks import lock
 
 FOLDER = ".sslpipe/checkpoints"
 
@@ -32,13 +36,24 @@ class State:
     """One row per interval, see `FitSettings`."""
     sums: dict[str, Tensor] = field(default_factory=dict)
     """Name of a term of the loss → its sum over the steps of the current interval."""
+    first: dict[str, Tensor] = field(default_factory=dict)
+    """Name of a term of the loss → its value at the first step, before any update."""
     finished: bool = False
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Count a step with the terms of its loss, which are scalars on the device."""
+        if not self.step:
+            self.first = {name: value.clone() for name, value in terms.items()}
+        for name, value in terms.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+        self.step += 1
 
 
 class Checkpoint:
     """The checkpoint of one run, in a folder named by a hash of the stage's settings, code and inputs.
 
-    A run with other settings, code or inputs has another folder, so it never restores this checkpoint.
+    A run with other settings, code or inputs has another folder, so it never restores this checkpoint. In a `with`
+    block the folder is locked: a second run with the same settings, and another output, trains without checkpoints.
     """
 
     def __init__(self, folder: Path | None, every_seconds: float) -> None:
@@ -46,6 +61,26 @@ class Checkpoint:
         self.folder = folder
         self.every_seconds = every_seconds
         self._saved = time.monotonic()
+        self._step = 0
+        self._warned = False
+        self._lock = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Lock the folder, or print that another process has it."""
+        if self.folder is not None:
+            try:
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                self._lock.enter_context(lock(self.folder))
+            except UserError as error:
+                info(f"{error}; this run has no checkpoint and is lost if it is stopped")
+                self.folder = None
+            except OSError:  # a full disk: there may be a checkpoint to restore, and `save` prints that it failed
+                pass
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Release the lock."""
+        self._lock.close()
 
     @classmethod
     def of_stage(
@@ -67,29 +102,45 @@ class Checkpoint:
         return self.folder is not None and time.monotonic() - self._saved >= self.every_seconds
 
     def save(self, state: State, method: BaseMethod, optimizer: torch.optim.Optimizer) -> None:
-        """Write the complete state of the run, atomically."""
+        """Write the complete state of the run, atomically.
+
+        If it cannot be written the run goes on, since its outputs may be on another disk; a line says so once.
+        """
         if self.folder is None:
             return
         tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
         tensors |= {f"sums.{name}": value for name, value in state.sums.items()}
+        tensors |= {f"first.{name}": value for name, value in state.first.items()}
         for number, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items() if value is not None}
         # The order of the terms is that of the history's columns; the file has its tensors in another one.
         plain = {"step": state.step, "history": state.history, "finished": state.finished, "terms": list(state.sums)}
         copies = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
-        write_bytes(self.folder / "run.safetensors", save(copies, metadata={"state": json.dumps(plain)}))
+        try:
+            write_bytes(self.folder / "run.safetensors", save(copies, metadata={"state": json.dumps(plain)}))
+            self._step, self._warned = state.step, False
+        except UserError as error:
+            if not self._warned:
+                info(f"{error}; the run goes on, but if it is stopped it resumes after step {self._step}")
+            self._warned = True
         self._saved = time.monotonic()
+
+    def stop(self, text: str) -> NoReturn:
+        """Print `text` and where the next run begins, and raise KeyboardInterrupt."""
+        info(f"{text}; the next run resumes after step {self._step}" if self._step else f"{text}; nothing is saved")
+        raise KeyboardInterrupt
 
     def load(self, method: BaseMethod, optimizer: torch.optim.Optimizer) -> State:
         """Restore the run from its checkpoint; return a new State if there is none, or none that can be read."""
         path = self.folder / "run.safetensors" if self.folder else None
-        if path is None or not path.exists():
-            return State()
         try:
+            if path is None or not path.exists():
+                return State()
             with safe_open(path, framework="pt") as file:
                 plain = json.loads(file.metadata()["state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
-        except SafetensorError:
+        except (SafetensorError, OSError) as error:
+            info(f"{path}: not readable ({one_line(error)}), so the run starts from the beginning")
             return State()
         method.load_state_dict(_under("method.", tensors))
         optimizer_state: dict[int, dict[str, Tensor]] = {}
@@ -99,8 +150,10 @@ class Checkpoint:
         optimizer.load_state_dict({**optimizer.state_dict(), "state": optimizer_state})
         _lay_out_like_weights(optimizer)
         device = next(method.parameters()).device
+        self._step = plain["step"]
         sums = {name: tensors[f"sums.{name}"].to(device) for name in plain["terms"]}
-        return State(step=plain["step"], history=plain["history"], sums=sums, finished=plain["finished"])
+        first = {name: value.to(device) for name, value in _under("first.", tensors).items()}
+        return State(step=plain["step"], history=plain["history"], sums=sums, first=first, finished=plain["finished"])
 
     def remove(self) -> None:
         """Delete the checkpoint, after the outputs are written."""

@@ -1,15 +1,29 @@
-"""Handling of Ctrl-C and SIGTERM, and their delay until the end of a step."""
+"""Handling of Ctrl-C, SIGTERM and SIGHUP, and their delay until the end of a step."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a command; SIGHUP, of a terminal that is closed, does not exist on Windows."""
+PARENT_SECONDS = 0.5
+"""Seconds between checks that DVC's process exists."""
+_received: list[int] = []
 
 
 @contextmanager
 def handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Call `handler` on SIGINT (Ctrl-C) and SIGTERM during the block."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Call `handler` on SIGINT (Ctrl-C), SIGTERM and SIGHUP during the block; under nohup, SIGHUP stays ignored."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    if before.get(SIGNALS[-1]) is signal.SIG_IGN and len(SIGNALS) == 3:
+        del before[SIGNALS[-1]]
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
@@ -17,21 +31,84 @@ def handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[N
             signal.signal(number, previous)
 
 
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: partial outputs are deleted, and a line names the signal.
+
+    The exit code is 128 + the signal's number. A command that DVC runs is also ended, as by SIGTERM, when DVC's process
+    ends: the next `dvc repro` would run the stage a second time beside it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in the main thread only
+        return
+    _received.clear()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _received.append(number)
+        raise KeyboardInterrupt
+
+    with handled_by(stop), _parent_watched():
+        try:
+            yield
+        except BaseException as error:
+            # What else fails then, such as decoding processes that received the signal, is a consequence.
+            if not _received or (isinstance(error, SystemExit) and not error.code):
+                raise
+            print(f"stopped by {signal.Signals(_received[0]).name}", file=sys.stderr)
+            sys.exit(128 + _received[0])
+
+
+@contextmanager
+def _parent_watched() -> Iterator[None]:
+    """Send SIGTERM to this process during the block if DVC runs it and DVC's process ends (not on Windows)."""
+    if "DVC_STAGE" not in os.environ:
+        yield
+        return
+    ancestors, ended = _ancestors(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(PARENT_SECONDS):
+            if _ancestors() != ancestors:
+                if not _received:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _ancestors() -> list[int]:
+    """Return the numbers of the parent process and, on Linux, of its ancestors up to the DVC that started them.
+
+    Some shells, such as dash, stay between DVC and a command. What DVC starts has DVC_STAGE in its environment.
+    """
+    found = [os.getppid()]
+    with suppress(OSError):
+        while b"DVC_STAGE=" in Path(f"/proc/{found[-1]}/environ").read_bytes():
+            state = Path(f"/proc/{found[-1]}/stat").read_text()
+            found.append(int(state.rpartition(")")[2].split()[1]))
+    return found
+
+
 class Interrupts:
-    """Whether SIGINT (Ctrl-C) or SIGTERM was received since `listening` began."""
+    """Whether SIGINT (Ctrl-C), SIGTERM or SIGHUP was received since `listening` began."""
 
     received = False
 
 
 @contextmanager
 def listening() -> Iterator[Interrupts]:
-    """Delay Ctrl-C and SIGTERM, so that the current step is finished and saved before the run ends.
+    """Delay Ctrl-C, SIGTERM and SIGHUP, so that the current step is finished and saved before the run ends.
 
     A second signal raises KeyboardInterrupt at once.
     """
     interrupts = Interrupts()
 
     def note(number: int, frame: FrameType | None) -> None:
+        _received.append(number)
         if interrupts.received:
             raise KeyboardInterrupt
         interrupts.received = True

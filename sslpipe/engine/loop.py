@@ -16,8 +16,8 @@ from sslpipe.engine.method import BaseMethod, Progress
 from sslpipe.engine.optimizers import OptimizerSettings, build_optimizer, clip_gradients, skip_update
 from sslpipe.engine.schedules import ScheduleSettings, factor
 from sslpipe.io.console import info, progress
-from sslpipe.io.errors import UserError
-from sslpipe.io.settings import Count, Positive
+from sslpipe.io.errors import NothingLearnedError
+from sslpipe.io.settings import Count, Positive, TwoOrMore
 
 LOG_STEPS = 50
 """Steps between checks that the loss is finite (each waits for the device)."""
@@ -31,8 +31,8 @@ class FitSettings:
     """Number of passes over the images."""
     steps: Count | None = None
     """Number of steps, used instead of `epochs` if given."""
-    batch: Count
-    """Images per step, over all processes."""
+    batch: TwoOrMore
+    """Images per step, over all processes: at least 2, since batch norm and contrastive losses compare images."""
     interval: Count | None = None
     """Steps between two rows of the history, and between two calls of the method's `after_epoch`; null: one epoch."""
     optimizer: OptimizerSettings
@@ -88,15 +88,15 @@ class Trainer:
 
 def fit(
     method: BaseMethod, batches: Stream, settings: FitSettings, *, where: str, seed: int, checkpoint: Checkpoint
-) -> list[dict[str, float]]:
-    """Train a method, from its checkpoint if there is one, and return the history.
+) -> State:
+    """Train a method, from its checkpoint if there is one, and return the state at the end, with the history.
 
     method: on the device, with its initial weights. where: the params key of the settings, for progress and errors.
     The history has one row per interval: step, epoch, lr, the means of the method's terms, and the columns that its
     `after_epoch` returns. It has no times, so that equal runs write equal files.
     All random numbers are functions of the seed and the step, so a resumed run ends with the same weights as an
     uninterrupted one, bit for bit on the CPU.
-    Raises UserError if the loss is not finite, and KeyboardInterrupt on Ctrl-C, after saving.
+    Raises NothingLearnedError if the loss is not finite, and KeyboardInterrupt on Ctrl-C, after saving.
     """
     trainer = Trainer(method, batches, settings, seed=seed)
     total, optimizer = trainer.total, trainer.optimizer
@@ -110,9 +110,7 @@ def fit(
         progress(where, total * settings.batch, "images", done=state.step * settings.batch) as bar,
     ):
         while state.step < total and not state.finished:
-            for name, value in trainer.step(state.step).items():
-                state.sums[name] = state.sums[name] + value if name in state.sums else value.clone()
-            state.step += 1
+            state.add(trainer.step(state.step))
             bar.advance(settings.batch)
             row_is_due = state.step % interval == 0 or state.step == total
             if row_is_due or state.step % LOG_STEPS == 0:
@@ -126,10 +124,10 @@ def fit(
                 _check(sum(state.sums.values(), torch.zeros(())), where)
                 checkpoint.save(state, method, optimizer)
             if interrupts.received:
-                raise KeyboardInterrupt
+                checkpoint.stop(f"{where}: stopped after step {state.step} of {total}")
     # The outputs are not yet written; a crash before they are must not lose the training.
     checkpoint.save(state, method, optimizer)
-    return state.history
+    return state
 
 
 def _add_row(state: State, method: BaseMethod, interval: int, metadata: dict[str, float]) -> dict[str, float]:
@@ -145,4 +143,6 @@ def _add_row(state: State, method: BaseMethod, interval: int, metadata: dict[str
 
 def _check(value: Tensor, where: str) -> None:
     if not math.isfinite(value.item()):
-        raise UserError(f"{where}: the loss is not finite; lower {where}.fit.optimizer.lr or set {where}.fit.clip")
+        raise NothingLearnedError(
+            f"{where}: the loss is not finite; lower {where}.fit.optimizer.lr or set {where}.fit.clip"
+        )

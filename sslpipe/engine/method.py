@@ -1,7 +1,9 @@
 """The interface between the training loop and a method."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -37,6 +39,11 @@ class Multipliers:
     weight_decay: float = 1.0
 
 
+def not_finite(weights: Mapping[str, Tensor]) -> str:
+    """Return the name of the first tensor with values that are not finite; empty if there is none."""
+    return next((name for name, value in weights.items() if not value.isfinite().all()), "")
+
+
 class BaseMethod(nn.Module, ABC):
     """Base class of all methods: computes the loss of a batch.
 
@@ -47,6 +54,11 @@ class BaseMethod(nn.Module, ABC):
     """Whether to end the run at the end of the current interval; set by the method."""
     progress = Progress()
     """Position in the run; updated by the loop."""
+    collapse_hint = "lower the learning rate"
+    """What to change if the run collapses: equal features, or one cluster or class for all images."""
+    falling: Mapping[str, float] = {"loss": -inf}
+    """Term of the loss → a value. A term that ends neither below its value at the first step nor below this one shows
+    that little was learned. Terms that may rise in a useful run are absent."""
 
     @abstractmethod
     def losses(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
@@ -74,3 +86,10 @@ class BaseMethod(nn.Module, ABC):
         terms: means over the interval of the terms that `losses` returned.
         """
         return {}
+
+    def collapse(self, row: Mapping[str, float]) -> str:
+        """Return why the model at the end of a run is of no use, in words; empty if nothing shows that.
+
+        row: the last row of the history.
+        """
+        return ""

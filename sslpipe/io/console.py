@@ -1,9 +1,10 @@
 """Output of a running stage: progress bars on a terminal, plain lines in a log."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 
 PLAIN_LINE_SECONDS = 10.0
@@ -11,9 +12,19 @@ PLAIN_LINE_SECONDS = 10.0
 
 
 def info(text: str) -> None:
-    r"""Print one line to stdout, unbuffered; characters that its encoding does not have are written as \x escapes."""
+    r"""Print one line to stdout, unbuffered; characters that its encoding does not have are written as \x escapes.
+
+    If stdout cannot be written (a full disk, a pipe or terminal that was closed), the command goes on without it.
+    """
     encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # such as of `| head`
+            with suppress(OSError):
+                print(f"standard output cannot be written ({error.strerror}); going on without it", file=sys.stderr)
+        # What is still in the buffer would raise the error again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Progress:

@@ -11,6 +11,10 @@ class UserError(Exception):
     """
 
 
+class NothingLearnedError(UserError):
+    """A training run whose model is of no use; the error removes the run's checkpoint, so that no run resumes it."""
+
+
 def one_line(error: Exception) -> str:
     """Return an error's message on one line of at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__

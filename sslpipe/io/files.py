@@ -5,9 +5,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslpipe.io.errors import UserError
+from sslpipe.io.locks import held, lock
 from sslpipe.io.stages import LABELLED_STAGES, STAGES
 
 DISK_ERRORS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EXDEV, errno.EBUSY),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ESTALE),
 }
+"""Errors of the file system: no space, no permission, and another process that moves or deletes folders."""
+PARTIAL = re.compile(r"\.(.+)\.(partial|lock|replaced)")
 
 
 @contextmanager
@@ -38,48 +38,95 @@ def disk_errors(path: Path) -> Iterator[None]:
         # numpy raises an OSError without an errno if not all bytes are written.
         if error.errno in DISK_ERRORS or (error.errno is None and "written" in str(error)):
             reason = error.strerror or "no space left on device"
-            raise UserError(f"{path}: cannot be written: {reason}") from error
+            final = _final(path)
+            file = _final(Path(error.filename)) if isinstance(error.filename, str) else final
+            folder, found = final.absolute().parent, file.absolute()
+            if not (found.is_relative_to(folder) or folder.is_relative_to(found)):  # such as an input
+                raise UserError(f"{file}: {reason}") from error
+            where = file if file.is_relative_to(final) else final
+            raise UserError(f"{where}: cannot be written: {reason}") from error
         raise
+
+
+def _final(path: Path) -> Path:
+    """Return the path that a file in a partial folder will have."""
+    return Path(*(found[1] if (found := PARTIAL.fullmatch(part)) else part for part in path.parts))
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder for the outputs of a stage, which replaces `path` when all of them are written.
 
-    After an error `path` is unchanged, and the new folder is deleted.
+    After an error `path` is unchanged, and the new folder is deleted; what a killed process left is deleted by the next
+    one. Raises UserError if another process writes to `path`, and if `path` is a file.
     """
-    partial = path.parent / f".{path.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    partial, replaced = (path.parent / f".{path.name}.{state}" for state in ("partial", "replaced"))
     with disk_errors(path):
-        try:
-            yield partial
-            replaced = path.parent / f".{path.name}.replaced"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path}: cannot be written: it is a file, expected a folder")
+        with lock(path):
+            _clear(path, partial, replaced)
+            try:
+                partial.mkdir()
+                yield partial
+                if path.exists():
+                    path.rename(replaced)
+                partial.rename(path)
+            except BaseException:
+                _clear(path, partial, replaced)
+                raise
             shutil.rmtree(replaced, ignore_errors=True)
-            if path.exists():
-                path.rename(replaced)
-            partial.rename(path)
-            shutil.rmtree(replaced, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+
+
+def _clear(path: Path, partial: Path, replaced: Path) -> None:
+    """Delete what an unfinished run left beside `path`; `path` itself comes back if it was moved away."""
+    if replaced.exists() and not path.exists():
+        with suppress(OSError):
+            replaced.rename(path)
+    for folder in (partial, replaced):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield the path of a new file, which replaces `path` at the end; after an error `path` is unchanged."""
+    """Yield the path of a new file, which replaces `path` at the end; after an error `path` is unchanged.
+
+    The new file is locked: raises UserError if another process writes to `path`.
+    """
     partial = path.with_name(f".{path.name}.partial")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield partial
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with held(partial, of=path):
+            try:
+                yield partial
+                partial.replace(path)
+            except BaseException:
+                with suppress(OSError):
+                    partial.unlink()
+                raise
+
+
+@contextmanager
+def files_together(folder: Path, texts: Mapping[str, str]) -> Iterator[None]:
+    """Write several files of a folder, name → text; after an error, in the block as well, the folder is as before."""
+    before: dict[Path, bytes | None] = {}
+    try:
+        with ExitStack() as stack:
+            for path, text in ((folder / name, text) for name, text in texts.items()):
+                partial = stack.enter_context(atomic_file(path))
+                before[path] = path.read_bytes() if path.exists() else None
+                with disk_errors(path):
+                    partial.write_bytes(text.encode())
+        yield
+    except BaseException:
+        for path, content in before.items():
+            with suppress(OSError, UserError):
+                if content is None:
+                    path.unlink()
+                elif path.read_bytes() != content:
+                    write_bytes(path, content)
+        raise
 
 
 def project_path(path: str) -> Path:
@@ -162,3 +209,5 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         raise _missing(path) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None

@@ -14,25 +14,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number, for Annotated[float, Range(...)]: `low` and `high` are inclusive, `above` is exclusive."""
+    """Bounds of a number, for Annotated[float, Range(...)]: `low` and `high` are inclusive, the others exclusive."""
 
     low: float = -inf
     high: float = inf
     above: float = -inf
+    below: float = inf
 
     def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high and value > self.above
+        return self.low <= value <= self.high and self.above < value < self.below
 
     def __str__(self) -> str:
         lower = f"above {self.above:g}" if self.above > -inf else f"at least {self.low:g}" if self.low > -inf else ""
-        upper = f"at most {self.high:g}" if self.high < inf else ""
+        upper = f"below {self.below:g}" if self.below < inf else f"at most {self.high:g}" if self.high < inf else ""
         return " and ".join(part for part in (lower, upper) if part)
 
 
 Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(low=0)]
 Fraction = Annotated[float, Range(low=0, high=1)]
+BelowOne = Annotated[float, Range(low=0, below=1)]
 Count = Annotated[int, Range(low=1)]
+TwoOrMore = Annotated[int, Range(low=2)]
 CountOrZero = Annotated[int, Range(low=0)]
 
 

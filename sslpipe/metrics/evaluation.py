@@ -148,12 +148,14 @@ def write_evaluations(
     """Write the metrics of all models to metrics.json and table.csv, and a folder with the tables of each model.
 
     evaluations: model, such as "cluster" or "semisup.fixmatch" → its evaluation. metadata: additional entries of every
-    row (protocol, seed, number of images); the metadata of each evaluation follow them. The folder of a model has
+    row (protocol, seed, number of images); the metadata of each evaluation follow them, and the number of clusters or
+    classes, outputs, precedes them. The folder of a model has
     clusters.csv and, if they are known, confusion.csv, classes.csv and permutations.csv.
     Returns the content of metrics.json.
     """
     metrics = {
-        name: {**evaluation.metrics, **metadata, **evaluation.metadata} for name, evaluation in evaluations.items()
+        name: {**evaluation.metrics, "outputs": len(evaluation.sizes), **metadata, **evaluation.metadata}
+        for name, evaluation in evaluations.items()
     }
     write_json(folder / "metrics.json", metrics)
     write_csv(folder / "table.csv", [{"model": name, **row} for name, row in metrics.items()])

@@ -6,6 +6,7 @@ from typing import Any
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
+from sslpipe.io.stages import LABELLED_STAGES
 
 
 class Shown(Flag):
@@ -86,8 +87,22 @@ def print_table(metrics: Mapping[str, Mapping[str, Any]], chosen: Sequence[str] 
         title += f", {' or '.join(map(str, labels))} labels"
     cells = [[name, *(_decimals(row.get(metric)) for metric in shown)] for name, row in metrics.items()]
     print_cells(title, ["model", *shown], cells)
+    for name, row in metrics.items():
+        report_unused(name, row)
     if not shown:
         info(f"no model has {', '.join(chosen or ())}: it needs labels or a classifier")
+
+
+def report_unused(name: str, row: Mapping[str, Any]) -> None:
+    """Print a line if a model predicts fewer clusters than it has, or only one of its classes.
+
+    A row of an older evaluation, which has no number of outputs, prints nothing.
+    """
+    used, outputs = row.get("clusters_used"), row.get("outputs")
+    is_classifier = name.partition(".")[0] in LABELLED_STAGES
+    # A class may have no image among the test images.
+    if used is not None and outputs is not None and used < outputs and (used == 1 or not is_classifier):
+        info(f"{name}: all images are in {used} of {outputs} {'classes' if is_classifier else 'clusters'}")
 
 
 def print_cells(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -102,7 +117,8 @@ def print_cells(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_row(*row)
     if title:
         info(title)  # the title of a rich table is wrapped to the width of its columns
-    Console(width=None if Console().is_terminal else LOG_WIDTH).print(table)
+    # A name such as [red] or :smile: is no markup.
+    Console(width=None if Console().is_terminal else LOG_WIDTH, markup=False, emoji=False).print(table)
 
 
 def _decimals(value: float | None) -> str:

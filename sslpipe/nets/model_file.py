@@ -17,8 +17,10 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json, sha256, write_bytes, write_json
 from sslpipe.io.settings import Count, Positive, parse
+from sslpipe.io.stages import LABELLED_STAGES
 from sslpipe.io.version import UNKNOWN, own_version
-from sslpipe.nets.heads import HeadSettings
+from sslpipe.nets.heads import HeadSettings, InstanceSettings, LinearSettings, PrototypeSettings
+from sslpipe.nets.merged import MergedSettings
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.nets.preprocessing import InputSettings
 
@@ -134,9 +136,13 @@ def load_model(folder: Path) -> tuple[Network, ModelCard]:
     """Return the network of a folder, on the CPU in train mode, and its card.
 
     The state of torch's generator does not change. Raises UserError, naming the file, for a file that is missing or
-    truncated, for a card of another form, and for weights that are not exactly those of the card's architecture.
+    truncated, for a card of another form, for weights that are not exactly those of the card's architecture, and for a
+    classifier with another number of classes than outputs.
     """
     architecture, card = _read_card(folder / CARD)
+    found, count = len(card.classes), _classes_of(architecture.head)
+    if card.stage in LABELLED_STAGES and count is not None:
+        _expect(found == count, folder / CARD, "classes", str(found), f"{count}, one per output of the network")
     weights = _read_weights(folder / WEIGHTS, card)
     try:
         with torch.random.fork_rng(devices=[]):
@@ -174,8 +180,20 @@ def check_classes(card: ModelCard, network: Network, info: StoreInfo, classes: S
     with torch.no_grad():
         outputs = network.eval()(torch.zeros(1, info.channels, info.size, info.size)).shape[-1]
     _expect(outputs == len(classes), folder / CARD, "outputs", str(outputs), f"{len(classes)}, one per class")
+    _expect(len(card.classes) == len(classes), folder / CARD, "classes", str(len(card.classes)), str(len(classes)))
     for found, expected in zip(card.classes, classes, strict=True):
         _expect(found == expected, folder / CARD, "classes", repr(found), f"{expected!r} at its place")
+
+
+def _classes_of(head: HeadSettings | None) -> int | None:
+    """Return the number of outputs of a head that predicts classes; None for another head."""
+    if isinstance(head, LinearSettings):
+        return head.outputs
+    if isinstance(head, MergedSettings):
+        return len(set(head.groups))
+    if isinstance(head, PrototypeSettings):
+        return head.prototypes
+    return head.classes if isinstance(head, InstanceSettings) else None
 
 
 def _check_images(card: ModelCard, channels: int, size: int, path: Path) -> None:

@@ -35,8 +35,8 @@ class OpenedProblem:
     started_from: Path | None = None
     """Folder of the model whose weights the method starts from."""
     cache_key: Sequence[Any] = ()
-    """What else the result depends on, beside seed, settings, start and files, as a part of the checkpoint's key; values
-    with a faithful repr."""
+    """What else the result depends on, beside seed, settings, start and files: a part of the checkpoint's key. Values
+    have a faithful repr."""
     files_read: Sequence[Path] = ()
     """Further files that the result depends on, for the checkpoint's key and for model.json."""
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -8,6 +8,7 @@ import torch
 from sslpipe.data.images import Images
 from sslpipe.data.store import UNKNOWN, Split, Store
 from sslpipe.io.console import progress
+from sslpipe.io.errors import UserError
 from sslpipe.io.files import atomic_folder, sha256, write_array, write_csv, write_json
 from sslpipe.metrics.neighbors import knn_accuracy, purities, vote_size
 from sslpipe.neighbors.mining import MiningSettings, check_counts
@@ -29,6 +30,10 @@ def mine(settings: MiningSettings, store: Store, pretrained: Path, out: Path, de
         counts: dict[Split, int] = {"train": settings.k, "held_out": settings.held_out_k}
         for split, count in counts.items():
             features = infer(network.features, Images(store.images(split), device), title=f"features of {split}")
+            if not features.isfinite().all():
+                raise UserError(
+                    f"{weights_path(pretrained)}: features of {split} images are not finite; train it again"
+                )
             compared[split] = features if settings.layer == "backbone" else head_output(network, features)
             with progress(f"neighbours in {split}", len(features), "images") as bar:
                 indices, similarities = nearest_neighbors(

@@ -13,10 +13,13 @@ from sslpipe.data.images import Images
 from sslpipe.data.store import Store
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.loop import fit
+from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_csv
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.stages import LABELLED_STAGES, key_of
 from sslpipe.nets.model_file import card_for, save_model, weights_path
+from sslpipe.nets.network import Network
+from sslpipe.running.checks import check_images, check_model, check_run, report_rise, size_of
 from sslpipe.running.inputs import Inputs, OpenedProblem
 
 ONLY_METHOD = {"cluster": "scan", "self-label": "confident"}
@@ -42,7 +45,8 @@ def run_stage(
     open_problem: reads the stage's further inputs and builds the method's problem. method: its module in
     sslpipe.methods.<stage>; None: pretrain.method, or the stage's only one. options: key within the method's block →
     value, None where not given; seed, options and then assignments ("key=value") override params.yaml.
-    Raises UserError for a method, key or value that is not known, and for inputs that do not fit.
+    Raises UserError for a method, key or value that is not known, for inputs that do not fit, and for a model that is
+    of no use.
     """
     project = Params(params)
     key, package = key_of(stage), f"sslpipe.methods.{key_of(stage)}"
@@ -64,6 +68,7 @@ def run_stage(
     settings = project.parse(module.Settings, where)
 
     store = Store(prepared)
+    check_images(store)
     images = Images(store.images("train"), choose_device(device))
     torch.manual_seed(project.seed)
     inputs = Inputs(
@@ -77,11 +82,10 @@ def run_stage(
 def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, checkpoint_seconds: float) -> None:
     """Train a method and write the network that it selects.
 
-    method: on the device of the images, with `selected() -> Network`. inputs.settings has the method's `fit`; None
-    there says that the method is complete as it is built. opened.labelled is given for a method that learns on pairs of
-    a labelled and an unlabelled batch. out: receives model.safetensors, model.json and history.csv, all or none.
+    method: on the device of the images, with `selected() -> Network`. out: receives model.safetensors, model.json and
+    history.csv, all or none. Raises NothingLearnedError for a model of no use, whose checkpoint is deleted.
     """
-    settings, store, where, seed = inputs.settings, inputs.store, inputs.where, inputs.project.seed
+    settings, store, seed = inputs.settings, inputs.store, inputs.project.seed
     parent = sha256(weights_path(opened.started_from)) if opened.started_from else None
     checkpoint = Checkpoint.of_stage(
         inputs.stage,
@@ -90,15 +94,12 @@ def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, che
         every_seconds=checkpoint_seconds,
     )
     # The folder is opened first, so that one that cannot be written to fails before hours of work.
-    with atomic_folder(out) as folder:
-        if settings.fit is None:
-            history = [method.after_epoch({})]
-        else:
-            every = Batches(inputs.images, settings.fit.batch, seed=seed, where=f"{where}.fit.batch")
-            batches: Stream = every
-            if opened.labelled is not None:
-                batches = PairedBatches(every, LabelledBatches(opened.labelled, settings.labelled_batch, seed=seed))
-            history = fit(method, batches, settings.fit, where=where, seed=seed, checkpoint=checkpoint)
+    with atomic_folder(out) as folder, checkpoint:
+        try:
+            network, history = _learn(method, inputs, opened, checkpoint)
+        except NothingLearnedError:
+            checkpoint.remove()
+            raise
         card = card_for(
             inputs.stage,
             store.info,
@@ -107,6 +108,33 @@ def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, che
             inputs=opened.files_read,
             classes=opened.labelled.names if opened.labelled else (),
         )
-        save_model(folder, method.selected(), card)
+        save_model(folder, network, card)
         write_csv(folder / "history.csv", history)
     checkpoint.remove()
+
+
+def _learn(
+    method: Any, inputs: Inputs, opened: OpenedProblem, checkpoint: Checkpoint
+) -> tuple[Network, list[dict[str, float]]]:
+    """Train a method; return the network that it selects, and the history. Raises NothingLearnedError.
+
+    inputs.settings has the method's `fit`; None there says that the method is complete as it is built. opened.labelled
+    is given for a method that learns on pairs of a labelled and an unlabelled batch.
+    """
+    settings, where, seed = inputs.settings, inputs.where, inputs.project.seed
+    state, before = None, size_of(method)
+    if settings.fit is None:
+        history = [method.after_epoch({})]
+    else:
+        every = Batches(inputs.images, settings.fit.batch, seed=seed, where=f"{where}.fit.batch")
+        batches: Stream = every
+        if opened.labelled is not None:
+            batches = PairedBatches(every, LabelledBatches(opened.labelled, settings.labelled_batch, seed=seed))
+        state = fit(method, batches, settings.fit, where=where, seed=seed, checkpoint=checkpoint)
+        check_run(method, state, where, grown=size_of(method) / before)
+        history = state.history
+    network: Network = method.selected()
+    check_model(method, network, inputs, intervals=len(history))
+    if state is not None:
+        report_rise(method, state, where)
+    return network, history

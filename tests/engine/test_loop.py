@@ -64,7 +64,7 @@ def run(checkpoint=NO_CHECKPOINT, fit_settings=None, **kwargs):
     method = Autoencoder(**kwargs)
     fit_settings = fit_settings or settings()
     batches = Batches(images(), fit_settings.batch, seed=3)
-    return method, fit(method, batches, fit_settings, where="test", seed=3, checkpoint=checkpoint)
+    return method, fit(method, batches, fit_settings, where="test", seed=3, checkpoint=checkpoint).history
 
 
 def test_learns_and_writes_a_row_an_epoch():
@@ -158,3 +158,24 @@ def test_an_epoch_shows_every_image_once_and_each_epoch_anew():
     assert not torch.equal(*epochs)
     batch = batches.at(3)
     assert torch.equal(batch.image, batches.images[batch.index])
+
+
+@pytest.mark.parametrize("break_at", [None, 1, 12])
+def test_the_terms_of_the_first_step_are_kept_over_an_interruption(tmp_path, break_at):
+    def state(checkpoint, **kwargs):
+        torch.manual_seed(0)
+        return fit(
+            Autoencoder(**kwargs), Batches(images(), 8, seed=3), settings(), where="", seed=3, checkpoint=checkpoint
+        )
+
+    torch.manual_seed(0)
+    checkpoint = Checkpoint(tmp_path / "run", 1e9)
+    expected = state(NO_CHECKPOINT).first
+    if break_at:
+        with pytest.raises(KeyboardInterrupt):
+            state(checkpoint, break_at=break_at)
+    found = state(checkpoint).first
+    assert found == expected
+    assert found.keys() == {"loss", "error", "brightness"}
+    _, history = run(fit_settings=settings(steps=1))
+    assert {name: value.item() for name, value in found.items()} == {name: history[0][name] for name in found}

@@ -172,4 +172,4 @@ def train(name, digits, settings, method, *, batch, lr=1e-3, checkpoint=None, **
     stream = Batches(digits[0], batch, seed=0)
     if hasattr(settings, "labelled_batch"):
         stream = PairedBatches(stream, LabelledBatches(few_labels(digits), settings.labelled_batch, seed=0))
-    return fit(method, stream, chosen, where=name, seed=0, checkpoint=checkpoint or Checkpoint(None, 1e9))
+    return fit(method, stream, chosen, where=name, seed=0, checkpoint=checkpoint or Checkpoint(None, 1e9)).history

@@ -93,13 +93,30 @@ def test_labels_count_in_the_semi_supervised_phase_alone(build, pair, epoch):
 
 def test_rotation_and_clustering_have_multipliers_of_their_own(build):
     optimizer = OptimizerSettings(name="sgd", lr=0.05, weight_decay=2e-3)
-    fit = FitSettings(batch=30, optimizer=optimizer)
+    fit = FitSettings(epochs=4, batch=30, optimizer=optimizer)
     method = build(warmup_epochs=1, ssl_epochs=1, lr=0.01, weight_decay=1e-3, fit=fit)
     for epoch, expected in enumerate(
         (Multipliers(0.2, 0.5), Multipliers(1.0, 1.0), Multipliers(0.2, 0.5), Multipliers(0.2, 0.5))
     ):
         multipliers = at_epoch(method, epoch).multipliers()
         assert (multipliers.lr, multipliers.weight_decay) == pytest.approx((expected.lr, expected.weight_decay))
+
+
+def test_a_run_that_ends_before_its_first_clustering_is_reported_and_one_before_its_first_label_refused(build, capsys):
+    def of_length(warmup, **length):
+        fit = FitSettings(batch=30, optimizer=OptimizerSettings(name="sgd", lr=0.05, weight_decay=2e-3), **length)
+        build(warmup_epochs=warmup, ssl_epochs=3, rotation_epochs=1, fit=fit)
+        return capsys.readouterr().out
+
+    base = "so the model is that of semisup.fixmatch"
+    assert base in of_length(0, epochs=3)
+    assert base in of_length(0, steps=30)
+    for warmup, epochs in ((0, 4), (1, 3)):
+        line = of_length(warmup, epochs=epochs)
+        assert f"{epochs} epochs end before the first clustering, after {warmup + 4}; raise" in line
+    assert not of_length(0, epochs=5)
+    with pytest.raises(UserError, match="2 found, expected more than warmup_epochs, 2"):
+        of_length(2, epochs=2)
 
 
 def test_the_semi_supervised_phase_has_the_multipliers_of_its_method(build):
@@ -111,7 +128,8 @@ def test_the_semi_supervised_phase_has_the_multipliers_of_its_method(build):
 
 def test_without_any_weight_decay_there_is_nothing_to_multiply(build):
     optimizer = OptimizerSettings(name="sgd", lr=0.05, weight_decay=0.0)
-    method = build(warmup_epochs=1, lr=0.01, weight_decay=0.0, fit=FitSettings(batch=30, optimizer=optimizer))
+    fit = FitSettings(epochs=4, batch=30, optimizer=optimizer)
+    method = build(warmup_epochs=1, lr=0.01, weight_decay=0.0, fit=fit)
     assert at_epoch(method, 0).multipliers() == Multipliers(pytest.approx(0.2), 1.0)
 
 

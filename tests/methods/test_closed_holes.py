@@ -148,7 +148,7 @@ def test_one_prototype_for_all_images_is_a_collapse(digits, network):
     method = pretext(rotnet, digits, network)
     for prototypes, found in ((1.0, True), (2.0, False)):
         row = {"held_out/feature_std": 1.0, "held_out/prototypes": prototypes}
-        assert ("prefer one prototype" in method._collapse({"loss": 0.0}, row)) is found
+        assert ("prefer one prototype" in method._warning({"loss": 0.0}, row)) is found
 
 
 def test_diagnostics_are_those_of_the_network_that_is_kept(digits, network, monkeypatch):

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from sslpipe.data.images import Images
 from sslpipe.engine.method import Progress
-from sslpipe.io.errors import UserError
 from sslpipe.methods.pretrain import _monitors, simclr
 from sslpipe.methods.pretrain._base import SelfSupervised
 from sslpipe.methods.pretrain._monitors import feature_diagnostics, two_views, view_retrieval
@@ -105,7 +104,7 @@ def test_a_loss_that_stays_at_chance_is_said_once(name, digits, network, capsys)
         assert not capsys.readouterr().out
 
 
-def test_collapsed_features_are_said_and_end_a_run_that_has_nothing_else(digits, network, capsys):
+def test_collapsed_features_are_reported_and_are_a_collapse(digits, network, capsys):
     _, method = pretext(simclr)(digits, network)
     for weight in network.backbone.parameters():
         weight.detach().zero_()
@@ -116,12 +115,18 @@ def test_collapsed_features_are_said_and_end_a_run_that_has_nothing_else(digits,
     row = method.after_epoch({"loss": 1.0})
     assert row["held_out/feature_std"] == pytest.approx(0, abs=1e-3)
     assert "pretrain.simclr: all features are the same (collapse)" in capsys.readouterr().out
-    method.progress = Progress(10, 10, 1)
-    with pytest.raises(UserError, match=r"pretrain\.simclr: all features are the same .*; lower"):
-        method.after_epoch({"loss": 1.0})
+    assert method.collapse(row) == "all features are the same (collapse)"
+    assert method.collapse({"held_out/feature_std": float("nan")}) == "all features are the same (collapse)"
+
+
+def test_without_held_out_images_the_training_images_show_a_collapse(digits, network):
+    _, method = pretext(simclr)(digits, network)
+    assert method.collapse({}) == ""
+    torch.nn.init.zeros_(network.backbone.stem[0].weight)  # the images no longer enter the features
+    assert method.collapse({}) == "all features are the same (collapse)"
 
 
 def test_without_held_out_images_only_a_loss_at_chance_is_a_collapse(digits, network):
     _, method = pretext(simclr)(digits, network)
-    assert method._collapse({"loss": 0.0}, {}) == ""
-    assert "at chance" in method._collapse(method.loss_at_chance(), {})
+    assert method._warning({"loss": 0.0}, {}) == ""
+    assert "at chance" in method._warning(method.loss_at_chance(), {})

@@ -26,7 +26,7 @@ def batch(digits, count=50):
 
 def end_epoch(method, epoch=1):
     """End an epoch, which is one step here, and begin the next one."""
-    method.progress = Progress(step=epoch)
+    method.progress = Progress(step=epoch, total=10)
     return method.after_epoch({})
 
 

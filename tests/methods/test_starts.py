@@ -82,7 +82,8 @@ def test_clear_clusters_are_named_and_surely():
 
 def saved(folder, network, info, stage):
     folder.mkdir(exist_ok=True)
-    save_model(folder, network, card_for(stage, info, {}, parent=None))
+    classes = tuple("0123456789") if stage == "semisup" else ()
+    save_model(folder, network, card_for(stage, info, {}, parent=None, classes=classes))
     return folder
 
 

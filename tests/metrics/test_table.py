@@ -79,3 +79,19 @@ def test_every_metric_has_a_function_or_is_one_without_labels_and_every_function
     without_labels = set(clustering_metrics(np.eye(2, dtype=np.float32)))
     assert functions | without_labels == set(METRICS)
     assert not functions & without_labels
+
+
+def test_a_model_that_leaves_clusters_empty_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {
+        "cluster": {"clusters_used": 1, "outputs": 10},
+        "self_label": {"clusters_used": 10, "outputs": 10},
+        "kmeans_pixels": {"clusters_used": 3},  # of an older evaluation
+        "semisup.fixmatch": {"clusters_used": 9, "outputs": 10},  # a class without test images
+        "finetune.linear": {"clusters_used": 1, "outputs": 10},
+    }
+    print_table({name: {**row, **METADATA} for name, row in rows.items()}, None)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "all images" in line]
+    assert lines == [
+        "cluster: all images are in 1 of 10 clusters",
+        "finetune.linear: all images are in 1 of 10 classes",
+    ]

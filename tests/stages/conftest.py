@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sslpipe.io.files import sha256
 from stages.__main__ import app
 from stages.cluster import cluster
 from stages.evaluate import evaluate

@@ -64,7 +64,7 @@ def test_folder_by_options(project, capsys):
     assert "prepare.folder.path = mine  (option; params.yaml: nowhere)" in out
     assert "seed = 3  (option; params.yaml: 0)" in out
     assert "2 labelled; 1 broken (report.json)\n" in out
-    assert "\n  15 images are equal to others, in 5 groups, 5 across classes and 1 across splits" in out
+    assert "\n  15 images equal to others, in 5 groups, 5 across classes and 1 across splits" in out
     assert json.loads((project / "runs/prepare/report.json").read_text())["source"]["name"] == "folder"
 
 

@@ -92,8 +92,8 @@ def made_small(tree):
     """A recipe's content with batches of a few images; what it builds stays as large as it is."""
     tree = copy.deepcopy(tree)
     # An image, of which there may be a dozen views, costs billions of operations in the largest networks.
-    largest = tree["prepare"]["size"] > 96 or tree["network"]["name"] == "wrn_28_8"
-    batch, labelled_batch = (1, 1) if largest else (2, 1) if tree["prepare"]["size"] > 32 else (8, 4)
+    large = tree["prepare"]["size"] > 32 or tree["network"]["name"] == "wrn_28_8"
+    batch, labelled_batch = (2, 2) if large else (8, 4)
     blocks = [tree[stage] for stage in ("cluster", "self_label") if stage in tree]
     if "pretrain" in tree:
         blocks.append(tree["pretrain"][tree["pretrain"]["method"]])

@@ -353,7 +353,7 @@ def test_a_users_mistake_is_one_line(tiny, tmp_path, monkeypatch):
     several = make(tmp_path / "several", head=ClusterSettings(clusters=3, heads=2), stage="cluster")
     refused(several, "torch", tmp_path / "out", "network.head.heads: 2 found, expected 1")
     more = make(tmp_path / "more", head=LinearSettings(outputs=4))
-    refused(more, "torch", tmp_path / "out", "outputs: 4 found, expected 3, one per class")
+    refused(more, "torch", tmp_path / "out", "classes: 3 found, expected 4")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     refused(tiny[0], "onnx", tmp_path / "out", "onnxscript is not installed; pip install 'sslpipe[export]'")
     assert not (tmp_path / "out").exists()

@@ -14,7 +14,7 @@ from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative
+from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, TwoOrMore
 from sslpipe.neighbors.merging import merge
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
 from sslpipe.nets.inference import infer
@@ -31,9 +31,9 @@ LOSS_SHARE = 0.01
 class Settings:
     """Defaults: the SCAN paper, section 3.1."""
 
-    clusters: Count
+    clusters: TwoOrMore
     """C, the number of clusters; more than there are classes is over-clustering (section 3.4)."""
-    merge_to: Count | None = None
+    merge_to: TwoOrMore | None = None
     """Number of groups after merging clusters that many neighbour links join (own choice; over-clustering finds small
     and unbalanced groups that as many clusters as classes would split). null: the clusters are not merged."""
     heads: Count = 1
@@ -85,6 +85,8 @@ class Problem:
 
 class Method(BaseMethod):
     """SCAN, algorithm 1, lines 6 to 8, for H heads; keeps the weights at the lowest held-out loss, and one head."""
+
+    collapse_hint = "lower cluster.fit.optimizer.lr or raise cluster.entropy_weight"
 
     best_loss: Tensor
     best_head: Tensor
@@ -160,8 +162,8 @@ class Method(BaseMethod):
         head = (losses if self.settings.select_head_by == "held_out" else self.train_losses).argmin()
         loss = losses[head]
         # Of the epochs in which only the heads are trained, the last one is a candidate.
-        head_epochs = self.settings.head_epochs
-        candidate = self.progress.epochs >= head_epochs or head_epochs >= self.settings.fit.epochs
+        progress, head_epochs = self.progress, self.settings.head_epochs
+        candidate = progress.epochs >= head_epochs or head_epochs * progress.steps_per_epoch >= progress.total
         if candidate and loss < self.best_loss:
             self.best_loss.copy_(loss)
             self.best_head.copy_(head)

@@ -7,7 +7,8 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
 from sslpipe.io.console import info
-from sslpipe.io.settings import Count, Positive
+from sslpipe.io.errors import UserError
+from sslpipe.io.settings import Count, Positive, TwoOrMore
 from sslpipe.methods.semisup._base import Problem, add_classifier
 from sslpipe.methods.semisup._logistic import DEFAULT_PENALTY, labelled_features, regress, set_classifier
 from sslpipe.nets.network import Network
@@ -20,12 +21,16 @@ class Settings:
 
     penalties: tuple[Positive, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     """Candidates for λ of mean cross-entropy + λ/2 |W|², on standardised features (own choice: decades)."""
-    folds: Count = 5
+    folds: TwoOrMore = 5
     """Number of folds; at most as many as the rarest class has labels."""
     iterations: Count = 200
     """Iterations of L-BFGS."""
     fit: None = None
     """The regression is solved when the method is built; there is nothing to train."""
+
+    def __post_init__(self) -> None:
+        if not self.penalties:
+            raise UserError("penalties: no number found, expected at least one")
 
 
 class Method(nn.Module):

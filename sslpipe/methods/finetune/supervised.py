@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
-from sslpipe.io.settings import Count, Fraction
+from sslpipe.io.settings import BelowOne, TwoOrMore
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings
 from sslpipe.views.policies import ViewSettings
 
@@ -14,11 +14,11 @@ from sslpipe.views.policies import ViewSettings
 class Settings(LabelledSettings):
     """Defaults: Suave's supervised fine-tuning (arXiv:2306.07483, table 5), with section A.1's rates and views."""
 
-    labelled_batch: Count = 128
+    labelled_batch: TwoOrMore = 128
     views: ViewSettings = ViewSettings(
         policy="standard", crop_scale=(0.08, 1.0), brightness=0.1, contrast=0.1, saturation=0.1
     )
-    ema_decay: Fraction | None = None
+    ema_decay: BelowOne | None = None
     fit: FitSettings = FitSettings(
         epochs=5,
         batch=256,

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from sslpipe.data.images import Images
 from sslpipe.data.store import StoreInfo
 from sslpipe.engine.method import BaseMethod
 from sslpipe.io.console import info
-from sslpipe.io.errors import UserError
-from sslpipe.methods.pretrain._monitors import MIN_STD, feature_diagnostics
+from sslpipe.methods.pretrain._monitors import MAX_IMAGES, MIN_STD, feature_diagnostics, feature_std
+from sslpipe.nets.inference import infer
 from sslpipe.nets.network import BackboneSettings, Network, build_network
 from sslpipe.views.policies import Views, ViewSettings
 
@@ -37,14 +39,11 @@ class Problem:
 class SelfSupervised(BaseMethod):
     """A network that learns from images alone, with diagnostics of its features of held-out images."""
 
-    collapse_hint = "lower the learning rate"
-    """What to change if it collapses."""
-
     def __init__(self, problem: Problem, views: ViewSettings) -> None:
         """views: the method's own; the diagnostics draw two of each held-out image."""
         super().__init__()
         self.network = problem.network()
-        self.held_out = problem.held_out
+        self.images, self.held_out = problem.images, problem.held_out
         self._last_warning = ""
         self.views = self.policy(views)
 
@@ -61,23 +60,26 @@ class SelfSupervised(BaseMethod):
         return self.network
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """Diagnostics of the held-out images' features; warns if the features or a loss show a collapse.
-
-        Raises UserError if all features are the same at the end of the run: such a model is of no use.
-        """
+        """Diagnostics of the held-out images' features; warns if the features or a loss show a collapse."""
         row = feature_diagnostics(self.selected(), self.held_out, self.views)
         name = type(self).__module__.rpartition(".")[2]
-        found = self._collapse(terms, row) if self.progress.fraction > WARN_AFTER else ""
-        if found == COLLAPSED and self.progress.step == self.progress.total:
-            raise UserError(f"pretrain.{name}: {found}; {self.collapse_hint}")
+        found = self._warning(terms, row) if self.progress.fraction > WARN_AFTER else ""
         if found and found != self._last_warning:
             info(f"pretrain.{name}: {found}; {self.collapse_hint}")
         self._last_warning = found
         return row
 
-    def _collapse(self, terms: Mapping[str, float], row: Mapping[str, float]) -> str:
-        """What is wrong, in words; empty for nothing."""
-        if row.get("held_out/feature_std", 1.0) < MIN_STD:
+    def collapse(self, row: Mapping[str, float]) -> str:
+        """All features are the same: of the held-out images, or of training images if there are too few of these."""
+        std = row.get("held_out/feature_std")
+        if std is None:
+            spread = torch.linspace(0, len(self.images) - 1, min(len(self.images), MAX_IMAGES)).long()
+            std = feature_std(infer(self.selected().eval().features, self.images.subset(spread)))
+        return "" if std >= MIN_STD else COLLAPSED
+
+    def _warning(self, terms: Mapping[str, float], row: Mapping[str, float]) -> str:
+        """What a row of the history shows of a collapse, in words; empty for nothing."""
+        if not row.get("held_out/feature_std", 1.0) >= MIN_STD:
             return COLLAPSED
         if row.get("held_out/prototypes") == 1:
             return "all held-out images prefer one prototype (collapse)"

@@ -29,10 +29,10 @@ def feature_diagnostics(
 ) -> dict[str, float]:
     """Columns of the history; {} with fewer than two held-out images. Leaves the network in eval mode.
 
-    held_out/feature_std: √(1 - |mean|²) of the unit features, 1 if they have no common direction, 0 if all are the
-    same. held_out/view_retrieval@1: share of images whose view is nearest to another view of the same image, among all
-    held-out ones (how far eq. 1 of SCAN, arXiv:2005.12320, holds). held_out/prototypes: number of prototypes that are
-    the nearest one of some image. further: column → scalar of the unit features [M, D] of two views of each image.
+    held_out/feature_std: see `feature_std`. held_out/view_retrieval@1: share of images whose view is nearest to another
+    view of the same image, among all held-out ones (how far eq. 1 of SCAN, arXiv:2005.12320, holds).
+    held_out/prototypes: number of prototypes that are the nearest one of some image. further: column → scalar of the
+    unit features [M, D] of two views of each image.
     """
     if len(images) > MAX_IMAGES:
         images = images.subset(torch.arange(MAX_IMAGES))
@@ -40,16 +40,25 @@ def feature_diagnostics(
         return {}
     network.eval()
     features = infer(network.features, images)
-    unit = F.normalize(features, dim=1)
     first, second = two_views(network, images, views)
     row = {
-        "held_out/feature_std": (1 - unit.mean(dim=0).square().sum()).clamp(min=0).sqrt().item(),
+        "held_out/feature_std": feature_std(features),
         "held_out/view_retrieval@1": view_retrieval(first, second),
     }
     row |= {column: metric(first, second).item() for column, metric in further.items()}
     if isinstance(network.head, PrototypeHead):
         row["held_out/prototypes"] = float(head_output(network, features).argmax(dim=1).bincount().count_nonzero())
     return row
+
+
+def feature_std(features: Tensor) -> float:
+    """Return √(1 - |mean|²) of the features [M, D] at length 1: 1 without a common direction, 0 if all are the same.
+
+    Features of zeros, which have no direction, count as the same.
+    """
+    unit = F.normalize(features, dim=1)
+    directed = (features != 0).any(dim=1).float().mean()  # 1 where no feature is all zeros
+    return (directed - unit.mean(dim=0).square().sum()).clamp(min=0).sqrt().item()
 
 
 def two_views(network: Network, images: Images, views: Views) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from sslpipe.data.batches import Batch
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings, half_cosine
-from sslpipe.io.settings import Fraction
+from sslpipe.io.settings import BelowOne
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import ProjectionSettings, build_head
@@ -25,7 +25,7 @@ FIRST = ViewSettings(policy="simclr", crop_scale=(0.08, 1.0), saturation=0.2, bl
 class Settings:
     """Defaults: the paper's for 1000 epochs of ImageNet (section 3.2)."""
 
-    ema_decay: Fraction = 0.996
+    ema_decay: BelowOne = 0.996
     """τ of the target network at the start; it rises to 1 on half a cosine."""
     projection: ProjectionSettings = PERCEPTRON
     prediction: ProjectionSettings = PERCEPTRON

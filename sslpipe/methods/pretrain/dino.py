@@ -1,5 +1,6 @@
 """DINO (Caron et al. 2021, arXiv:2104.14294): a student learns the centred, sharpened outputs of its average."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import log
 from typing import Literal
@@ -13,7 +14,7 @@ from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import Multipliers
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings, half_cosine, linear
-from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive
+from sslpipe.io.settings import BelowOne, Count, CountOrZero, Fraction, NonNegative, Positive, TwoOrMore
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import Activation, PrototypeHead, PrototypeSettings
@@ -29,7 +30,7 @@ MILD = replace(SWAV_VIEWS, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
 class Settings:
     """Defaults: DINO's public code for 100 epochs of ImageNet with ViT-S/16."""
 
-    prototypes: Count = 65_536
+    prototypes: TwoOrMore = 65_536
     """K, the number of outputs."""
     hidden: Count = 2048
     """Width of the projection's hidden layers."""
@@ -44,7 +45,7 @@ class Settings:
     """Temperature at the start and from epoch `teacher_temperature_epochs` on; linear in between (longer runs: 0.04 to
     0.07 in 30 epochs)."""
     teacher_temperature_epochs: NonNegative = 0.0
-    ema_decay: Fraction = 0.996
+    ema_decay: BelowOne = 0.996
     """Decay of the teacher's weights at the start; it rises to 1 on half a cosine."""
     center_momentum: Fraction = 0.9
     frozen_epochs: NonNegative = 1.0
@@ -71,6 +72,8 @@ class Settings:
 class Method(SelfSupervised):
     """DINO, algorithm 1, with multi-crop. The teacher's batch norms use their own statistics, as in the public code."""
 
+    falling: Mapping[str, float] = {}
+    """The loss rises while the teacher, which begins undecided, learns to tell images apart."""
     collapse_hint = "raise pretrain.dino.ema_decay, lower teacher_temperature, freeze the last layer for longer"
 
     center: Tensor

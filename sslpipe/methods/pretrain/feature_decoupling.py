@@ -10,6 +10,7 @@ from sslpipe.data.batches import Batch
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.methods.pretrain._memory import MemoryBank
@@ -46,6 +47,10 @@ class Settings:
         schedule=ScheduleSettings(name="steps", milestones=(0.37, 0.53, 0.78), gamma=0.1),
     )
     """Each image of the batch is used in all four rotations."""
+
+    def __post_init__(self) -> None:
+        if not (self.rotation_weight or self.agreement_weight or self.instance_weight):
+            raise UserError("rotation_weight, agreement_weight, instance_weight: all are 0, so nothing is learned")
 
 
 class Method(SelfSupervised):

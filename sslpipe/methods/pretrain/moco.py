@@ -1,5 +1,6 @@
 """MoCo v2 (Chen et al. 2020, arXiv:2003.04297): contrast a view with its image's key and with keys of a queue."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
 
@@ -11,7 +12,7 @@ from sslpipe.engine import world
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
-from sslpipe.io.settings import Count, Fraction, Positive
+from sslpipe.io.settings import BelowOne, Count, Positive
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.methods.pretrain._memory import unit_rows
 from sslpipe.nets.averaged import AveragedWeights
@@ -29,7 +30,7 @@ class Settings:
     """Defaults: MoCo v2, ImageNet."""
 
     temperature: Positive = 0.2
-    ema_decay: Fraction = 0.999
+    ema_decay: BelowOne = 0.999
     """m of eq. 2."""
     queue: Count | None = None
     """Number of keys in the queue; null: a quarter of the images, at most 65,536. A queue as long as the data set
@@ -53,6 +54,8 @@ class Method(SelfSupervised):
     the same on one (Cai et al. 2021, "Exponential moving average normalization", section 3).
     """
 
+    falling: Mapping[str, float] = {}
+    """The queue begins with random directions, which any key is easily told from, so the loss rises at first."""
     collapse_hint = "raise pretrain.moco.ema_decay or the queue, lower the learning rate"
 
     def __init__(self, settings: Settings, problem: Problem) -> None:

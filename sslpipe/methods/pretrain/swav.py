@@ -10,7 +10,7 @@ from sslpipe.data.batches import Batch
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
-from sslpipe.io.settings import Count, CountOrZero, NonNegative, Positive
+from sslpipe.io.settings import Count, CountOrZero, NonNegative, Positive, TwoOrMore
 from sslpipe.methods._sinkhorn import SinkhornAssignment
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.heads import PrototypeHead, PrototypeSettings
@@ -23,7 +23,7 @@ from sslpipe.views.policies import ViewSettings
 class Settings:
     """Defaults: SwAV's for ImageNet with batches of 256 images (section 4 and public code)."""
 
-    prototypes: Count = 3000
+    prototypes: TwoOrMore = 3000
     hidden: Count = 2048
     """Width of the projection's hidden layer."""
     outputs: Count = 128

@@ -1,6 +1,7 @@
 """SCAN's self-labelling step (Van Gansbeke et al. 2020, arXiv:2005.12320, section 2.3)."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,10 +11,10 @@ from torch import Tensor
 from sslpipe.data.batches import Batch
 from sslpipe.data.images import Images
 from sslpipe.engine.loop import FitSettings
-from sslpipe.engine.method import BaseMethod
+from sslpipe.engine.method import BaseMethod, not_finite
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.console import info
-from sslpipe.io.settings import Count, Fraction
+from sslpipe.io.settings import BelowOne, Count, Fraction
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.network import Network
 from sslpipe.objectives.self_label import confident_cross_entropy
@@ -29,7 +30,7 @@ class Settings:
     """Weight each class by the inverse of its count among the confident images of the batch."""
     targets: Literal["model", "averaged"] = "model"
     """Network that gives the pseudo-labels: the model in eval mode, or its averaged weights, which are then kept."""
-    ema_decay: Fraction = 0.999
+    ema_decay: BelowOne = 0.999
     """Decay of the averaged weights (public code, ImageNet)."""
     patience: Count = 10
     """Epochs without an increase of the confident share after which the run ends (section 3.1: its plateau)."""
@@ -55,6 +56,10 @@ class Problem:
 
 class Method(BaseMethod):
     """SCAN, algorithm 1, lines 9 to 12: self-training on confident pseudo-labels."""
+
+    falling: Mapping[str, float] = {}
+    """The loss rises where images that are harder become confident; the confident share is what has to rise."""
+    collapse_hint = "lower self_label.fit.optimizer.lr or set self_label.balance: true"
 
     best_confident: Tensor
     stale_epochs: Tensor
@@ -97,10 +102,13 @@ class Method(BaseMethod):
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """End the run when the confident share no longer increases, or if no image is confident in an epoch."""
         if terms["confident"] == 0:
-            info(
-                "self_label: no image was confident in a whole epoch, the clusters stay as they are; "
-                f"lower self_label.threshold ({self.settings.threshold}) or train cluster for longer"
-            )
+            # A network that is broken is confident of nothing either; the stage refuses it.
+            if not not_finite(self.state_dict()):
+                kept = "the model stays as it is" if self.learned else "the clusters stay as they are"
+                info(
+                    f"self_label: no image was confident in a whole epoch, {kept}; "
+                    f"lower self_label.threshold ({self.settings.threshold}) or train cluster for longer"
+                )
             self.finished = True
             return {}
         self.learned.fill_(True)

@@ -1,6 +1,7 @@
 """Base class of the methods with few labels: a classifier, its averaged weights, and cross-entropy on the labels."""
 
 from dataclasses import dataclass
+from math import log
 from typing import Literal
 
 import torch
@@ -13,7 +14,8 @@ from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
-from sslpipe.io.settings import Count, Fraction
+from sslpipe.io.console import info
+from sslpipe.io.settings import BelowOne, TwoOrMore
 from sslpipe.methods.semisup._logistic import fit_classifier
 from sslpipe.nets.averaged import AveragedWeights, warm_decay
 from sslpipe.nets.heads import Head, LinearHead, LinearSettings, outputs
@@ -45,16 +47,16 @@ class LabelledSettings:
     Defaults: FixMatch's for CIFAR-10 (arXiv:2001.07685, section 4 and table 4).
     """
 
-    labelled_batch: Count = 64
-    """Labelled images in a step; they are drawn again and again."""
+    labelled_batch: TwoOrMore = 64
+    """Labelled images in a step; they are drawn again and again. At least 2, since batch norm compares images."""
     views: ViewSettings = ViewSettings(policy="weak")
     """Views of the labelled images."""
-    label_smoothing: Fraction = 0.0
+    label_smoothing: BelowOne = 0.0
     head_init: HeadInit = "random"
     """Start values of the layer to the classes, if the start has none: random (all the papers), or the logistic
     regression of the labelled images' features. A random layer distorts pretrained features in the first steps (Kumar
     et al. 2022, "Fine-tuning can distort pretrained features and underperform out-of-distribution")."""
-    ema_decay: Fraction | None = 0.999
+    ema_decay: BelowOne | None = 0.999
     """Decay of the averaged weights, which are kept; null: the weights at the end are kept."""
     fit: FitSettings = FitSettings(
         epochs=9450,
@@ -68,12 +70,17 @@ class LabelledSettings:
 class LabelledMethod(BaseMethod):
     """Cross-entropy on weak views of the labelled images; methods that use unlabelled images override `losses`."""
 
+    collapse_hint = "lower the learning rate or train for longer"
+
     def __init__(self, settings: LabelledSettings, problem: Problem, head: Head | None = None) -> None:
         """head: replaces the network's head; None: a classifier is added, unless the start has one."""
         super().__init__()
         self.settings = settings
         self.network = problem.network
         self.labelled = problem.labelled
+        # The terms of unlabelled images rise as more of these are used; a good start may leave nothing to learn.
+        term = "loss" if type(self).losses is LabelledMethod.losses else "labelled"
+        self.falling = {term: log(problem.labelled.classes)}
         self.held_out = problem.held_out if problem.held_out and problem.held_out.has_labels else None
         if head is not None:
             self.network.head = head
@@ -102,7 +109,15 @@ class LabelledMethod(BaseMethod):
         return warm_decay(self.progress.step, decay=self.settings.ema_decay)
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """Accuracy on the held-out images with known labels; a monitor that selects nothing."""
+        """Accuracy on the held-out images with known labels; a monitor that selects nothing.
+
+        At the end of the run a line says if no unlabelled image is confident, so that only labels are learned.
+        """
+        if terms.get("confident") == 0 and self.progress.step == self.progress.total:
+            name = type(self).__module__.rpartition(".")[2]
+            info(
+                f"semisup.{name}: no unlabelled image is confident at the end; lower the threshold or train for longer"
+            )
         if self.held_out is None:
             return {}
         logits = infer(self.selected().eval(), self.held_out.images)

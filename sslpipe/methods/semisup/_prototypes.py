@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 
 from sslpipe.data.batches import Pair
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
+from sslpipe.io.settings import BelowOne, Count, CountOrZero, Positive, TwoOrMore
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem, add_classifier
 from sslpipe.methods.semisup._monitors import LinearMonitors
 from sslpipe.nets.heads import PrototypeHead, PrototypeSettings, outputs
@@ -32,9 +32,9 @@ MixUnlabelled = Literal["none", "global", "all"]
 class PrototypesSettings(LabelledSettings):
     """Settings that Suave and Daino share. Defaults: section A.1."""
 
-    labelled_batch: Count = 128
+    labelled_batch: TwoOrMore = 128
     views: ViewSettings = ViewSettings(policy="simclr", crop_scale=(0.08, 1.0))
-    label_smoothing: Fraction = 0.01
+    label_smoothing: BelowOne = 0.01
     hidden: Count = 2048
     """Width of the projection's hidden layer."""
     outputs: Count = 128

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import Count, CountOrZero, Fraction, Positive
+from sslpipe.io.settings import BelowOne, Count, CountOrZero, Positive
 from sslpipe.methods._sinkhorn import SinkhornAssignment
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.methods.semisup._prototypes import PrototypeMethod, PrototypesSettings
@@ -25,7 +25,7 @@ class SuaveSettings(PrototypesSettings):
     full."""
     momentum_encoder: bool = False
     """The averaged network gives the embeddings that are assigned (CIFAR-100: with ema_decay 0.99)."""
-    ema_decay: Fraction | None = None
+    ema_decay: BelowOne | None = None
 
     def __post_init__(self) -> None:
         if self.momentum_encoder and self.ema_decay is None:

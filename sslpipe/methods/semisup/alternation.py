@@ -13,9 +13,10 @@ from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod, Multipliers
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.params import find_module
-from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, parse
+from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, TwoOrMore, parse
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.nets.heads import ProjectionSettings, build_head
 from sslpipe.nets.network import Network
@@ -35,7 +36,7 @@ class Settings:
     """The semi-supervised method to alternate with, another module of semisup (the paper: FixMatch, MixMatch, UDA)."""
     ssl: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the base method, except labelled_batch and fit, which are settings of the alternation."""
-    labelled_batch: Count = 64
+    labelled_batch: TwoOrMore = 64
     warmup_epochs: CountOrZero = 20
     """Epochs of rotation alone at the start of the run."""
     ssl_epochs: Count = 10
@@ -86,11 +87,13 @@ class Method(BaseMethod):
         self.settings = settings
         module = find_module("sslpipe.methods.semisup", settings.base, where="semisup.alternation.base")
         self.base: Any = module.Method(parse(module.Settings, settings.ssl, where="semisup.alternation.ssl"), problem)
+        self.falling, self.collapse_hint = self.base.falling, self.base.collapse_hint
         network, images = self.network, problem.labelled.images
         self.rotation = build_head(settings.rotation_head, network.backbone.dimension)
         mean = network.image_mean
         self.views, self.rotation_views = Views(settings.views, mean), Views(settings.rotation_views, mean)
         self.register_buffer("targets", balanced_targets(len(images), problem.labelled.classes, settings.share))
+        check_length(settings, len(images))
 
     @property
     def network(self) -> Network:
@@ -170,6 +173,24 @@ class Method(BaseMethod):
         """The network to keep."""
         network: Network = self.base.selected()
         return network
+
+
+def check_length(settings: Settings, images: int) -> None:
+    """Print a line if the run ends before its first clustering; raise UserError if it ends before its first label."""
+    fit, warmup = settings.fit, settings.warmup_epochs
+    epochs = fit.epochs if fit.steps is None else fit.steps / max(1, images // fit.batch)
+    before = warmup + settings.ssl_epochs + settings.rotation_epochs
+    if epochs <= warmup:
+        raise UserError(
+            f"semisup.alternation.fit.epochs: {epochs:g} found, expected more than warmup_epochs, {warmup}, in which "
+            "no label is learned"
+        )
+    if epochs <= before:
+        same = "" if warmup or epochs > settings.ssl_epochs else f", so the model is that of semisup.{settings.base}"
+        info(
+            f"semisup.alternation: {epochs:g} epochs end before the first clustering, after {before}{same}; "
+            "raise fit.epochs or lower ssl_epochs"
+        )
 
 
 def balanced_targets(images: int, clusters: int, share: float) -> Tensor:

@@ -10,7 +10,7 @@ from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import Multipliers
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings, half_cosine, linear
-from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
+from sslpipe.io.settings import BelowOne, Fraction, NonNegative, Positive, TwoOrMore
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.methods.semisup._prototypes import MixUnlabelled, PrototypeMethod, PrototypesSettings
 from sslpipe.nets.heads import PrototypeHead
@@ -23,13 +23,13 @@ from sslpipe.views.policies import ViewSettings
 class Settings(PrototypesSettings):
     """Defaults: section A.1, ImageNet with ViT-S/16, and DINO's public code where the paper gives no value."""
 
-    labelled_batch: Count = 512
+    labelled_batch: TwoOrMore = 512
     global_views: ViewSettings = replace(SWAV_VIEWS, crop_scale=(0.25, 1.0))
     local_views: ViewSettings = replace(SWAV_VIEWS, crop_scale=(0.05, 0.25))
     teacher_temperature: tuple[Positive, Positive] = (0.04, 0.07)
     """ε of eq. 8 at the start and from epoch `teacher_temperature_epochs` on; linear in between."""
     teacher_temperature_epochs: NonNegative = 10.0
-    ema_decay: Fraction = 0.99
+    ema_decay: BelowOne = 0.99
     """η of eq. 7 at the start; it rises on half a cosine to `final_ema_decay`."""
     final_ema_decay: Fraction = 1.0
     center_momentum: Fraction = 0.9

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from sslpipe.data.batches import Pair
 from sslpipe.engine import world
+from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.methods.semisup._alignment import DistributionAlignment
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem
@@ -48,6 +49,10 @@ class Settings(LabelledSettings):
     outputs: Count = 128
     """Length of an embedding."""
     strong: ViewSettings = ViewSettings(policy="randaugment")
+
+    def __post_init__(self) -> None:
+        if self.memory == "teacher" and self.ema_decay is None:
+            raise UserError("memory: teacher needs ema_decay, such as 0.999")
 
 
 class Method(LabelledMethod):

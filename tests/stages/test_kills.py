@@ -1,0 +1,32 @@
+"""A sample of `python -m benchmarks.kills`: stages that a signal ends at a random moment, and their second runs."""
+
+import random
+
+import pytest
+import yaml
+
+from benchmarks.kills import BY_DVC, DIRECT, ROOT, STAGES, Project, kill, small
+
+
+@pytest.fixture(scope="module")
+def killable(tmp_path_factory):
+    tree = small(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    stages = {name: STAGES[name] for name in ("prepare", "pretrain")}
+    project = Project(tmp_path_factory.mktemp("kills") / "project", tree, stages)
+    project.run()
+    return project
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "by_dvc"),
+    [
+        ("pretrain", "SIGKILL to the stage", False),
+        ("pretrain", "SIGTERM to dvc", True),
+        ("prepare", "SIGINT to the stage", False),
+    ],
+)
+def test_a_killed_stage_ends_with_the_same_files_when_it_runs_again(killable, stage, name, by_dvc):
+    (kind,) = (kind for kind in [*DIRECT, *BY_DVC] if kind.name == name)
+    after = random.Random(name).uniform(0.5, 1.0) * killable.seconds[stage, by_dvc]
+    outcome = kill(killable, stage, kind, after, fresh=by_dvc)
+    assert outcome.faults == []
