@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,8 +63,11 @@ def serve(address: str) -> None:
             if os.fork():
                 connection.close()
                 continue
+            parent = os.getpid()
             if os.fork():  # a grandchild needs no wait
                 os._exit(0)
+            while os.getppid() == parent:  # a command that DVC runs ends when its parent does
+                time.sleep(0.001)
             listening.close()
             os._exit(answer(connection, app))
 

@@ -62,9 +62,7 @@ def predict(
         others = listed(f"{count:,} {shown(suffix)}" for suffix, count in files.ignored.most_common())
         info(f"other files skipped: {others}")
     if summary.clipped:
-        info(
-            f"{counted(summary.clipped, 'image')} with values beyond the model's range, clipped"
-        )
+        info(f"{counted(summary.clipped, 'image')} with values beyond the model's range, clipped")
     more = f", listed in {out}" if len(summary.broken) > 10 else ""
     counts = ", ".join(f"{count} {name}" for name, count in summary.predictions.most_common(10))
     info(

@@ -164,9 +164,7 @@ def test_duplicates_across_classes_across_splits_and_twice(pictures):
     for source, copy in ((a[0], b[0]), (a[1], test), (b[1], b[2])):
         (pictures / copy).write_bytes((pictures / source).read_bytes())
     lines, report = prepared(pictures)
-    assert lines[1:] == [
-        "  6 images equal to others, in 3 groups, 1 across classes and 1 across splits; delete copies"
-    ]
+    assert lines[1:] == ["  6 images equal to others, in 3 groups, 1 across classes and 1 across splits; delete copies"]
     found = {tuple((image["file"], image["class"], image["split"]) for image in g) for g in report["duplicates"]}
     assert {frozenset(group) for group in found} == {
         frozenset({(a[0], "a", "train"), (b[0], "b", "train")}),
