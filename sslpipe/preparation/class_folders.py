@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from sslpipe.preparation.image_files import counted, listed
+from sslpipe.io.text import counted, listed
 from sslpipe.preparation.part_names import GENERIC_WORDS, PART_WORDS, part_named, words_of
 
 ANY_CLASS_WORDS = (GENERIC_WORDS - {"part", "photos", "pictures"}) | {

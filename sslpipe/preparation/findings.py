@@ -11,7 +11,7 @@ from sslpipe.data.store import UNKNOWN, Split
 from sslpipe.decoding.deep_image import DeepValues, ValueRange, proposed_range, shown_number
 from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.image_info import DIGEST_BYTES, ImageInfo
-from sslpipe.preparation.image_files import counted
+from sslpipe.io.text import counted
 
 DARK = 0.25
 """Deep images are nearly black if none of them exceeds this share of their range, as with 14 bits in 16 (own choice).

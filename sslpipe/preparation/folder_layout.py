@@ -10,8 +10,8 @@ from typing import Literal
 
 from sslpipe.decoding.entries import Part
 from sslpipe.io.errors import UserError
+from sslpipe.io.text import counted, listed, shown
 from sslpipe.preparation.class_folders import doubts, folders_listed, holds_any_class
-from sslpipe.preparation.image_files import counted, listed, shown
 from sslpipe.preparation.part_names import PartFolder, part_named
 
 LayoutName = Literal["flat", "classes", "parts"]

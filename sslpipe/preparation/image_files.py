@@ -11,11 +11,10 @@ from pathlib import Path
 
 from sslpipe.decoding.image_formats import has_image_suffix, is_image
 from sslpipe.io.errors import UserError
+from sslpipe.io.text import listed, shown
 
 SYSTEM_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 """Names, in lower case, of folders that macOS, Windows, Linux and file servers add; @eaDir has thumbnails."""
-LISTED = 4
-"""Maximum number of names in a message (own choice)."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def find_images(top: Path, *, where: str, outside: Iterable[Path] = (), skip: Co
         seen = {_identity(folder.stat()): "/" for folder in (*outside, *real.parents)} | {_identity(real.stat()): "."}
     except OSError as error:
         raise _unreadable(top, where, error) from None
-    own = _own_folders(top)
+    own: dict[tuple[int, int], str] = {}
     searched: list[str] = []
     waiting = [""]
     while waiting:
@@ -89,6 +88,8 @@ def find_images(top: Path, *, where: str, outside: Iterable[Path] = (), skip: Co
             try:
                 if entry.is_dir():
                     identity = _identity(entry.stat())
+                    if entry.is_symlink():
+                        own = own or _own_folders(top)
                     there = seen.get(identity) or (own.get(identity) if entry.is_symlink() else None)
                     if there:
                         found.linked[name] = there
@@ -157,23 +158,6 @@ def natural(name: str) -> tuple[list[tuple[int, str]], str]:
     # Without leading zeros, a longer number is larger. int() is not used, because it refuses very long numbers.
     numbers = [piece.lstrip("0") if i % 2 else piece for i, piece in enumerate(pieces)]
     return [(len(piece) if i % 2 else 0, piece) for i, piece in enumerate(numbers)], name
-
-
-def shown(name: str) -> str:
-    """Return a name for a message of one line: quoted if it has line breaks or bytes that are not UTF-8."""
-    return name if name.isprintable() else repr(name)
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number and a noun, which has an s unless the number is 1."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names for a message of one line, a few of them if there are many."""
-    found = [shown(name) for name in names]
-    more = f" and {len(found) - LISTED:,} more" if len(found) > LISTED else ""
-    return ", ".join(found[:LISTED]) + more
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sslpipe.decoding.image_formats import FIRST_BYTES, check_plain, other_content
 from sslpipe.io.errors import UserError, one_line
-from sslpipe.preparation.image_files import shown
+from sslpipe.io.text import shown
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 """Separators of columns; the one is used with which the header has both columns."""

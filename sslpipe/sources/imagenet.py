@@ -14,7 +14,8 @@ from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.image_formats import check_plain, has_image_suffix
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.files import project_path
-from sslpipe.preparation.image_files import contents, counted, find_images, shown
+from sslpipe.io.text import counted, shown
+from sslpipe.preparation.image_files import contents, find_images
 
 WHERE = "prepare.imagenet"
 PARTS: tuple[tuple[str, Literal["train", "test"]], ...] = (("train", "train"), ("val", "test"))

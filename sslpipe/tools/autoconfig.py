@@ -7,8 +7,8 @@ from ruamel.yaml.comments import CommentedMap
 from sslpipe.decoding.deep_image import plain_number, proposed_range, shown_number
 from sslpipe.io.errors import UserError
 from sslpipe.io.stages import LABELLED_STAGES, TRAINING_STAGES, key_of
+from sslpipe.io.text import counted
 from sslpipe.io.version import own_version
-from sslpipe.preparation.image_files import counted
 from sslpipe.tools import recipes
 from sslpipe.tools.folder_summary import FolderSummary
 from sslpipe.tools.yaml_text import at, comment_at, flat, in_one_line, put, set_comment

@@ -15,8 +15,8 @@ from sslpipe.decoding.deep_image import DeepValues
 from sslpipe.decoding.image_formats import BrokenImageError
 from sslpipe.decoding.image_info import ImageInfo
 from sslpipe.io.errors import UserError
+from sslpipe.io.text import counted
 from sslpipe.preparation.folder_layout import LayoutName
-from sslpipe.preparation.image_files import counted
 from sslpipe.sources.folder import Settings, Source
 
 SAMPLE = 200

@@ -4,8 +4,8 @@ from collections import Counter
 
 from sslpipe.data.store import UNKNOWN
 from sslpipe.io.console import info
+from sslpipe.io.text import listed, shown
 from sslpipe.metrics.table import print_cells
-from sslpipe.preparation.image_files import listed, shown
 from sslpipe.sources.folder import Source
 
 MEANINGS = {

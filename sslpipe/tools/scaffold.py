@@ -15,8 +15,8 @@ from ruamel.yaml.comments import CommentedMap
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import files_together
 from sslpipe.io.stages import LABELLED_STAGES
+from sslpipe.io.text import shown
 from sslpipe.preparation.folder_layout import LayoutName
-from sslpipe.preparation.image_files import shown
 from sslpipe.tools import recipes
 from sslpipe.tools.autoconfig import OWN, fit_batches, settings_for, training_images, versioned
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder

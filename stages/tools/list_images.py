@@ -18,7 +18,7 @@ def list_images(
     from sslpipe.io.errors import UserError
     from sslpipe.io.files import project_path
     from sslpipe.io.params import Params, find_module, siblings
-    from sslpipe.preparation.image_files import counted
+    from sslpipe.io.text import counted
     from sslpipe.preparation.listing import write_listing
     from sslpipe.preparation.store_writer import read_settings
 

@@ -30,8 +30,8 @@ def predict(
     from sslpipe.decoding.decode import available_cores
     from sslpipe.decoding.pixels import MAX_PIXELS
     from sslpipe.io.console import info
+    from sslpipe.io.text import counted, listed, shown
     from sslpipe.nets.model_file import load_model
-    from sslpipe.preparation.image_files import counted, listed, shown
     from sslpipe.tools.predict import Files, Predictor, check_out, open_bank, predict, read_names
 
     called = read_names(names) if names else {}

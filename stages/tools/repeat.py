@@ -22,9 +22,9 @@ def repeat(
 
     from sslpipe.io.console import info
     from sslpipe.io.files import atomic_folder, read_json, write_csv, write_json
+    from sslpipe.io.text import counted
     from sslpipe.metrics.repeats import print_summary, summarise
     from sslpipe.metrics.table import chosen_metrics
-    from sslpipe.preparation.image_files import counted
     from sslpipe.tools.repeats import numbers, plan, read_settings, run_all
 
     shown, project = chosen_metrics(metric), Path()

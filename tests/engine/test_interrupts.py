@@ -59,6 +59,7 @@ def test_a_closed_terminal_is_ignored_under_nohup():
     try:
         with handled_by(signal.default_int_handler):
             signal.raise_signal(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sslpipe.io.errors import UserError
-from sslpipe.preparation.image_files import contents, find_images, natural, shown
+from sslpipe.io.text import shown
+from sslpipe.preparation.image_files import contents, find_images, natural
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from hostile import reads_everything

@@ -47,9 +47,9 @@ class Settings:
     entropy_weight: NonNegative = 2.0
     """λ of eq. 2."""
     head_epochs: CountOrZero = 0
-    """First epochs in which only the heads are trained, on cached features and without views; then the
-    whole network is trained. With as many as `fit.epochs` the backbone stays frozen (public code, ImageNet). A few
-    protect the pretext features in a short run from the gradients of the random heads (own choice)."""
+    """First epochs in which only the heads are trained, on cached features and without views; then the whole network is
+    trained. With as many as `fit.epochs` the backbone stays frozen (public code, ImageNet). A few protect the pretext
+    features in a short run from the gradients of the random heads (own choice)."""
     backbone_rate: Fraction = 1.0
     """Factor on the backbone's learning rate (own choice where it is not 1)."""
     views: ViewSettings = ViewSettings(policy="strong")

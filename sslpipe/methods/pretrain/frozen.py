@@ -18,7 +18,7 @@ class Settings:
 
     weights: str | None = None
     """A file of weights (.safetensors, .pth) with timm's names; null for those that timm offers, which the tag in
-    `network.architecture` names (without a tag, timm's default)."""
+    `network.architecture` names."""
     download: bool = False
     """Whether weights that are not on this machine may be downloaded."""
     views: ViewSettings = ViewSettings(policy="simclr")
