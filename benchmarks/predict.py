@@ -8,7 +8,8 @@ from PIL import Image
 
 from benchmarks.measure import interleave
 from benchmarks.report import Options, Table
-from sslpipe.decoding.decode import Decoder, Form, available_cores
+from sslpipe.decoding.decode import Decoder, available_cores
+from sslpipe.decoding.pixels import Form
 from sslpipe.nets.heads import LinearSettings
 from sslpipe.nets.model_file import ModelCard
 from sslpipe.nets.network import BackboneSettings, Network

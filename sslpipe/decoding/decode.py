@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sslpipe.decoding.deep_image import ValueRange
 from sslpipe.decoding.entries import EncodedImage, ImageSource
 from sslpipe.decoding.image_formats import BrokenImageError
 from sslpipe.decoding.image_info import ImageInfo, digest_of, is_colour
-from sslpipe.decoding.pixels import MAX_PIXELS, Pixels, read_pixels, reason_of
+from sslpipe.decoding.pixels import Form, Pixels, read_pixels, reason_of
 from sslpipe.io.errors import UserError
 
 CHUNK_BYTES = 4 << 20
@@ -38,20 +37,6 @@ CHUNKS_PER_WORKER = 3
 def available_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """How images are decoded."""
-
-    size: int
-    """Height and width of the result, pixels."""
-    channels: int
-    """1 (grey) or 3 (colour)."""
-    value_range: ValueRange | None = None
-    """Values of more than 8 bits that become 0 and 255; None: 0 to 65535 for integers of 16 bits, 0 to 1 for floats."""
-    max_pixels: int = MAX_PIXELS
-    """Maximum number of pixels of a file."""
 
 
 def decode(source: EncodedImage, *, size: int, channels: int) -> NDArray[np.uint8]:
@@ -67,7 +52,7 @@ def decode_with_info(source: EncodedImage, form: Form) -> tuple[NDArray[np.uint8
     """
     try:
         if isinstance(source, Path):
-            pixels = read_pixels(source, side=form.size, value_range=form.value_range, max_pixels=form.max_pixels)
+            pixels = read_pixels(source, form)
         else:
             image = Image.fromarray(source)
             pixels = Pixels(image=image, image_info=ImageInfo(size=image.size))

@@ -43,6 +43,20 @@ ONE_PICTURE = {"MPO", "PSD", "ICO", "ICNS", "CUR"}
 
 
 @dataclass(frozen=True, kw_only=True)
+class Form:
+    """How images are decoded."""
+
+    size: int
+    """Height and width of the result, pixels."""
+    channels: int
+    """1 (grey) or 3 (colour)."""
+    value_range: ValueRange | None = None
+    """Values of more than 8 bits that become 0 and 255; None: 0 to 65535 for integers of 16 bits, 0 to 1 for floats."""
+    max_pixels: int = MAX_PIXELS
+    """Maximum number of pixels of a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pixels:
     """An image as read from its file."""
 
@@ -55,11 +69,9 @@ class Pixels:
     The image has the mode L, RGB or CMYK then."""
 
 
-def read_pixels(path: Path, *, side: int, value_range: ValueRange | None, max_pixels: int) -> Pixels:
-    """Read an image file.
+def read_pixels(path: Path, form: Form) -> Pixels:
+    """Read an image file, not resized yet; a JPEG of more than twice the size is decoded at a half or less of its own.
 
-    side: length in pixels to which the shorter side will be resized at most; a JPEG of more than twice the length is
-    decoded at a half, a quarter or an eighth of its size. value_range: values of deep images that become 0 and 255.
     Raises BrokenImageError with the reason if the file cannot be decoded.
     """
     with quiet_pillow():
@@ -67,11 +79,11 @@ def read_pixels(path: Path, *, side: int, value_range: ValueRange | None, max_pi
             check_plain(path)
             check_read(path.name)
             try:
-                return _read(path, side, value_range, max_pixels)
+                return _read(path, form)
             except BrokenImageError:
                 raise
             except Exception as error:
-                return _read_again(path, error, side, value_range, max_pixels)
+                return _read_again(path, error, form)
         except Exception as error:  # Pillow raises many types of exceptions for malformed files.
             raise BrokenImageError(reason_of(error)) from None
 
@@ -87,13 +99,13 @@ def reason_of(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def _read_again(path: Path, error: Exception, side: int, value_range: ValueRange | None, max_pixels: int) -> Pixels:
+def _read_again(path: Path, error: Exception, form: Form) -> Pixels:
     """Read a file without the text, EXIF and the like that may be malformed; raise `error` if it fails again."""
     try:
         if isinstance(error, INTERNAL) and is_tiff(path):
-            return _finish_deep(read_tiff(path, max_pixels), value_range)
-        content = essential_png(path, 16 * max_pixels)
-        again = content and _read(content[0], side, value_range, max_pixels, content[1])
+            return _finish_deep(read_tiff(path, form.max_pixels), form.value_range)
+        content = essential_png(path, 16 * form.max_pixels)
+        again = content and _read(content[0], form, content[1])
     except Exception:
         again = None
     if again is None:
@@ -101,13 +113,7 @@ def _read_again(path: Path, error: Exception, side: int, value_range: ValueRange
     return again
 
 
-def _read(
-    source: Path | bytes,
-    side: int,
-    value_range: ValueRange | None,
-    max_pixels: int,
-    profile: bytes | None = None,
-) -> Pixels:
+def _read(source: Path | bytes, form: Form, profile: bytes | None = None) -> Pixels:
     """Read a file or its content. profile: an ICC profile that is not in the content."""
     try:
         image = Image.open(as_file(source), formats=image_formats())
@@ -116,10 +122,10 @@ def _read(
             raise BrokenImageError(f"{what} found, expected an image") from None
         if not is_tiff(source):
             raise
-        return _finish_deep(read_tiff(source, max_pixels), value_range)
+        return _finish_deep(read_tiff(source, form.max_pixels), form.value_range)
     with image:
         width, height = image.size
-        check_size(width * height, max_pixels)
+        check_size(width * height, form.max_pixels)
         if is_raw(image):
             raise BrokenImageError(RAW)
         as_tiff = image.format == "TIFF"
@@ -127,16 +133,16 @@ def _read(
         scale_transparency(image)
         profile = profile or image.info.get("icc_profile")
         with quiet_libtiff() if as_tiff else nullcontext():
-            image.draft(None, (2 * side, 2 * side))
+            image.draft(None, (2 * form.size, 2 * form.size))
             try:
                 deep = read_deep(image, source)
             except OnlyTifffileError:
-                return _finish_deep(read_tiff(source, max_pixels), value_range)
+                return _finish_deep(read_tiff(source, form.max_pixels), form.value_range)
             if deep is None or not as_tiff:
                 image.load()
         orientation = 1 if as_tiff else orientation_of(image)  # Pillow transposes a TIFF when it loads it
         if deep is not None:
-            return _finish_deep(deep, value_range, orientation, profile, further)
+            return _finish_deep(deep, form.value_range, orientation, profile, further)
         return _finish(image, orientation, profile, size=(width, height), further=further)
 
 

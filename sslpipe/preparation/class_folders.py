@@ -1,10 +1,10 @@
 """Doubts whether the sub-folders of a folder are classes, from their names and those of their images."""
 
 import re
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sslpipe.io.text import counted, listed
+from sslpipe.preparation.class_names import difference, spelling
 from sslpipe.preparation.part_names import GENERIC_WORDS, PART_WORDS, part_named, words_of
 
 ANY_CLASS_WORDS = (GENERIC_WORDS - {"part", "photos", "pictures"}) | {
@@ -34,23 +34,6 @@ def doubts(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
     yield from _repeated(groups)
 
 
-def difference(name: str, other: str) -> str:
-    """Return how the names of two classes differ if they are spelled alike, such as "case only"; else ""."""
-    if spelling(name) != spelling(other) or name == other:
-        return ""
-    for how, form in (("case", str.lower), ("Unicode form", _composed), ("case or Unicode form", _folded)):
-        if form(name) == form(other):
-            return f"{how} only"
-    return "blanks, zeros or invisible characters only"
-
-
-def spelling(name: str) -> str:
-    """Return a key that names share that differ only in case, Unicode form, blanks, or zeros before a number."""
-    visible = "".join(character for character in name if unicodedata.category(character) != "Cf")
-    text = " ".join(_folded(visible).split())
-    return text.lstrip("0") if text.isascii() and text.isdigit() else text
-
-
 def holds_any_class(name: str) -> bool:
     """Return whether a folder has a name that no class has, such as images, fold2 or ground_truth."""
     words = words_of(name)
@@ -70,14 +53,6 @@ def masks_note(images: Iterable[str]) -> list[str]:
 def folders_listed(names: Iterable[str]) -> str:
     """Return the names of folders for a message, a few of them if there are many."""
     return listed(f"{name}/" for name in names)
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
-def _folded(name: str) -> str:
-    return _composed(_composed(name).casefold())
 
 
 def _parts(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:

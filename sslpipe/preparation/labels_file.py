@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sslpipe.io.errors import UserError
+from sslpipe.preparation.class_names import plain, spelling
 from sslpipe.preparation.image_names import ImageNames
 from sslpipe.preparation.tables import Column, MissingColumnError, Table, quoted, read_table
 
@@ -278,7 +279,6 @@ def _spelling(label: str) -> str:
     if WHOLE_NUMBER.fullmatch(label):
         digits = label.partition(".")[0]
         return ("-" if digits[0] == "-" else "") + digits.lstrip("+-0")
-    visible = "".join(character for character in label if unicodedata.category(character) != "Cf")
-    form = unicodedata.normalize("NFC", " ".join(visible.split()))
+    form = plain(label)
     # Single letters are often images of letters, and then a and A are two classes.
-    return form if len(form) == 1 else unicodedata.normalize("NFC", form.casefold())
+    return form if len(form) == 1 else spelling(form)

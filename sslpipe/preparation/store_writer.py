@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslpipe.data.store import SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
-from sslpipe.decoding.decode import Decoded, Decoder, Form
+from sslpipe.decoding.decode import Decoded, Decoder
 from sslpipe.decoding.entries import Entry, ImageSource
-from sslpipe.decoding.pixels import MAX_PIXELS
+from sslpipe.decoding.pixels import MAX_PIXELS, Form
 from sslpipe.io.console import Progress, progress
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import atomic_folder, write_array, write_json

@@ -10,7 +10,8 @@ from sslpipe.decoding.entries import Entry
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import project_path
 from sslpipe.io.text import listed
-from sslpipe.preparation.class_folders import difference, masks_note, spelling
+from sslpipe.preparation.class_folders import masks_note
+from sslpipe.preparation.class_names import difference, spelling
 from sslpipe.preparation.folder_layout import WHERE, LayoutName, read_layout
 from sslpipe.preparation.image_files import ImageFiles, find_images, natural
 from sslpipe.preparation.labels_file import NO_LABEL, find_labels_files, read_labels

@@ -40,10 +40,10 @@ def settings_for(recipe: str, summary: FolderSummary, images: str, labels: str |
     images, labels: paths for params.yaml. Raises UserError for an unknown recipe and for too few images.
     """
     source = recipes.load(recipe)
-    if (images_to_train := summary.images - summary.not_train) < LEAST:
-        found = f"{counted(images_to_train, 'image')}{' to train on' if summary.not_train else ''}"
+    if (images_to_train := summary.images - summary.test - summary.held_out) < LEAST:
+        found = f"{counted(images_to_train, 'image')}{' to train on' if images_to_train < summary.images else ''}"
         raise UserError(f"--images: {found} found, expected at least {LEAST}")
-    if summary.has_held_out and summary.held_out < 2:
+    if summary.held_out == 1:
         raise UserError("--images: 1 image for model selection found in val/, expected at least 2; move it to train/")
     own = recipe.startswith(OWN)
     settings = versioned(source.settings)
@@ -91,9 +91,9 @@ def _fit_images(tree: CommentedMap, summary: FolderSummary, images: str, labels:
         low, high = (shown_number(value) for value in (summary.values.low, summary.values.high))
         found = f"values become 0 and 255; {summary.deep} of {summary.sampled} sampled images have {low} to {high}"
         put(tree, "prepare.value_range", in_one_line(plain_number(value) for value in span), found)
-    if not summary.has_test:
+    if not summary.test:
         put(tree, "prepare.test", 0.2 if test is None else test, "share of test images, which only evaluate reads")
-    if not summary.has_held_out:
+    if not summary.held_out:
         put(tree, "prepare.held_out", 0.1 if held_out is None else held_out, "share of the rest, for model selection")
     put(tree, "prepare.draw", draw, why)
     put(tree, "prepare.labelled", None, "all labels of training images; {per_class: 4} uses fewer")
@@ -101,9 +101,9 @@ def _fit_images(tree: CommentedMap, summary: FolderSummary, images: str, labels:
 
 def training_images(tree: CommentedMap, summary: FolderSummary) -> int:
     """Return the approximate number of training images."""
-    test = 0.0 if summary.has_test or tree.get("protocol") == "full" else at(tree, "prepare.test")
-    held_out = 0.0 if summary.has_held_out else at(tree, "prepare.held_out")
-    return int((summary.images - summary.not_train) * (1.0 - test) * (1.0 - held_out))
+    test = 0.0 if summary.test or tree.get("protocol") == "full" else at(tree, "prepare.test")
+    held_out = 0.0 if summary.held_out else at(tree, "prepare.held_out")
+    return int((summary.images - summary.test - summary.held_out) * (1.0 - test) * (1.0 - held_out))
 
 
 def fit_batches(
@@ -131,7 +131,7 @@ def _fit_neighbors(tree: CommentedMap, train: int, summary: FolderSummary) -> No
         return
     clusters = len(summary.classes) or GUESS
     most, held_out = max(2, train // (2 * clusters)), max(1, train // (18 * clusters))
-    if summary.has_held_out:
+    if summary.held_out:
         held_out = max(1, summary.held_out // (2 * clusters))
     for key, default, limit in (("k", 20, most), ("held_out_k", 5, held_out)):
         if (at(tree, f"mine_neighbors.{key}") or default) > limit:

@@ -3,19 +3,20 @@
 import os
 from collections import Counter
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from sslpipe.data.store import UNKNOWN
-from sslpipe.decoding.decode import Form, decode_with_info
+from sslpipe.decoding.decode import decode_with_info
 from sslpipe.decoding.deep_image import DeepValues
 from sslpipe.decoding.image_formats import BrokenImageError
 from sslpipe.decoding.image_info import ImageInfo
+from sslpipe.decoding.pixels import Form
 from sslpipe.io.errors import UserError
 from sslpipe.io.text import counted
+from sslpipe.preparation.findings import Findings
 from sslpipe.preparation.folder_layout import LayoutName
 from sslpipe.sources.folder import Settings, Source
 
@@ -51,14 +52,10 @@ class FolderSummary:
     """Number of labelled images."""
     rarest: int
     """Number of labelled training images of the rarest class; 0 without classes."""
-    has_test: bool
-    """Whether the folder has test images of its own."""
-    has_held_out: bool = False
-    """Whether the folder has images of its own for model selection, such as val/."""
+    test: int = 0
+    """Number of test images that the folder has of its own."""
     held_out: int = 0
-    """Number of these images."""
-    not_train: int = 0
-    """Number of images for model selection and of test images."""
+    """Number of images for model selection that the folder has of its own, such as in val/."""
     rarest_class: str = ""
     """Name of the rarest class."""
     source: Source | None = None
@@ -95,13 +92,14 @@ def scan_folder(images: Path, labels: Path | None, layout: LayoutName | None = N
             opened.append(decode_with_info(source.load(i), SAMPLE_FORM)[1])
         except BrokenImageError as error:
             reasons[str(error)] += 1
+    reason, count = next(iter(reasons.most_common(1)), ("", 0))
     if not opened:
-        reason, count = reasons.most_common(1)[0]
         of_them = "" if len(reasons) == 1 else f", {count} of them because"
         raise UserError(
             f"--images: none of {len(sample)} sampled images in {images} could be decoded{of_them}: {reason}"
         )
-    values = [image_info.deep for image_info in opened if image_info.deep]
+    findings = Findings()
+    findings.add("train", np.arange(len(opened)), opened)
     known = Counter(entry.label for entry in entries if entry.label != UNKNOWN and entry.part in (None, "train"))
     rarest = min(range(len(source.classes)), key=lambda label: known[label], default=0)
     return FolderSummary(
@@ -110,21 +108,19 @@ def scan_folder(images: Path, labels: Path | None, layout: LayoutName | None = N
         width=round(median(image_info.size[0] for image_info in opened)),
         height=round(median(image_info.size[1] for image_info in opened)),
         side=round(median(min(image_info.size) for image_info in opened)),
-        channels=3 if any(image_info.colour for image_info in opened) else 1,
+        channels=3 if findings.colour else 1,
         broken=len(sample) - len(opened),
-        reason=max(reasons, key=lambda reason: reasons[reason], default=""),
+        reason=reason,
         sampled=len(sample),
         classes=source.classes,
         labelled=sum(entry.label != UNKNOWN for entry in entries),
         rarest=known[rarest] if source.classes else 0,
         rarest_class=source.classes[rarest] if source.classes else "",
-        has_test=any(entry.part == "test" for entry in entries),
-        has_held_out=any(entry.part == "held_out" for entry in entries),
+        test=sum(entry.part == "test" for entry in entries),
         held_out=sum(entry.part == "held_out" for entry in entries),
-        not_train=sum(entry.part not in (None, "train") for entry in entries),
-        further=sum(image_info.further for image_info in opened),
-        deep=len(values),
-        values=reduce(DeepValues.joined, values) if values else None,
+        further=findings.further,
+        deep=findings.deep,
+        values=findings.values,
     )
 
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from sslpipe.data.device import autocast
 from sslpipe.data.images import Images
 from sslpipe.data.store import Store
-from sslpipe.decoding.decode import Decoded, Decoder, Form
+from sslpipe.decoding.decode import Decoded, Decoder
 from sslpipe.decoding.entries import Entry
-from sslpipe.decoding.pixels import MAX_PIXELS
+from sslpipe.decoding.pixels import MAX_PIXELS, Form
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import atomic_file, read_array, sha256, write_array

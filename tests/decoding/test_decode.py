@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslpipe.decoding.decode import Decoder, Form, decode, decode_with_info
+from sslpipe.decoding.decode import Decoder, decode, decode_with_info
 from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.image_formats import BrokenImageError, is_image
+from sslpipe.decoding.pixels import Form
 from sslpipe.io.errors import UserError
 
 RNG = np.random.default_rng(0)

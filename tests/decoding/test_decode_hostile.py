@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sslpipe.decoding.decode import Decoder, Form, decode
+from sslpipe.decoding.decode import Decoder, decode
 from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.image_formats import BrokenImageError
+from sslpipe.decoding.pixels import Form
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import hostile

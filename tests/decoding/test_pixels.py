@@ -13,8 +13,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps, PngImagePlugin
 
-from sslpipe.decoding.decode import Form, decode, decode_chunk, decode_with_info
+from sslpipe.decoding.decode import decode, decode_chunk, decode_with_info
 from sslpipe.decoding.image_formats import BrokenImageError, is_image
+from sslpipe.decoding.pixels import Form
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import pixel_files as files

@@ -258,7 +258,8 @@ def test_the_proposed_range_has_a_width_and_holds_the_values(values, unsigned):
 
 
 def test_digests_tell_pixels_apart_and_not_files():
-    from sslpipe.decoding.decode import Form, decode_with_info
+    from sslpipe.decoding.decode import decode_with_info
+    from sslpipe.decoding.pixels import Form
 
     one, other = (decode_with_info(image, Form(size=4, channels=3))[1] for image in (files.RGB8, files.RGB8.copy()))
     assert one.digest == other.digest

@@ -18,7 +18,7 @@ from sslpipe.tools.scaffold import add_labels, new_project
 
 SUMMARY = FolderSummary(
     images=2000, width=100, height=110, side=100, channels=3, broken=0, sampled=200,
-    classes=tuple("abcdefghij"), labelled=2000, rarest=200, has_test=False, rarest_class="c",
+    classes=tuple("abcdefghij"), labelled=2000, rarest=200, rarest_class="c",
 )  # fmt: skip
 UNSUPERVISED = ["prepare", "pretrain", "mine-neighbors", "cluster", "self-label", "evaluate"]
 
@@ -91,7 +91,7 @@ def test_many_images_make_fewer_epochs_and_few_make_small_batches():
     assert few["pretrain"]["simclr"]["fit"]["batch"] == 16
     assert few["pretrain"]["simclr"]["fit"]["epochs"] == 100
     assert few["mine_neighbors"] == {"k": 18, "held_out_k": 2}
-    val = fitted(summary(images=2040, has_held_out=True, held_out=40, not_train=40))
+    val = fitted(summary(images=2040, held_out=40))
     assert val["mine_neighbors"] == {"k": 20, "held_out_k": 2}
 
 
@@ -117,9 +117,9 @@ def test_folders_too_small_are_refused():
     with pytest.raises(UserError, match="29 images found, expected at least 30"):
         fitted(summary(images=29))
     with pytest.raises(UserError, match="3 images to train on found, expected at least 30"):
-        fitted(summary(images=63, not_train=60, has_test=True, classes=(), labelled=0, rarest=0))
+        fitted(summary(images=63, test=60, classes=(), labelled=0, rarest=0))
     with pytest.raises(UserError, match="1 image for model selection found in val/, expected at least 2"):
-        fitted(summary(has_held_out=True, held_out=1, not_train=1))
+        fitted(summary(held_out=1))
     with pytest.raises(UserError, match="'c' has 2 images to train on"):
         fitted(summary(rarest=2))
 
@@ -318,7 +318,7 @@ def test_parts_and_their_classes_are_printed_at_80_columns(tmp_path, capsys, mon
         ["dog", "4", "2", "3"],
     ]
     assert lines[-1] == "- folders without images left out: Train/empty/"
-    assert (summary.has_test, summary.has_held_out, summary.not_train, summary.rarest) == (True, True, 15, 4)
+    assert (summary.test, summary.held_out, summary.rarest) == (9, 6, 4)
 
 
 def test_paths_are_named_from_the_project():
