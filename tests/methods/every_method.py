@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import torch
 
-from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
+from sslpipe.data.batches import Batch, Batches, LabelledBatches, PairedBatches
 from sslpipe.data.held_out import HeldOut
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.engine.checkpoint import Checkpoint
@@ -173,3 +173,16 @@ def train(name, digits, settings, method, *, batch, lr=1e-3, checkpoint=None, **
     if hasattr(settings, "labelled_batch"):
         stream = PairedBatches(stream, LabelledBatches(few_labels(digits), settings.labelled_batch, seed=0))
     return fit(method, stream, chosen, where=name, seed=0, checkpoint=checkpoint or Checkpoint(None, 1e9)).history
+
+
+def batch_of(digits, count=30):
+    """The first training images as a batch."""
+    index = torch.arange(count)
+    return Batch(image=digits[0][index], index=index)
+
+
+def outputs_of(module):
+    """A list that fills with the module's outputs."""
+    seen = []
+    module.register_forward_hook(lambda _, given, output: seen.append(output.detach().clone()))
+    return seen

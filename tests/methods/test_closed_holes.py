@@ -5,11 +5,10 @@ from math import log
 
 import pytest
 import torch
-from every_method import CROP, CROPS, METHODS, SMALL_CROP, WEAK, pretext_given
+from every_method import CROP, CROPS, METHODS, SMALL_CROP, WEAK, batch_of, outputs_of, pretext_given
 from torch import nn
 from torch.nn import functional as F
 
-from sslpipe.data.batches import Batch
 from sslpipe.data.held_out import HeldOut
 from sslpipe.engine.method import Progress
 from sslpipe.methods.cluster import scan
@@ -26,18 +25,6 @@ from sslpipe.objectives.self_label import confident_cross_entropy
 from sslpipe.objectives.simclr import nt_xent
 from sslpipe.objectives.supervised import cross_entropy
 from sslpipe.views.policies import Views, plain
-
-
-def batch_of(digits, count=30):
-    index = torch.arange(count)
-    return Batch(image=digits[0][index], index=index)
-
-
-def outputs_of(module):
-    """A list that fills with the module's outputs."""
-    seen = []
-    module.register_forward_hook(lambda _, given, output: seen.append(output.detach().clone()))
-    return seen
 
 
 def recorded(monkeypatch, module, name):

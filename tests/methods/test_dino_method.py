@@ -1,8 +1,7 @@
 import pytest
 import torch
-from every_method import CROPS, METHODS, pretext_given, train
+from every_method import CROPS, METHODS, batch_of, pretext_given, train
 
-from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
 from sslpipe.methods.pretrain.dino import Method, Settings
 from sslpipe.nets.heads import PrototypeSettings
@@ -11,11 +10,6 @@ from sslpipe.nets.heads import PrototypeSettings
 def build(digits, network, **settings):
     given = {"prototypes": 12, "hidden": 32, "outputs": 16, **CROPS}
     return Method(Settings(**given | settings), pretext_given(digits, network))
-
-
-def batch_of(digits):
-    index = torch.arange(20)
-    return Batch(image=digits[0][index], index=index)
 
 
 def softmax(logits):
@@ -30,7 +24,7 @@ def test_the_loss_is_equation_3_crop_by_crop_and_the_center_moves(digits, networ
     given, center = {}, method.center.clone()
     crops = method.crops
     monkeypatch.setattr(method, "crops", lambda *a: given.setdefault("crops", crops(*a)))
-    loss = method.train().losses(batch_of(digits), torch.Generator().manual_seed(0))["loss"]
+    loss = method.train().losses(batch_of(digits, 20), torch.Generator().manual_seed(0))["loss"]
     teacher = method.teacher.module
     with torch.no_grad():
         seen = teacher.head(teacher.features(torch.cat(given["crops"][:2])))
@@ -92,7 +86,7 @@ def test_the_loss_of_equal_outputs_is_the_value_at_chance(digits, network):
     with torch.no_grad():
         for head in (network.head, method.teacher.module.head):
             head.prototypes.weight.copy_(torch.ones(12, 16))
-    loss = method.losses(batch_of(digits), torch.Generator().manual_seed(0))["loss"]
+    loss = method.losses(batch_of(digits, 20), torch.Generator().manual_seed(0))["loss"]
     assert method.loss_at_chance() == {"loss": pytest.approx(loss.item(), rel=1e-4)}
 
 

@@ -1,8 +1,7 @@
 import torch
-from every_method import CROP, PROJECTION, pretext_given
+from every_method import CROP, PROJECTION, batch_of, pretext_given
 from torch.nn import functional as F
 
-from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
 from sslpipe.methods.pretrain.moco import Method, Settings
 from sslpipe.objectives.moco import info_nce
@@ -10,11 +9,6 @@ from sslpipe.objectives.moco import info_nce
 
 def build(digits, network, **settings):
     return Method(Settings(projection=PROJECTION, views=CROP, **settings), pretext_given(digits, network))
-
-
-def batch_of(digits, count=30):
-    index = torch.arange(count)
-    return Batch(image=digits[0][index], index=index)
 
 
 def test_the_queue_is_sized_to_the_data_and_begins_with_directions(digits, network):

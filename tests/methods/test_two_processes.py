@@ -4,10 +4,9 @@ import copy
 
 import pytest
 import torch
-from every_method import CROP, METHODS, PROJECTION, pretext_given, tiny_problem
+from every_method import CROP, METHODS, PROJECTION, batch_of, outputs_of, pretext_given, tiny_problem
 from torch.nn import functional as F
 
-from sslpipe.data.batches import Batch
 from sslpipe.engine import world
 from sslpipe.methods._sinkhorn import SinkhornAssignment
 from sslpipe.methods.pretrain import moco, simclr
@@ -26,18 +25,6 @@ def other(monkeypatch):
     monkeypatch.setattr(world, "rank", lambda: 1)
     monkeypatch.setattr(world, "gather", lambda x: torch.cat([rows.pop(0) if rows else x, x]))
     return rows
-
-
-def batch_of(digits, count=20):
-    index = torch.arange(count)
-    return Batch(image=digits[0][index], index=index)
-
-
-def outputs_of(module):
-    """A list that fills with the module's outputs."""
-    seen = []
-    module.register_forward_hook(lambda _, given, output: seen.append(output.detach().clone()))
-    return seen
 
 
 def test_assignments_are_balanced_over_all_processes_and_each_has_its_own(other):
@@ -61,7 +48,7 @@ def test_the_average_prediction_is_that_of_all_processes(other):
 def test_simclr_contrasts_with_the_images_of_all_processes(digits, network, generator, other):
     method = simclr.Method(simclr.Settings(views=CROP), pretext_given(digits, network)).train()
     seen = outputs_of(network)
-    loss = method.losses(batch_of(digits), generator)["loss"].detach()
+    loss = method.losses(batch_of(digits, 20), generator)["loss"].detach()
     first, second = seen[0].chunk(2)
     expected = nt_xent(first.repeat(2, 1), second.repeat(2, 1), temperature=method.settings.temperature)
     torch.testing.assert_close(loss, expected)
@@ -71,14 +58,14 @@ def test_mocos_queue_takes_the_keys_of_all_processes(digits, network, generator,
     settings = moco.Settings(projection=PROJECTION, views=CROP, queue=45)
     method = moco.Method(settings, pretext_given(digits, network)).train()
     before, keys = method.queue.rows.clone(), outputs_of(method.averaged.module)
-    method.losses(batch_of(digits), generator)
+    method.losses(batch_of(digits, 20), generator)
     torch.testing.assert_close(method.queue.rows[:40], F.normalize(keys[0], dim=1).repeat(2, 1))
     assert torch.equal(method.queue.rows[40:], before[40:])
 
 
 def test_scans_heads_are_scored_on_the_images_of_all_processes(digits, network, generator, other):
     _, method = METHODS["cluster/scan"](digits, network)
-    anchors, neighbors = method._logits(batch_of(digits), torch.arange(20, 40), generator)
+    anchors, neighbors = method._logits(batch_of(digits, 20), torch.arange(20, 40), generator)
     assert anchors.shape == neighbors.shape == (2, 40, 10)
     for logits in (anchors, neighbors):
         assert torch.equal(logits[:, :20], logits[:, 20:])
@@ -104,5 +91,5 @@ def test_the_center_is_the_mean_of_all_processes(digits, network, pair, generato
     network_of.module.head.scores = lambda embedding: scores.append(scores_of(embedding)) or scores[-1]
     count = 20 if name == "pretrain/dino" else 30
     other.append(torch.ones(2 * count, method.center.shape[0]))
-    method.losses(batch_of(digits) if name == "pretrain/dino" else pair, generator)
+    method.losses(batch_of(digits, 20) if name == "pretrain/dino" else pair, generator)
     torch.testing.assert_close(method.center, 0.1 * (1 + scores[0].detach().mean(dim=0)) / 2, rtol=1e-4, atol=1e-6)
