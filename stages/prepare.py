@@ -37,7 +37,7 @@ def prepare(
     module = find_module("sslpipe.sources", settings.source, where="prepare.source")
     images = module.Source(project.parse(module.Settings, f"prepare.{settings.source}"))
 
-    for note in getattr(images, "notes", ()):
+    for note in images.notes:
         info(f"- {note}")
     prepared = write_store(
         out,

@@ -46,6 +46,10 @@ class ImageSource(Protocol):
         """All images, in an order that depends only on the source."""
 
     @property
+    def notes(self) -> Sequence[str]:
+        """What was left out, read in another way or guessed, a sentence each; prepare prints them."""
+
+    @property
     def ignored(self) -> Mapping[str, int]:
         """Suffix → the number of files that were skipped because they are not images."""
 

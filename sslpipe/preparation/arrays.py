@@ -34,6 +34,7 @@ class ArraySource:
         self.entries = [
             Entry(f"{name}:{file.name}/{i}", label, file.part) for file in files for i, label in enumerate(file.labels)
         ]
+        self.notes: Sequence[str] = ()
         self.ignored: Mapping[str, int] = {}
         self.unreadable: Mapping[str, str] = {}
         self._images = [file.images for file in files]

@@ -1,6 +1,6 @@
 """The 1,797 handwritten digits in scikit-learn (Alpaydin and Kaynak 1998, UCI): 8 x 8 pixels, grey, no test part."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ class Source:
         digits = load_digits()
         self.classes = tuple(str(name) for name in digits.target_names)
         self.entries = [Entry(f"digits:{i}", int(label)) for i, label in enumerate(digits.target)]
+        self.notes: Sequence[str] = ()
         self.ignored: Mapping[str, int] = {}
         self.unreadable: Mapping[str, str] = {}
         self._images = np.rint(digits.images * (255 / 16)).astype(np.uint8)

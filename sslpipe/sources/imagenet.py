@@ -43,6 +43,7 @@ class Source:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.root = project_path(settings.path)
+        self.notes: Sequence[str] = ()
         self.ignored: Counter[str] = Counter()
         self.unreadable: dict[str, str] = {}
         self.entries: list[Entry] = []

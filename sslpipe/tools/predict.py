@@ -44,6 +44,7 @@ class Files:
 
     settings: Mapping[str, Any] = {}
     classes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Find the images.
