@@ -12,7 +12,7 @@ from types import FrameType
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a command; SIGHUP, of a terminal that is closed, does not exist on Windows."""
 PARENT_SECONDS = 0.5
-"""Seconds between checks that DVC's process exists."""
+"""Seconds between checks that the parent process exists."""
 _received: list[int] = []
 
 
@@ -47,7 +47,7 @@ def stoppable() -> Iterator[None]:
         _received.append(number)
         raise KeyboardInterrupt
 
-    with handled_by(stop), _parent_watched():
+    with handled_by(stop), _ended_with_dvc():
         try:
             yield
         except BaseException as error:
@@ -59,11 +59,18 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def _parent_watched() -> Iterator[None]:
+def _ended_with_dvc() -> Iterator[None]:
     """Send SIGTERM to this process during the block if DVC runs it and DVC's process ends (not on Windows)."""
     if "DVC_STAGE" not in os.environ:
         yield
         return
+    with ended_with_parent():
+        yield
+
+
+@contextmanager
+def ended_with_parent() -> Iterator[None]:
+    """Send SIGTERM to this process during the block if the process that started it ends (not on Windows)."""
     ancestors, ended = _ancestors(), threading.Event()
 
     def watch() -> None:

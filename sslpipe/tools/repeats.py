@@ -183,7 +183,7 @@ def _repro(repeat: Repeat, targets: Sequence[str]) -> int:
     # SIGTERM is handled as Ctrl-C, and SIGINT even in a background job of a script, which ignores it by default.
     with handled_by(signal.default_int_handler), disk_errors(repeat.log), repeat.log.open("wb") as log:
         process = subprocess.Popen(
-            [*DVC, "repro", *targets],
+            [sys.executable, "-m", "sslpipe.tools.dvc_process", "repro", *targets],
             cwd=repeat.folder,
             env={**os.environ, "PATH": path},  # for dvc.yaml's commands if the virtual environment is not activated
             stdin=subprocess.DEVNULL,

@@ -81,3 +81,17 @@ def test_a_stage_ends_with_the_dvc_that_runs_it(how):
             os.kill(child, signal.SIGINT)
         # The pipe ends with the child.
         assert parent.stderr.read() == f"stopped by {'SIGTERM' if how else 'SIGINT'}\n"
+
+
+def test_ctrl_c_while_the_libraries_load_is_no_traceback():
+    code = """
+import signal, sys
+class Interrupted:
+    def find_spec(name, path=None, target=None):
+        if name == "typer": signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupted)
+from sslpipe.__main__ import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout + ended.stderr) == (-signal.SIGINT, "")

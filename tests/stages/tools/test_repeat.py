@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -90,6 +91,12 @@ class Project:
         assert process.returncode == code, out + err
         return out, err
 
+    def wait_for_a_stage(self):
+        for _ in range(300):
+            if self.log.exists() and self.log.read_text():
+                return
+            time.sleep(0.1)
+
     def did(self):
         """What the stages did since the last call."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
@@ -156,10 +163,7 @@ def test_an_interrupt_lets_the_stage_save_and_ends(project, number):
     slow = project.folder.parent / "slow"
     slow.touch()
     process = project.command("--seeds", "1,2", "--target", "pretrain")
-    for _ in range(300):
-        if project.log.exists() and project.log.read_text():
-            break
-        time.sleep(0.1)
+    project.wait_for_a_stage()
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -172,6 +176,21 @@ def test_an_interrupt_lets_the_stage_save_and_ends(project, number):
     assert project.did() == ["pretrain 1", "pretrain 2"]
     assert "no table: evaluate is not among the targets" in out
     assert not (project.folder / "runs").exists()
+
+
+def test_dvc_ends_when_the_command_is_killed(project):
+    (project.folder.parent / "slow").touch()
+    process = project.command("--seeds", "1", "--target", "pretrain")
+    project.wait_for_a_stage()
+    (dvc,) = psutil.Process(process.pid).children()
+    stage = dvc.children(recursive=True)
+    process.kill()
+    process.communicate()
+    try:
+        dvc.wait(10)
+    finally:
+        for left in stage:  # a stage of sslpipe would have ended with DVC
+            left.kill()
 
 
 @pytest.mark.parametrize(
