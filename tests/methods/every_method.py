@@ -128,6 +128,27 @@ LABELLED_METHODS = {
         share=0.8,
         copies=2,
     ),
+    # The same epochs, in the form of its public code, over UDA.
+    "semisup/alternation public": with_labels(
+        alternation,
+        base="uda",
+        ssl={
+            **{"ema_decay": 0.9, "threshold": 0.2, "normalize_by": "confident", "annealing": "linear"},
+            **{"views": {"flip": 0.0}, "strong": {"flip": 0.0}},
+        },
+        labelled_batch=20,
+        warmup_epochs=1,
+        ssl_epochs=1,
+        share=0.8,
+        radius=0.8,
+        copies=2,
+        distance="euclidean",
+        reduction="mean",
+        cluster_batch=32,
+        lr_milestones=(1,),
+        schedule_over="semisupervised",
+        average_in="semisupervised",
+    ),
 }
 METHODS = {
     "pretrain/simclr": pretext(simclr),
