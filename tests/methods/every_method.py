@@ -133,7 +133,7 @@ LABELLED_METHODS = {
         alternation,
         base="uda",
         ssl={
-            **{"ema_decay": 0.9, "threshold": 0.2, "normalize_by": "confident", "annealing": "linear"},
+            **{"ema_decay": 0.9, "threshold": 0.8, "normalize_by": "confident", "annealing": "linear"},
             **{"views": {"flip": 0.0}, "strong": {"flip": 0.0}},
         },
         labelled_batch=20,
