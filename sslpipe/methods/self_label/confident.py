@@ -32,8 +32,8 @@ class Settings:
     targets: Literal["model", "averaged"] = "model"
     """Network that gives the pseudo-labels: the model, or its averaged weights, which are then kept."""
     target_statistics: Literal["batch", "running"] = "batch"
-    """Batch-norm statistics by which the images for the pseudo-labels are normalised. batch: their own, which also update
-    the running ones (public code). running: the running ones, which the strong views alone update."""
+    """Batch-norm statistics that normalise the images for the pseudo-labels. batch: their own, which also update the
+    running ones (public code). running: the running ones, which the strong views alone update."""
     final_statistics: Literal["plain", "training"] = "plain"
     """Batch-norm statistics of the finished model. plain: of all training images without augmentation, computed once
     more, since the model is used on such images (own choice). training: the running ones (public code)."""
