@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import log
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +27,11 @@ class Settings:
     temperature: Positive = 0.07
     """Wu et al., section 3.1."""
     negatives: CountOrZero = 4096
-    """Noise rows for each image; 0: the full softmax, which is better up to some 50,000 images."""
+    """Noise rows for each image, the public code's default; 0: the full softmax (eq. 2), which is the command of its
+    README for CIFAR-10 and better up to some 50,000 images."""
+    normalizer: Literal["first_epoch", "first_batch"] = "first_epoch"
+    """Batches from which Z of eq. 4 is estimated, "derived from initial batches" (section 3.2): the average over those
+    of the first epoch, or the first alone, as in the public code, which compares it with a random memory."""
     momentum: Fraction = 0.5
     """Share of the old feature that stays in the memory."""
     proximal: NonNegative = 0.0
@@ -37,8 +42,9 @@ class Settings:
         epochs=200,
         batch=128,
         optimizer=OptimizerSettings(name="sgd", lr=0.03, momentum=0.9, weight_decay=5e-4),
-        schedule=ScheduleSettings(name="steps", milestones=(0.4, 0.6, 0.8), gamma=0.1),
+        schedule=ScheduleSettings(name="steps", milestones=(0.6, 0.8), gamma=0.1),
     )
+    """The rate falls at epochs 120 and 160 of 200."""
 
 
 class Method(SelfSupervised):
@@ -48,18 +54,16 @@ class Method(SelfSupervised):
 
     normalizer: Tensor
     estimates: Tensor
-    first_epoch: Tensor
+    estimating: Tensor
 
     def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__(problem, settings.views)
         self.settings = settings
         self.network.head = build_head(settings.projection, self.network.backbone.dimension)
         self.memory = MemoryBank(len(problem.images), settings.projection.outputs, momentum=settings.momentum)
-        # Z of eq. 4: "derived from initial batches" (section 3.2), which are those of the first epoch here. The first
-        # batch alone, as in the public code, sees a random memory and falls short of Z by orders of magnitude.
         self.register_buffer("normalizer", torch.zeros(()))
         self.register_buffer("estimates", torch.zeros(()))
-        self.register_buffer("first_epoch", torch.tensor(True))
+        self.register_buffer("estimating", torch.tensor(True))
         self._latest: tuple[Tensor, Tensor] | None = None
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -74,8 +78,8 @@ class Method(SelfSupervised):
             noise = torch.randint(len(memory), shape, generator=generator, device=feature.device)
             with torch.no_grad():
                 estimate = estimate_normalizer(feature, noise, memory, temperature=temperature)
-                self.estimates += self.first_epoch
-                self.normalizer += self.first_epoch * (estimate - self.normalizer) / self.estimates
+                self.estimates += self.estimating
+                self.normalizer += self.estimating * (estimate - self.normalizer) / self.estimates
             discrimination = nce(
                 feature, batch.index, noise, memory, temperature=temperature, normalizer=self.normalizer
             )
@@ -85,14 +89,16 @@ class Method(SelfSupervised):
         return {"loss": discrimination + self.settings.proximal * drift, "nce": discrimination, "proximal": drift}
 
     def after_step(self) -> None:
-        """Move the visited rows of the memory towards their new features."""
+        """Move the visited rows of the memory towards their new features, and keep Z if it is the first batch's."""
         if self._latest is not None:
             self.memory.update(*self._latest)
             self._latest = None
+        if self.settings.normalizer == "first_batch":
+            self.estimating.fill_(False)
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """Keep Z fixed after the first epoch."""
-        self.first_epoch.fill_(False)
+        self.estimating.fill_(False)
         return super().after_epoch(terms)
 
     def loss_at_chance(self) -> dict[str, float]:
