@@ -24,8 +24,8 @@ class ScheduleSettings:
     gamma: Annotated[float, Range(above=0, high=1)] = 0.1
     """Multiplier of the factor at each milestone, for steps without `values`."""
     values: tuple[NonNegative, ...] = ()
-    """The factor from each milestone on, for steps; it may rise, as in Feature Decoupling's public code. Empty: powers of
-    `gamma`."""
+    """The factor from each milestone on, for steps; it may rise, as in Feature Decoupling's public code. Empty: the
+    powers of `gamma`."""
 
     def __post_init__(self) -> None:
         if list(self.milestones) != sorted(self.milestones):

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from math import log
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,9 +13,9 @@ from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.settings import CountOrZero, Fraction, NonNegative, Positive
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
-from sslpipe.methods.pretrain._memory import MemoryBank
+from sslpipe.methods.pretrain._memory import MemoryBank, NoiseContrast, NormalizerBatches
 from sslpipe.nets.heads import ProjectionSettings, build_head
-from sslpipe.objectives.nce import estimate_normalizer, instance_softmax, nce, proximal
+from sslpipe.objectives.nce import instance_softmax, proximal
 from sslpipe.views.policies import ViewSettings
 
 
@@ -29,7 +28,7 @@ class Settings:
     negatives: CountOrZero = 4096
     """Noise rows for each image, the public code's default; 0: the full softmax (eq. 2), which is the command of its
     README for CIFAR-10 and better up to some 50,000 images."""
-    normalizer: Literal["first_epoch", "first_batch"] = "first_epoch"
+    normalizer: NormalizerBatches = "first_epoch"
     """Batches from which Z of eq. 4 is estimated, "derived from initial batches" (section 3.2): the average over those
     of the first epoch, or the first alone, as in the public code, which compares it with a random memory."""
     momentum: Fraction = 0.5
@@ -52,54 +51,35 @@ class Method(SelfSupervised):
 
     collapse_hint = "lower the learning rate or raise pretrain.nce.temperature"
 
-    normalizer: Tensor
-    estimates: Tensor
-    estimating: Tensor
-
     def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__(problem, settings.views)
         self.settings = settings
         self.network.head = build_head(settings.projection, self.network.backbone.dimension)
         self.memory = MemoryBank(len(problem.images), settings.projection.outputs, momentum=settings.momentum)
-        self.register_buffer("normalizer", torch.zeros(()))
-        self.register_buffer("estimates", torch.zeros(()))
-        self.register_buffer("estimating", torch.tensor(True))
+        self.contrast = NoiseContrast(
+            negatives=settings.negatives, temperature=settings.temperature, normalizer=settings.normalizer
+        )
         self._latest: tuple[Tensor, Tensor] | None = None
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Discriminate one view of each image against the memory."""
         feature = F.normalize(self.network(self.views(batch.image, generator)).float(), dim=1)
         self._latest = batch.index, feature.detach()
-        memory, temperature = self.memory.rows, self.settings.temperature
+        memory = self.memory.rows
         if self.settings.negatives == 0:
-            discrimination = instance_softmax(feature, batch.index, memory, temperature=temperature)
+            discrimination = instance_softmax(feature, batch.index, memory, temperature=self.settings.temperature)
         else:
-            shape = (len(feature), self.settings.negatives)
-            noise = torch.randint(len(memory), shape, generator=generator, device=feature.device)
-            with torch.no_grad():
-                estimate = estimate_normalizer(feature, noise, memory, temperature=temperature)
-                self.estimates += self.estimating
-                self.normalizer += self.estimating * (estimate - self.normalizer) / self.estimates
-            discrimination = nce(
-                feature, batch.index, noise, memory, temperature=temperature, normalizer=self.normalizer
-            )
+            discrimination = self.contrast(feature, batch.index, memory, self.progress, generator)
         if self.settings.proximal == 0:
             return {"loss": discrimination}
         drift = proximal(feature, memory[batch.index])
         return {"loss": discrimination + self.settings.proximal * drift, "nce": discrimination, "proximal": drift}
 
     def after_step(self) -> None:
-        """Move the visited rows of the memory towards their new features, and keep Z if it is the first batch's."""
+        """Move the visited rows of the memory towards their new features."""
         if self._latest is not None:
             self.memory.update(*self._latest)
             self._latest = None
-        if self.settings.normalizer == "first_batch":
-            self.estimating.fill_(False)
-
-    def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """Keep Z fixed after the first epoch."""
-        self.estimating.fill_(False)
-        return super().after_epoch(terms)
 
     def loss_at_chance(self) -> dict[str, float]:
         """All rows of the memory are the same; a noise-contrastive estimate has no such value."""
