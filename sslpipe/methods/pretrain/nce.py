@@ -30,7 +30,9 @@ class Settings:
     README for CIFAR-10 and better up to some 50,000 images."""
     normalizer: NormalizerBatches = "first_epoch"
     """Batches from which Z of eq. 4 is estimated, "derived from initial batches" (section 3.2): the average over those
-    of the first epoch, or the first alone, as in the public code, which compares it with a random memory."""
+    of the first epoch, or the first alone, as in the public code, which compares it with a random memory. With the
+    latter the loss rises at the public code's rate (tiny_resnet, 20,000 images of CIFAR-10 at 8 px, four epochs: kNN
+    0.20 against 0.29); with Adam on the digits both are alike."""
     momentum: Fraction = 0.5
     """Share of the old feature that stays in the memory."""
     proximal: NonNegative = 0.0
