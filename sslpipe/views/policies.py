@@ -49,6 +49,7 @@ _DETAILS: dict[str, Any] = {
     "jitter": 1.0,
     "blur_sigma": (0.1, 2.0),  # SimCLR, appendix A; MoCo v2
     "padding": "zeros",
+    "shift_padding": "reflection",  # FixMatch, as all with few labels; RotNet pads zeros
     "operation_names": get_args(OperationName),
     "operation_ranges": "scan",
 }
@@ -68,7 +69,9 @@ class ViewSettings:
     policy: Literal["plain", "standard", "simclr", "strong", "weak", "randaugment"] = "standard"
     """Name of the policy; plain is the image itself."""
     shift: Fraction | None = None
-    """Maximum shift in x and y, as a fraction of the side; by integer pixels, with reflection at the borders."""
+    """Maximum shift in x and y, as a fraction of the side; by integer pixels."""
+    shift_padding: Padding | None = None
+    """Values outside the image for shift: reflection (FixMatch), zeros (RotNet, arXiv:1803.07728) or border."""
     rotate: Annotated[float, Range(low=0, high=180)] | None = None
     """Maximum rotation in both directions, degrees."""
     shear: NonNegative | None = None
@@ -175,7 +178,8 @@ class Views:
         settings, draw = self.settings, Draw(len(image), generator)
         if settings.shift:
             far = [min(round(settings.shift * side), side - 1) for side in (image.shape[-1], image.shape[-2])]
-            image = geometry.shift(image, right=draw.whole(-far[0], far[0]), down=draw.whole(-far[1], far[1]))
+            right, down = draw.whole(-far[0], far[0]), draw.whole(-far[1], far[1])
+            image = geometry.shift(image, right=right, down=down, padding=settings.shift_padding or "reflection")
         view = self._jitter(self._move(plain(image), draw), draw)
         if settings.gray:
             view = torch.where(draw.bernoulli(settings.gray)[:, None, None, None], color.grayscale(view), view)

@@ -162,6 +162,16 @@ METHODS = {
     "pretrain/feature_decoupling": pretext(
         feature_decoupling, negatives=32, outputs=16, views=CROP, ambiguity_from=0.4
     ),
+    "pretrain/feature_decoupling noise": pretext(
+        feature_decoupling,
+        instances="nce",
+        negatives=100,
+        temperature=0.2,
+        rotation_weight=0.3,
+        agreement_weight=10.0,
+        outputs=16,
+        views=CROP,
+    ),
     "pretrain/swav": pretext(
         swav, prototypes=30, hidden=32, outputs=16, **CROPS, queue=100, queue_from_epoch=2.0, frozen_epochs=0.5
     ),
