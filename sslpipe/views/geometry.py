@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 Padding = Literal["zeros", "border", "reflection"]
-Interpolation = Literal["bilinear", "bicubic"]
+Interpolation = Literal["bilinear", "nearest", "bicubic"]
 
 
 def affine_matrix(
@@ -62,12 +62,12 @@ def warp(
     padding: Padding = "zeros",
     *,
     size: int | None = None,
-    mode: Interpolation = "bilinear",
+    interpolation: Interpolation = "bilinear",
 ) -> Tensor:
-    """Apply a map to each image, with bilinear or bicubic interpolation.
+    """Apply a map to each image.
 
-    image: float [B, C, H, W] in [0, 1], to which bicubic interpolation is clamped. matrix: [B, 3, 3].
-    padding: values outside the image. size: side of the result in pixels; None: [H, W]. mode: bicubic is torch's cubic
+    image: float [B, C, H, W] in [0, 1], to which bicubic interpolation is clamped. matrix: [B, 3, 3]. padding: values
+    outside the image. size: side of the result in pixels; None: [H, W]. interpolation: bicubic is torch's cubic
     convolution (a = -0.75; Pillow's has -0.5). There is no antialiasing: a box of more than twice the size is aliased,
     but small views are cropped from small boxes and rarely reduced so much.
     """
@@ -78,8 +78,8 @@ def warp(
     at_x = entry[:, 0, 0] * x + entry[:, 0, 1] * y[:, None] + entry[:, 0, 2]
     at_y = entry[:, 1, 0] * x + entry[:, 1, 1] * y[:, None] + entry[:, 1, 2]
     grid = torch.stack([at_x * (2 / width), at_y * (2 / height)], dim=-1)
-    view = grid_sample(image, grid, mode=mode, padding_mode=padding, align_corners=False)
-    return view.clamp(0, 1) if mode == "bicubic" else view
+    view = grid_sample(image, grid, mode=interpolation, padding_mode=padding, align_corners=False)
+    return view.clamp(0, 1) if interpolation == "bicubic" else view
 
 
 def _spread(count: int, device: torch.device) -> Tensor:

@@ -12,7 +12,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, Range
 from sslpipe.views import color, geometry
 from sslpipe.views.draw import Draw
-from sslpipe.views.geometry import Interpolation, Padding
+from sslpipe.views.geometry import Padding
 from sslpipe.views.operations import OPERATION_RANGES, OperationName, RangesName, random_operations
 
 # SCAN (arXiv:2005.12320) names "random flips, random crops and jitter" without values; these are the values of its
@@ -49,7 +49,6 @@ _DETAILS: dict[str, Any] = {
     "jitter": 1.0,
     "blur_sigma": (0.1, 2.0),  # SimCLR, appendix A; MoCo v2
     "padding": "zeros",
-    "interpolation": "bilinear",
     "operation_names": get_args(OperationName),
     "operation_ranges": "scan",
 }
@@ -89,9 +88,9 @@ class ViewSettings:
     """Probability of a horizontal flip."""
     padding: Padding | None = None
     """Values outside the image for rotate, shear, translate and scale: zeros (black), border or reflection."""
-    interpolation: Interpolation | None = None
-    """Interpolation of the affine map and the crop, without antialiasing. bilinear: torchvision's default (SCAN, SwAV).
-    bicubic: public code of SimCLR, BYOL (arXiv:2006.07733) and DINO (arXiv:2104.14294)."""
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    """Interpolation of the affine map and the crop, without antialiasing; absent: bilinear, torchvision's (SCAN,
+    SwAV). bicubic: public code of SimCLR, BYOL (arXiv:2006.07733) and DINO (arXiv:2104.14294)."""
     jitter: Fraction | None = None
     """Probability of the next four settings together, in this order (in SimCLR the order is random)."""
     brightness: NonNegative | None = None
@@ -217,7 +216,9 @@ class Views:
             matrix = geometry.compose(matrix, geometry.flip_matrix(flipped))
         # A crop reads up to half a pixel outside the image, which must not darken its border.
         padding = (settings.padding or "zeros") if is_affine else "border"
-        return geometry.warp(view, matrix, padding, size=settings.size, mode=settings.interpolation or "bilinear")
+        return geometry.warp(
+            view, matrix, padding, size=settings.size, interpolation=settings.interpolation or "bilinear"
+        )
 
     def _affine(self, size: tuple[int, int], draw: Draw) -> Tensor:
         """Return random affine maps, [B, 3, 3]."""
