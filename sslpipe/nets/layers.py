@@ -12,6 +12,8 @@ class Backbone(nn.Module):
 
     dimension: int
     """Number of features of an image."""
+    side_multiple: int | None = 1
+    """The sides of images must be multiples of this; None: the backbone takes images of one side alone."""
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:

@@ -13,6 +13,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Fraction, Range
 from sslpipe.nets.heads import Head, HeadSettings, build_head
 from sslpipe.nets.layers import Backbone, ConvolutionInit
+from sslpipe.nets.passes import BatchStatistics, forward_groups
 from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
 from sslpipe.nets.timm_backbone import TimmBackbone
@@ -170,14 +171,14 @@ class Network(nn.Module):
         features: Tensor = self.backbone((images - self.mean) / self.std)
         return features
 
-    def features_of(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """Return the backbone's features of views; those of one size share a forward (SwAV, arXiv:2006.09882)."""
-        features: dict[int, Tensor] = {}
-        for size in dict.fromkeys(view.shape[-1] for view in views):
-            places = [place for place, view in enumerate(views) if view.shape[-1] == size]
-            joint = self.features(torch.cat([views[place] for place in places]))
-            features |= dict(zip(places, torch.split(joint, [len(views[place]) for place in places]), strict=True))
-        return [features[place] for place in range(len(views))]
+    def features_of(self, views: Sequence[Tensor], statistics: BatchStatistics = "joint") -> list[Tensor]:
+        """Return the backbone's features of views; joint statistics: those of one size share a forward."""
+        return forward_groups(self.features, views, statistics)
+
+    @property
+    def side_multiple(self) -> int | None:
+        """The sides of views must be multiples of this; None: the network takes one side alone, or resizes to one."""
+        return self.backbone.side_multiple if self.input is None else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the output of the head for float images [B, C, H, W] in [0, 1]."""

@@ -20,6 +20,8 @@ class TimmBackbone(Backbone):
         self.architecture = architecture
         model: Any = timm.create_model(architecture, num_classes=0, in_chans=channels)
         self.model = model
+        if model.pretrained_cfg.get("fixed_input_size"):
+            self.side_multiple = None
         # num_features is that of the last feature map; in mobilenets and vggs a layer follows before the classifier.
         self.dimension = int(model.head_hidden_size)
 

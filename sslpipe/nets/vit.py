@@ -105,7 +105,7 @@ class VisionTransformer(Backbone):
         """
         super().__init__()
         self.dimension = width
-        self.patch = patch
+        self.patch = self.side_multiple = patch
         self.patches = nn.Conv2d(channels, width, patch, stride=patch)
         self.token = nn.Parameter(torch.empty(width))
         rates = torch.linspace(0, drop_path, depth).tolist()

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslpipe.objectives._float32 import in_float32
 
+
+@in_float32
 def instance_softmax(
     feature: Tensor, index: Tensor, memory: Tensor, noise: Tensor | None = None, *, temperature: float
 ) -> Tensor:
@@ -24,6 +27,7 @@ def instance_softmax(
     return F.cross_entropy(logits, torch.zeros_like(index))
 
 
+@in_float32
 def nce(
     feature: Tensor, index: Tensor, noise: Tensor, memory: Tensor, *, temperature: float, normalizer: Tensor
 ) -> Tensor:
@@ -41,6 +45,7 @@ def nce(
     return -(F.logsigmoid(log_odds[:, 0]) + F.logsigmoid(-log_odds[:, 1:]).sum(dim=1)).mean()
 
 
+@in_float32
 def estimate_normalizer(feature: Tensor, noise: Tensor, memory: Tensor, *, temperature: float) -> Tensor:
     """Return the Monte Carlo estimate of Z = N E[exp(v·f / τ)] (Wu et al., below eq. 7); shapes are as in `nce`."""
     products = torch.einsum("bd,bmd->bm", feature, memory[noise]) / temperature

@@ -91,6 +91,9 @@ class ViewSettings:
     """Probability of a horizontal flip."""
     padding: Padding | None = None
     """Values outside the image for rotate, shear, translate and scale: zeros (black), border or reflection."""
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    """Interpolation of the affine map and the crop, without antialiasing; absent: bilinear, torchvision's (SCAN,
+    SwAV). bicubic: public code of SimCLR, BYOL (arXiv:2006.07733) and DINO (arXiv:2104.14294)."""
     jitter: Fraction | None = None
     """Probability of the next four settings together, in this order (in SimCLR the order is random)."""
     brightness: NonNegative | None = None
@@ -217,7 +220,9 @@ class Views:
             matrix = geometry.compose(matrix, geometry.flip_matrix(flipped))
         # A crop reads up to half a pixel outside the image, which must not darken its border.
         padding = (settings.padding or "zeros") if is_affine else "border"
-        return geometry.warp(view, matrix, padding, size=settings.size)
+        return geometry.warp(
+            view, matrix, padding, size=settings.size, interpolation=settings.interpolation or "bilinear"
+        )
 
     def _affine(self, size: tuple[int, int], draw: Draw) -> Tensor:
         """Return random affine maps, [B, 3, 3]."""

@@ -26,14 +26,13 @@ CROP = ViewSettings(policy="plain", crop_scale=(0.5, 1.0))
 SMALL_CROP = ViewSettings(policy="plain", crop_scale=(0.2, 0.5), size=6)
 LABELLED = {"labelled_batch": 20, "views": WEAK, "ema_decay": 0.9}
 PROJECTION = ProjectionSettings(hidden=32, outputs=16, batch_norm=True)
-CROPS = {"global_views": CROP, "local_views": SMALL_CROP, "local_crops": 1}
+CROPS = {"global_views": CROP, "second_global_views": {}, "local_views": SMALL_CROP, "local_crops": 1}
 PROTOTYPES = {
     "labelled_batch": 20,
     "views": WEAK,
     "hidden": 32,
     "outputs": 16,
-    "global_views": CROP,
-    "local_views": SMALL_CROP,
+    **CROPS,
     "local_crops": 2,
 }
 

@@ -2,12 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_method import CROP, PROJECTION, pretext_given
+from every_method import CROP, PROJECTION, batch_of, pretext_given
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
 from sslpipe.methods.pretrain.byol import Method, Settings
-from sslpipe.objectives.byol import regression
 from sslpipe.views.policies import ViewSettings
 
 
@@ -16,18 +15,33 @@ def build(digits, network, **settings):
     return Method(Settings(**given | settings), pretext_given(digits, network))
 
 
-def test_each_view_predicts_the_targets_projection_of_the_other(digits, network):
-    plain, noisy = ViewSettings(policy="plain"), ViewSettings(policy="plain", flip=1.0)
-    method = build(digits, network, views=plain, second_views=noisy).eval()
-    index = torch.arange(20)
-    image = digits[0][index]
-    loss = method.losses(Batch(image=image, index=index), torch.Generator().manual_seed(0))["loss"]
-    first = image.float() / 255
-    second = first.flip(3)
-    target = method.target.module
-    expected = regression(method.predictor(network(first)), target(second)) / 2
-    expected += regression(method.predictor(network(second)), target(first)) / 2
-    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+def unit(vector):
+    return vector / vector.norm()
+
+
+@pytest.mark.parametrize("statistics", [None, "separate", "joint"])
+def test_the_loss_is_the_sum_over_both_views_each_of_which_has_a_pass(digits, network, statistics):
+    """Algorithm 1 image by image, in training; by default each view is normalised by its own statistics."""
+    plain, flipped = ViewSettings(policy="plain"), ViewSettings(policy="plain", flip=1.0)
+    chosen = {"batch_statistics": statistics} if statistics else {}
+    method = build(digits, network, views=plain, second_views=flipped, **chosen).train()
+    batch = batch_of(digits, 20)
+    first = batch.image.float() / 255
+    views, target = (first, first.flip(3)), method.target.module
+    with torch.no_grad():
+        if statistics == "joint":
+            predictions = method.predictor(network(torch.cat(views))).chunk(2)
+            projections = target(torch.cat(views)).chunk(2)
+        else:
+            predictions = [method.predictor(network(view)) for view in views]
+            projections = [target(view) for view in views]
+    expected = 0.0
+    for image in range(20):
+        for view, other in ((0, 1), (1, 0)):
+            distance = unit(predictions[view][image]) - unit(projections[other][image])
+            expected += float(distance.square().sum()) / 20
+    loss = method.losses(batch, torch.Generator().manual_seed(0))["loss"]
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("step", "decay"), [(0, 0.9), (50, 0.95), (100, 1.0)])

@@ -56,6 +56,14 @@ def test_simclr_contrasts_two_views_at_its_temperature(digits, network, generato
     torch.testing.assert_close(loss, nt_xent(*seen[0].chunk(2), temperature=0.3))
 
 
+def test_simclr_may_have_a_pass_for_each_view(digits, network, generator):
+    method = pretext(simclr, digits, network, temperature=0.3, views=CROP, batch_statistics="separate").train()
+    seen = outputs_of(network)
+    loss = method.losses(batch_of(digits), generator)["loss"].detach()
+    assert [len(output) for output in seen] == [30, 30]
+    torch.testing.assert_close(loss, nt_xent(*seen, temperature=0.3))
+
+
 def test_losses_at_chance(digits, network):
     assert pretext(simclr, digits, network).loss_at_chance() == {"loss": log(2 * 512 - 1)}
     assert pretext(moco, digits, network, queue=40).loss_at_chance() == {"loss": log(41)}

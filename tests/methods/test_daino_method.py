@@ -1,6 +1,6 @@
 import pytest
 import torch
-from every_method import CROP, SMALL_CROP, WEAK
+from every_method import CROPS, WEAK
 
 from sslpipe.engine.method import Progress
 from sslpipe.methods.semisup.daino import Method, Settings
@@ -9,8 +9,8 @@ from sslpipe.methods.semisup.daino import Method, Settings
 @pytest.fixture
 def build(problem):
     def build_method(**settings):
-        given = {"views": WEAK, "hidden": 32, "outputs": 16, "global_views": CROP, "local_views": SMALL_CROP}
-        return Method(Settings(**given | {"local_crops": 1} | settings), problem)
+        given = {"views": WEAK, "hidden": 32, "outputs": 16, **CROPS}
+        return Method(Settings(**given | settings), problem)
 
     return build_method
 

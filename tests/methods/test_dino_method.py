@@ -1,6 +1,6 @@
 import pytest
 import torch
-from every_method import CROPS, METHODS, batch_of, pretext_given, train
+from every_method import CROPS, METHODS, batch_of, outputs_of, pretext_given, train
 
 from sslpipe.engine.method import Progress
 from sslpipe.methods.pretrain.dino import Method, Settings
@@ -40,6 +40,16 @@ def test_the_loss_is_equation_3_crop_by_crop_and_the_center_moves(digits, networ
     torch.testing.assert_close(
         method.center, 0.75 * center + 0.25 * torch.cat(taught).mean(dim=0), rtol=1e-3, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("statistics", "student", "teacher"), [("joint", [40, 20], [40]), ("separate", 3 * [20], 2 * [20])]
+)
+def test_views_of_one_size_share_a_pass_unless_they_are_separate(digits, network, statistics, student, teacher):
+    method = build(digits, network, batch_statistics=statistics).train()
+    seen = [outputs_of(module.backbone) for module in (network, method.teacher.module)]
+    method.losses(batch_of(digits, 20), torch.Generator().manual_seed(0))
+    assert [[len(output) for output in outputs] for outputs in seen] == [student, teacher]
 
 
 def test_the_schedules_are_functions_of_the_step(digits, network):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from every_method import CROPS, METHODS, pretext_given, train
+from every_method import CROPS, METHODS, batch_of, outputs_of, pretext_given, train
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
@@ -23,7 +23,7 @@ def test_the_loss_is_equation_6_crop_by_crop(digits, network, monkeypatch):
     method = build(digits, network)
     given = {}
     features = network.features_of
-    monkeypatch.setattr(network, "features_of", lambda views: given.setdefault("features", features(views)))
+    monkeypatch.setattr(network, "features_of", lambda *views: given.setdefault("features", features(*views)))
     method.assignment.register_forward_hook(lambda module, arguments, output: given.setdefault("targets", output))
     index = torch.arange(30)
     terms = method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
@@ -36,6 +36,19 @@ def test_the_loss_is_equation_6_crop_by_crop(digits, network, monkeypatch):
                 swapped -= float((target.double() * prediction).sum() / 30)
                 pairs += 1
     assert terms["loss"].item() == pytest.approx(swapped / pairs, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("statistics", "passes", "embedded"), [("joint", [60, 30], [90]), ("separate", 3 * [30], 3 * [30])]
+)
+def test_views_of_one_size_share_a_pass_unless_they_are_separate(
+    digits, network, generator, statistics, passes, embedded
+):
+    method = build(digits, network, batch_statistics=statistics).train()
+    features, embeddings = outputs_of(network.backbone), outputs_of(network.head.projection)
+    method.losses(batch_of(digits), generator)
+    assert [len(output) for output in features] == passes
+    assert [len(output) for output in embeddings] == embedded
 
 
 def test_the_queue_is_used_once_it_is_full_and_its_epoch_has_come(digits, network, monkeypatch):

@@ -3,19 +3,22 @@
 import pytest
 import torch
 
-from sslpipe.objectives import byol, feature_decoupling, moco, rotnet, supervised
+from sslpipe.objectives import byol, dino, feature_decoupling, moco, nce, rotnet, supervised
 from sslpipe.objectives.fixmatch import fixmatch
 from sslpipe.objectives.mixmatch import mixmatch
 from sslpipe.objectives.scan import scan
 from sslpipe.objectives.self_label import confident_cross_entropy
 from sslpipe.objectives.simclr import nt_xent
 from sslpipe.objectives.simmatch import similarities, simmatch
+from sslpipe.objectives.swav import swapped_prediction
 from sslpipe.objectives.uda import annealed_cross_entropy, uda
 
 HALF = torch.zeros(1, 2)
 """Logits of two classes with a probability of exactly 0.5 each."""
 WEIGHT = torch.tensor([[1.0, 1.0], [0.5, 0.9], [0.2, 0.7], [0.6, 0.3]])
 LABEL = torch.tensor([3, 0, 1, 1, 2, 0, 3, 2])
+OTHERS = torch.tensor([[1, 2], [0, 3], [4, 5], [7, 6], [1, 0], [2, 3], [5, 4], [6, 0]])
+TEMPERATURES = {"student_temperature": 0.1, "teacher_temperature": 0.05}
 
 
 def probability(logits):
@@ -27,8 +30,13 @@ IN_HALF_PRECISION = {
     "feature_decoupling rotation": lambda a, b: feature_decoupling.rotation(a.view(4, 2, 4), WEIGHT),
     "feature_decoupling agreement": lambda a, b: feature_decoupling.agreement(a.view(4, 2, 4)),
     "fixmatch": lambda a, b: fixmatch(b, a, threshold=0.5)["loss"],
+    "dino": lambda a, b: dino.distill_crops([a, a.flip(0)], torch.stack([b, b]), b[0], **TEMPERATURES),
     "mixmatch": lambda a, b: mixmatch(a, probability(b), a, probability(b))["unlabelled"],
     "moco": lambda a, b: moco.info_nce(a, b, b.flip(0), temperature=0.2),
+    "nce": lambda a, b: nce.nce(a, LABEL, OTHERS, b, temperature=0.07, normalizer=torch.tensor(40.0)),
+    "nce normalizer": lambda a, b: nce.estimate_normalizer(a, OTHERS, b, temperature=0.5),
+    "nce softmax": lambda a, b: nce.instance_softmax(a, LABEL, b, temperature=0.07),
+    "nce softmax of some rows": lambda a, b: nce.instance_softmax(a, LABEL, b, LABEL, temperature=0.07),
     "rotnet": lambda a, b: rotnet.rotation(a),
     "scan": lambda a, b: scan(a, b, entropy_weight=2.0)["loss"],
     "self_label": lambda a, b: confident_cross_entropy(b, a, threshold=0.3, balance=True)["loss"],
@@ -37,6 +45,7 @@ IN_HALF_PRECISION = {
     "simmatch similarities": lambda a, b: similarities(a, b, temperature=0.1).square().sum(),
     "supervised labels": lambda a, b: supervised.cross_entropy(a, LABEL),
     "supervised probabilities": lambda a, b: supervised.cross_entropy(a, probability(b)),
+    "swav": lambda a, b: swapped_prediction(probability(b)[None], [a, a.flip(0)]),
     "uda": lambda a, b: uda(b, a, temperature=0.4, threshold=0.3)["loss"],
     "uda labelled": lambda a, b: annealed_cross_entropy(a, LABEL, threshold=0.9)["loss"],
 }
@@ -51,6 +60,20 @@ def test_the_loss_of_half_precision_is_computed_in_float32(name):
     assert loss.dtype == torch.float32
     assert first.grad.abs().sum() > 0
     torch.testing.assert_close(loss, objective(first.detach().float(), second.float()), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", IN_HALF_PRECISION)
+def test_autocast_rounds_neither_a_loss_nor_its_gradient(name):
+    objective = IN_HALF_PRECISION[name]
+    first, second = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    results = []
+    for rounded in (False, True):
+        given = first.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=rounded):
+            loss = objective(given, second)
+        loss.backward()
+        results.append((loss.detach(), given.grad))
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
 
 
 def test_the_threshold_itself_is_not_confident_where_it_has_to_be_exceeded():

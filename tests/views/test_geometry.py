@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
@@ -40,6 +41,23 @@ def test_affine_is_torchvisions_image_by_image(channels: int, shape: tuple[int, 
             interpolation=InterpolationMode.BILINEAR,
         )
         torch.testing.assert_close(view[i], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [8, 16, 24])
+def test_a_whole_image_is_resized_as_torch_interpolates_it(mode: geometry.Interpolation, size: int) -> None:
+    image = images(3)
+    view = geometry.warp(image, torch.eye(3).expand(6, 3, 3), "border", size=size, interpolation=mode)
+    expected = interpolate(image, (size, size), mode=mode, align_corners=False).clamp(0, 1)
+    torch.testing.assert_close(view, expected, rtol=0, atol=1e-4)
+
+
+def test_bicubic_interpolation_does_not_leave_the_range_of_images() -> None:
+    view = geometry.warp(
+        (images(1) > 0.5).float(), torch.eye(3).expand(6, 3, 3), "border", size=40, interpolation="bicubic"
+    )
+    assert view.amin() == 0
+    assert view.amax() == 1
 
 
 @pytest.mark.parametrize(("padding", "outside"), [("zeros", 0.0), ("border", 0.5)])

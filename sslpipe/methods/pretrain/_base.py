@@ -12,6 +12,7 @@ from sslpipe.io.console import info
 from sslpipe.methods.pretrain._monitors import MAX_IMAGES, MIN_STD, feature_diagnostics, feature_std
 from sslpipe.nets.inference import infer
 from sslpipe.nets.network import BackboneSettings, Network, build_network
+from sslpipe.views.multi_crop import MultiCrop, MultiCropSettings
 from sslpipe.views.policies import Views, ViewSettings
 
 WARN_AFTER = 0.1
@@ -50,6 +51,11 @@ class SelfSupervised(BaseMethod):
     def policy(self, settings: ViewSettings) -> Views:
         """Views whose Cutout fills with the images' mean."""
         return Views(settings, self.network.image_mean)
+
+    def multi_crop(self, settings: MultiCropSettings) -> MultiCrop:
+        """Multi-crop of the images, in sizes that the network takes."""
+        side = self.images.array.shape[-1]
+        return MultiCrop(settings, self.network.image_mean, side=side, multiple=self.network.side_multiple)
 
     def loss_at_chance(self) -> Mapping[str, float]:
         """Term → its value while nothing is told apart; empty for a loss without such a value."""

@@ -13,12 +13,13 @@ from sslpipe.io.settings import BelowOne
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import ProjectionSettings, build_head
+from sslpipe.nets.passes import BatchStatistics, forward_groups
 from sslpipe.objectives.byol import regression
 from sslpipe.views.policies import ViewSettings
 
 PERCEPTRON = ProjectionSettings(hidden=4096, outputs=256, batch_norm=True)
 # Appendix B, table 6.
-FIRST = ViewSettings(policy="simclr", crop_scale=(0.08, 1.0), saturation=0.2, blur=1.0)
+FIRST = ViewSettings(policy="simclr", crop_scale=(0.08, 1.0), interpolation="bicubic", saturation=0.2, blur=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,9 @@ class Settings:
     """The predictor, which the target network does not have; its `outputs` are the projection's."""
     views: ViewSettings = FIRST
     second_views: ViewSettings = replace(FIRST, blur=0.1, solarize=0.2)
+    batch_statistics: BatchStatistics = "separate"
+    """separate: each view has a forward pass and batch statistics of its own, in both networks (public code). joint:
+    one pass for both views."""
     fit: FitSettings = FitSettings(
         epochs=1000,
         batch=4096,
@@ -56,11 +60,12 @@ class Method(SelfSupervised):
         self.target = AveragedWeights(self.network, own_statistics=True)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """The mean of eq. 2 over both orders of the views (the paper takes the sum)."""
-        views = torch.cat([self.views(batch.image, generator), self.second_views(batch.image, generator)])
-        first, second = self.predictor(self.network(views)).chunk(2)
-        first_target, second_target = self.target(views).chunk(2)
-        return {"loss": (regression(first, second_target) + regression(second, first_target)) / 2}
+        """The sum of eq. 2 over both orders of the views (section 3.1 and public code)."""
+        views = [self.views(batch.image, generator), self.second_views(batch.image, generator)]
+        statistics = self.settings.batch_statistics
+        first, second = forward_groups(lambda view: self.predictor(self.network(view)), views, statistics)
+        first_target, second_target = forward_groups(self.target, views, statistics)
+        return {"loss": regression(first, second_target) + regression(second, first_target)}
 
     def after_step(self) -> None:
         """Update the target network (eq. 1)."""

@@ -1,9 +1,9 @@
 """DINO (Caron et al. 2021, arXiv:2104.14294): a student learns the centred, sharpened outputs of its average."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import log
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,15 +19,14 @@ from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import Activation, PrototypeHead, PrototypeSettings
 from sslpipe.nets.network import Network
+from sslpipe.nets.passes import BatchStatistics, forward_groups
 from sslpipe.objectives.dino import distill_crops, moved_center
-from sslpipe.views.multi_crop import GLOBAL_VIEWS, SWAV_VIEWS, MultiCrop
+from sslpipe.views.multi_crop import DINO_SECOND, DINO_VIEWS, GLOBAL_VIEWS, MultiCropSettings
 from sslpipe.views.policies import ViewSettings
-
-MILD = replace(SWAV_VIEWS, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(MultiCropSettings):
     """Defaults: DINO's public code for 100 epochs of ImageNet with ViT-S/16."""
 
     prototypes: TwoOrMore = 65_536
@@ -54,10 +53,13 @@ class Settings:
     """Factor on the weight decay at the end; it rises from 1 on half a cosine (0.04 to 0.4)."""
     keep: Literal["teacher", "student"] = "teacher"
     """Network to keep. The teacher is better (section 5.2); Daino's public code starts from the student."""
-    global_views: ViewSettings = replace(MILD, crop_scale=(0.4, 1.0))
-    local_views: ViewSettings = replace(MILD, crop_scale=(0.05, 0.4))
-    """`size` makes them small images (96 of 224 pixels)."""
+    global_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.4, 1.0), blur=1.0)
+    second_global_views: Mapping[str, Any] = field(default_factory=lambda: dict(DINO_SECOND))
+    local_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.05, 0.4))
     local_crops: CountOrZero = 8
+    batch_statistics: BatchStatistics = "joint"
+    """joint: views of one size share a forward pass, and the projection's batch norms see all views (public code).
+    separate: each view is normalised alone, by the student and by the teacher."""
     fit: FitSettings = FitSettings(
         epochs=100,
         batch=1024,
@@ -93,7 +95,7 @@ class Method(SelfSupervised):
                 temperature=settings.student_temperature,
             ),
         )
-        self.crops = MultiCrop(self.views, self.policy(settings.local_views), settings.local_crops)
+        self.crops = self.multi_crop(settings)
         self.teacher = AveragedWeights(self.network, own_statistics=True)
         self.register_buffer("center", torch.zeros(settings.prototypes))
 
@@ -103,9 +105,9 @@ class Method(SelfSupervised):
         assert isinstance(head, PrototypeHead)
         head.prototypes.requires_grad_(self.progress.epochs >= settings.frozen_epochs)
         crops = self.crops(batch.image, generator)
-        scores = head.scores(head.embed(torch.cat(self.network.features_of(crops))))
+        scores = self._scores(self.network, crops)
         with torch.no_grad():
-            teacher_scores = self._teacher_scores(torch.cat(crops[:GLOBAL_VIEWS]))
+            teacher_scores = self._scores(self.teacher.module, crops[:GLOBAL_VIEWS]).float()
         loss = distill_crops(
             torch.split(scores, len(batch.image)),
             teacher_scores.view(GLOBAL_VIEWS, len(batch.image), -1),
@@ -116,10 +118,12 @@ class Method(SelfSupervised):
         self.center.copy_(moved_center(self.center, world.gather(teacher_scores), momentum=settings.center_momentum))
         return {"loss": loss}
 
-    def _teacher_scores(self, crops: Tensor) -> Tensor:
-        network = self.teacher.module
-        assert isinstance(network.head, PrototypeHead)
-        return network.head.scores(network.head.embed(network.features(crops))).float()
+    def _scores(self, network: Network, crops: Sequence[Tensor]) -> Tensor:
+        """Scores of all crops, one after the other; network: student or teacher."""
+        head, statistics = network.head, self.settings.batch_statistics
+        assert isinstance(head, PrototypeHead)
+        features = network.features_of(crops, statistics)
+        return head.scores(torch.cat(forward_groups(head.embed, features, statistics)))
 
     def teacher_temperature(self) -> float:
         """The teacher's temperature in this step."""

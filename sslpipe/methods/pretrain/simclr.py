@@ -14,6 +14,7 @@ from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.settings import Positive
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.heads import ProjectionSettings, build_head
+from sslpipe.nets.passes import BatchStatistics, forward_groups
 from sslpipe.objectives.simclr import nt_xent
 from sslpipe.views.policies import ViewSettings
 
@@ -25,6 +26,9 @@ class Settings:
     temperature: Positive = 0.1
     projection: ProjectionSettings = ProjectionSettings()
     views: ViewSettings = ViewSettings(policy="simclr")
+    batch_statistics: BatchStatistics = "joint"
+    """joint: both views share a forward pass (public code of SCAN and of SimCLR). separate: each view is normalised by
+    batch statistics of its own."""
     fit: FitSettings = FitSettings(
         epochs=500,
         batch=512,
@@ -44,10 +48,11 @@ class Method(SelfSupervised):
         self.network.head = build_head(settings.projection, self.network.backbone.dimension)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """NT-Xent of two views of each image, in one forward."""
-        views = self.views(torch.cat([batch.image, batch.image]), generator)
-        z1, z2 = self.network(views).float().chunk(2)
-        return {"loss": nt_xent(world.gather(z1), world.gather(z2), temperature=self.settings.temperature)}
+        """NT-Xent of two views of each image."""
+        views = self.views(torch.cat([batch.image, batch.image]), generator).chunk(2)
+        z1, z2 = forward_groups(self.network, views, self.settings.batch_statistics)
+        gathered = world.gather(z1.float()), world.gather(z2.float())
+        return {"loss": nt_xent(*gathered, temperature=self.settings.temperature)}
 
     def loss_at_chance(self) -> dict[str, float]:
         """All embeddings are the same."""

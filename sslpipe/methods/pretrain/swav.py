@@ -1,6 +1,6 @@
 """SwAV (Caron et al. 2020, arXiv:2006.09882): predict the prototype assignment of one view from another view."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 
 import torch
@@ -14,13 +14,13 @@ from sslpipe.io.settings import Count, CountOrZero, NonNegative, Positive, TwoOr
 from sslpipe.methods._sinkhorn import SinkhornAssignment
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.heads import PrototypeHead, PrototypeSettings
+from sslpipe.nets.passes import BatchStatistics, forward_groups
 from sslpipe.objectives.swav import swapped_prediction
-from sslpipe.views.multi_crop import GLOBAL_VIEWS, SWAV_VIEWS, MultiCrop
-from sslpipe.views.policies import ViewSettings
+from sslpipe.views.multi_crop import GLOBAL_VIEWS, MultiCropSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(MultiCropSettings):
     """Defaults: SwAV's for ImageNet with batches of 256 images (section 4 and public code)."""
 
     prototypes: TwoOrMore = 3000
@@ -40,10 +40,9 @@ class Settings:
     """Epoch from which on the queue is used; before, its embeddings are outdated too fast."""
     frozen_epochs: NonNegative = 1.0
     """First epochs in which the prototypes are frozen."""
-    global_views: ViewSettings = SWAV_VIEWS
-    local_views: ViewSettings = replace(SWAV_VIEWS, crop_scale=(0.05, 0.14))
-    """`size` makes them small images (96 of 224 pixels)."""
-    local_crops: CountOrZero = 6
+    batch_statistics: BatchStatistics = "joint"
+    """joint: views of one size share a forward pass, and the projection's batch norms see all views (public code).
+    separate: each view is normalised alone."""
     fit: FitSettings = FitSettings(
         epochs=200,
         batch=256,
@@ -69,7 +68,7 @@ class Method(SelfSupervised):
                 temperature=settings.temperature,
             ),
         )
-        self.crops = MultiCrop(self.views, self.policy(settings.local_views), settings.local_crops)
+        self.crops = self.multi_crop(settings)
         self.assignment = SinkhornAssignment(
             queue=settings.queue,
             outputs=settings.outputs,
@@ -83,7 +82,9 @@ class Method(SelfSupervised):
         assert isinstance(head, PrototypeHead)
         head.prototypes.requires_grad_(self.progress.epochs >= self.settings.frozen_epochs)
         crops = self.crops(batch.image, generator)
-        embeddings = head.embed(torch.cat(self.network.features_of(crops))).float()
+        statistics = self.settings.batch_statistics
+        features = self.network.features_of(crops, statistics)
+        embeddings = torch.cat(forward_groups(head.embed, features, statistics)).float()
         logits = torch.split(head.scores(embeddings) / self.settings.temperature, count)
         targets = self.assignment(
             head,

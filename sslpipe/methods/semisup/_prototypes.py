@@ -22,14 +22,14 @@ from sslpipe.nets.inference import infer
 from sslpipe.objectives.supervised import cross_entropy, multi_task
 from sslpipe.objectives.swav import swapped_prediction
 from sslpipe.views.mixing import MixSettings, draw_mix
-from sslpipe.views.multi_crop import GLOBAL_VIEWS, SWAV_VIEWS, MultiCrop
+from sslpipe.views.multi_crop import GLOBAL_VIEWS, SWAV_VIEWS, MultiCrop, MultiCropSettings
 from sslpipe.views.policies import ViewSettings
 
 MixUnlabelled = Literal["none", "global", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrototypesSettings(LabelledSettings):
+class PrototypesSettings(LabelledSettings, MultiCropSettings):
     """Settings that Suave and Daino share. Defaults: section A.1."""
 
     labelled_batch: TwoOrMore = 128
@@ -44,9 +44,7 @@ class PrototypesSettings(LabelledSettings):
     training and keeps it for fine-tuning. A projection that is kept must have two layers and batch norm."""
     temperature: Positive = 0.1
     """τ of the predictions."""
-    global_views: ViewSettings = SWAV_VIEWS
     local_views: ViewSettings = replace(SWAV_VIEWS, crop_scale=(0.08, 0.14))
-    """`size` makes them small images (96 of 224 pixels)."""
     local_crops: CountOrZero = 8
     mixing: MixSettings = MixSettings()
     mix_labelled: bool = True
@@ -64,8 +62,8 @@ class PrototypeMethod(LabelledMethod):
 
     def __init__(self, settings: PrototypesSettings, problem: Problem) -> None:
         super().__init__(settings, problem, head=prototype_head(settings, problem))
-        global_views, local_views = self.policy(settings.global_views), self.policy(settings.local_views)
-        self.crops = MultiCrop(global_views, local_views, settings.local_crops)
+        side, multiple = problem.labelled.images.array.shape[-1], self.network.side_multiple
+        self.crops = MultiCrop(settings, self.network.image_mean, side=side, multiple=multiple)
         self.monitors: LinearMonitors | None = None
         if settings.monitors:
             widths = {"backbone": self.network.backbone.dimension, "projection_1": settings.hidden}

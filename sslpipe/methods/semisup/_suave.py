@@ -28,6 +28,7 @@ class SuaveSettings(PrototypesSettings):
     ema_decay: BelowOne | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.momentum_encoder and self.ema_decay is None:
             raise UserError("momentum_encoder: needs ema_decay, such as 0.99")
 

@@ -1,6 +1,8 @@
 """Daino (Fini et al. 2023, arXiv:2306.07483): DINO with one prototype for each class."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from sslpipe.methods.semisup._base import Problem
 from sslpipe.methods.semisup._prototypes import MixUnlabelled, PrototypeMethod, PrototypesSettings
 from sslpipe.nets.heads import PrototypeHead
 from sslpipe.objectives.dino import assign, moved_center
-from sslpipe.views.multi_crop import SWAV_VIEWS
+from sslpipe.views.multi_crop import DINO_SECOND, DINO_VIEWS
 from sslpipe.views.policies import ViewSettings
 
 
@@ -24,8 +26,9 @@ class Settings(PrototypesSettings):
     """Defaults: section A.1, ImageNet with ViT-S/16, and DINO's public code where the paper gives no value."""
 
     labelled_batch: TwoOrMore = 512
-    global_views: ViewSettings = replace(SWAV_VIEWS, crop_scale=(0.25, 1.0))
-    local_views: ViewSettings = replace(SWAV_VIEWS, crop_scale=(0.05, 0.25))
+    global_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.25, 1.0), blur=1.0)
+    second_global_views: Mapping[str, Any] = field(default_factory=lambda: dict(DINO_SECOND))
+    local_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.05, 0.25))
     teacher_temperature: tuple[Positive, Positive] = (0.04, 0.07)
     """ε of eq. 8 at the start and from epoch `teacher_temperature_epochs` on; linear in between."""
     teacher_temperature_epochs: NonNegative = 10.0
