@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import Fraction, Range
+from sslpipe.io.settings import Count, Fraction, Range
 from sslpipe.nets.heads import Head, HeadSettings, build_head
 from sslpipe.nets.layers import Backbone
-from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
+from sslpipe.nets.preprocessing import InputSettings, is_view, seen_of
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
 from sslpipe.nets.timm_backbone import TimmBackbone
 from sslpipe.nets.tiny_resnet import tiny_resnet
@@ -75,6 +75,9 @@ class BackboneSettings:
     drop_path: Fraction = 0.0
     """Rate of stochastic depth in a vit's last block; it increases linearly from 0 in the first. It is 0.1 in DINO
     (arXiv:2104.14294)."""
+    side: Count | None = None
+    """Side of the squares that the network sees, pixels, at most prepare.size; null: prepare.size. It is trained on
+    crops of this side and answers on the centre of an image. On ImageNet 224 of 256 px, in nearly all public code."""
 
     def build(self, channels: int) -> Backbone:
         """Return the backbone for images of `channels` channels, initialised from torch's global generator.
@@ -89,6 +92,11 @@ class BackboneSettings:
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = self.batch_norm_momentum
         return backbone
+
+    def check_side(self, size: int) -> None:
+        """Raise UserError if the network's side is larger than the images, whose side is `size`."""
+        if self.side is not None and self.side > size:
+            raise UserError(f"network.side: {self.side} found, expected at most prepare.size, {size}")
 
     def _check(self, option: str | None) -> None:
         """Raise UserError for a setting other than `option` that is set, and for a missing architecture."""
@@ -143,17 +151,25 @@ class Network(nn.Module):
         self.head: Head = build_head(head, self.backbone.dimension)
 
     @property
+    def side(self) -> int | None:
+        """Side of the squares that the network sees, pixels; None: that of the stored images."""
+        return self.settings.side
+
+    @property
     def image_mean(self) -> list[float]:
         """Mean of each image channel, in [0, 1]; for grey images and three means, their average."""
         mean = self.mean.flatten()
         return (mean.mean(dim=0, keepdim=True) if self.channels == 1 else mean).tolist()
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the backbone's features [B, backbone.dimension] of float images [B, C, H, W] in [0, 1]."""
-        if self.input is not None:
-            if not self.training and len(images) > RESIZED_AT_ONCE:
-                return torch.cat([self.features(few) for few in torch.split(images, RESIZED_AT_ONCE)])
-            images = resize_and_crop(images, self.input)
+        """Return the backbone's features [B, backbone.dimension] of float images [B, C, H, W] in [0, 1].
+
+        Of images larger than the network's side the centre is seen; smaller ones are views, which are not changed.
+        """
+        resized = self.input is not None and not is_view(max(images.shape[-2:]), self.side)
+        if resized and not self.training and len(images) > RESIZED_AT_ONCE:
+            return torch.cat([self.features(few) for few in torch.split(images, RESIZED_AT_ONCE)])
+        images = seen_of(images, self.side, self.input)
         # With three means, grey images become three channels here: [B, 1, H, W] - [3, 1, 1] is [B, 3, H, W].
         features: Tensor = self.backbone((images - self.mean) / self.std)
         return features

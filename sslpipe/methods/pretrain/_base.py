@@ -49,7 +49,7 @@ class SelfSupervised(BaseMethod):
 
     def policy(self, settings: ViewSettings) -> Views:
         """Views whose Cutout fills with the images' mean."""
-        return Views(settings, self.network.image_mean)
+        return Views(settings, self.network.image_mean, side=self.network.side)
 
     def loss_at_chance(self) -> Mapping[str, float]:
         """Term → its value while nothing is told apart; empty for a loss without such a value."""

@@ -18,7 +18,7 @@ class Settings:
 
     weights: str | None = None
     """A file of weights (.safetensors, .pth) with timm's names; null for those that timm offers, which the tag in
-    `network.architecture` names."""
+    `network.architecture` names. Images for a file without a tag are resized to 256 for crops of 224 px."""
     download: bool = False
     """Whether weights that are not on this machine may be downloaded."""
     views: ViewSettings = ViewSettings(policy="simclr")
@@ -35,7 +35,7 @@ class Method(nn.Module):
         self.network = published_network(
             problem.backbone, settings.weights, channels=problem.info.channels, download=settings.download
         )
-        self.views = Views(settings.views, self.network.image_mean)
+        self.views = Views(settings.views, self.network.image_mean, side=self.network.side)
         self.held_out = problem.held_out
 
     def selected(self) -> Network:
