@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.datasets import load_digits
 from sslpipe.data.store import Store
 from sslpipe.io.errors import UserError
 from sslpipe.nets.model_file import load_model
+from sslpipe.tools.predict import open_bank
 from stages.cluster import cluster
 from stages.evaluate import evaluate
 from stages.finetune import finetune
@@ -129,6 +131,28 @@ def test_predictions_are_those_of_the_exported_file_and_of_the_centres(tmp_path,
     torch.testing.assert_close(exported, expected, rtol=0, atol=1e-5)
     assert [int(row["prediction"]) for row in rows] == expected.argmax(dim=1).tolist()
     assert [float(row["confidence"]) for row in rows] == pytest.approx(expected.amax(dim=1).tolist(), abs=1e-4)
+
+
+def test_features_of_training_images_are_not_those_of_another_side(tmp_path):
+    """A card with another side, as of a published network that is used again: its weights are the same."""
+    image = tmp_path / "0.png"
+    Image.fromarray(np.zeros((10, 10), np.uint8)).save(image)
+    found = []
+    for side in (SIDE, SIZE, SIDE):
+        model = tmp_path / str(side)
+        shutil.copytree("runs/pretrain", model, dirs_exist_ok=True)
+        card = json.loads((model / "model.json").read_text())
+        card["network"]["backbone"]["side"] = side
+        (model / "model.json").write_text(json.dumps(card))
+        predict(model, [image], out=tmp_path / "p.csv", neighbors=3)
+        found.append((tmp_path / "p.csv").read_text())
+        network, card = load_model(model)
+        bank = open_bank(model, card, network.eval(), Path("runs/prepare"), torch.device("cpu"))
+        whole = torch.from_numpy(np.array(Store(Path("runs/prepare")).images("train"))).float() / 255
+        with torch.no_grad():
+            expected = torch.nn.functional.normalize(network.features(whole), dim=1)
+        torch.testing.assert_close(bank.features, expected, rtol=0, atol=1e-4)
+    assert found[0] == found[2] != found[1]
 
 
 @pytest.mark.parametrize(
