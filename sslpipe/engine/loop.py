@@ -14,7 +14,7 @@ from sslpipe.engine.checkpoint import Checkpoint, State
 from sslpipe.engine.interrupts import listening
 from sslpipe.engine.method import BaseMethod, Progress
 from sslpipe.engine.optimizers import OptimizerSettings, build_optimizer, clip_gradients, skip_update
-from sslpipe.engine.schedules import ScheduleSettings, factor
+from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.settings import Count, Positive, TwoOrMore
@@ -77,10 +77,10 @@ class Trainer:
 
     def _begin_step(self, step: int) -> None:
         """Tell the method where the run is, and set the learning rate and the weight decay of a step."""
-        settings, steps_per_epoch = self.settings, self.batches.steps_per_epoch
-        self.method.progress = Progress(step, self.total, steps_per_epoch)
-        multipliers = self.method.multipliers()
-        self.lr = settings.optimizer.lr * multipliers.lr * factor(settings.schedule, step, self.total, steps_per_epoch)
+        settings, method = self.settings, self.method
+        method.progress = Progress(step, self.total, self.batches.steps_per_epoch)
+        multipliers = method.multipliers()
+        self.lr = settings.optimizer.lr * multipliers.lr * method.schedule_factor(settings.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * group["rate"]
             group["weight_decay"] = multipliers.weight_decay * group["decay"]

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sslpipe.engine.schedules import ScheduleSettings, factor
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -76,6 +78,11 @@ class BaseMethod(nn.Module, ABC):
     def multipliers(self) -> Multipliers:
         """Return the factors on the learning rate and the weight decay of the next step."""
         return Multipliers()
+
+    def schedule_factor(self, schedule: ScheduleSettings) -> float:
+        """Return the factor of the learning-rate schedule for the next step, by default by its place in the run."""
+        progress = self.progress
+        return factor(schedule, progress.step, progress.total, progress.steps_per_epoch)
 
     def after_step(self) -> None:
         """Update state that depends on the new weights, such as averages; called after the optimiser's step."""

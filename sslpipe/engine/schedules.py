@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import cos, pi
 from typing import Annotated, Literal
 
+from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Fraction, NonNegative, Range
 
 
@@ -13,7 +14,7 @@ class ScheduleSettings:
 
     name: Literal["constant", "cosine", "cosine_7_16", "steps"] = "constant"
     """cosine: half a cosine wave from 1 to `final`. cosine_7_16: cos(7πs/16S) at step s of S (FixMatch,
-    arXiv:2001.07685, section 2.3). steps: multiplied by `gamma` at each of the `milestones`."""
+    arXiv:2001.07685, section 2.3). steps: changes at each of the `milestones`, by `gamma` or to one of `values`."""
     warmup_epochs: NonNegative = 0.0
     """Epochs over which the factor rises linearly from 0 to 1 (Goyal et al. 2017, arXiv:1706.02677)."""
     final: Fraction = 0.0
@@ -21,7 +22,18 @@ class ScheduleSettings:
     milestones: tuple[Fraction, ...] = (0.6, 0.8)
     """Fractions of the run after warmup at which the factor changes, for steps."""
     gamma: Annotated[float, Range(above=0, high=1)] = 0.1
-    """Multiplier of the factor at each milestone, for steps."""
+    """Multiplier of the factor at each milestone, for steps without `values`."""
+    values: tuple[NonNegative, ...] = ()
+    """The factor from each milestone on, for steps; it may rise, as in Feature Decoupling's public code. Empty: the
+    powers of `gamma`."""
+
+    def __post_init__(self) -> None:
+        if list(self.milestones) != sorted(self.milestones):
+            raise UserError(f"milestones: {list(self.milestones)} found, expected them in ascending order")
+        if self.values and len(self.values) != len(self.milestones):
+            raise UserError(
+                f"values: {len(self.values)} found, expected {len(self.milestones)}, one for each of the milestones"
+            )
 
 
 def factor(settings: ScheduleSettings, step: int, total: int, steps_per_epoch: int) -> float:
@@ -35,7 +47,10 @@ def factor(settings: ScheduleSettings, step: int, total: int, steps_per_epoch: i
     if settings.name == "cosine_7_16":
         return cos(7 * pi * share / 16)
     if settings.name == "steps":
-        return float(settings.gamma ** sum(share >= milestone for milestone in settings.milestones))
+        passed = sum(share >= milestone for milestone in settings.milestones)
+        if settings.values:
+            return (1.0, *settings.values)[passed]
+        return float(settings.gamma**passed)
     return 1.0
 
 

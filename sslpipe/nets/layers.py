@@ -1,6 +1,10 @@
 """The interface of all backbones, a convolution without bias, and the initialisation of convolutions."""
 
+from typing import Literal
+
 from torch import nn
+
+ConvolutionInit = Literal["he", "torch"]
 
 
 class Backbone(nn.Module):

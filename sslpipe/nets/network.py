@@ -12,7 +12,7 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, Range
 from sslpipe.nets.heads import Head, HeadSettings, build_head
-from sslpipe.nets.layers import Backbone
+from sslpipe.nets.layers import Backbone, ConvolutionInit
 from sslpipe.nets.preprocessing import InputSettings, is_view, seen_of
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
 from sslpipe.nets.timm_backbone import TimmBackbone
@@ -75,6 +75,11 @@ class BackboneSettings:
     drop_path: Fraction = 0.0
     """Rate of stochastic depth in a vit's last block; it increases linearly from 0 in the first. It is 0.1 in DINO
     (arXiv:2104.14294)."""
+    convolution_init: ConvolutionInit = "he"
+    """Start values of the convolutions. he: normal, of variance 2 / (outputs × kernel area) (He et al. 2015, eq. 14;
+    public code of FixMatch). torch: torch's own, uniform within ±1 / √(inputs × kernel area), half as large or less
+    (public CIFAR code of Wu et al., RotNet and Feature Decoupling). Before a batch norm the size of a weight changes no
+    output, but smaller weights turn faster. Not for vits and timm."""
     side: Count | None = None
     """Side of the squares that the network sees, pixels, at most prepare.size; null: prepare.size. It is trained on
     crops of this side and answers on the centre of an image. On ImageNet 224 of 256 px, in nearly all public code."""
@@ -91,6 +96,8 @@ class BackboneSettings:
         for layer in backbone.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = self.batch_norm_momentum
+            elif isinstance(layer, nn.Conv2d) and self.convolution_init == "torch":
+                layer.reset_parameters()
         return backbone
 
     def check_side(self, size: int) -> None:
@@ -111,6 +118,11 @@ class BackboneSettings:
             raise UserError(f"network.stem: '{self.stem}' found, expected 'cifar', the only one of {self.name}")
         if option != "drop_path" and self.drop_path:
             raise UserError(f"network.drop_path: {self.drop_path:g} found, expected 0, since {self.name} has none")
+        if option in ("drop_path", "architecture") and self.convolution_init != "he":
+            raise UserError(
+                f"network.convolution_init: '{self.convolution_init}' found, expected none, since {self.name} has an "
+                "initialisation of its own"
+            )
 
 
 class Network(nn.Module):

@@ -1,6 +1,7 @@
 """A published network of timm, used without training: its weights, and the preprocessing that they expect."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, one_line
 from sslpipe.nets.model_file import check_weights
 from sslpipe.nets.network import BackboneSettings, Network
@@ -20,12 +22,25 @@ WHERE = "pretrain.frozen"
 """Key of the settings in params.yaml, for error messages."""
 
 
-def published_network(backbone: BackboneSettings, weights: str | None, *, channels: int, download: bool) -> Network:
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights, and which of them are the backbone's."""
+
+    path: str
+    prefix: str = ""
+    """Beginning of their names, which is removed; weights with other names are left out."""
+    leave_out: tuple[str, ...] = ()
+    """Beginnings, after the prefix, of the names of further weights that are left out."""
+
+
+def published_network(
+    backbone: BackboneSettings, weights: WeightsFile | None, *, channels: int, download: bool
+) -> Network:
     """Return a network without a head, in eval mode, with published weights and the preprocessing that they expect.
 
     backbone: a backbone of timm; its architecture names the tag of the weights, unless they are in a file.
-    weights: a file of weights, with timm's names; None means those that timm offers. channels: number of image
-    channels, 1 or 3. download: whether weights that are not on this machine may be downloaded.
+    weights: a file with timm's names; None means the weights that timm offers. channels: number of image channels, 1
+    or 3. download: whether weights that are not on this machine may be downloaded.
     The state of torch's generator does not change. Raises UserError for a backbone that is not timm's, for weights that
     are missing or cannot be read or downloaded, and for those of another architecture.
     """
@@ -34,13 +49,15 @@ def published_network(backbone: BackboneSettings, weights: str | None, *, channe
             f"network: name {backbone.name} and architecture {backbone.architecture or 'null'} found, expected name "
             "timm and one of its architectures, such as resnet50.tv_in1k, whose weights are published"
         )
-    file = Path(weights).expanduser() if weights else None
+    file = Path(weights.path).expanduser() if weights else None
     config = timm_config(backbone.architecture)
     with torch.random.fork_rng(devices=[]):
         input = _input(config, is_known=file is None or "." in backbone.architecture)
         _check_side(backbone, input)
         network = Network(backbone, mean=config.mean, std=config.std, input=input, channels=channels)
         found = _read(file) if file else _timm_weights(backbone.architecture, config, download=download)
+        if file and weights and (weights.prefix or weights.leave_out):
+            found = _selected(found, weights, file)
     model = network.backbone.model
     assert isinstance(model, torch.nn.Module)
     if file:
@@ -144,6 +161,24 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             f"{path}: no named weights found, expected them at the top level or under 'state_dict' or 'model'"
         )
     return content
+
+
+def _selected(found: Mapping[str, Tensor], weights: WeightsFile, path: Path) -> Mapping[str, Tensor]:
+    """Return the backbone's weights without their prefix, and print how many others are left out.
+
+    Raises UserError for a prefix or a name to leave out that no weight has.
+    """
+    prefix, others = weights.prefix, weights.leave_out
+    own = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+    for key, beginning, names in (("prefix", prefix, found), *(("leave_out", each, own) for each in others)):
+        if not any(name.startswith(beginning) for name in names):
+            first = ", ".join(list(names)[:3])
+            raise UserError(
+                f"{WHERE}.{key}: '{beginning}' found, which begins no name in {path}; its first are {first}"
+            )
+    kept = {name: value for name, value in own.items() if not name.startswith(others)}
+    info(f"{path}: {len(kept)} of {len(found)} weights are the backbone's; {len(found) - len(kept)} are left out")
+    return kept
 
 
 def _translated(

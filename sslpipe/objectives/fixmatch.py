@@ -1,9 +1,9 @@
 """FixMatch (arXiv:2001.07685): a confident prediction for a weak view is the label of the strong view."""
 
-from typing import Literal
-
 from torch import Tensor
 from torch.nn import functional as F
+
+from sslpipe.objectives.masked import NormalizeBy, masked_mean
 
 
 def fixmatch(
@@ -11,7 +11,7 @@ def fixmatch(
     strong_logits: Tensor,
     *,
     threshold: float,
-    normalize_by: Literal["batch", "confident"] = "batch",
+    normalize_by: NormalizeBy = "batch",
 ) -> dict[str, Tensor]:
     """Return the cross-entropy of strong views with hard pseudo-labels (FixMatch, eq. 4).
 
@@ -22,6 +22,5 @@ def fixmatch(
     """
     probability, label = weak_logits.detach().float().softmax(dim=1).max(dim=1)
     kept = (probability >= threshold).float()
-    total = (kept * F.cross_entropy(strong_logits.float(), label, reduction="none")).sum()
-    divisor = kept.sum().clamp(min=1) if normalize_by == "confident" else len(kept)
-    return {"loss": total / divisor, "confident": kept.mean()}
+    cross_entropy = F.cross_entropy(strong_logits.float(), label, reduction="none")
+    return {"loss": masked_mean(cross_entropy, kept, normalize_by=normalize_by), "confident": kept.mean()}

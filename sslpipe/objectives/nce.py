@@ -14,8 +14,8 @@ def instance_softmax(
 
     feature: [B, D] and memory: [N, D], unit rows; index: [B] int64, each image's row of the memory; noise: [M] int64,
     random rows used as negatives, None for all N rows. With equal memory rows the loss is ln N, or ln(M + 1).
-    Feature Decoupling (Feng et al. 2019, section 3.4) estimates this softmax by NCE with random rows; here the softmax
-    is computed over these rows.
+    Feature Decoupling (Feng et al. 2019, section 3.4) estimates this softmax by `nce`, with rows of its own for each
+    image.
     """
     if noise is None:
         return F.cross_entropy(feature @ memory.T / temperature, index)

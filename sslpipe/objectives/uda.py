@@ -6,20 +6,30 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslpipe.objectives.masked import NormalizeBy, masked_mean
 
-def uda(weak_logits: Tensor, strong_logits: Tensor, *, temperature: float, threshold: float) -> dict[str, Tensor]:
+
+def uda(
+    weak_logits: Tensor,
+    strong_logits: Tensor,
+    *,
+    temperature: float,
+    threshold: float,
+    normalize_by: NormalizeBy = "batch",
+) -> dict[str, Tensor]:
     """Return the consistency loss of strong views with sharpened predictions for weak views (UDA, eq. 1).
 
     weak_logits: [B, C], without gradient; strong_logits: [B, C], row i of both from image i. The target is
     softmax(weak / T) ("sharpening predictions"). Confident images are those whose largest probability before sharpening
     exceeds `threshold` ("confidence-based masking"). Returns scalars: loss, the cross-entropy summed over confident
-    images and divided by B (it has the gradient of the KL divergence), and confident, their share, 0 to 1.
+    images (it has the gradient of the KL divergence) and divided by B, or with normalize_by="confident" by their number
+    (public code of "Boosting SSL", arXiv:2012.00504; 0 without confident images), and confident, their share, 0 to 1.
     """
     weak = weak_logits.detach().float()
     kept = (weak.softmax(dim=1).amax(dim=1) > threshold).float()
     target = (weak / temperature).softmax(dim=1)
     cross_entropy = F.cross_entropy(strong_logits.float(), target, reduction="none")
-    return {"loss": (kept * cross_entropy).mean(), "confident": kept.mean()}
+    return {"loss": masked_mean(cross_entropy, kept, normalize_by=normalize_by), "confident": kept.mean()}
 
 
 def signal_threshold(progress: float, *, classes: int, schedule: Literal["off", "linear", "log", "exp"]) -> float:
@@ -45,4 +55,4 @@ def annealed_cross_entropy(
     probability = logits.detach().softmax(dim=1).gather(1, label[:, None])[:, 0]
     released = (probability <= threshold).float()
     cross_entropy = F.cross_entropy(logits, label, reduction="none", label_smoothing=smoothing)
-    return {"loss": (released * cross_entropy).sum() / released.sum().clamp(min=1), "released": released.mean()}
+    return {"loss": masked_mean(cross_entropy, released, normalize_by="confident"), "released": released.mean()}

@@ -15,4 +15,5 @@ def pretrain_problem(inputs: Inputs) -> OpenedProblem:
         problem=Problem(backbone, inputs.store.info, inputs.images, held_out),
         cache_key=[inputs.method, backbone],
         metadata={"method": inputs.method},
+        files_read=getattr(inputs.settings, "files_read", ()),
     )

@@ -82,16 +82,22 @@ def horizontal_flip(image: Tensor, flipped: Tensor) -> Tensor:
     return torch.where(flipped[:, None, None, None], image.flip(-1), image)
 
 
-def shift(image: Tensor, *, right: Tensor, down: Tensor) -> Tensor:
-    """Move images [B, C, H, W] of any type by int64 [B] pixels, with reflection at the borders.
+def shift(image: Tensor, *, right: Tensor, down: Tensor, padding: Padding = "reflection") -> Tensor:
+    """Move images [B, C, H, W] of any type by int64 [B] pixels.
 
-    This is the same as reflect padding followed by a crop. A shift must be smaller than the image's side.
+    padding: values outside the image. This is the same as such a padding followed by a crop. A shift must be smaller
+    than the image's side.
     """
     height, width = image.shape[-2:]
-    rows = _reflected(torch.arange(height, device=image.device) - down[:, None], height)
-    columns = _reflected(torch.arange(width, device=image.device) - right[:, None], width)
-    moved = image.gather(2, rows[:, None, :, None].expand_as(image))
-    return moved.gather(3, columns[:, None, None, :].expand_as(image))
+    row = torch.arange(height, device=image.device) - down[:, None]
+    column = torch.arange(width, device=image.device) - right[:, None]
+    inner = _reflected if padding == "reflection" else _nearest
+    moved = image.gather(2, inner(row, height)[:, None, :, None].expand_as(image))
+    moved = moved.gather(3, inner(column, width)[:, None, None, :].expand_as(image))
+    if padding == "zeros":
+        inside = ((row >= 0) & (row < height))[:, :, None] & ((column >= 0) & (column < width))[:, None, :]
+        moved = moved * inside[:, None]
+    return moved
 
 
 def window(image: Tensor, *, left: Tensor, top: Tensor, side: int) -> Tensor:
@@ -127,6 +133,11 @@ def _matrix(xx: Tensor, xy: Tensor, x: Tensor, yx: Tensor, yy: Tensor, y: Tensor
 def _reflected(place: Tensor, size: int) -> Tensor:
     """Reflect positions in -(size-1)..2(size-1) at the centres of the first and the last pixel into 0..size-1."""
     return (size - 1) - ((size - 1) - place.abs()).abs()
+
+
+def _nearest(place: Tensor, size: int) -> Tensor:
+    """Move positions outside 0..size-1 to the nearest of these."""
+    return place.clamp(0, size - 1)
 
 
 def within(start: Tensor, length: Tensor, size: int) -> Tensor:

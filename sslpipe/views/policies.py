@@ -51,6 +51,7 @@ _DETAILS: dict[str, Any] = {
     "blur_sigma": (0.1, 2.0),  # SimCLR, appendix A; MoCo v2
     "padding": "zeros",
     "window": "random",
+    "shift_padding": "reflection",  # FixMatch, as all with few labels; RotNet pads zeros
     "operation_names": get_args(OperationName),
     "operation_ranges": "scan",
 }
@@ -73,7 +74,9 @@ class ViewSettings:
     """Which square of network.side is cut first out of larger images, if crop_scale is off. random: any, as from 256 to
     224 px in SCAN's strong views of ImageNet (public code). central: as for predictions."""
     shift: Fraction | None = None
-    """Maximum shift in x and y, as a fraction of the side; by integer pixels, with reflection at the borders."""
+    """Maximum shift in x and y, as a fraction of the side; by integer pixels."""
+    shift_padding: Padding | None = None
+    """Values outside the image for shift: reflection (FixMatch), zeros (RotNet, arXiv:1803.07728) or border."""
     rotate: Annotated[float, Range(low=0, high=180)] | None = None
     """Maximum rotation in both directions, degrees."""
     shear: NonNegative | None = None
@@ -188,7 +191,8 @@ class Views:
         image = self._window(image, draw)
         if settings.shift:
             far = [min(round(settings.shift * side), side - 1) for side in (image.shape[-1], image.shape[-2])]
-            image = geometry.shift(image, right=draw.whole(-far[0], far[0]), down=draw.whole(-far[1], far[1]))
+            right, down = draw.whole(-far[0], far[0]), draw.whole(-far[1], far[1])
+            image = geometry.shift(image, right=right, down=down, padding=settings.shift_padding or "reflection")
         view = self._jitter(self._move(plain(image), draw), draw)
         if settings.gray:
             view = torch.where(draw.bernoulli(settings.gray)[:, None, None, None], color.grayscale(view), view)

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslpipe.engine.schedules import ScheduleSettings, factor
+from sslpipe.io.errors import UserError
+from sslpipe.io.settings import parse
 
 
 @given(step=st.integers(0, 99), name=st.sampled_from(["constant", "cosine", "cosine_7_16", "steps"]))
@@ -34,3 +36,29 @@ def test_warmup_rises_linearly_and_reaches_1():
 def test_steps_fall_at_the_milestones():
     settings = ScheduleSettings(name="steps", milestones=(0.5, 0.8), gamma=0.1)
     assert [factor(settings, step, 10, 1) for step in (0, 4, 5, 7, 8, 9)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_values_may_rise_at_a_milestone():
+    settings = ScheduleSettings(name="steps", milestones=(0.2, 0.5, 0.8), values=(0.1, 3.0, 0.0))
+    assert [factor(settings, step, 10, 1) for step in (0, 1, 2, 4, 5, 7, 8, 9)] == [1, 1, 0.1, 0.1, 3, 3, 0, 0]
+
+
+@given(gamma=st.floats(0.01, 1), step=st.integers(0, 99))
+def test_values_that_are_powers_of_gamma_are_the_schedule_without_values(gamma, step):
+    milestones = (0.3, 0.6, 0.8)
+    by_gamma = ScheduleSettings(name="steps", milestones=milestones, gamma=gamma)
+    by_value = ScheduleSettings(name="steps", milestones=milestones, values=(gamma, gamma**2, gamma**3))
+    assert factor(by_value, step, 100, 10) == pytest.approx(factor(by_gamma, step, 100, 10))
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"milestones": [0.5, 0.8], "values": [0.1]}, "schedule: values: 1 found, expected 2, one for each"),
+        ({"milestones": [0.8, 0.5]}, r"schedule: milestones: \[0.8, 0.5\] found, expected them in ascending order"),
+        ({"values": [0.1, -1]}, r"schedule.values\[1\]: -1.0 is out of range"),
+    ],
+)
+def test_mistakes_are_named(block, message):
+    with pytest.raises(UserError, match=message):
+        parse(ScheduleSettings, {"name": "steps", **block}, where="schedule")

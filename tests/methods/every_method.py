@@ -128,6 +128,27 @@ LABELLED_METHODS = {
         share=0.8,
         copies=2,
     ),
+    # The same epochs, in the form of its public code, over UDA.
+    "semisup/alternation public": with_labels(
+        alternation,
+        base="uda",
+        ssl={
+            **{"ema_decay": 0.9, "threshold": 0.8, "normalize_by": "confident", "annealing": "linear"},
+            **{"views": {"flip": 0.0}, "strong": {"flip": 0.0}},
+        },
+        labelled_batch=20,
+        warmup_epochs=1,
+        ssl_epochs=1,
+        share=0.8,
+        radius=0.8,
+        copies=2,
+        distance="euclidean",
+        reduction="mean",
+        cluster_batch=32,
+        lr_milestones=(1,),
+        schedule_over="semisupervised",
+        average_in="semisupervised",
+    ),
 }
 METHODS = {
     "pretrain/simclr": pretext(simclr),
@@ -140,6 +161,16 @@ METHODS = {
     "pretrain/rotnet": pretext(rotnet, views=WEAK),
     "pretrain/feature_decoupling": pretext(
         feature_decoupling, negatives=32, outputs=16, views=CROP, ambiguity_from=0.4
+    ),
+    "pretrain/feature_decoupling noise": pretext(
+        feature_decoupling,
+        instances="nce",
+        negatives=100,
+        temperature=0.2,
+        rotation_weight=0.3,
+        agreement_weight=10.0,
+        outputs=16,
+        views=CROP,
     ),
     "pretrain/swav": pretext(
         swav, prototypes=30, hidden=32, outputs=16, **CROPS, queue=100, queue_from_epoch=2.0, frozen_epochs=0.5

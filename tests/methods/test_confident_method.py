@@ -4,6 +4,7 @@ import torch
 from sslpipe.data.batches import Batch
 from sslpipe.methods.self_label.confident import Method, Problem, Settings
 from sslpipe.nets.heads import LinearHead, LinearSettings
+from sslpipe.nets.inference import infer
 
 
 @pytest.fixture
@@ -20,16 +21,43 @@ def first_batch(digits):
     return Batch(image=digits[0][index], index=index)
 
 
-def test_targets_come_from_the_model_in_eval_mode_and_leave_its_statistics_alone(digits, labelling):
-    method = labelling(threshold=0.0)
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_the_batch_norms_of_the_pseudo_labels(digits, labelling, statistics):
+    # Public code: in train mode, so that the plain images and the strong views each update the statistics once.
+    method = labelling(threshold=0.0, target_statistics=statistics)
     method.train()
     seen = []
     method.network.register_forward_hook(lambda module, _, output: seen.append(module.training))
     counts = [m.num_batches_tracked.item() for m in method.modules() if hasattr(m, "num_batches_tracked")]
     method.losses(first_batch(digits), torch.Generator().manual_seed(0))
-    assert seen == [False, True]
+    plain_ones = statistics == "batch"
+    assert seen == [plain_ones, True]
     after = [m.num_batches_tracked.item() for m in method.modules() if hasattr(m, "num_batches_tracked")]
-    assert after == [count + 1 for count in counts]
+    assert after == [count + 1 + plain_ones for count in counts]
+
+
+def test_averaged_targets_see_plain_images_alone(digits, labelling):
+    method = labelling(targets="averaged", target_statistics="batch")
+    method.train()
+    method.losses(first_batch(digits), torch.Generator().manual_seed(0))
+    layers = [m for m in method.averaged.modules() if hasattr(m, "num_batches_tracked")]
+    assert {layer.num_batches_tracked.item() for layer in layers} == {1}
+    before = [layer.running_mean.clone() for layer in layers]
+    method.after_step()
+    assert all(torch.equal(layer.running_mean, mean) for layer, mean in zip(layers, before, strict=True))
+
+
+@pytest.mark.parametrize("targets", ["model", "averaged"])
+@pytest.mark.parametrize("final", ["plain", "training"])
+def test_the_finished_model_has_statistics_of_plain_images(digits, labelling, targets, final):
+    method = labelling(targets=targets, final_statistics=final)
+    method.after_epoch({"confident": 0.5})
+    network, seen = method.selected().eval(), []
+    layer = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    infer(network, digits[0])
+    expected = torch.cat(seen).mean(dim=(0, 2, 3))
+    assert torch.allclose(layer.running_mean, expected, atol=1e-4) == (final == "plain")
 
 
 def test_nothing_confident_is_a_skipped_batch(digits, labelling):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -7,8 +8,13 @@ from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
+from sslpipe.io.errors import UserError
+from sslpipe.methods.pretrain import _memory
 from sslpipe.methods.pretrain import feature_decoupling as module
 from sslpipe.methods.pretrain.feature_decoupling import Method, Settings
+from sslpipe.nets.heads import LinearSettings, build_head
+from sslpipe.nets.model_file import card_for, save_model
+from sslpipe.nets.network import BackboneSettings, build_network
 from sslpipe.views.policies import ViewSettings
 
 PLAIN = ViewSettings(policy="plain")
@@ -105,3 +111,62 @@ def test_as_many_sampled_rows_as_images_are_all_rows(digits, network, monkeypatc
     if sampled:
         assert len(noises[0]) == negatives
     assert method.loss_at_chance() == {"instances": pytest.approx(log(rows))}
+
+
+def test_noise_contrast_has_rows_of_its_own_for_each_image(digits, network, monkeypatch):
+    """Public code: -log h of the own row, -log (1 - h) of each noise row, h = P / (P + M/N), P = exp(v·f / τ) / Z."""
+    method = build(digits, network, instances="nce", negatives=8, normalizer="first_batch", temperature=0.5).eval()
+    noises, nce = [], _memory.nce
+    monkeypatch.setattr(_memory, "nce", lambda *given, **named: noises.append(given[2]) or nce(*given, **named))
+    index, memory = torch.tensor([3, 7, 290]), method.memory.rows.clone()
+    terms = method.losses(batch_of(digits, index), torch.Generator().manual_seed(0))
+    embedding, noise = method._latest[1], noises[0]
+    assert noise.shape == (3, 8)
+    assert not torch.equal(noise[0], noise[1])
+    scores = [[float((v @ memory[j] / 0.5).exp()) for j in row] for v, row in zip(embedding, noise, strict=True)]
+    z = 300 * sum(map(sum, scores)) / 24
+    loss = 0.0
+    for b in range(3):
+        own = float((embedding[b] @ memory[index[b]] / 0.5).exp()) / z
+        loss -= log(own / (own + 8 / 300)) / 3
+        loss -= sum(log(1 - score / z / (score / z + 8 / 300)) for score in scores[b]) / 3
+    assert terms["instances"].item() == pytest.approx(loss, rel=1e-4)
+    assert method.loss_at_chance() == {}
+    with pytest.raises(UserError, match="negatives: 0 found, expected at least 1 with instances: nce"):
+        Settings(instances="nce", negatives=0)
+
+
+def rotnet_folder(digits, info, folder, outputs=4):
+    """A model of RotNet with random weights, and its network."""
+    trained = build_network(BackboneSettings(name="tiny_resnet"), info)
+    trained.head = build_head(LinearSettings(outputs=outputs), trained.backbone.dimension)
+    save_model(folder, trained, card_for("pretrain", info, {}, parent=None))
+    return trained.eval()
+
+
+def test_a_trained_rotnet_says_which_rotated_images_look_upright(digits, info, network, tmp_path):
+    torch.manual_seed(1)
+    trained = rotnet_folder(digits, info, tmp_path)
+    given = replace(pretext_given(digits, network), info=info)
+    method = Method(Settings(outputs=16, negatives=0, rotnet=str(tmp_path)), given)
+    image = digits[0][torch.arange(300)].float() / 255
+    with torch.no_grad():
+        expected = torch.stack([trained(image.rot90(turns, (2, 3))).softmax(dim=1)[:, 0] for turns in (1, 2, 3)])
+    torch.testing.assert_close(method.upright, expected)
+    assert method.settings.files_read == (tmp_path / "model.safetensors",)
+    method.losses(batch_of(digits, torch.arange(20)), torch.Generator().manual_seed(0))
+    method.after_step()
+    assert torch.equal(method.upright, expected.to(method.upright))
+
+
+def test_another_model_than_rotnets_is_refused(digits, info, network, tmp_path):
+    rotnet_folder(digits, info, tmp_path, outputs=10)
+    given = replace(pretext_given(digits, network), info=info)
+    with pytest.raises(UserError, match=r"feature_decoupling.rotnet: .* found, which predicts no rotations"):
+        Method(Settings(rotnet=str(tmp_path)), given)
+
+
+def test_views_by_default_are_those_of_the_public_code():
+    views = Settings().views.resolved()
+    assert (views.crop_scale, views.crop_ratio, views.flip) == ((0.08, 1.0), (3 / 4, 4 / 3), 0.5)
+    assert not any((views.shift, views.brightness, views.gray, views.blur, views.cutout, views.operations))

@@ -103,6 +103,25 @@ def test_the_network_sees_probed_images_and_strong_views_by_ctaugment(problem, p
     torch.testing.assert_close(seen[1][50:], torch.full_like(seen[1][50:], 0.25))
 
 
+def test_labelled_images_alone_are_jittered_if_the_weak_views_are_others(problem, pair, generator, monkeypatch):
+    bright = ViewSettings(policy="plain", brightness=0.9)
+    given = {
+        "views": bright,
+        "weak": PLAIN,
+        "strong": ViewSettings(policy="randaugment", operation_names=("identity",)),
+    }
+    method = Method(Settings(ctaugment=True, **given), problem)
+    probes, seen = [], []
+    probe = method.ctaugment.probe
+    monkeypatch.setattr(method.ctaugment, "probe", lambda draw: probes.append(probe(draw)) or probes[-1])
+    method.network.register_forward_pre_hook(lambda module, images: seen.append(images[0]))
+    method.losses(pair, generator)
+    probed, (labelled, weak) = seen[0], (seen[1][:20], seen[1][20:50])
+    torch.testing.assert_close(probed, method.ctaugment.apply_probe(plain(pair.labelled.image), probes[0]))
+    assert torch.equal(weak, plain(pair.unlabelled.image))
+    assert (labelled - plain(pair.labelled.image)).abs().flatten(1).amax(dim=1).gt(0.01).sum() > 10
+
+
 def test_ctaugment_has_the_operations_of_the_strong_policy(problem):
     strong = ViewSettings(policy="strong", operations=3, operation_names=("shear_x", "solarize"))
     ctaugment = Method(Settings(ctaugment=True, strong=strong), problem).ctaugment

@@ -11,6 +11,7 @@ REACHED = {
     "semisup/suave": 0.35,
     "semisup/daino": 0.3,
     "semisup/alternation": 0.5,
+    "semisup/alternation public": 0.5,
 }
 
 

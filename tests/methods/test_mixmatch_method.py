@@ -17,6 +17,20 @@ def test_the_unlabelled_weight_rises_linearly(problem, pair, generator, step, ra
     assert terms["unlabelled"] > 0
 
 
+@pytest.mark.parametrize(("step", "share"), [(0, 0.0), (4096, 0.25), (16384, 1.0), (10**5, 1.0)])
+@pytest.mark.parametrize("total", [2**20, 229_500])
+def test_the_weight_may_rise_in_a_number_of_steps_however_long_the_run(problem, pair, generator, step, share, total):
+    method = Method(Settings(ramp_steps=16384, unlabelled_weight=60.0), problem)
+    method.progress = Progress(step, total, 765)
+    terms = method.losses(pair, generator)
+    torch.testing.assert_close(terms["loss"], terms["labelled"] + share * 60 * terms["unlabelled"])
+
+
+def test_a_rise_in_0_steps_is_none(problem, pair, generator):
+    terms = Method(Settings(ramp_steps=0, unlabelled_weight=60.0), problem).losses(pair, generator)
+    torch.testing.assert_close(terms["loss"], terms["labelled"] + 60 * terms["unlabelled"])
+
+
 def test_a_guess_is_the_sharpened_mean_over_the_copies(problem, pair, generator):
     method = Method(Settings(copies=3, temperature=0.4), problem)
     views = method.views(pair.unlabelled.image.repeat(3, 1, 1, 1), generator)

@@ -4,7 +4,8 @@ from every_method import pretext_given
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
-from sslpipe.methods.pretrain import nce as nce_module
+from sslpipe.engine.method import Progress
+from sslpipe.methods.pretrain import _memory
 from sslpipe.methods.pretrain.nce import Method, Settings
 
 
@@ -27,27 +28,37 @@ def test_visited_rows_of_the_memory_move_and_stay_on_the_sphere(digits, network)
     torch.testing.assert_close(method.memory.rows.norm(dim=1), torch.ones(300))
 
 
-def test_the_normalizer_is_the_mean_of_the_first_epochs_estimates(digits, network, monkeypatch):
+@pytest.mark.parametrize(
+    ("normalizer", "expected"), [("first_epoch", (2.0, 3.0, 5.0, 5.0)), ("first_batch", (2.0, 2.0, 2.0, 2.0))]
+)
+def test_the_normalizer_is_that_of_the_first_batch_or_the_mean_of_the_first_epochs(
+    digits, network, monkeypatch, normalizer, expected
+):
     estimates = iter([2.0, 4.0, 9.0, 100.0])
-    monkeypatch.setattr(nce_module, "estimate_normalizer", lambda *_, **__: torch.tensor(next(estimates)))
-    method = Method(Settings(negatives=64), pretext_given(digits, network))
-    index = torch.arange(30)
-    for expected in (2.0, 3.0, 5.0):
-        step(method, digits[0], index)
-        torch.testing.assert_close(method.normalizer, torch.tensor(expected))
-    method.after_epoch({})
-    step(method, digits[0], index)
-    torch.testing.assert_close(method.normalizer, torch.tensor(5.0))
+    monkeypatch.setattr(_memory, "estimate_normalizer", lambda *_, **__: torch.tensor(next(estimates)))
+    method = Method(Settings(negatives=64, normalizer=normalizer), pretext_given(digits, network))
+    for number, value in enumerate(expected):
+        method.progress = Progress(number, 12, 3)
+        step(method, digits[0], torch.arange(30))
+        method.after_epoch({})  # an interval of the history is not an epoch
+        torch.testing.assert_close(method.contrast.normalizer, torch.tensor(value))
 
 
 def test_an_estimate_is_over_the_noise_of_the_batch(digits, network, monkeypatch):
-    method = Method(Settings(negatives=8), pretext_given(digits, network))
-    given, nce, memory = [], nce_module.nce, method.memory.rows.clone()
-    monkeypatch.setattr(nce_module, "nce", lambda *rows, **named: given.append(rows) or nce(*rows, **named))
+    method = Method(Settings(negatives=8, normalizer="first_batch"), pretext_given(digits, network))
+    given, nce, memory = [], _memory.nce, method.memory.rows.clone()
+    monkeypatch.setattr(_memory, "nce", lambda *rows, **named: given.append(rows) or nce(*rows, **named))
     step(method, digits[0], torch.arange(30))
     feature, noise = given[0][0].detach(), given[0][2]
     total = sum(float((feature[i] @ memory[j] / 0.07).exp()) for i in range(30) for j in noise[i])
-    assert method.normalizer.item() == pytest.approx(300 * total / (30 * 8), rel=1e-4)
+    assert method.contrast.normalizer.item() == pytest.approx(300 * total / (30 * 8), rel=1e-4)
+
+
+def test_the_first_batchs_normalizer_is_that_of_a_random_memory(digits, network):
+    """E[exp(v·f / τ)] of a random unit f of D entries is about exp(1 / 2Dτ²), 1.48 for D = 128 and τ = 0.1."""
+    method = Method(Settings(temperature=0.1, normalizer="first_batch"), pretext_given(digits, network))
+    step(method, digits[0], torch.arange(30))
+    assert method.contrast.normalizer.item() / 300 == pytest.approx(1.48, rel=0.05)
 
 
 def test_the_proximal_term_is_added(digits, network):

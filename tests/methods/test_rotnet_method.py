@@ -39,3 +39,15 @@ def test_the_loss_of_equal_logits_is_the_value_at_chance(digits, network):
     index = torch.arange(10)
     loss = method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))["loss"]
     assert method.loss_at_chance() == {"loss": pytest.approx(loss.item())}
+
+
+def test_views_by_default_are_crops_of_images_padded_with_four_zeros_of_32(digits, network):
+    method = Method(Settings(), pretext_given(digits, network))
+    image = torch.randint(1, 256, (1, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    views = method.views(image.expand(300, -1, -1, -1), torch.Generator().manual_seed(0))
+    padded = F.pad(image / 255, (4, 4, 4, 4))
+    crops = torch.stack([padded[0, :, y : y + 32, x : x + 32] for y in range(9) for x in range(9)])
+    both = torch.cat([crops, crops.flip(-1)])
+    which = (views[:, None] == both).flatten(2).all(2)
+    assert (which.sum(1) == 1).all()  # a mirrored crop is the crop of the mirrored image
+    assert which.any(0).sum() > 100  # of 162

@@ -39,6 +39,16 @@ def test_each_image_meets_each_of_its_neighbours_as_often(digits, network):
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.01, rtol=0)
 
 
+def test_an_image_may_be_one_of_its_own_neighbours(digits, network):
+    # Public code: uniformly among K + 1 entries, the image being one of them.
+    method = build(digits, network, pair_with_itself=True)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([method._draw_neighbors(batch(digits), generator) for _ in range(600)])
+    gap = (drawn - torch.arange(50)) % 300
+    shares = torch.stack([(gap == g).float().mean() for g in (0, 1, 2, 3)])
+    torch.testing.assert_close(shares, torch.full((4,), 1 / 4), atol=0.01, rtol=0)
+
+
 def test_neighbours_are_drawn_by_the_generator(digits, network):
     method = build(digits, network)
     first, again, other = (method._draw_neighbors(batch(digits), torch.Generator().manual_seed(s)) for s in (0, 0, 1))
@@ -120,6 +130,40 @@ def test_heads_learn_alone_first_on_cached_features(digits, network):
     end_epoch(method)
     method.losses(batch(digits), torch.Generator())["loss"].backward()
     assert all(weight.grad is not None for weight in network.backbone.parameters())
+
+
+def test_heads_may_learn_alone_from_views_by_a_network_in_eval_mode(digits, network):
+    method = build(digits, network, head_epochs=1, head_inputs="views")
+    modes = []
+    network.backbone.register_forward_hook(lambda module, *_: modes.append((module.training, torch.is_grad_enabled())))
+    before = {name: value.clone() for name, value in network.backbone.state_dict().items()}
+    method.train()
+    method.losses(batch(digits), torch.Generator().manual_seed(0))["loss"].backward()
+    assert network.head.linear.weight.grad is not None
+    assert all(weight.grad is None for weight in network.backbone.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.backbone.state_dict().items())
+    method.progress = Progress(step=1, total=10)
+    method.losses(batch(digits), torch.Generator().manual_seed(0))["loss"].backward()
+    assert all(weight.grad is not None for weight in network.backbone.parameters())
+    assert modes == [(False, False), (True, True)]
+
+
+def test_each_step_has_new_views_for_the_heads(digits, network):
+    method = build(digits, network, head_epochs=1, head_inputs="views")
+    first, again, other = (
+        method._logits(batch(digits), torch.arange(50), torch.Generator().manual_seed(seed))[0] for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(None, 5.0), (1.0, 1.0)])
+def test_the_held_out_loss_may_have_another_entropy_weight(digits, network, weight, expected):
+    method = build(digits, network, entropy_weight=5.0, held_out_entropy_weight=weight)
+    row = end_epoch(method)
+    logits = network.eval()(digits[1][torch.arange(60)].float() / 255).detach()[0]
+    losses = [scan(logits, logits[near], entropy_weight=expected)["loss"] for near in method.held_out.neighbors.T]
+    assert row["held_out/loss"] == pytest.approx(float(sum(losses) / 3), rel=1e-4)
 
 
 def test_the_held_out_loss_is_of_cached_features_as_long_as_the_heads_learn_alone(digits, network):

@@ -20,21 +20,26 @@ def reference(method, settings, pair, seed, eta):
         for logit, label in zip(logits[:20], pair.labelled.label, strict=True)
         if logit.softmax(0)[label] <= eta
     ]
-    total = 0.0
+    total, confident = 0.0, 0
     for weak_logit, strong_logit in zip(logits[20:50], logits[50:], strict=True):
         if weak_logit.softmax(0).max() > settings.threshold:
             target = (weak_logit / settings.temperature).softmax(0)
             total -= (target * strong_logit.log_softmax(0)).sum()
+            confident += 1
     labelled = sum(known) / max(len(known), 1)
-    return labelled + settings.unlabelled_weight * total / 30, len(known) / 20
+    divisor = 30 if settings.normalize_by == "batch" else confident
+    return labelled + settings.unlabelled_weight * total / divisor, len(known) / 20
 
 
+@pytest.mark.parametrize("normalize_by", ["batch", "confident"])
 @pytest.mark.parametrize(
     ("annealing", "step", "eta"),
     [("off", 0, 1.0), ("linear", 0, 0.1), ("linear", 5, 0.145), ("linear", 100, 1.0), ("log", 100, 0.994)],
 )
-def test_the_loss_is_the_papers_and_labels_are_released_as_training_goes_on(problem, pair, annealing, step, eta):
-    settings = Settings(threshold=0.16, annealing=annealing, unlabelled_weight=2.0)
+def test_the_loss_is_the_papers_and_labels_are_released_as_training_goes_on(
+    problem, pair, annealing, step, eta, normalize_by
+):
+    settings = Settings(threshold=0.16, annealing=annealing, unlabelled_weight=2.0, normalize_by=normalize_by)
     method = Method(settings, problem)
     method.progress = Progress(step, 100, 10)
     terms = method.losses(pair, torch.Generator().manual_seed(3))

@@ -194,3 +194,30 @@ def test_a_stem_that_would_have_no_effect_is_refused(name):
 def test_stochastic_depth_where_there_is_none_is_refused(name):
     with pytest.raises(UserError, match=rf"network.drop_path: 0.1 found, expected 0, since {name} has none"):
         build(name, drop_path=0.1)
+
+
+def convolutions(backbone):
+    return [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_torchs_own_start_values_are_uniform_within_the_root_of_the_inputs(name):
+    for layer in convolutions(build(name, convolution_init="torch")):
+        bound = (layer.in_channels * layer.kernel_size[0] ** 2) ** -0.5
+        assert layer.weight.abs().max() <= bound
+        if layer.weight.numel() > 1000:
+            assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+def test_hes_start_values_of_a_resnet18_are_twice_as_large():
+    norm = {
+        init: sum(layer.weight.norm() for layer in convolutions(build("resnet18", convolution_init=init)))
+        for init in ("he", "torch")
+    }
+    assert (norm["he"] / norm["torch"]).item() == pytest.approx(2.1, abs=0.1)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("vit_mini_4", {}), ("timm", {"architecture": "resnet18"})])
+def test_start_values_of_convolutions_where_there_are_others_are_refused(name, settings):
+    with pytest.raises(UserError, match=f"network.convolution_init: 'torch' found, expected none, since {name} has"):
+        build(name, convolution_init="torch", **settings)

@@ -159,6 +159,7 @@ def test_the_card_says_what_the_model_is_and_where_it_is_from(folder):
                 "stem": "cifar",
                 "batch_norm_momentum": 0.1,
                 "drop_path": 0.0,
+                "convolution_init": "he",
                 "side": None,
             },
             "head": {"kind": "linear", "outputs": 4},

@@ -12,10 +12,11 @@ from torch import nn
 
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
+from sslpipe.methods.pretrain import frozen
 from sslpipe.nets.model_file import card_for, load_model, save_model
 from sslpipe.nets.network import BackboneSettings
 from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
-from sslpipe.nets.published import published_network
+from sslpipe.nets.published import WeightsFile, published_network
 
 SMALL = BackboneSettings(name="timm", architecture="test_resnet.r160_in1k")
 VIT = BackboneSettings(name="timm", architecture="test_vit.r160_in1k")
@@ -51,13 +52,14 @@ def small():
     return theirs("test_resnet").state_dict()
 
 
-def load(path, backbone=SMALL, channels=3):
-    return published_network(backbone, str(path), channels=channels, download=False)
+def load(path, backbone=SMALL, channels=3, **selection):
+    return published_network(backbone, WeightsFile(str(path), **selection), channels=channels, download=False)
 
 
-def refused(*parts, weights=None, backbone=SMALL, download=False):
+def refused(*parts, weights=None, backbone=SMALL, download=False, **selection):
+    file = WeightsFile(str(weights), **selection) if weights else None
     with pytest.raises(UserError) as caught:
-        published_network(backbone, weights and str(weights), channels=3, download=download)
+        published_network(backbone, file, channels=3, download=download)
     line = str(caught.value)
     assert "\n" not in line
     for part in parts:
@@ -178,6 +180,37 @@ def test_a_local_file_is_loaded_with_or_without_a_classifier_and_a_prefix(tmp_pa
     state = load(path).backbone.model.state_dict()
     assert not any("fc." in name for name in state)
     assert all(torch.equal(state[name], small[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    ("others", "selection"),
+    [
+        # As in MoCo's file: two encoders with a projection in the classifier's place, and a queue.
+        (("encoder_k.", "queue"), {"prefix": "module.encoder_q."}),
+        # As in SwAV's file.
+        (
+            ("projection_head.0.", "prototypes."),
+            {"prefix": "module.", "leave_out": ("projection_head.", "prototypes.")},
+        ),
+    ],
+)
+def test_a_file_with_further_weights(tmp_path, small, others, selection, capsys):
+    weights = {selection["prefix"] + name: tensor for name, tensor in small.items()}
+    weights |= {f"module.{name}weight": torch.ones(3) for name in others}
+    torch.save({"epoch": 800, "state_dict": weights}, tmp_path / "others.pth.tar")
+    refused("others.pth.tar", weights=tmp_path / "others.pth.tar")
+    state = load(tmp_path / "others.pth.tar", **selection).backbone.model.state_dict()
+    assert state
+    assert all(torch.equal(value, small[name]) for name, value in state.items())
+    assert f"{len(small)} of {len(small) + 2} weights are the backbone's; 2 are left out" in capsys.readouterr().out
+
+
+def test_a_selection_that_selects_nothing_is_refused(tmp_path, small):
+    torch.save(small, tmp_path / "w.pth")
+    refused("pretrain.frozen.prefix: 'encoder.' found", "conv1", weights=tmp_path / "w.pth", prefix="encoder.")
+    refused("pretrain.frozen.leave_out: 'head.' found", weights=tmp_path / "w.pth", leave_out=("head.",))
+    with pytest.raises(UserError, match="set weights"):
+        frozen.Settings(prefix="module.")
 
 
 def test_old_files_without_counts_of_batches_and_halved_ones_are_loaded(tmp_path, small):

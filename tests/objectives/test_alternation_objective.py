@@ -1,10 +1,12 @@
 import math
 from itertools import permutations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 from torch.nn import functional as F
 
 from sslpipe.objectives.alternation import assign_targets, clustering
@@ -14,25 +16,53 @@ def unit(*shape, seed):
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def cost(outputs, targets, images):
-    """Eq. 4's sum for one assignment of targets to images."""
-    clusters = outputs.shape[1]
+def cost(outputs, targets, images, distance="squared"):
+    """Eq. 4's sum for one assignment of targets to images, of squared distances or of distances."""
+    power = {"squared": 1.0, "euclidean": 0.5}[distance]
     return sum(
-        (float(outputs[image, k]) - (k == target)) ** 2
+        sum((float(outputs[image, k]) - (k == target)) ** 2 for k in range(outputs.shape[1])) ** power
         for target, image in zip(targets, images, strict=True)
-        for k in range(clusters)
     )
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 1000), images=st.integers(1, 5), data=st.data())
-def test_the_assignment_is_the_best_of_all_injections(seed, images, data):
+@given(
+    seed=st.integers(0, 1000),
+    images=st.integers(1, 5),
+    data=st.data(),
+    distance=st.sampled_from(["squared", "euclidean"]),
+)
+def test_the_assignment_is_the_best_of_all_injections(seed, images, data, distance):
     targets = data.draw(st.lists(st.integers(0, 2), max_size=images))
     outputs = unit(images, 3, seed=seed)
-    assigned = assign_targets(outputs, torch.tensor(targets, dtype=torch.int64)).tolist()
+    assigned = assign_targets(outputs, torch.tensor(targets, dtype=torch.int64), distance=distance).tolist()
     assert len(assigned) == len(set(assigned)) == len(targets)
-    best = min(cost(outputs, targets, injection) for injection in permutations(range(images), len(targets)))
-    assert cost(outputs, targets, assigned) == pytest.approx(best, abs=1e-5)
+    best = min(cost(outputs, targets, injection, distance) for injection in permutations(range(images), len(targets)))
+    assert cost(outputs, targets, assigned, distance) == pytest.approx(best, abs=1e-5)
+
+
+def test_distances_and_their_squares_may_be_least_for_other_assignments():
+    # The first image is at its target. Squares: 0 + 2.4 or 2 + 0.2; distances: 0 + 1.55 or 1.41 + 0.45.
+    outputs = torch.tensor([[1.0, 0.0, 0.0], [0.9, -0.2, 0.15**0.5]])
+    assert assign_targets(outputs, torch.tensor([0, 1])).tolist() == [1, 0]
+    assert assign_targets(outputs, torch.tensor([0, 1]), distance="euclidean").tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("targets", [448, 270])
+@pytest.mark.parametrize("kind", ["random", "separated", "equal"])
+def test_either_way_round_the_assignment_costs_the_same(kind, targets):
+    generator = torch.Generator().manual_seed(0)
+    outputs = {"random": 1.0, "separated": 0.3, "equal": 1e-2}[kind] * torch.randn(448, 10, generator=generator)
+    outputs += {"random": 0.0, "separated": 2.0, "equal": 1.0}[kind] * (
+        F.one_hot(torch.randint(10, (448,), generator=generator), 10) if kind == "separated" else 1
+    )
+    outputs = F.normalize(outputs, dim=1)
+    wanted = torch.randint(10, (targets,), generator=generator)
+    score = outputs[:, wanted].T.double().numpy()
+    rows, columns = linear_sum_assignment(score, maximize=True)
+    image = assign_targets(outputs, wanted).numpy()
+    assert len(set(image.tolist())) == targets
+    assert score[np.arange(targets), image].sum() == pytest.approx(score[rows, columns].sum(), abs=1e-4)
 
 
 @settings(max_examples=30, deadline=None)
@@ -63,8 +93,8 @@ def test_what_is_not_a_number_is_assigned_and_shows_in_the_loss():
     assert clustering(outputs, torch.arange(3), radius=0.2)["loss"].isnan()
 
 
-def clustering_by_loops(copies, targets, radius, anchors):
-    """Section 3.1: pseudo-targets of confident images, and eq. 5."""
+def clustering_by_loops(copies, targets, radius, anchors, distance="squared"):
+    """Section 3.1: pseudo-targets of confident images, and eq. 5; in the public code ρ bounds the distance itself."""
     r, images, clusters = copies.shape
     total, kept = 0.0, 0
     for i in range(images):
@@ -72,7 +102,8 @@ def clustering_by_loops(copies, targets, radius, anchors):
         if target < 0:
             output = anchors[i].tolist()
             nearest = output.index(max(output))
-            if sum((output[k] - (k == nearest)) ** 2 for k in range(clusters)) >= radius:
+            square = sum((output[k] - (k == nearest)) ** 2 for k in range(clusters))
+            if {"squared": square, "euclidean": square**0.5}[distance] >= radius:
                 continue
             target = nearest
         kept += 1
@@ -82,14 +113,33 @@ def clustering_by_loops(copies, targets, radius, anchors):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 1000), copies=st.integers(1, 3), radius=st.floats(0.05, 1.5), default=st.booleans())
-def test_equals_eq_5_by_loops(seed, copies, radius, default):
+@given(
+    seed=st.integers(0, 1000),
+    copies=st.integers(1, 3),
+    radius=st.floats(0.05, 1.5),
+    default=st.booleans(),
+    distance=st.sampled_from(["squared", "euclidean"]),
+)
+def test_equals_eq_5_by_loops(seed, copies, radius, default, distance):
     outputs, anchors = unit(copies, 7, 3, seed=seed), unit(7, 3, seed=seed + 1)
     targets = torch.randint(-1, 3, (7,), generator=torch.Generator().manual_seed(seed))
-    terms = clustering(outputs, targets, radius=radius, anchors=None if default else anchors)
-    loss, kept = clustering_by_loops(outputs, targets, radius, outputs[0] if default else anchors)
+    given_anchors = None if default else anchors
+    terms = clustering(outputs, targets, radius=radius, anchors=given_anchors, distance=distance)
+    loss, kept = clustering_by_loops(outputs, targets, radius, outputs[0] if default else anchors, distance)
     assert terms["loss"].item() == pytest.approx(loss, rel=1e-4, abs=1e-6)
     assert terms["kept"].item() == pytest.approx(kept)
+
+
+def test_a_mean_over_the_clusters_has_a_tenth_of_the_gradient_of_their_sum():
+    outputs, targets, gradients = unit(3, 6, 10, seed=0).requires_grad_(), torch.tensor([4, -1, 0, 9, -1, 4]), []
+    for reduction in ("sum", "mean"):
+        loss = clustering(outputs, targets, radius=0.2, reduction=reduction)["loss"]
+        gradients += torch.autograd.grad(loss, outputs)
+    torch.testing.assert_close(gradients[1], gradients[0] / 10)
+    # Three copies of four images, all elements averaged.
+    kept = targets >= 0
+    mean = F.mse_loss(outputs[:, kept], F.one_hot(targets[kept], 10).float().expand(3, 4, 10))
+    torch.testing.assert_close(loss, mean)
 
 
 @settings(max_examples=30, deadline=None)
@@ -112,6 +162,13 @@ def test_known_values():
     for turn, kept in ((0.99, 1), (1.01, 0)):
         output = torch.tensor([[math.cos(turn * angle), math.sin(turn * angle)]])
         assert clustering(output, torch.tensor([-1]), radius=0.2)["kept"].item() == kept
+    # The distance is twice the sine of half the angle: 0.2 and 0.04 of its square.
+    angle = 2 * math.asin(0.2 / 2)
+    for turn, kept in ((0.99, 1), (1.01, 0)):
+        output = torch.tensor([[math.cos(turn * angle), math.sin(turn * angle)]])
+        terms = clustering(output, torch.tensor([-1]), radius=0.2, distance="euclidean")
+        assert terms["kept"].item() == kept
+        assert clustering(output, torch.tensor([-1]), radius=0.04)["kept"].item() == kept
 
 
 def test_what_is_not_kept_and_the_anchors_get_no_gradient():

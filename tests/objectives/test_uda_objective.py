@@ -15,15 +15,21 @@ def softmax(logits, temperature=1.0):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 1000), temperature=st.floats(0.2, 1.0), threshold=st.floats(0.2, 0.95))
-def test_equals_the_paper_by_loops(seed, temperature, threshold):
+@given(
+    seed=st.integers(0, 1000),
+    temperature=st.floats(0.2, 1.0),
+    threshold=st.floats(0.2, 0.95),
+    normalize_by=st.sampled_from(["batch", "confident"]),
+)
+def test_equals_the_paper_by_loops(seed, temperature, threshold, normalize_by):
     weak, strong = 2 * torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(seed))
     loss, kept = 0.0, 0
     for w, s in zip(weak.tolist(), strong.tolist(), strict=True):
         if max(softmax(w)) > threshold:
             kept += 1
-            loss -= sum(q * math.log(p) for q, p in zip(softmax(w, temperature), softmax(s), strict=True)) / 8
-    terms = uda(weak, strong, temperature=temperature, threshold=threshold)
+            loss -= sum(q * math.log(p) for q, p in zip(softmax(w, temperature), softmax(s), strict=True))
+    terms = uda(weak, strong, temperature=temperature, threshold=threshold, normalize_by=normalize_by)
+    loss /= 8 if normalize_by == "batch" else max(kept, 1)
     assert terms["loss"].item() == pytest.approx(loss, rel=1e-4, abs=1e-6)
     assert terms["confident"].item() == pytest.approx(kept / 8)
 
@@ -56,6 +62,11 @@ def test_known_values():
     sure, uniform = 100 * torch.eye(10), torch.zeros(10, 10)
     assert uda(sure, sure, temperature=0.4, threshold=0.8)["loss"].item() == pytest.approx(0, abs=1e-6)
     assert uda(sure, uniform, temperature=0.4, threshold=0.8)["loss"].item() == pytest.approx(math.log(10))
+    # One image in ten is sure: its loss counts a tenth over the batch, and whole over the confident ones.
+    one = torch.cat([sure[:1], uniform[1:]])
+    for normalize_by, share in (("batch", 0.1), ("confident", 1.0)):
+        loss = uda(one, uniform, temperature=0.4, threshold=0.8, normalize_by=normalize_by)["loss"]
+        assert loss.item() == pytest.approx(share * math.log(10))
     strong = uniform.clone().requires_grad_()
     terms = uda(uniform, strong, temperature=0.4, threshold=0.8)
     terms["loss"].backward()

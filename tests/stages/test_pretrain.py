@@ -68,6 +68,17 @@ def test_what_follows_takes_every_pretext(project, method, read_csv):
     evaluate(metric="cluster-acc")
 
 
+def test_feature_decoupling_takes_a_trained_rotnet_and_names_it(project):
+    pretrain(method="rotnet", epochs=1, out=Path("runs/rotnet"))
+    pretrain(method="feature_decoupling", epochs=1, assignments=["feature_decoupling.rotnet=runs/rotnet"])
+    card = json.loads(Path("runs/pretrain/model.json").read_text())
+    assert card["inputs"] == {"runs/rotnet/model.safetensors": sha256(Path("runs/rotnet/model.safetensors"))}
+    assert card["settings"]["rotnet"] == "runs/rotnet"
+    given = ["feature_decoupling.rotnet=runs/pretrain"]
+    with pytest.raises(UserError, match=r"runs/pretrain found, which predicts no rotations"):
+        pretrain(method="feature_decoupling", assignments=given)
+
+
 @pytest.mark.parametrize(("pretext", "method"), [("swav", "suave"), ("dino", "daino")])
 def test_the_projection_is_dropped_for_training_and_may_be_kept(project, refused, pretext, method):
     """Suave and Daino, section A.1: prototypes always begin anew; the public code drops the projection, too."""

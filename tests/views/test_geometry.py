@@ -96,11 +96,15 @@ def test_flip_and_its_map() -> None:
     torch.testing.assert_close(geometry.warp(image, geometry.flip_matrix(flipped)), view, rtol=0, atol=1e-5)
 
 
-@given(right=st.integers(-6, 6), down=st.integers(-4, 4))
-def test_shift_is_reflect_padding_and_crop(right: int, down: int) -> None:
+PADDINGS: dict[geometry.Padding, str] = {"reflection": "reflect", "zeros": "constant", "border": "edge"}
+
+
+@given(right=st.integers(-6, 6), down=st.integers(-4, 4), padding=st.sampled_from([*PADDINGS]))
+def test_shift_is_padding_and_crop(right: int, down: int, padding: geometry.Padding) -> None:
     image = (images(3, 5, 7, count=2) * 255).to(torch.uint8)
-    view = geometry.shift(image, right=torch.tensor([right, 0]), down=torch.tensor([down, 0]))
-    padded = F.pad(image[0], [6, 4, 6, 4], padding_mode="reflect")
+    view = geometry.shift(image, right=torch.tensor([right, 0]), down=torch.tensor([down, 0]), padding=padding)
+    padded = F.pad(image[0], [6, 4, 6, 4], padding_mode=PADDINGS[padding])
+    assert view.dtype == torch.uint8
     assert torch.equal(view[0], padded[:, 4 - down : 9 - down, 6 - right : 13 - right])
     assert torch.equal(view[1], image[1])
 

@@ -107,6 +107,7 @@ any_settings = st.builds(
     translate=st.none() | st.floats(0, 1),
     scale=st.none() | st.just(()) | pairs(0.2, 4),
     padding=st.none() | st.sampled_from(["zeros", "border", "reflection"]),
+    shift_padding=st.none() | st.sampled_from(["zeros", "border", "reflection"]),
     flip=chance,
     jitter=chance,
     brightness=st.none() | st.floats(0, 2),

@@ -44,12 +44,19 @@ class Settings:
     all heads fit them equally well (own choice)."""
     neighbors: CountOrZero = 5
     """K of the mined neighbours; 0: another view of the image itself (section 2.2)."""
+    pair_with_itself: bool = False
+    """Whether an image is one of its own K + 1 neighbours (public code); section 2.2: K others."""
     entropy_weight: NonNegative = 2.0
     """λ of eq. 2."""
+    held_out_entropy_weight: NonNegative | None = None
+    """λ of the loss on held-out images, which selects epoch and head; null: entropy_weight (public code: 1)."""
     head_epochs: CountOrZero = 0
-    """First epochs in which only the heads are trained, on cached features and without views; then the whole network is
-    trained. With as many as `fit.epochs` the backbone stays frozen (public code, ImageNet). A few protect the pretext
-    features in a short run from the gradients of the random heads (own choice)."""
+    """First epochs in which only the heads are trained; then the whole network is trained. With as many as `fit.epochs`
+    the backbone stays frozen (public code, ImageNet). A few protect the pretext features in a short run from the
+    gradients of the random heads (own choice)."""
+    head_inputs: Literal["features", "views"] = "features"
+    """What the heads alone learn from. features: the cached features of the images, computed once (own choice). views:
+    the features of new views in every step, with the network in eval mode (public code, ImageNet)."""
     backbone_rate: Fraction = 1.0
     """Factor on the backbone's learning rate (own choice where it is not 1)."""
     views: ViewSettings = ViewSettings(policy="strong")
@@ -128,21 +135,28 @@ class Method(BaseMethod):
         return self.settings.backbone_rate if name.startswith("network.backbone.") else 1.0
 
     def _draw_neighbors(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """[B] indices, one of each image's K neighbours, or the image itself for K = 0."""
+        """[B] indices, one of each image's candidates; the image itself for K = 0."""
         if self.settings.neighbors == 0:
             return batch.index
+        candidates = self.train_set.neighbors[batch.index]
+        if self.settings.pair_with_itself:
+            candidates = torch.cat([batch.index[:, None], candidates], dim=1)
         shape = (len(batch.index), 1)
-        choice = torch.randint(self.settings.neighbors, shape, generator=generator, device=batch.index.device)
-        return self.train_set.neighbors[batch.index].gather(1, choice)[:, 0]
+        choice = torch.randint(candidates.shape[1], shape, generator=generator, device=batch.index.device)
+        return candidates.gather(1, choice)[:, 0]
 
     def _logits(self, batch: Batch, neighbors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """[H, B, C] of the images and of their neighbours, in one forward."""
-        if self._heads_alone(self.progress.step):
+        heads_alone = self._heads_alone(self.progress.step)
+        if heads_alone and self.settings.head_inputs == "features":
             assert self.train_set.features is not None
             logits = self.network.head(self.train_set.features[torch.cat([batch.index, neighbors])])
         else:
-            images = torch.cat([batch.image, self.train_set.images[neighbors]])
-            logits = self.network(self.views(images, generator))
+            views = self.views(torch.cat([batch.image, self.train_set.images[neighbors]]), generator)
+            self.network.train(not heads_alone)
+            with torch.set_grad_enabled(not heads_alone):
+                features = self.network.features(views)
+            logits = self.network.head(features)
         anchor, neighbor = logits.float().chunk(2, dim=1)
         return (
             world.gather(anchor.transpose(0, 1)).transpose(0, 1),
@@ -156,9 +170,9 @@ class Method(BaseMethod):
         itself = torch.arange(logits.shape[1], device=logits.device)[None]
         # Eq. 2's first term over all neighbours of all held-out images; each row holds one neighbour of every image.
         rows = self.held_out.neighbors.T if self.settings.neighbors else itself
-        losses = torch.stack(
-            [scan(logits, logits[:, row], entropy_weight=self.settings.entropy_weight)["loss"] for row in rows]
-        ).mean(dim=0)
+        chosen = self.settings.held_out_entropy_weight
+        weight = self.settings.entropy_weight if chosen is None else chosen
+        losses = torch.stack([scan(logits, logits[:, row], entropy_weight=weight)["loss"] for row in rows]).mean(dim=0)
         head = (losses if self.settings.select_head_by == "held_out" else self.train_losses).argmin()
         loss = losses[head]
         # Of the epochs in which only the heads are trained, the last one is a candidate.

@@ -1,8 +1,15 @@
-"""A memory bank of one feature for each training image (Wu et al. 2018, arXiv:1805.01978, section 3.2)."""
+"""A memory bank of one feature for each training image (Wu et al. 2018, arXiv:1805.01978, section 3.2); its noise."""
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from sslpipe.engine.method import Progress
+from sslpipe.objectives.nce import estimate_normalizer, nce
+
+NormalizerBatches = Literal["first_epoch", "first_batch"]
 
 
 def unit_rows(count: int, length: int) -> Tensor:
@@ -26,3 +33,29 @@ class MemoryBank(nn.Module):
         """Move the rows `index` [B] towards their images' new features [B, D]."""
         moved = self.momentum * self.rows[index] + (1 - self.momentum) * feature
         self.rows[index] = F.normalize(moved, dim=1)
+
+
+class NoiseContrast(nn.Module):
+    """Noise-contrastive estimation of the instance softmax (Wu et al., eq. 4 to 7), with noise rows for each image."""
+
+    normalizer: Tensor
+    """Z of eq. 4, a scalar; constant after the batches from which it is estimated."""
+
+    def __init__(self, *, negatives: int, temperature: float, normalizer: NormalizerBatches) -> None:
+        """normalizer: the batches from which Z is estimated."""
+        super().__init__()
+        self.negatives, self.temperature = negatives, temperature
+        self.by_epoch = normalizer == "first_epoch"
+        self.register_buffer("normalizer", torch.zeros(()))
+
+    def forward(
+        self, feature: Tensor, index: Tensor, memory: Tensor, progress: Progress, generator: torch.Generator
+    ) -> Tensor:
+        """Return the loss of unit features [B, D] and their rows `index` [B] of the memory [N, D], a scalar."""
+        shape = (len(feature), self.negatives)
+        noise = torch.randint(len(memory), shape, generator=generator, device=feature.device)
+        if progress.epochs < 1 if self.by_epoch else progress.step == 0:
+            with torch.no_grad():
+                estimate = estimate_normalizer(feature, noise, memory, temperature=self.temperature)
+                self.normalizer += (estimate - self.normalizer) / (progress.step + 1)
+        return nce(feature, index, noise, memory, temperature=self.temperature, normalizer=self.normalizer)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from math import log
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,44 +15,68 @@ from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
-from sslpipe.methods.pretrain._memory import MemoryBank
-from sslpipe.nets.heads import DecoupledHead, DecoupledSettings
+from sslpipe.methods.pretrain._memory import MemoryBank, NoiseContrast, NormalizerBatches
+from sslpipe.nets.heads import DecoupledHead, DecoupledSettings, LinearHead
+from sslpipe.nets.inference import infer
+from sslpipe.nets.model_file import load_network, weights_path
 from sslpipe.objectives.feature_decoupling import agreement, rotation, rotation_weights
 from sslpipe.objectives.nce import instance_softmax
 from sslpipe.views.geometry import all_rotations
 from sslpipe.views.policies import ViewSettings
 
+ROTATIONS = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Defaults: the public code's for ImageNet."""
+    """Defaults: the public code's for ImageNet, but for `instances`, `normalizer` and `rotnet`."""
 
     rotation_weight: NonNegative = 1.0
     agreement_weight: NonNegative = 1.0
     instance_weight: NonNegative = 1.0
     temperature: Positive = 0.07
+    instances: Literal["softmax", "nce"] = "softmax"
+    """How instances are told apart. softmax: over the image's own row of the memory and `negatives` others, the same
+    for all images of a batch. nce: noise-contrastive estimation of it, each image's own row against `negatives` of its
+    own (section 3.4, public code)."""
     negatives: CountOrZero = 4096
-    """Rows of the memory that represent all other images; 0: all rows."""
+    """Rows of the memory that represent all other images; 0: all rows, for the softmax."""
+    normalizer: NormalizerBatches = "first_epoch"
+    """Batches from which nce's constant Z is estimated, as in `pretrain.nce`; first_batch in the public code."""
     momentum: Fraction = 0.5
     """Share of the old embedding that stays in the memory."""
     gamma: Positive = 2.0
     """γ of the weights 1 - p^γ of rotated images."""
     ambiguity_from: Fraction = 210 / 245
-    """Share of the run after which rotated images are weighted; 1: never. p is this network's average prediction for
-    the image; the paper takes it from another network, trained before."""
+    """Share of the run after which rotated images are weighted; 1: never. The public code begins at epoch 210, at which
+    its learning rate rises again."""
+    rotnet: str | None = None
+    """Folder of a model of pretrain.rotnet on the same images, which predicts p, as in the paper; null: p is this
+    network's own average prediction for the image."""
     outputs: Count = 128
-    views: ViewSettings = ViewSettings(policy="weak", crop_scale=(0.2, 1.0))
+    views: ViewSettings = ViewSettings(policy="plain", crop_scale=(0.08, 1.0), flip=0.5)
     fit: FitSettings = FitSettings(
         epochs=245,
         batch=192,
         optimizer=OptimizerSettings(name="sgd", lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        schedule=ScheduleSettings(name="steps", milestones=(0.37, 0.53, 0.78), gamma=0.1),
+        schedule=ScheduleSettings(
+            name="steps",
+            milestones=(90 / 245, 130 / 245, 190 / 245, 210 / 245, 230 / 245),
+            values=(0.1, 0.01, 0.001, 0.01, 0.001),
+        ),
     )
     """Each image of the batch is used in all four rotations."""
 
     def __post_init__(self) -> None:
         if not (self.rotation_weight or self.agreement_weight or self.instance_weight):
             raise UserError("rotation_weight, agreement_weight, instance_weight: all are 0, so nothing is learned")
+        if self.instances == "nce" and not self.negatives:
+            raise UserError("negatives: 0 found, expected at least 1 with instances: nce")
+
+    @property
+    def files_read(self) -> tuple[Path, ...]:
+        """Files that the method reads beside the images."""
+        return () if self.rotnet is None else (weights_path(Path(self.rotnet)),)
 
 
 class Method(SelfSupervised):
@@ -65,12 +91,15 @@ class Method(SelfSupervised):
         self.settings = settings
         self.network.head = DecoupledHead(self.network.backbone.dimension, DecoupledSettings(outputs=settings.outputs))
         self.memory = MemoryBank(len(problem.images), settings.outputs, momentum=settings.momentum)
-        self.register_buffer("upright", torch.zeros(3, len(problem.images)))
+        self.contrast = NoiseContrast(
+            negatives=settings.negatives, temperature=settings.temperature, normalizer=settings.normalizer
+        )
+        self.register_buffer("upright", self._upright(problem))
         self._latest: tuple[Tensor, Tensor, Tensor] | None = None
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """All four rotations of each view, with the memories of the last visits."""
-        settings, head, memory = self.settings, self.network.head, self.memory.rows
+        settings, head = self.settings, self.network.head
         assert isinstance(head, DecoupledHead)
         features = self.network.features(all_rotations(self.views(batch.image, generator)))
         covariant, invariant = (half.view(4, len(batch.image), -1) for half in head.halves(features))
@@ -78,14 +107,11 @@ class Method(SelfSupervised):
         embedding = head.embed(invariant.mean(dim=0)).float()
         self._latest = batch.index, embedding.detach(), logits.detach().softmax(dim=2)[1:, :, 0]
 
-        noise = None
-        if 0 < settings.negatives < len(memory):
-            noise = torch.randint(len(memory), (settings.negatives,), generator=generator, device=embedding.device)
         ambiguous = self.upright[:, batch.index] * (self.progress.fraction >= settings.ambiguity_from)
         terms = {
             "rotation": rotation(logits, rotation_weights(ambiguous, gamma=settings.gamma)),
             "agreement": agreement(invariant),
-            "instances": instance_softmax(embedding, batch.index, memory, noise, temperature=settings.temperature),
+            "instances": self._instances(embedding, batch.index, generator),
         }
         loss = (
             settings.rotation_weight * terms["rotation"]
@@ -94,19 +120,48 @@ class Method(SelfSupervised):
         )
         return {"loss": loss, **terms}
 
+    def _instances(self, embedding: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:
+        settings, memory = self.settings, self.memory.rows
+        if settings.instances == "nce":
+            loss: Tensor = self.contrast(embedding, index, memory, self.progress, generator)
+            return loss
+        noise = None
+        if 0 < settings.negatives < len(memory):
+            noise = torch.randint(len(memory), (settings.negatives,), generator=generator, device=embedding.device)
+        return instance_softmax(embedding, index, memory, noise, temperature=settings.temperature)
+
+    def _upright(self, problem: Problem) -> Tensor:
+        """Return the start values of p, the probability that a rotated image is upright, [3, N]."""
+        if self.settings.rotnet is None:
+            return torch.zeros(3, len(problem.images))
+        folder = Path(self.settings.rotnet)
+        network = load_network(folder, problem.info).to(problem.images.device).eval()
+        if not isinstance(network.head, LinearHead) or network.head.out_features != ROTATIONS:
+            raise UserError(
+                f"pretrain.feature_decoupling.rotnet: {folder} found, which predicts no rotations; expected a model of "
+                "pretrain.rotnet"
+            )
+        logits = infer(
+            lambda image: network(all_rotations(image)).view(ROTATIONS, len(image), -1), problem.images, dim=1
+        )
+        return logits.softmax(dim=2)[1:, :, 0]
+
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move the visited images' rows of both memories towards their new values."""
+        """Move the visited images' rows of the memory, and of p unless it is RotNet's, towards their new values."""
         if self._latest is None:
             return
         index, embedding, upright = self._latest
         self.memory.update(index, embedding)
-        momentum = self.settings.momentum
-        self.upright[:, index] = momentum * self.upright[:, index] + (1 - momentum) * upright
         self._latest = None
+        if self.settings.rotnet is None:
+            momentum = self.settings.momentum
+            self.upright[:, index] = momentum * self.upright[:, index] + (1 - momentum) * upright
 
     def loss_at_chance(self) -> dict[str, float]:
-        """All rows of the memory are the same."""
+        """All rows of the memory are the same; a noise-contrastive estimate has no such value."""
+        if self.settings.instances == "nce":
+            return {}
         negatives = self.settings.negatives
         rows = negatives + 1 if 0 < negatives < len(self.memory.rows) else len(self.memory.rows)
         return {"instances": log(rows)}

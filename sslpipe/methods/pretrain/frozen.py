@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from sslpipe.io.errors import UserError
 from sslpipe.methods.pretrain._base import Problem
 from sslpipe.methods.pretrain._monitors import feature_diagnostics
 from sslpipe.metrics.representation import alignment, uniformity
 from sslpipe.nets.network import Network
-from sslpipe.nets.published import published_network
+from sslpipe.nets.published import WeightsFile, published_network
 from sslpipe.views.policies import Views, ViewSettings
 
 
@@ -19,6 +20,12 @@ class Settings:
     weights: str | None = None
     """A file of weights (.safetensors, .pth) with timm's names; null for those that timm offers, which the tag in
     `network.architecture` names. Images for a file without a tag are resized to 256 for crops of 224 px."""
+    prefix: str = ""
+    """Beginning of the names of the backbone's weights in the file, such as `module.encoder_q.` in MoCo's (MoCo v2,
+    arXiv:2003.04297); weights with other names are left out. Empty: all weights are the backbone's."""
+    leave_out: tuple[str, ...] = ()
+    """Beginnings, after the prefix, of the names of other weights to leave out, such as `projection_head.` and
+    `prototypes.` in SwAV's file (SwAV, arXiv:2006.09882); those of a classifier are always left out."""
     download: bool = False
     """Whether weights that are not on this machine may be downloaded."""
     views: ViewSettings = ViewSettings(policy="simclr")
@@ -26,14 +33,19 @@ class Settings:
     fit: None = None
     """There is nothing to train."""
 
+    def __post_init__(self) -> None:
+        if (self.prefix or self.leave_out) and self.weights is None:
+            raise UserError("prefix and leave_out select among the weights of a file; set weights to it")
+
 
 class Method(nn.Module):
     """A published network, used without training."""
 
     def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__()
+        file = WeightsFile(settings.weights, settings.prefix, settings.leave_out) if settings.weights else None
         self.network = published_network(
-            problem.backbone, settings.weights, channels=problem.info.channels, download=settings.download
+            problem.backbone, file, channels=problem.info.channels, download=settings.download
         )
         self.views = Views(settings.views, self.network.image_mean, side=self.network.side)
         self.held_out = problem.held_out

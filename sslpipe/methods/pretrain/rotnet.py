@@ -21,8 +21,8 @@ from sslpipe.views.policies import ViewSettings
 class Settings:
     """Defaults: the public code's for CIFAR-10."""
 
-    views: ViewSettings = ViewSettings(policy="weak")
-    """Views before the rotation: flips, shifts by 4 of 32 pixels."""
+    views: ViewSettings = ViewSettings(policy="weak", shift_padding="zeros")
+    """Views before the rotation: flips, shifts by 4 of 32 pixels with zeros outside the image."""
     fit: FitSettings = FitSettings(
         epochs=200,
         batch=128,

@@ -17,6 +17,7 @@ from sslpipe.io.console import info
 from sslpipe.io.settings import BelowOne, Count, Fraction
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.network import Network
+from sslpipe.nets.statistics import recompute_statistics
 from sslpipe.objectives.self_label import confident_cross_entropy
 from sslpipe.views.policies import Views, ViewSettings, plain
 
@@ -29,7 +30,13 @@ class Settings:
     balance: bool = True
     """Weight each class by the inverse of its count among the confident images of the batch."""
     targets: Literal["model", "averaged"] = "model"
-    """Network that gives the pseudo-labels: the model in eval mode, or its averaged weights, which are then kept."""
+    """Network that gives the pseudo-labels: the model, or its averaged weights, which are then kept."""
+    target_statistics: Literal["batch", "running"] = "batch"
+    """Batch-norm statistics that normalise the images for the pseudo-labels. batch: their own, which also update the
+    running ones (public code). running: the running ones, which the strong views alone update."""
+    final_statistics: Literal["plain", "training"] = "plain"
+    """Batch-norm statistics of the finished model. plain: of all training images without augmentation, computed once
+    more, since the model is used on such images (own choice). training: the running ones (public code)."""
     ema_decay: BelowOne = 0.999
     """Decay of the averaged weights (public code, ImageNet)."""
     patience: Count = 10
@@ -69,7 +76,10 @@ class Method(BaseMethod):
         super().__init__()
         self.settings = settings
         self.network = network = problem.network
-        self.averaged = AveragedWeights(network) if settings.targets == "averaged" else None
+        self.images = problem.images
+        self.averaged: AveragedWeights[Network] | None = None
+        if settings.targets == "averaged":
+            self.averaged = AveragedWeights(network, own_statistics=settings.target_statistics == "batch")
         self.views = Views(settings.views, network.image_mean, side=network.side)
         self._start = [copy.deepcopy(network)]  # in a list, so that it is none of this method's own weights
         self.register_buffer("best_confident", torch.tensor(0.0))
@@ -78,10 +88,11 @@ class Method(BaseMethod):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Pseudo-labels of the images without augmentation, and the cross-entropy of strong views."""
+        self.network.train(self.settings.target_statistics == "batch")
         with torch.no_grad():
-            teacher = self.network.eval() if self.averaged is None else self.averaged.module
+            teacher = self.network if self.averaged is None else self.averaged.module
             target_logits = teacher(plain(batch.image))
-            self.network.train()
+        self.network.train()
         terms = confident_cross_entropy(
             target_logits,
             self.network(self.views(batch.image, generator)),
@@ -124,4 +135,7 @@ class Method(BaseMethod):
         """The network to keep; the start itself, with unchanged weights, if nothing could be learned."""
         if not self.learned:
             return self._start[0]
-        return self.network if self.averaged is None else self.averaged.module
+        network = self.network if self.averaged is None else self.averaged.module
+        if self.settings.final_statistics == "plain":
+            recompute_statistics(network, self.images)
+        return network

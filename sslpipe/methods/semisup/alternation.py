@@ -1,7 +1,7 @@
 """Semi-supervised epochs alternate with clustering epochs ("Boosting SSL", Lerner et al. 2020, arXiv:2012.00504)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sslpipe.data.batches import Pair
 from sslpipe.engine.loop import FitSettings
-from sslpipe.engine.method import BaseMethod, Multipliers
+from sslpipe.engine.method import BaseMethod, Multipliers, Progress
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.console import info
@@ -18,12 +18,12 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, TwoOrMore, parse
 from sslpipe.methods.semisup._base import Problem
+from sslpipe.methods.semisup._phases import Phase, Phases
 from sslpipe.nets.heads import ProjectionSettings, build_head
 from sslpipe.nets.network import Network
-from sslpipe.objectives.alternation import assign_targets, clustering
+from sslpipe.objectives.alternation import Distance, assign_targets, clustering
 from sslpipe.views.policies import Views, ViewSettings, plain
 
-Phase = Literal["rotation", "semisupervised", "clustering"]
 NONE = -1
 """Marks an image without a target."""
 
@@ -48,11 +48,27 @@ class Settings:
     share: Fraction = 1.0
     """α, the share of images with a target; 0.6 on SVHN and STL-10."""
     radius: NonNegative = 0.2
-    """ρ, the squared distance to the nearest unit vector below which an image without target learns it."""
+    """ρ, the distance to the nearest unit vector below which an image without target learns it."""
+    distance: Distance = "squared"
+    """The distances that are compared with ρ and added up in the assignment of targets: squared (section 3.1 and
+    eq. 4), or euclidean (public code)."""
+    reduction: Literal["sum", "mean"] = "sum"
+    """The clustering loss of an image adds the squares over the clusters (eq. 5) or averages them (public code), which
+    divides the gradient by their number."""
+    cluster_batch: Count | None = None
+    """Number of a batch's images among which targets are exchanged (public code: 128); null: all of them."""
     copies: Count = 3
     """r, views of an image that learn its target."""
     lr: Positive = 0.01
-    """Learning rate of rotation and clustering; it follows the run's schedule."""
+    """Learning rate of rotation and clustering."""
+    lr_milestones: tuple[Count, ...] = ()
+    """Clustering epochs after which `lr` is halved (public code; 100 on CIFAR-10)."""
+    schedule_over: Literal["all", "semisupervised"] = "all"
+    """Epochs over which fit.schedule runs. all: rotation and clustering follow it too. semisupervised: these epochs
+    alone, in which it runs from its start to its end (public code)."""
+    average_in: Literal["all", "semisupervised"] = "all"
+    """Epochs in which the averaged weights follow the network: all (section 4.1: "over the training"), or the
+    semi-supervised ones alone (public code), after the last of which the model does not change."""
     weight_decay: NonNegative = 1e-4
     """Weight decay of rotation and clustering."""
     views: ViewSettings = ViewSettings(
@@ -81,6 +97,7 @@ class Method(BaseMethod):
     """Algorithm 2, with algorithm 1 as its clustering epochs."""
 
     targets: Tensor
+    _progress = Progress()
 
     def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__()
@@ -97,6 +114,25 @@ class Method(BaseMethod):
         check_length(settings, len(images))
 
     @property
+    def phases(self) -> Phases:
+        """The order of the epochs."""
+        chosen = self.settings
+        return Phases(chosen.warmup_epochs, chosen.ssl_epochs, chosen.rotation_epochs, chosen.cluster_epochs)
+
+    @property
+    def progress(self) -> Progress:
+        """Position in the run; the base is told its position among its own steps, of which its schedules are functions.
+
+        The loop sets it.
+        """
+        return self._progress
+
+    @progress.setter
+    def progress(self, progress: Progress) -> None:
+        self._progress = progress
+        self.base.progress = self.phases.among_semisupervised(progress)
+
+    @property
     def network(self) -> Network:
         """The network that all phases train."""
         network: Network = self.base.network
@@ -104,30 +140,30 @@ class Method(BaseMethod):
 
     def phase(self) -> Phase:
         """The phase of the current epoch."""
-        settings = self.settings
-        epoch = int(self.progress.epochs) - settings.warmup_epochs
-        if epoch < 0:
-            return "rotation"
-        place = epoch % (settings.ssl_epochs + settings.rotation_epochs + settings.cluster_epochs)
-        if place < settings.ssl_epochs:
-            return "semisupervised"
-        return "rotation" if place < settings.ssl_epochs + settings.rotation_epochs else "clustering"
+        return self.phases.at(self.progress)
 
     def multipliers(self) -> Multipliers:
         """Set the learning rate and the weight decay of rotation and clustering."""
         if self.phase() == "semisupervised":
-            self.base.progress = self.progress
             multipliers: Multipliers = self.base.multipliers()
             return multipliers
-        optimizer = self.settings.fit.optimizer
-        decay = self.settings.weight_decay / optimizer.weight_decay if optimizer.weight_decay else 1.0
-        return Multipliers(lr=self.settings.lr / optimizer.lr, weight_decay=decay)
+        settings, optimizer = self.settings, self.settings.fit.optimizer
+        done = self.phases.clusterings(self.progress)
+        halved = 0.5 ** sum(done >= milestone for milestone in settings.lr_milestones)
+        decay = settings.weight_decay / optimizer.weight_decay if optimizer.weight_decay else 1.0
+        return Multipliers(lr=settings.lr * halved / optimizer.lr, weight_decay=decay)
+
+    def schedule_factor(self, schedule: ScheduleSettings) -> float:
+        """By the place in the run, or among its semi-supervised epochs; then it is 1 in the other epochs."""
+        if self.settings.schedule_over == "all":
+            return super().schedule_factor(schedule)
+        factor: float = self.base.schedule_factor(schedule) if self.phase() == "semisupervised" else 1.0
+        return factor
 
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
         """The loss of the current phase; only the semi-supervised one uses labels."""
         phase = self.phase()
         if phase == "semisupervised":
-            self.base.progress = self.progress
             terms: dict[str, Tensor] = self.base.losses(batch, generator)
             return terms
         if phase == "rotation":
@@ -144,26 +180,31 @@ class Method(BaseMethod):
 
     def _clustering(self, image: Tensor, index: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Algorithm 1: reassign the batch's targets (eq. 4), then learn them from views of the images (eq. 5)."""
+        settings = self.settings
         with torch.no_grad():
             anchors = F.normalize(self.network.eval()(plain(image)).float(), dim=1)
             self.network.train()
         before = self.targets[index]
-        present = before[before != NONE]
-        after = torch.full_like(before, NONE)
-        after[assign_targets(anchors, present)] = present
+        after = exchange(anchors, before, size=settings.cluster_batch or len(image), distance=settings.distance)
         self.targets[index] = after
-        copies = self.views(image.repeat(self.settings.copies, 1, 1, 1), generator)
+        copies = self.views(image.repeat(settings.copies, 1, 1, 1), generator)
         outputs = F.normalize(self.network(copies).float(), dim=1)
         terms = clustering(
-            outputs.view(self.settings.copies, len(image), -1), after, radius=self.settings.radius, anchors=anchors
+            outputs.view(settings.copies, len(image), -1),
+            after,
+            radius=settings.radius,
+            anchors=anchors,
+            distance=settings.distance,
+            reduction=settings.reduction,
         )
         moved = (before != after).float().mean()
         return {"loss": terms["loss"], "clustering": terms["loss"], "kept": terms["kept"], "moved": moved}
 
     def after_step(self) -> None:
-        """Update the averaged weights in every phase (section 4.1)."""
-        self.base.progress = self.progress
-        self.base.after_step()
+        """Update the averaged weights, in the phases of `average_in`."""
+        done = replace(self.progress, step=self.progress.step - 1)
+        if self.settings.average_in == "all" or self.phases.at(done) == "semisupervised":
+            self.base.after_step()
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """The monitors of the semi-supervised method."""
@@ -192,6 +233,19 @@ def check_length(settings: Settings, images: int) -> None:
             f"semisup.alternation: {epochs:g} epochs end before the first clustering, after {before}{same}; "
             "raise fit.epochs or lower ssl_epochs"
         )
+
+
+def exchange(outputs: Tensor, targets: Tensor, *, size: int, distance: Distance) -> Tensor:
+    """Targets, int64 [b], after each `size` consecutive images have exchanged theirs (eq. 4).
+
+    outputs: [b, K], unit rows. targets: int64 [b], clusters or NONE.
+    """
+    after = torch.full_like(targets, NONE)
+    for start in range(0, len(targets), size):
+        own = targets[start : start + size]
+        present = own[own != NONE]
+        after[start + assign_targets(outputs[start : start + size], present, distance=distance)] = present
+    return after
 
 
 def balanced_targets(images: int, clusters: int, share: float) -> Tensor:

@@ -1,7 +1,6 @@
 """FixMatch (Sohn et al. 2020, arXiv:2001.07685): confident predictions on weak views are targets for strong views."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from sslpipe.io.settings import Count, Fraction, NonNegative
 from sslpipe.methods.semisup._alignment import DistributionAlignment
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem
 from sslpipe.objectives.fixmatch import fixmatch
+from sslpipe.objectives.masked import NormalizeBy
 from sslpipe.objectives.supervised import cross_entropy
 from sslpipe.views.ctaugment import CTAugment
 from sslpipe.views.draw import Draw
@@ -26,8 +26,11 @@ class Settings(LabelledSettings):
     """τ."""
     unlabelled_weight: NonNegative = 1.0
     """λ_u."""
-    normalize_by: Literal["batch", "confident"] = "batch"
+    normalize_by: NormalizeBy = "batch"
     """Divide the unlabelled term by all images (FixMatch, eq. 4) or by the confident ones ("Boosting SSL")."""
+    weak: ViewSettings | None = None
+    """Views of the unlabelled images that give the pseudo-labels, and what CTAugment is learned on; null: as `views`
+    (the paper). The public code of "Boosting SSL" jitters the colours of the labelled images alone."""
     strong: ViewSettings = ViewSettings(policy="randaugment")
     ctaugment: bool = False
     """Learn the magnitude of each operation (CTAugment, arXiv:1911.09785) instead of sampling it uniformly."""
@@ -44,6 +47,7 @@ class Method(LabelledMethod):
 
     def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__(settings, problem)
+        self.weak = self.policy(settings.weak) if settings.weak else self.views
         self.strong = self.policy(settings.strong)
         self.ctaugment = learned_augmentation(settings.strong) if settings.ctaugment else None
         self.align: DistributionAlignment | None = None
@@ -56,7 +60,10 @@ class Method(LabelledMethod):
         settings, labelled, unlabelled = self.settings, batch.labelled, batch.unlabelled.image
         if self.ctaugment is not None:
             self._learn_augmentation(labelled, generator)
-        weak = self.views(torch.cat([labelled.image, unlabelled]), generator)
+        if settings.weak:
+            weak = torch.cat([self.views(labelled.image, generator), self.weak(unlabelled, generator)])
+        else:
+            weak = self.views(torch.cat([labelled.image, unlabelled]), generator)
         strong = self.strong(unlabelled, generator, operations=self.ctaugment)
         logits = self.network(torch.cat([weak, strong])).float()
         labelled_logits, weak_logits, strong_logits = torch.split(logits, [len(labelled.image), *2 * [len(unlabelled)]])
@@ -77,7 +84,7 @@ class Method(LabelledMethod):
         assert self.ctaugment is not None
         probe = self.ctaugment.probe(Draw(len(labelled.image), generator))
         ctaugment = self.ctaugment
-        views = self.views(labelled.image, generator, operations=lambda view, draw: ctaugment.apply_probe(view, probe))
+        views = self.weak(labelled.image, generator, operations=lambda view, draw: ctaugment.apply_probe(view, probe))
         prediction = self.network.eval()(views).float().softmax(dim=1)
         self.network.train()
         truth = torch.nn.functional.one_hot(labelled.label, prediction.shape[1])

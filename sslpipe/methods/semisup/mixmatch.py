@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from sslpipe.data.batches import Pair
-from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
+from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings
 from sslpipe.objectives.mixmatch import mixmatch, sharpen
 from sslpipe.views.mixing import MixSettings, draw_mix
@@ -24,7 +24,10 @@ class Settings(LabelledSettings):
     unlabelled_weight: NonNegative = 75.0
     """λ_U."""
     ramp: Fraction = 0.4
-    """Share of the run in which λ_U rises linearly from 0 (the paper: 16,000 steps; the share: public code)."""
+    """Share of the run in which λ_U rises linearly from 0 (0.4: public code of TorchSSL)."""
+    ramp_steps: CountOrZero | None = None
+    """Number of these steps, used instead of `ramp` if given (the paper, section 4: 16,000; public code of FixMatch and
+    of "Boosting SSL", arXiv:2012.00504: 16,384)."""
     mixing: MixSettings = MixSettings(mixup=0.75, cutmix=0.0, dominant=True)
 
 
@@ -46,7 +49,8 @@ class Method(LabelledMethod):
         logits, unlabelled_logits = torch.split(self.network(mix.images(views)).float(), sizes)
         target, unlabelled_target = torch.split(mix.targets(targets), sizes)
         terms = mixmatch(logits, target, unlabelled_logits, unlabelled_target)
-        ramp = min(1.0, self.progress.fraction / settings.ramp) if settings.ramp else 1.0
+        steps = settings.ramp * self.progress.total if settings.ramp_steps is None else settings.ramp_steps
+        ramp = min(1.0, self.progress.step / steps) if steps else 1.0
         return {"loss": terms["labelled"] + ramp * settings.unlabelled_weight * terms["unlabelled"], **terms}
 
     @torch.no_grad()

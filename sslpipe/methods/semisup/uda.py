@@ -9,6 +9,7 @@ from torch import Tensor
 from sslpipe.data.batches import Pair
 from sslpipe.io.settings import Fraction, NonNegative, Positive
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem
+from sslpipe.objectives.masked import NormalizeBy
 from sslpipe.objectives.uda import annealed_cross_entropy, signal_threshold, uda
 from sslpipe.views.policies import ViewSettings
 
@@ -25,6 +26,9 @@ class Settings(LabelledSettings):
     """λ."""
     annealing: Literal["off", "linear", "log", "exp"] = "off"
     """Training signal annealing: leave out labelled images whose prediction is above a threshold that rises to 1."""
+    normalize_by: NormalizeBy = "batch"
+    """Divide the unlabelled term by all images (public code of FixMatch, arXiv:2001.07685) or by the confident ones
+    (public code of "Boosting SSL", arXiv:2012.00504)."""
     strong: ViewSettings = ViewSettings(policy="randaugment")
 
 
@@ -47,7 +51,13 @@ class Method(LabelledMethod):
         signal = annealed_cross_entropy(
             labelled_logits, labelled.label, threshold=release, smoothing=settings.label_smoothing
         )
-        terms = uda(weak_logits, strong_logits, temperature=settings.temperature, threshold=settings.threshold)
+        terms = uda(
+            weak_logits,
+            strong_logits,
+            temperature=settings.temperature,
+            threshold=settings.threshold,
+            normalize_by=settings.normalize_by,
+        )
         return {
             "loss": signal["loss"] + settings.unlabelled_weight * terms["loss"],
             "labelled": signal["loss"],
