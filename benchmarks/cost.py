@@ -176,9 +176,10 @@ def rows(name: str) -> tuple[Rows, Rows]:
     train, test = LISTED.get(prepare[prepare["source"]].get("classes")) or IMAGES[prepare["source"]]
     if settings["protocol"] == "full":
         train, test = train + test, 0
-    m, side = round(prepare["held_out"] * train), prepare["size"]
+    m, stored = round(prepare["held_out"] * train), prepare["size"]
+    side = network.side or stored
     n, alone, rate = train - m, backbone(network.name, network.stem, side), A100().flops(side)
-    sizes = [[name, "prepare: images", short((train + test) * 3 * side**2 / 1e9), *"----"]]
+    sizes = [[name, "prepare: images", short((train + test) * 3 * stored**2 / 1e9), *"----"]]
 
     def add(what: str, flops: float, *cells: Any, rate: float = rate) -> None:
         one, eight = duration(flops / rate), duration(flops / rate / 8 / A100.eight)

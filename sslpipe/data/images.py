@@ -1,5 +1,7 @@
 """The images of a split, indexed as batches on a device."""
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +9,16 @@ from torch import Tensor
 
 RESIDENT_SHARE = 0.5
 """Maximum share of the device's free memory for images that are kept on it (own choice)."""
+Pixels = TypeVar("Pixels", Tensor, NDArray[np.uint8])
+
+
+def central_square(images: Pixels, side: int) -> Pixels:
+    """Return the central side × side pixels of images [..., H, W], as torchvision's CenterCrop does.
+
+    An image that is not larger is returned as it is.
+    """
+    top, left = (max(round((length - side) / 2), 0) for length in images.shape[-2:])
+    return images[..., top : top + side, left : left + side]
 
 
 class Images:

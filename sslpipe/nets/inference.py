@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslpipe.data.device import autocast
-from sslpipe.data.images import Images
+from sslpipe.data.images import Images, central_square
 from sslpipe.io.console import progress
 from sslpipe.nets.network import Network
 
@@ -67,6 +67,7 @@ def unit_features(network: Network) -> Callable[[Images], NDArray[np.float32]]:
     return lambda images: F.normalize(infer(network.features, images, title="features"), dim=1).cpu().numpy()
 
 
-def flat_pixels(images: Images) -> NDArray[np.float32]:
-    """Return the pixel values of the images, [N, C·H·W] in [0, 1]."""
-    return images.array.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+def flat_pixels(images: Images, side: int | None = None) -> NDArray[np.float32]:
+    """Return the pixel values of the images, [N, C·H·W] in [0, 1]; of their central squares where `side` is given."""
+    array = images.array if side is None else central_square(images.array, side)
+    return array.reshape(len(images), -1).astype(np.float32) / np.float32(255)

@@ -143,6 +143,11 @@ def load_model(folder: Path) -> tuple[Network, ModelCard]:
     found, count = len(card.classes), _classes_of(architecture.head)
     if card.stage in LABELLED_STAGES and count is not None:
         _expect(found == count, folder / CARD, "classes", str(found), f"{count}, one per output of the network")
+    side = architecture.backbone.side
+    if side is not None:
+        _expect(
+            side <= card.size, folder / CARD, "network.side", f"{side} px", f"at most {card.size}, the images' size"
+        )
     weights = _read_weights(folder / WEIGHTS, card)
     try:
         with torch.random.fork_rng(devices=[]):
@@ -172,6 +177,12 @@ def check_data(card: ModelCard, info: StoreInfo, path: Path) -> None:
     """Raise UserError unless the model at `path` (its folder or card) was trained on the images of this store."""
     _check_images(card, info.channels, info.size, path)
     _expect(card.data == info.fingerprint, path, "data", _short(card.data), f"{_short(info.fingerprint)}, the store's")
+
+
+def check_side(network: Network, side: int | None, folder: Path) -> None:
+    """Raise UserError unless the network of a folder sees squares of `side`, which is network.side in params.yaml."""
+    found, expected = ("null" if each is None else str(each) for each in (network.side, side))
+    _expect(found == expected, folder / CARD, "network.side", found, f"{expected} as in params.yaml")
 
 
 def check_classes(card: ModelCard, network: Network, info: StoreInfo, classes: Sequence[str], folder: Path) -> None:

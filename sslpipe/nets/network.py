@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import Fraction, Range
+from sslpipe.io.settings import Count, Fraction, Range
 from sslpipe.nets.heads import Head, HeadSettings, build_head
 from sslpipe.nets.layers import Backbone, ConvolutionInit
 from sslpipe.nets.passes import BatchStatistics, forward_groups
-from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
+from sslpipe.nets.preprocessing import InputSettings, is_view, seen_of
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
 from sslpipe.nets.timm_backbone import TimmBackbone
 from sslpipe.nets.tiny_resnet import tiny_resnet
@@ -81,6 +81,9 @@ class BackboneSettings:
     public code of FixMatch). torch: torch's own, uniform within ±1 / √(inputs × kernel area), half as large or less
     (public CIFAR code of Wu et al., RotNet and Feature Decoupling). Before a batch norm the size of a weight changes no
     output, but smaller weights turn faster. Not for vits and timm."""
+    side: Count | None = None
+    """Side of the squares that the network sees, pixels, at most prepare.size; null: prepare.size. It is trained on
+    crops of this side and answers on the centre of an image. On ImageNet 224 of 256 px, in nearly all public code."""
 
     def build(self, channels: int) -> Backbone:
         """Return the backbone for images of `channels` channels, initialised from torch's global generator.
@@ -97,6 +100,11 @@ class BackboneSettings:
             elif isinstance(layer, nn.Conv2d) and self.convolution_init == "torch":
                 layer.reset_parameters()
         return backbone
+
+    def check_side(self, size: int) -> None:
+        """Raise UserError if the network's side is larger than the images, whose side is `size`."""
+        if self.side is not None and self.side > size:
+            raise UserError(f"network.side: {self.side} found, expected at most prepare.size, {size}")
 
     def _check(self, option: str | None) -> None:
         """Raise UserError for a setting other than `option` that is set, and for a missing architecture."""
@@ -156,17 +164,25 @@ class Network(nn.Module):
         self.head: Head = build_head(head, self.backbone.dimension)
 
     @property
+    def side(self) -> int | None:
+        """Side of the squares that the network sees, pixels; None: that of the stored images."""
+        return self.settings.side
+
+    @property
     def image_mean(self) -> list[float]:
         """Mean of each image channel, in [0, 1]; for grey images and three means, their average."""
         mean = self.mean.flatten()
         return (mean.mean(dim=0, keepdim=True) if self.channels == 1 else mean).tolist()
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the backbone's features [B, backbone.dimension] of float images [B, C, H, W] in [0, 1]."""
-        if self.input is not None:
-            if not self.training and len(images) > RESIZED_AT_ONCE:
-                return torch.cat([self.features(few) for few in torch.split(images, RESIZED_AT_ONCE)])
-            images = resize_and_crop(images, self.input)
+        """Return the backbone's features [B, backbone.dimension] of float images [B, C, H, W] in [0, 1].
+
+        Of images larger than the network's side the centre is seen; smaller ones are views, which are not changed.
+        """
+        resized = self.input is not None and not is_view(max(images.shape[-2:]), self.side)
+        if resized and not self.training and len(images) > RESIZED_AT_ONCE:
+            return torch.cat([self.features(few) for few in torch.split(images, RESIZED_AT_ONCE)])
+        images = seen_of(images, self.side, self.input)
         # With three means, grey images become three channels here: [B, 1, H, W] - [3, 1, 1] is [B, 3, H, W].
         features: Tensor = self.backbone((images - self.mean) / self.std)
         return features
@@ -178,7 +194,7 @@ class Network(nn.Module):
     @property
     def side_multiple(self) -> int | None:
         """The sides of views must be multiples of this; None: the network takes one side alone, or resizes to one."""
-        return self.backbone.side_multiple if self.input is None else None
+        return self.backbone.side_multiple if self.input is None or self.side is not None else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the output of the head for float images [B, C, H, W] in [0, 1]."""

@@ -52,7 +52,9 @@ def published_network(
     file = Path(weights.path).expanduser() if weights else None
     config = timm_config(backbone.architecture)
     with torch.random.fork_rng(devices=[]):
-        network = Network(backbone, mean=config.mean, std=config.std, input=_input(config), channels=channels)
+        input = _input(config, is_known=file is None or "." in backbone.architecture)
+        _check_side(backbone, input)
+        network = Network(backbone, mean=config.mean, std=config.std, input=input, channels=channels)
         found = _read(file) if file else _timm_weights(backbone.architecture, config, download=download)
         if file and weights and (weights.prefix or weights.leave_out):
             found = _selected(found, weights, file)
@@ -66,13 +68,29 @@ def published_network(
     return network.eval()
 
 
-def _input(config: Any) -> InputSettings:
+def _check_side(backbone: BackboneSettings, input: InputSettings) -> None:
+    """Raise UserError if the network is to see squares of another side than its weights expect."""
+    if backbone.side not in (None, input.crop):
+        raise UserError(
+            f"network.side: {backbone.side} found, expected {input.crop}, to which images are cropped for "
+            f"{backbone.architecture}, or null"
+        )
+
+
+def _input(config: Any, *, is_known: bool) -> InputSettings:
+    """Return how images are prepared for weights; is_known: whether `config` is that of the weights.
+
+    Images for other weights are resized to 256 for crops of 224 px, bilinearly, as in the public code of MoCo v2, SwAV
+    and SCAN; timm's own preprocessing differs from one of its weights to the other.
+    """
     _, height, width = config.input_size
     if height != width or config.crop_pct > 1:
         raise UserError(
             f"network.architecture: '{config.architecture}' found, whose images are {height}×{width} px, "
             f"{config.crop_pct:g} of the resized ones; expected squares and at most 1; use another one"
         )
+    if not is_known:
+        return InputSettings(resize=height * 256 // 224, crop=height, interpolation="bilinear")
     # The size is rounded down, as in timm's own evaluation.
     return InputSettings(resize=floor(height / config.crop_pct), crop=height, interpolation=config.interpolation)
 

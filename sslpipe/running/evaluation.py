@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ from sslpipe.io.stages import LABELLED_STAGES
 from sslpipe.metrics.evaluation import Evaluation, evaluate_classifier, evaluate_clusters, write_evaluations
 from sslpipe.metrics.kmeans import KMeansSettings, Vectors, kmeans
 from sslpipe.nets.inference import flat_pixels, probabilities, rotated_votes, unit_features
-from sslpipe.nets.model_file import CARD, card_for, check_classes, load_model, load_network, weights_path
+from sslpipe.nets.model_file import (
+    CARD,
+    card_for,
+    check_classes,
+    check_side,
+    load_model,
+    load_network,
+    weights_path,
+)
+from sslpipe.nets.network import BackboneSettings, Network
 
 
 def evaluate_project(
@@ -34,9 +44,10 @@ def evaluate_project(
 ) -> dict[str, dict[str, Any]]:
     """Write the metrics of every model whose stage has a block in params.yaml; returns the content of metrics.json.
 
-    k-means on pixels and on the pretrained features is the baseline of the clusters. Only this opens the test images.
+    k-means on pixels and on the pretrained features is the baseline of the clusters; both see the central square of
+    network.side, as the models do. Only this opens the test images. Raises UserError for models of another side.
     """
-    settings = project.parse(KMeansSettings, "evaluate")
+    settings, side = project.parse(KMeansSettings, "evaluate"), project.parse(BackboneSettings, "network").side
     classes = store.classes
     scored, label = store.scored()
     train, images = Images(store.images("train"), device), Images(scored, device)
@@ -44,14 +55,14 @@ def evaluate_project(
     with atomic_folder(out) as folder:
         cluster_models = project.present({"cluster": clustered, "self_label": self_labelled})
         predictions = {
-            name: probabilities(load_network(path, store.info).to(device).eval(), images)
+            name: probabilities(_load(path, store, side).to(device).eval(), images)
             for name, path in cluster_models.items()
         }
         clusters = next(iter(predictions.values())).shape[1] if predictions else len(classes)
-        spaces: dict[str, Vectors] = {"pixels": flat_pixels}
+        spaces: dict[str, Vectors] = {"pixels": partial(flat_pixels, side=side)}
         backbones = project.present({"pretrain": pretrained})
         if backbones:
-            spaces["features"] = unit_features(load_network(pretrained, store.info).to(device).eval())
+            spaces["features"] = unit_features(_load(pretrained, store, side).to(device).eval())
         if clusters:
             for name, vectors in spaces.items():
                 nearest = kmeans(vectors, train, images, clusters=clusters, settings=settings, seed=project.seed)
@@ -60,7 +71,7 @@ def evaluate_project(
             evaluations[name] = evaluate_clusters(prediction, label, classes, clusters=clusters)
         classifiers = find_classifiers(project, runs)
         for name, path in classifiers.items():
-            evaluations[name] = evaluate_model(path, store, images, label)
+            evaluations[name] = evaluate_model(path, store, images, label, side=side)
         weights = [weights_path(path) for path in {**backbones, **cluster_models, **classifiers}.values()]
         card = card_for("evaluate", store.info, settings, parent=None, inputs=weights)
         write_json(folder / "card.json", asdict(card))
@@ -81,13 +92,23 @@ def find_classifiers(project: Params, runs: Path) -> Mapping[str, Path]:
     return {name: folder for name, folder in listed.items() if (folder / CARD).exists()}
 
 
-def evaluate_model(folder: Path, store: Store, images: Images, label: NDArray[np.int64]) -> Evaluation:
+def _load(folder: Path, store: Store, side: int | None) -> Network:
+    network = load_network(folder, store.info)
+    check_side(network, side, folder)
+    return network
+
+
+def evaluate_model(
+    folder: Path, store: Store, images: Images, label: NDArray[np.int64], *, side: int | None
+) -> Evaluation:
     """Metrics of the classifier in `folder` on images whose classes are `label` [N].
 
-    The permutations of its outputs are ranked by its predictions for the rotated labelled images.
+    side: network.side in params.yaml, which the classifier's must be. The permutations of its outputs are ranked by its
+    predictions for the rotated labelled images.
     """
     network, card = load_model(folder)
     check_classes(card, network, store.info, store.classes, folder)
+    check_side(network, side, folder)
     network.to(images.device).eval()
     index, known = store.labelled()
     votes = rotated_votes(network, Images(store.images("train")[index], images.device), known, len(store.classes))

@@ -19,6 +19,7 @@ def labelled_problem(inputs: Inputs, *, runs: Path) -> OpenedProblem:
     project, store, images = inputs.project, inputs.store, inputs.images
     entry = project.parse(Entry, f"{key_of(inputs.stage)}.methods.{inputs.method}")
     backbone = project.parse(BackboneSettings, "network")
+    backbone.check_side(store.info.size)
     labelled, folder = read_labelled(store, images), entry.folder(runs)
     network = start_network(folder, backbone, store.info, labelled).to(images.device)
     return OpenedProblem(

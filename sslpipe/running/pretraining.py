@@ -9,6 +9,7 @@ from sslpipe.running.inputs import Inputs, OpenedProblem
 def pretrain_problem(inputs: Inputs) -> OpenedProblem:
     """Images without labels and the settings of a new network; no label is read."""
     backbone = inputs.project.parse(BackboneSettings, "network")
+    backbone.check_side(inputs.store.info.size)
     held_out = Images(inputs.store.images("held_out"), inputs.images.device)
     return OpenedProblem(
         problem=Problem(backbone, inputs.store.info, inputs.images, held_out),

@@ -17,7 +17,7 @@ from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_csv
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.stages import LABELLED_STAGES, key_of
-from sslpipe.nets.model_file import card_for, save_model, weights_path
+from sslpipe.nets.model_file import CARD, card_for, save_model, weights_path
 from sslpipe.nets.network import Network
 from sslpipe.running.checks import check_images, check_model, check_run, report_rise, size_of
 from sslpipe.running.inputs import Inputs, OpenedProblem
@@ -86,11 +86,13 @@ def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, che
     history.csv, all or none. Raises NothingLearnedError for a model of no use, whose checkpoint is deleted.
     """
     settings, store, seed = inputs.settings, inputs.store, inputs.project.seed
-    parent = sha256(weights_path(opened.started_from)) if opened.started_from else None
+    start = opened.started_from
+    parent = sha256(weights_path(start)) if start else None
     checkpoint = Checkpoint.of_stage(
         inputs.stage,
         settings=[seed, settings, parent, *opened.cache_key],
-        inputs=[store.root / "store.json", *opened.files_read],
+        # The weights do not say what the network sees of an image, its card does.
+        inputs=[store.root / "store.json", *([start / CARD] if start else []), *opened.files_read],
         every_seconds=checkpoint_seconds,
     )
     # The folder is opened first, so that one that cannot be written to fails before hours of work.

@@ -40,10 +40,11 @@ def start_network(
     network, card = load_model(folder)
     check_data(card, info, folder)
     expected = asdict(backbone)
-    for key, found in asdict(network.settings).items():
-        if found != expected[key]:
+    for key, value in asdict(network.settings).items():
+        if value != expected[key]:
+            found, wanted = ("null" if each is None else each for each in (value, expected[key]))
             raise UserError(
-                f"{folder / CARD}: network.{key}: {found} found, expected {expected[key]} as in params.yaml; "
+                f"{folder / CARD}: network.{key}: {found} found, expected {wanted} as in params.yaml; "
                 f"run the stage '{card.stage}' again"
             )
     if card.stage in CLUSTER_STAGES:

@@ -21,6 +21,7 @@ from sslpipe.io.version import own_version
 from sslpipe.nets.heads import ClusterHeads, DecoupledHead, ProjectionHead
 from sslpipe.nets.model_file import CARD, ModelCard, load_model, weights_path
 from sslpipe.nets.network import Network
+from sslpipe.nets.preprocessing import is_view
 from sslpipe.tools.export_module import FORMATS, INPUT, Format, Forward, reference, trace
 
 EXPORTED = Path("exported")
@@ -136,9 +137,11 @@ def _about(kind: Format, network: Network, card: ModelCard, names: Sequence[str]
     size, channels = card.size, card.channels
     colour = "RGB" if channels == 3 else "grey (luma of ITU-R 601-2)"
     inside = ["divided by 255", "normalised"]
-    if network.input is not None:
+    if network.input is not None and not is_view(size, network.side):
         side, crop, how = network.input.resize, network.input.crop, network.input.interpolation
         inside.insert(1, f"resized to {side} × {side} px ({how}), cropped to the central {crop} × {crop} px")
+    elif network.side is not None and network.side < size:
+        inside.insert(1, f"cropped to the central {network.side} × {network.side} px")
     kinds = "clusters" if card.stage in CLUSTER_STAGES else "classes"
     output, width = ("probabilities", len(names)) if names else ("features", network.backbone.dimension)
     library, load, run = kind.example

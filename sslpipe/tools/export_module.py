@@ -18,10 +18,11 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 from torch.nn import functional as F
 
+from sslpipe.data.images import central_square
 from sslpipe.io.files import write_bytes
 from sslpipe.nets.heads import ClusterHeads, InstanceHead
 from sslpipe.nets.network import Network
-from sslpipe.nets.preprocessing import InputSettings
+from sslpipe.nets.preprocessing import InputSettings, is_view
 
 INPUT = "images"
 """Name of the input."""
@@ -64,10 +65,12 @@ class ExportModule(nn.Module):
         elif isinstance(network.head, InstanceHead):
             self.head = network.head.classifier  # without the projection, which is not needed
         self.features = features
-        self.overshoots = network.input is not None and network.input.interpolation == "bicubic"
+        input = None if is_view(size, network.side) else network.input
+        self.overshoots = input is not None and input.interpolation == "bicubic"
+        self.side = network.side
         self.register_buffer("mean", network.mean)
         self.register_buffer("std", network.std)
-        self.register_buffer("resize", resize_matrix(network.input, size) if network.input else None)
+        self.register_buffer("resize", resize_matrix(input, size) if input else None)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map uint8 images [B, C, size, size] to float32 [B, K] or [B, D]."""
@@ -76,6 +79,8 @@ class ExportModule(nn.Module):
             pixels = self.resize @ pixels @ self.resize.T  # [B, C, crop, crop]
             if self.overshoots:
                 pixels = pixels.clamp(0, 1)
+        elif self.side is not None:
+            pixels = central_square(pixels, self.side)
         output: Tensor = self.head(self.backbone((pixels - self.mean) / self.std))
         return F.normalize(output, dim=1) if self.features else output.softmax(dim=1)
 

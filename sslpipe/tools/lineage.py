@@ -86,6 +86,7 @@ class _Search:
             if head
             else None,
             "size": card["size"],
+            **{key: backbone[key] for key in ("side",) if backbone.get(key)},
             "channels": card["channels"],
             **_value_range(card),
             "classes": card["classes"],

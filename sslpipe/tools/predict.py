@@ -106,7 +106,8 @@ def open_bank(folder: Path, card: ModelCard, network: Network, prepared: Path, d
     """
     store = Store(prepared)
     check_data(card, store.info, folder)
-    key = hashlib.sha256((sha256(weights_path(folder)) + card.data).encode()).hexdigest()[:16]
+    what = (sha256(weights_path(folder)), card.data, network.settings, network.input)
+    key = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
     cached = CACHE / f"{key}.npy"
     if cached.exists():
         features = torch.from_numpy(read_array(cached)).to(device)

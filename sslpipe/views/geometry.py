@@ -110,6 +110,15 @@ def shift(image: Tensor, *, right: Tensor, down: Tensor, padding: Padding = "ref
     return moved
 
 
+def window(image: Tensor, *, left: Tensor, top: Tensor, side: int) -> Tensor:
+    """Cut side × side pixels out of each image [B, C, H, W] of any type; left, top: int64 [B], first column and row."""
+    place = torch.arange(side, device=image.device)
+    rows, columns = top[:, None] + place, left[:, None] + place
+    count, channels, _, width = image.shape
+    cut = image.gather(2, rows[:, None, :, None].expand(count, channels, side, width))
+    return cut.gather(3, columns[:, None, None, :].expand(count, channels, side, side))
+
+
 def all_rotations(image: Tensor) -> Tensor:
     """Rotate square images [B, C, H, H] by 0, 90, 180 and 270°: [4B, C, H, H], first all images rotated by 0°."""
     return torch.cat([image.rot90(rotation, (2, 3)) for rotation in range(4)])

@@ -63,12 +63,20 @@ def local_side(side: int, multiple: int | None) -> int:
 class MultiCrop:
     """Random global and local views of a batch."""
 
-    def __init__(self, settings: MultiCropSettings, mean: Sequence[float], *, side: int, multiple: int | None) -> None:
-        """mean: as in `Views`. side: the images' side. multiple: as in `local_side`."""
+    def __init__(
+        self,
+        settings: MultiCropSettings,
+        mean: Sequence[float],
+        *,
+        size: int,
+        multiple: int | None,
+        side: int | None = None,
+    ) -> None:
+        """size: side of the images, pixels. multiple: as in `local_side`. mean, side: as in `Views`."""
         local = settings.local_views
         if local.resolved().crop_scale and local.size is None:
-            local = replace(local, size=local_side(side, multiple))
-        views = [Views(chosen, mean) for chosen in (settings.global_views, settings.second(), local)]
+            local = replace(local, size=local_side(side or size, multiple))
+        views = [Views(chosen, mean, side=side) for chosen in (settings.global_views, settings.second(), local)]
         self._views = views[:GLOBAL_VIEWS] + views[GLOBAL_VIEWS:] * settings.local_crops
 
     @torch.no_grad()

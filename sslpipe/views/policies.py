@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from sslpipe.data.images import central_square
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, Range
 from sslpipe.views import color, geometry
@@ -28,7 +29,7 @@ _CROP_FLIP_JITTER: dict[str, Any] = {
 }
 _FLIP_SHIFT: dict[str, Any] = {"flip": 0.5, "shift": 0.125}
 POLICIES: dict[str, dict[str, Any]] = {
-    "plain": {},
+    "plain": {"window": "central"},
     "standard": _CROP_FLIP_JITTER,
     # SimCLR for CIFAR: as "standard" with grey, without blur at 32 px (public code of SCAN and SimCLR).
     "simclr": {**_CROP_FLIP_JITTER, "gray": 0.2},
@@ -49,6 +50,7 @@ _DETAILS: dict[str, Any] = {
     "jitter": 1.0,
     "blur_sigma": (0.1, 2.0),  # SimCLR, appendix A; MoCo v2
     "padding": "zeros",
+    "window": "random",
     "shift_padding": "reflection",  # FixMatch, as all with few labels; RotNet pads zeros
     "operation_names": get_args(OperationName),
     "operation_ranges": "scan",
@@ -68,6 +70,9 @@ class ViewSettings:
     PRESET: ClassVar = "policy"
     policy: Literal["plain", "standard", "simclr", "strong", "weak", "randaugment"] = "standard"
     """Name of the policy; plain is the image itself."""
+    window: Literal["random", "central"] | None = None
+    """Which square of network.side is cut first out of larger images, if crop_scale is off. random: any, as from 256 to
+    224 px in SCAN's strong views of ImageNet (public code). central: as for predictions."""
     shift: Fraction | None = None
     """Maximum shift in x and y, as a fraction of the side; by integer pixels."""
     shift_padding: Padding | None = None
@@ -85,8 +90,8 @@ class ViewSettings:
     crop_ratio: tuple[Positive, ...] | None = None
     """Minimum and maximum ratio of the box's width to its height."""
     size: Count | None = None
-    """Side of the square view after the crop, pixels; absent: the image's size. The local views of SwAV
-    (arXiv:2006.09882) have 96 px."""
+    """Side of the square view after the crop, pixels, at most network.side; absent: network.side, or the image's size
+    if that is null. The local views of SwAV (arXiv:2006.09882) have 96 px."""
     flip: Fraction | None = None
     """Probability of a horizontal flip."""
     padding: Padding | None = None
@@ -159,9 +164,15 @@ def plain(image: Tensor) -> Tensor:
 class Views:
     """A function from the images of a batch to new random views of them."""
 
-    def __init__(self, settings: ViewSettings, mean: Sequence[float]) -> None:
-        """Resolve the settings; mean: mean of each channel in [0, 1], the colour of Cutout's square."""
-        self.settings = settings.resolved()
+    def __init__(self, settings: ViewSettings, mean: Sequence[float], *, side: int | None = None) -> None:
+        """Resolve the settings.
+
+        mean: mean of each channel in [0, 1], the colour of Cutout's square. side: the network's, in pixels, which the
+        views have too; None: the images'. Raises UserError if the views are larger than that.
+        """
+        self.settings, self.side = settings.resolved(), side
+        if side is not None and (settings.size or 0) > side:
+            raise UserError(f"size: {settings.size} px found for views, expected at most network.side, {side}")
         self._mean = torch.tensor(mean, dtype=torch.float32)
 
     @torch.no_grad()
@@ -169,7 +180,8 @@ class Views:
         """Return one view of each image, float32 [B, C, H, W] in [0, 1].
 
         It depends only on the images and the generator's state. image: uint8 [B, C, H, W]; the view has the side `size`
-        if it is set. generator: on the images' device. operations: replaces the random operations of the policy.
+        if it is set, else the network's. generator: on the images' device. operations: replaces the random operations
+        of the policy.
         """
         chunk = CHUNK_OF_OPERATIONS if self.settings.operations else CHUNK
         if operations is None and image.device.type == "cpu" and image.numel() > chunk:
@@ -179,6 +191,7 @@ class Views:
 
     def _draw(self, image: Tensor, generator: torch.Generator, operations: Operations | None = None) -> Tensor:
         settings, draw = self.settings, Draw(len(image), generator)
+        image = self._window(image, draw)
         if settings.shift:
             far = [min(round(settings.shift * side), side - 1) for side in (image.shape[-1], image.shape[-2])]
             right, down = draw.whole(-far[0], far[0]), draw.whole(-far[1], far[1])
@@ -204,6 +217,15 @@ class Views:
         # Interpolation can also exceed [0, 1] by a rounding error.
         return self._cutout(view.clamp(0, 1), draw)
 
+    def _window(self, image: Tensor, draw: Draw) -> Tensor:
+        """Cut a square of the network's side out of larger images, unless a crop with another scale follows."""
+        side, (height, width) = self.side, image.shape[-2:]
+        if side is None or self.settings.crop_scale or max(height, width) <= side:
+            return image
+        if self.settings.window == "central":
+            return central_square(image, side)
+        return geometry.window(image, left=draw.whole(0, width - side), top=draw.whole(0, height - side), side=side)
+
     def _move(self, view: Tensor, draw: Draw) -> Tensor:
         """Apply affine map, crop and flip as one map."""
         settings, size = self.settings, (view.shape[-2], view.shape[-1])
@@ -220,9 +242,8 @@ class Views:
             matrix = geometry.compose(matrix, geometry.flip_matrix(flipped))
         # A crop reads up to half a pixel outside the image, which must not darken its border.
         padding = (settings.padding or "zeros") if is_affine else "border"
-        return geometry.warp(
-            view, matrix, padding, size=settings.size, interpolation=settings.interpolation or "bilinear"
-        )
+        side, interpolation = settings.size or self.side, settings.interpolation or "bilinear"
+        return geometry.warp(view, matrix, padding, size=side, interpolation=interpolation)
 
     def _affine(self, size: tuple[int, int], draw: Draw) -> Tensor:
         """Return random affine maps, [B, 3, 3]."""

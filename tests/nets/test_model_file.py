@@ -11,7 +11,7 @@ import torch
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.nets.heads import ClusterSettings, InstanceSettings, LinearSettings, ProjectionSettings, PrototypeSettings
-from sslpipe.nets.model_file import card_for, check_data, load_model, save_model, weights_path
+from sslpipe.nets.model_file import card_for, check_data, check_side, load_model, save_model, weights_path
 from sslpipe.nets.network import BackboneSettings, Network
 
 TINY = BackboneSettings(name="tiny_resnet")
@@ -108,6 +108,22 @@ def test_a_card_of_before_stochastic_depth_still_loads(folder):
     assert load_model(folder)[0].settings == TINY
 
 
+@pytest.mark.parametrize(("side", "found"), [(12, "12"), (None, "null")])
+def test_the_card_has_the_stored_size_and_the_networks_side(tmp_path, side, found):
+    make(tmp_path, replace(TINY, side=side))
+    network, card = load_model(tmp_path)
+    assert (network.side, card.size) == (side, 16)
+    check_side(network, side, tmp_path)
+    message = f"model.json: network.side: {found} found, expected 8 as in params.yaml; run the stage that writes it"
+    with pytest.raises(UserError, match=message):
+        check_side(network, 8, tmp_path)
+
+
+def test_a_card_of_before_the_networks_side_still_loads(folder):
+    change_card(folder, lambda card: card["network"]["backbone"].pop("side"))
+    assert load_model(folder)[0].side is None
+
+
 def test_a_card_of_before_published_networks_still_loads(folder):
     change_card(folder, lambda card: (card["network"].pop("input"), card["network"]["backbone"].pop("architecture")))
     network, _ = load_model(folder)
@@ -144,6 +160,7 @@ def test_the_card_says_what_the_model_is_and_where_it_is_from(folder):
                 "batch_norm_momentum": 0.1,
                 "drop_path": 0.0,
                 "convolution_init": "he",
+                "side": None,
             },
             "head": {"kind": "linear", "outputs": 4},
             "mean": [0.4914, 0.48, 0.1],
@@ -271,6 +288,10 @@ def test_weights_of_another_architecture_are_refused(folder, tmp_path):
         (lambda card: card.pop("network"), ["network.backbone: missing"]),
         (lambda card: card["network"]["backbone"].update(name="resnet19"), ["resnet19", "resnet18"]),
         (lambda card: card["network"]["backbone"].update(stem="stl"), ["network.stem"]),
+        (
+            lambda card: card["network"]["backbone"].update(side=17),
+            ["network.side: 17 px found, expected at most 16, the images' size"],
+        ),
         (lambda card: card["network"]["backbone"].update(drop_path=0.1), ["network.drop_path: 0.1 found, expected 0"]),
         (lambda card: card["network"]["head"].update(kind="none"), ["network.head"]),
         (lambda card: card["network"].update(mean=[0.5]), ["mean: 1 values found, expected 3"]),

@@ -1,13 +1,16 @@
 """Normalisation, backbone and head as one network."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from sslpipe.data.store import StoreInfo
+from sslpipe.io.errors import UserError
 from sslpipe.nets.heads import LinearSettings
-from sslpipe.nets.network import BackboneSettings, Network, build_network
-from sslpipe.nets.preprocessing import InputSettings
+from sslpipe.nets.network import RESIZED_AT_ONCE, BackboneSettings, Network, build_network
+from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
 
 TINY = BackboneSettings(name="tiny_resnet")
 MEAN, STD = (0.5, 0.25, 0.1), (0.2, 0.5, 1.0)
@@ -89,3 +92,43 @@ def test_the_mean_colour_has_one_value_a_channel_of_the_images():
     for mean in (MEAN, MEAN[:1]):
         assert Network(TINY, mean=mean, std=STD[: len(mean)]).image_mean == pytest.approx(mean)
     assert Network(TINY, mean=MEAN, std=STD, channels=1).image_mean == pytest.approx([sum(MEAN) / 3])
+
+
+def seen_by(network, images):
+    """What its backbone is given of images, without the normalisation."""
+    found = []
+    handle = network.backbone.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    network.features(images)
+    handle.remove()
+    return torch.cat(found) * network.std + network.mean
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_network_sees_the_centre_of_larger_images_and_views_as_they_are(training):
+    network = Network(replace(TINY, side=4), mean=MEAN, std=STD).train(training)
+    images = torch.rand(3, 3, 6, 6)
+    torch.testing.assert_close(seen_by(network, images), images[..., 1:5, 1:5])
+    for view in (images[..., :4, :4], images[..., :3, :3]):
+        torch.testing.assert_close(seen_by(network, view), view)
+    torch.testing.assert_close(seen_by(Network(TINY, mean=MEAN, std=STD), images), images)
+
+
+def test_a_published_networks_preprocessing_is_of_whole_images_alone():
+    settings = InputSettings(resize=20, crop=16, interpolation="bilinear")
+    network = Network(replace(TINY, side=16), mean=MEAN, std=STD, input=settings).eval()
+    for size in (18, 20, 30):
+        images = torch.rand(2, 3, size, size)
+        torch.testing.assert_close(seen_by(network, images), resize_and_crop(images, settings))
+    stored = torch.rand(RESIZED_AT_ONCE + 1, 3, 20, 20)  # as large as it is to be resized
+    torch.testing.assert_close(seen_by(network, stored), stored[..., 2:18, 2:18])
+    for view in (stored[..., :16, :16], stored[..., :6, :6]):
+        torch.testing.assert_close(seen_by(network, view), view)
+    # Without a side every image is a whole one, as it always was.
+    network = Network(TINY, mean=MEAN, std=STD, input=settings).eval()
+    torch.testing.assert_close(seen_by(network, stored[..., :6, :6]), resize_and_crop(stored[..., :6, :6], settings))
+
+
+def test_a_side_of_more_than_the_stored_images_is_refused():
+    replace(TINY, side=32).check_side(32)
+    with pytest.raises(UserError, match=r"^network.side: 33 found, expected at most prepare.size, 32$"):
+        replace(TINY, side=33).check_side(32)

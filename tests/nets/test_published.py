@@ -67,7 +67,9 @@ def refused(*parts, weights=None, backbone=SMALL, download=False, **selection):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", ["test_vit", "resnet18", "mobilenetv3_small_050", "resnet18.a2_in1k"])
+@pytest.mark.parametrize(
+    "name", ["test_vit.r160_in1k", "resnet18.a1_in1k", "mobilenetv3_small_050.lamb_in1k", "resnet18.a2_in1k"]
+)
 def test_features_are_timms_with_its_preprocessing(tmp_path, name, channels):
     model = theirs(name)
     safetensors.torch.save_file(model.state_dict(), tmp_path / "any.safetensors")
@@ -84,6 +86,25 @@ def test_features_are_timms_with_its_preprocessing(tmp_path, name, channels):
         features = network.features(images)
         torch.testing.assert_close(features, model((resize_and_crop(images, network.input) - mean) / std))
     assert features.shape == (2, network.backbone.dimension)
+
+
+@pytest.mark.parametrize(("name", "side", "resized"), [("resnet18", 224, 256), ("test_vit", 160, 182)])
+def test_weights_of_unknown_name_are_prepared_at_256_for_224(tmp_path, name, side, resized):
+    safetensors.torch.save_file(theirs(name).state_dict(), tmp_path / "any.safetensors")
+    network = load(tmp_path / "any.safetensors", BackboneSettings(name="timm", architecture=name))
+    assert network.input == InputSettings(resize=resized, crop=side, interpolation="bilinear")
+
+
+def test_the_side_is_that_of_the_weights(tmp_path, small):
+    torch.save(small, tmp_path / "small.pth")
+    backbone = replace(SMALL, side=160)
+    network = load(tmp_path / "small.pth", backbone)
+    stored = torch.rand(1, 3, 168, 168)  # timm's own size for these weights
+    with torch.no_grad():
+        expected = network.backbone((stored[..., 4:164, 4:164] - network.mean) / network.std)
+        torch.testing.assert_close(network.features(stored), expected)
+    message = "network.side: 144 found, expected 160, to which images are cropped for test_resnet.r160_in1k, or null"
+    refused(message, weights=tmp_path / "small.pth", backbone=replace(backbone, side=144))
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,9 @@ CASES = {
     "vit_tiny_4": ("vit_tiny_4", LINEAR, {}),
     "vit_mini_4, features": ("vit_mini_4", ProjectionSettings(hidden=8, outputs=8), {"stage": "pretrain"}),
     "timm, resized": ("timm", LINEAR, {"architecture": "resnet10t", "input": ENLARGED}),
+    "tiny_resnet, centre": ("tiny_resnet", LINEAR, {"side": 11}),
+    "tiny_resnet, resized with a side": ("tiny_resnet", LINEAR, {"size": 40, "side": 32, "input": ENLARGED}),
+    "tiny_resnet, as large as the side": ("tiny_resnet", LINEAR, {"size": 32, "side": 32, "input": ENLARGED}),
 }
 
 
@@ -230,6 +233,28 @@ def test_the_card_says_how_to_use_the_file_and_where_it_is_from(tiny):
         assert 0 <= card["compared"]["max_difference"] <= card["compared"]["tolerance"] == 1e-4, form
         assert len(card["example"]) == 4
         assert card["sslpipe"]
+
+
+@pytest.mark.parametrize(
+    ("options", "inside"),
+    [
+        ({}, "divided by 255, normalised"),
+        ({"side": 16}, "divided by 255, normalised"),
+        ({"side": 11}, "divided by 255, cropped to the central 11 × 11 px, normalised"),
+        (
+            {"size": 40, "side": 32, "input": ENLARGED},
+            "divided by 255, resized to 36 × 36 px (bicubic), cropped to the central 32 × 32 px, normalised",
+        ),
+        ({"size": 32, "side": 32, "input": ENLARGED}, "divided by 255, normalised"),
+    ],
+)
+def test_the_card_says_what_happens_inside(tmp_path, options, inside):
+    size = options.get("size", 16)
+    written = export_model(make(tmp_path / "a", **options), "torch", tmp_path / "out")
+    card = json.loads(written.path.with_name("model.pt2.json").read_text())
+    assert card["input"]["inside"] == inside
+    assert card["input"]["shape"] == ["batch", 3, size, size]
+    assert f"crop the central {size} × {size} px" in card["input"]["prepare"]
 
 
 def test_the_onnx_file_knows_its_classes(tiny):

@@ -357,6 +357,15 @@ def test_labels_are_those_of_the_name(parsed, name):
         assert prepare.labelled is None
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_test_images_are_the_centre_of_larger_ones_on_imagenet_alone(parsed, name):
+    found = parsed[name]
+    if found.prepare.source == "imagenet":
+        assert (found.prepare.size, found.backbone.side) == (256, 224)
+    else:
+        assert found.backbone.side is None
+
+
 def test_an_unknown_key_is_refused(tmp_path):
     for key, place in (("semisup.fixmatch.treshold", "threshold"), ("prepare.sise", "size"), ("network.stam", "stem")):
         path = tmp_path / "params.yaml"

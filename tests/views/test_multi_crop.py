@@ -18,7 +18,7 @@ PLAIN = ViewSettings(policy="plain")
 def crops(settings: MultiCropSettings, side: int, *, count: int = 2, multiple: int | None = 1) -> list[torch.Tensor]:
     image = torch.zeros(count, 1, side, side, dtype=torch.uint8)
     image[..., ::2, ::2] = image[..., 1::2, 1::2] = 255  # a chessboard
-    return MultiCrop(settings, [0.5], side=side, multiple=multiple)(image, torch.Generator().manual_seed(0))
+    return MultiCrop(settings, [0.5], size=side, multiple=multiple)(image, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(

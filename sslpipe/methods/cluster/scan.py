@@ -114,7 +114,7 @@ class Method(BaseMethod):
         network.head = ClusterHeads(
             network.backbone.dimension, ClusterSettings(clusters=settings.clusters, heads=settings.heads)
         )
-        self.views = Views(settings.views, network.image_mean)
+        self.views = Views(settings.views, network.image_mean, side=network.side)
         self.train_set, self.held_out = train, problem.held_out
         for name, value in network.state_dict().items():
             self.register_buffer(_best(name), value.clone())

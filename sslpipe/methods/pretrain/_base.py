@@ -50,12 +50,12 @@ class SelfSupervised(BaseMethod):
 
     def policy(self, settings: ViewSettings) -> Views:
         """Views whose Cutout fills with the images' mean."""
-        return Views(settings, self.network.image_mean)
+        return Views(settings, self.network.image_mean, side=self.network.side)
 
     def multi_crop(self, settings: MultiCropSettings) -> MultiCrop:
         """Multi-crop of the images, in sizes that the network takes."""
-        side = self.images.array.shape[-1]
-        return MultiCrop(settings, self.network.image_mean, side=side, multiple=self.network.side_multiple)
+        network, size = self.network, self.images.array.shape[-1]
+        return MultiCrop(settings, network.image_mean, size=size, multiple=network.side_multiple, side=network.side)
 
     def loss_at_chance(self) -> Mapping[str, float]:
         """Term → its value while nothing is told apart; empty for a loss without such a value."""

@@ -19,7 +19,7 @@ class Settings:
 
     weights: str | None = None
     """A file of weights (.safetensors, .pth) with timm's names; null for those that timm offers, which the tag in
-    `network.architecture` names."""
+    `network.architecture` names. Images for a file without a tag are resized to 256 for crops of 224 px."""
     prefix: str = ""
     """Beginning of the names of the backbone's weights in the file, such as `module.encoder_q.` in MoCo's (MoCo v2,
     arXiv:2003.04297); weights with other names are left out. Empty: all weights are the backbone's."""
@@ -47,7 +47,7 @@ class Method(nn.Module):
         self.network = published_network(
             problem.backbone, file, channels=problem.info.channels, download=settings.download
         )
-        self.views = Views(settings.views, self.network.image_mean)
+        self.views = Views(settings.views, self.network.image_mean, side=self.network.side)
         self.held_out = problem.held_out
 
     def selected(self) -> Network:

@@ -91,7 +91,7 @@ class LabelledMethod(BaseMethod):
 
     def policy(self, settings: ViewSettings) -> Views:
         """Views whose Cutout fills with the images' mean."""
-        return Views(settings, self.network.image_mean)
+        return Views(settings, self.network.image_mean, side=self.network.side)
 
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
         """The cross-entropy of the labelled images; the unlabelled ones are not used."""

@@ -62,8 +62,10 @@ class PrototypeMethod(LabelledMethod):
 
     def __init__(self, settings: PrototypesSettings, problem: Problem) -> None:
         super().__init__(settings, problem, head=prototype_head(settings, problem))
-        side, multiple = problem.labelled.images.array.shape[-1], self.network.side_multiple
-        self.crops = MultiCrop(settings, self.network.image_mean, side=side, multiple=multiple)
+        network, size = self.network, problem.labelled.images.array.shape[-1]
+        self.crops = MultiCrop(
+            settings, network.image_mean, size=size, multiple=network.side_multiple, side=network.side
+        )
         self.monitors: LinearMonitors | None = None
         if settings.monitors:
             widths = {"backbone": self.network.backbone.dimension, "projection_1": settings.hidden}

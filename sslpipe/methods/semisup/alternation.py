@@ -107,8 +107,9 @@ class Method(BaseMethod):
         self.falling, self.collapse_hint = self.base.falling, self.base.collapse_hint
         network, images = self.network, problem.labelled.images
         self.rotation = build_head(settings.rotation_head, network.backbone.dimension)
-        mean = network.image_mean
-        self.views, self.rotation_views = Views(settings.views, mean), Views(settings.rotation_views, mean)
+        mean, side = network.image_mean, network.side
+        self.views = Views(settings.views, mean, side=side)
+        self.rotation_views = Views(settings.rotation_views, mean, side=side)
         self.register_buffer("targets", balanced_targets(len(images), problem.labelled.classes, settings.share))
         check_length(settings, len(images))
 
