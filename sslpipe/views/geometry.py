@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 Padding = Literal["zeros", "border", "reflection"]
+Interpolation = Literal["bilinear", "nearest"]
 
 
 def affine_matrix(
@@ -55,8 +56,15 @@ def compose(first: Tensor, then: Tensor) -> Tensor:
     return (first[:, :, :, None] * then[:, None, :, :]).sum(2)
 
 
-def warp(image: Tensor, matrix: Tensor, padding: Padding = "zeros", *, size: int | None = None) -> Tensor:
-    """Apply a map to each image, with bilinear interpolation.
+def warp(
+    image: Tensor,
+    matrix: Tensor,
+    padding: Padding = "zeros",
+    *,
+    size: int | None = None,
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
+    """Apply a map to each image.
 
     image: float [B, C, H, W]. matrix: [B, 3, 3]. padding: values outside the image. size: side of the result in pixels;
     None: [H, W]. There is no antialiasing: a box of more than twice the size is aliased, but small views are cropped
@@ -69,7 +77,7 @@ def warp(image: Tensor, matrix: Tensor, padding: Padding = "zeros", *, size: int
     at_x = entry[:, 0, 0] * x + entry[:, 0, 1] * y[:, None] + entry[:, 0, 2]
     at_y = entry[:, 1, 0] * x + entry[:, 1, 1] * y[:, None] + entry[:, 1, 2]
     grid = torch.stack([at_x * (2 / width), at_y * (2 / height)], dim=-1)
-    return grid_sample(image, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    return grid_sample(image, grid, mode=interpolation, padding_mode=padding, align_corners=False)
 
 
 def _spread(count: int, device: torch.device) -> Tensor:
