@@ -62,7 +62,7 @@ def warp(
     padding: Padding = "zeros",
     *,
     size: int | None = None,
-    interpolation: Interpolation = "bilinear",
+    mode: Interpolation = "bilinear",
 ) -> Tensor:
     """Apply a map to each image.
 
@@ -77,7 +77,7 @@ def warp(
     at_x = entry[:, 0, 0] * x + entry[:, 0, 1] * y[:, None] + entry[:, 0, 2]
     at_y = entry[:, 1, 0] * x + entry[:, 1, 1] * y[:, None] + entry[:, 1, 2]
     grid = torch.stack([at_x * (2 / width), at_y * (2 / height)], dim=-1)
-    return grid_sample(image, grid, mode=interpolation, padding_mode=padding, align_corners=False)
+    return grid_sample(image, grid, mode=mode, padding_mode=padding, align_corners=False)
 
 
 def _spread(count: int, device: torch.device) -> Tensor:

@@ -102,8 +102,8 @@ class Pool:
             values["translate_y"] = values["translate_y"] - values["shear_y"] * (width / 2)
         matrix = affine_matrix(scale=one, **values)
         if not self.outside:
-            return warp(image, matrix, interpolation=self.interpolation)
-        return warp(image - self.outside, matrix, interpolation=self.interpolation) + self.outside
+            return warp(image, matrix, mode=self.interpolation)
+        return warp(image - self.outside, matrix, mode=self.interpolation) + self.outside
 
     def with_idle(self, names: Sequence[OperationName]) -> list[OperationName]:
         """Return the names with as many identities as make the probability of each operation, sorted by `arranged`."""

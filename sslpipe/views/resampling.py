@@ -42,7 +42,8 @@ def rescale(image: Tensor, level: Tensor, detail: Tensor) -> Tensor:
     count, channels, height, width = image.shape
     method = (detail * len(METHODS)).long().clamp(max=len(METHODS) - 1)
     with torch.autocast(image.device.type, enabled=False):
-        rows, columns = (_weights(side, level / 4, method) for side in (height, width))
+        rows = _weights(height, level / 4, method)
+        columns = rows if height == width else _weights(width, level / 4, method)
         along = image.reshape(count, channels * height, width) @ columns.transpose(1, 2)
         along = along.clamp_(0, 1).view(image.shape).transpose(1, 2).reshape(count, height, channels * width)
         across = rows @ along
