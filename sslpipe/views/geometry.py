@@ -67,7 +67,7 @@ def warp(
     """Apply a map to each image.
 
     image: float [B, C, H, W]. matrix: [B, 3, 3]. padding: values outside the image. size: side of the result in pixels;
-    None: [H, W]. There is no antialiasing: a box of more than twice the size is aliased, but small views are cropped
+    None: [H, W]. mode: interpolation. There is no antialiasing: a box of more than twice the size is aliased, but small views are cropped
     from small boxes and rarely reduced so much.
     """
     height, width = image.shape[-2:]
