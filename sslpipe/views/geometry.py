@@ -67,8 +67,8 @@ def warp(
     """Apply a map to each image.
 
     image: float [B, C, H, W]. matrix: [B, 3, 3]. padding: values outside the image. size: side of the result in pixels;
-    None: [H, W]. mode: interpolation. There is no antialiasing: a box of more than twice the size is aliased, but small views are cropped
-    from small boxes and rarely reduced so much.
+    None: [H, W]. mode: interpolation. There is no antialiasing: a box of more than twice the size is aliased, but small
+    views are cropped from small boxes and rarely reduced so much.
     """
     height, width = image.shape[-2:]
     x = _spread(size or width, image.device) * (width / 2)
