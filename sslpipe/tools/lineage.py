@@ -64,12 +64,14 @@ class _Search:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._known: dict[Path, Artifact] = {}
+        self._begun: set[Path] = set()
 
     def describe(self, folder: Path) -> Artifact:
         """Return an artifact with its parents."""
         if folder not in self._known:
             marker = _marker(folder)
             assert marker is not None
+            self._begun.add(folder)
             describe = {CARD: self._model, STAGE_CARD: self._files, STORE: self._store}.get(marker, self._export)
             self._known[folder] = describe(folder, read_json(folder / marker))
         return self._known[folder]
@@ -156,14 +158,16 @@ class _Search:
         return artifact
 
     @cached_property
-    def _weights(self) -> dict[str, Path]:
-        """Fingerprint of weights → folder of the model."""
-        return {sha256(path): path.parent for path in sorted(self.root.rglob(weights_path(Path()).name))}
+    def _weights(self) -> list[tuple[str, Path]]:
+        """Fingerprints of weights, and the folders of their models."""
+        return [(sha256(path), path.parent) for path in sorted(self.root.rglob(weights_path(Path()).name))]
 
     def _by_weights(self, fingerprint: str) -> Artifact:
-        """Return the model with these weights."""
-        if fingerprint in self._weights:
-            return self.describe(self._weights[fingerprint])
+        """Return the model with these weights; a model that learned nothing has its parent's, but is not its parent."""
+        begun = self._begun - self._known.keys()
+        folders = [folder for each, folder in self._weights if each == fingerprint and folder not in begun]
+        if folders:
+            return self.describe(folders[-1])
         note = f"no model below {self.root} has these weights: it was replaced or is in another folder"
         return Artifact(path=None, kind="model", stage="unknown", fingerprint=fingerprint, note=note)
 

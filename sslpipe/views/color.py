@@ -143,6 +143,26 @@ def sharpness(image: Tensor, factor: Tensor) -> Tensor:
     return result
 
 
+def ring_blur(image: Tensor) -> Tensor:
+    """Replace each pixel by the mean of the 16 pixels at the border of the 5 × 5 around it (Pillow's filter BLUR).
+
+    The two outer rows and columns do not change.
+    """
+    if min(image.shape[-2:]) < 5:
+        return image
+    inner = image[..., 1:-1, 1:-1]
+    result = image.clone()
+    result[..., 2:-2, 2:-2] = (_box_sum(image, 5) - _box_sum(inner, 3)) / 16
+    return result
+
+
+def _box_sum(image: Tensor, side: int) -> Tensor:
+    """Return the sums over squares of `side` pixels, [B, C, H - side + 1, W - side + 1]."""
+    height, width = image.shape[-2] - side + 1, image.shape[-1] - side + 1
+    rows = torch.stack([image[..., start : start + height, :] for start in range(side)]).sum(0)
+    return torch.stack([rows[..., start : start + width] for start in range(side)]).sum(0)
+
+
 def _per_image(value: Tensor) -> Tensor:
     return value[:, None, None, None]
 

@@ -13,34 +13,27 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from sslpipe.views.draw import Draw
-from sslpipe.views.operations import (
-    OPERATION_RANGES,
-    OperationName,
-    RangesName,
-    apply_operations,
-    arranged,
-    draw_slots,
-    operation_of,
-)
+from sslpipe.views.operations import OperationName, apply_operations, draw_slots, operation_of
+from sslpipe.views.pools import POOLS, PoolName
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Random operations and magnitudes for each image of a batch; all tensors are [depth, B]."""
+    """Random operations and numbers for each image of a batch: the magnitude and, in some pools, a detail (P = 2)."""
 
     operations: int
     """Number of different operations."""
 
     slots: Tensor
-    """int64, the slot of each image, which gives its operation (see `draw_slots`)."""
+    """int64 [depth, B], the slot of each image, which gives its operation (see `draw_slots`)."""
     bins: Tensor
-    """int64, the bin of the magnitude; also for an operation without magnitude (identity)."""
-    share: Tensor
-    """float in [0, 1), the position of the magnitude in the operation's whole interval, within the bin."""
+    """int64 [P, depth, B], the bins of the numbers; also for an operation that does not use them."""
+    shares: Tensor
+    """float [P, depth, B] in [0, 1), the positions of the numbers in their whole intervals, within the bins."""
 
     @property
     def chosen(self) -> Tensor:
-        """int64, the index of the operation in `CTAugment.names`."""
+        """int64 [depth, B], the index of the operation in `CTAugment.names`."""
         return operation_of(self.slots, self.operations)
 
 
@@ -48,13 +41,15 @@ class CTAugment(nn.Module):
     """Random operations with learned magnitudes; `rates` is a buffer, so that a checkpoint contains it."""
 
     rates: Tensor
-    """float32 [operations, bins] in [0, 1]: how well the label is predicted when a bin is applied; initially 1."""
+    """float32 [operations, P, bins] in [0, 1]: how well the label is predicted when a bin is applied; initially 1."""
+    counts: Tensor
+    """int64 [operations, P]: the bins that an interval has; rates of further bins are not used."""
 
     def __init__(
         self,
         names: Sequence[OperationName],
         *,
-        ranges: RangesName = "fixmatch",
+        pool: PoolName = "fixmatch",
         depth: int = 2,
         bins: int = 17,
         threshold: float = 0.8,
@@ -62,32 +57,38 @@ class CTAugment(nn.Module):
     ) -> None:
         """Set all rates to 1.
 
-        names: the operations. ranges: their intervals of magnitudes. depth: operations per image. bins: bins per
-        interval (FixMatch's public code). threshold: bins whose rate is below this fraction of the operation's best
-        rate are not used. decay: decay of the rates per probed image. Source of the other defaults: FixMatch, appendix
-        D.
+        names: the operations. pool: the pool that they are from. depth: operations per image. bins: bins of an interval
+        that has no number of its own (FixMatch's public code). threshold: bins whose rate is below this fraction of the
+        operation's best rate are not used. decay: decay of the rates per probed image. Source of the other defaults:
+        FixMatch, appendix D.
         """
         super().__init__()
-        self.names, self.depth, self.bins = arranged(names), depth, bins
+        self.pool, self.depth, self.bins = POOLS[pool], depth, bins
+        self.names = self.pool.arranged(names)
         self.threshold, self.decay = threshold, decay
-        self.table = OPERATION_RANGES[ranges]
-        self.register_buffer("rates", torch.ones(len(names), bins))
+        operations = [self.pool.operations[name] for name in self.names]
+        counts = [[min(operation.bins or bins, bins), max(operation.details, 1)] for operation in operations]
+        numbers = 2 if any(operation.details for operation in operations) else 1
+        self.register_buffer("counts", torch.tensor(counts)[:, :numbers], persistent=False)
+        self.register_buffer("rates", torch.ones(len(names), numbers, max(bins, *(count[-1] for count in counts))))
 
     def forward(self, view: Tensor, draw: Draw) -> Tensor:
         """Return strong views of float images [B, C, H, W] in [0, 1], with magnitudes according to the rates."""
-        # Relative to the operation's best bin, as in the public code: by the paper's formula, an operation whose rates
-        # are all below the threshold would have no bin left.
-        weight = self.rates / self.rates.amax(1, keepdim=True)
-        reached = torch.where(weight >= self.threshold, weight, 0.0).cumsum(1)
-        return self.apply_probe(view, self._draw(draw, reached))
+        # Relative to the operation's best bin and with a little added, so that rates of 0 divide nothing by 0, as in
+        # the public code: by the paper's formula, an operation whose rates are all below the threshold would have no
+        # bin left.
+        rates = torch.where(self._in_use(), self.rates + (1 - self.decay), 0.0)
+        weight = rates / rates.amax(2, keepdim=True)
+        return self.apply_probe(view, self._draw(draw, torch.where(weight >= self.threshold, weight, 0.0)))
 
     def probe(self, draw: Draw) -> Probe:
         """Return a probe for labelled images, with uniformly random operations and bins."""
-        return self._draw(draw, torch.ones_like(self.rates).cumsum(1))
+        return self._draw(draw, self._in_use().float())
 
     def apply_probe(self, view: Tensor, probe: Probe) -> Tensor:
         """Apply a probe to float images [B, C, H, W] in [0, 1]; the result has the same shape and range."""
-        return apply_operations(view, probe.slots, probe.share, names=self.names, table=self.table)
+        share, detail = probe.shares[0], probe.shares[-1]
+        return apply_operations(view, probe.slots, share, detail, names=self.names, pool=self.pool)
 
     @torch.no_grad()
     def update(self, probe: Probe, match: Tensor) -> None:
@@ -98,24 +99,33 @@ class CTAugment(nn.Module):
         Images with the same bin are applied in the order of the batch; this is the closed form of that loop, so the
         result is the same on every device except for rounding.
         """
-        # [B · depth], in the order of the loop over images.
-        cell = (probe.chosen * self.bins + probe.bins).T.flatten()
+        # [B · depth · P], in the order of the loop over images.
+        numbers, bins = self.rates.shape[1:]
+        number = torch.arange(numbers, device=probe.bins.device)[:, None, None]
+        cell = ((probe.chosen * numbers + number) * bins + probe.bins).permute(2, 1, 0).flatten()
         hits = one_hot(cell, self.rates.numel())
         later = hits.sum(0) - hits.cumsum(0)
-        gain = hits * (1 - self.decay) * self.decay**later * match.float().repeat_interleave(self.depth)[:, None]
+        matches = match.float().repeat_interleave(self.depth * numbers)[:, None]
+        gain = hits * (1 - self.decay) * self.decay**later * matches
         # Sums over rows instead of a scatter, whose order of additions is not deterministic on CUDA.
         rates = self.rates.flatten() * self.decay ** hits.sum(0) + gain.sum(0)
         self.rates.copy_(rates.view_as(self.rates))
 
-    def _draw(self, draw: Draw, reached: Tensor) -> Probe:
-        """Return a probe with uniform operations, bins by weight, and uniform magnitudes within the bins.
+    def _in_use(self) -> Tensor:
+        """Return bool [operations, P, bins]: which bins there are."""
+        return torch.arange(self.rates.shape[2], device=self.rates.device) < self.counts[..., None]
 
-        reached: [operations, bins], cumulative sums of the bins' weights.
-        """
+    def _draw(self, draw: Draw, weight: Tensor) -> Probe:
+        """Return a probe with uniform operations, bins by weight [operations, P, bins], and uniform numbers in them."""
         slots = draw_slots(draw, self.depth, len(self.names))
-        at = torch.stack([draw.uniform(0.0, 1.0) for _ in range(self.depth)])
-        sums = reached[operation_of(slots, len(self.names))]
-        # The first bin whose cumulative sum exceeds a random point in [0, total): never one of weight 0.
-        bins = (sums <= at[..., None] * sums[..., -1:]).sum(-1)
-        within = torch.stack([draw.uniform(0.0, 1.0) for _ in range(self.depth)])
-        return Probe(len(self.names), slots, bins, (bins + within) / self.bins)
+        chosen = operation_of(slots, len(self.names))
+        bins, shares = [], []
+        for sums, count in zip(weight.cumsum(2).unbind(1), self.counts.unbind(1), strict=True):
+            at = torch.stack([draw.uniform(0.0, 1.0) for _ in range(self.depth)])
+            # The first bin whose cumulative sum exceeds a random point in [0, total): never one of weight 0.
+            drawn = (sums[chosen] <= at[..., None] * sums[chosen][..., -1:]).sum(-1)
+            drawn = torch.minimum(drawn, count[chosen] - 1)
+            within = torch.stack([draw.uniform(0.0, 1.0) for _ in range(self.depth)])
+            bins.append(drawn)
+            shares.append((drawn + within) / count[chosen])
+        return Probe(len(self.names), slots, torch.stack(bins), torch.stack(shares))

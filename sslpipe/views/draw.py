@@ -13,7 +13,11 @@ class Draw:
 
     def uniform(self, low: float, high: float) -> Tensor:
         """Return float32 [count], uniform in [low, high)."""
-        unit = torch.rand(self.count, generator=self.generator, device=self.generator.device)
+        return self.uniforms(1, low, high)[:, 0]
+
+    def uniforms(self, times: int, low: float, high: float) -> Tensor:
+        """Return float32 [count, times], uniform in [low, high)."""
+        unit = torch.rand((self.count, times), generator=self.generator, device=self.generator.device)
         return low + (high - low) * unit
 
     def whole(self, low: int, high: int) -> Tensor:

@@ -1,6 +1,10 @@
-"""Random operations of strong views, with the ranges of SCAN (arXiv:2005.12320) and FixMatch (arXiv:2001.07685)."""
+"""Random operations of strong views: pools of operations, and their application to a batch in slots of fixed size.
+
+The pools are in `scan_operations.py`, `fixmatch_operations.py` and `ctaugment_operations.py`, by name in `pools.py`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from typing import Literal, NamedTuple, get_args
@@ -8,9 +12,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from sslpipe.views import color
 from sslpipe.views.draw import Draw
-from sslpipe.views.geometry import affine_matrix, warp
+from sslpipe.views.geometry import Interpolation, affine_matrix, warp
 
 OperationName = Literal[
     "identity",
@@ -27,68 +30,89 @@ OperationName = Literal[
     "translate_y",
     "posterize",
     "shear_y",
+    "blur",
+    "smooth",
+    "invert",
+    "rescale",
+    "cutout",
 ]
-RangesName = Literal["scan", "fixmatch"]
-"""SCAN, table S4; FixMatch, table 12."""
+"""The first 14 are those of SCAN, table S4, and FixMatch, table 12; CTAugment has all 19."""
+IDENTITY: OperationName = "identity"
 Parameter = Literal["angle", "shear_x", "shear_y", "translate_x", "translate_y"]
-"""Parameters of affine maps."""
+"""Parameters of affine maps: degrees, pixels per pixel, and fractions of the side."""
 
 
 class Operation(NamedTuple):
     """An operation on images, and the interval of its magnitude."""
 
-    apply: Callable[[Tensor, Tensor], Tensor]
-    """Function of images [G, C, H, W] and magnitudes [G]."""
+    apply: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    """Function of images [G, C, H, W], magnitudes [G] and details [G]; None: an affine map, or the image itself."""
     low: float = 0.0
     """Lower end of the interval; magnitudes are uniform between the two ends."""
     high: float = 0.0
     """Upper end of the interval."""
     moves: Parameter | None = None
     """The parameter of the affine map that the magnitude sets; consecutive affine maps are applied together."""
+    rounded: Callable[[Tensor], Tensor] | None = None
+    """Function from the magnitudes that are drawn to those that are applied, for example whole levels."""
+    bins: int | None = None
+    """Bins of the interval whose rates CTAugment learns; None: as many as CTAugment has by default."""
+    details: int = 0
+    """Bins of a second random number in [0, 1), the detail; 0: there is none."""
 
 
-def _moved(image: Tensor, magnitudes: Mapping[Parameter, Tensor]) -> Tensor:
-    """Apply the affine map with these parameters [G], 0 if absent; translations are fractions of the side."""
-    sides = {"translate_x": image.shape[-1], "translate_y": image.shape[-2]}
-    none, one = image.new_zeros(len(image)), image.new_ones(len(image))
-    values = {name: magnitudes.get(name, none) * sides.get(name, 1) for name in get_args(Parameter)}
-    return warp(image, affine_matrix(scale=one, **values))
+def by_magnitude(function: Callable[[Tensor, Tensor], Tensor], low: float, high: float) -> Operation:
+    """Return the operation for a function of images and magnitudes."""
+    return Operation(lambda image, magnitude, _: function(image, magnitude), low, high)
 
 
-def _map(parameter: Parameter, low: float, high: float) -> Operation:
-    return Operation(lambda image, magnitude: _moved(image, {parameter: magnitude}), low, high, parameter)
+@dataclass(frozen=True)
+class Pool:
+    """Operations to choose from, and what they have in common."""
 
+    operations: Mapping[OperationName, Operation]
+    interpolation: Interpolation = "bilinear"
+    """Interpolation of affine maps."""
+    shear_about: Literal["centre", "corner"] = "centre"
+    """The point that a shear does not move; corner: the upper left one, as in Pillow's affine transform."""
+    outside: float = 0.0
+    """Value of the pixels that an affine map reads from outside the image."""
+    probability: float = 1.0
+    """Probability that a chosen operation is applied; 1 / probability must be a whole number."""
 
-# Own choices, where the table has no value: bilinear interpolation, maps about the centre, black outside the image;
-# translation in fractions of the side, not rounded to pixels; posterize keeps 4 to 8 bits, each equally likely.
-OPERATIONS: dict[OperationName, Operation] = {
-    "identity": Operation(lambda image, _: image),
-    "autocontrast": Operation(lambda image, _: color.autocontrast(image)),
-    "equalize": Operation(lambda image, _: color.equalize(image)),
-    "rotate": _map("angle", -30, 30),
-    # The threshold in the table is a level of 0 to 255; 256 inverts nothing.
-    "solarize": Operation(lambda image, level: color.solarize(image, level / 255), 0, 256),
-    "color": Operation(color.saturation, 0.05, 0.95),
-    "contrast": Operation(color.contrast, 0.05, 0.95),
-    "brightness": Operation(color.brightness, 0.05, 0.95),
-    "sharpness": Operation(color.sharpness, 0.05, 0.95),
-    "shear_x": _map("shear_x", -0.1, 0.1),
-    "translate_x": _map("translate_x", -0.1, 0.1),
-    "translate_y": _map("translate_y", -0.1, 0.1),
-    "posterize": Operation(lambda image, bits: color.posterize(image, bits.floor().clamp(max=8)), 4, 9),
-    "shear_y": _map("shear_y", -0.1, 0.1),
-}
-_FARTHER: tuple[OperationName, ...] = ("shear_x", "shear_y", "translate_x", "translate_y")
-OPERATION_RANGES: Mapping[RangesName, Mapping[OperationName, Operation]] = {
-    "scan": OPERATIONS,
-    # FixMatch, table 12: the same operations, with larger shears and translations. Its solarize threshold is 0 to 1.
-    "fixmatch": {**OPERATIONS, **{name: OPERATIONS[name]._replace(low=-0.3, high=0.3) for name in _FARTHER}},
-}
+    def apply(self, name: OperationName, image: Tensor, magnitude: Tensor, detail: Tensor | None = None) -> Tensor:
+        """Apply one operation to float images [G, C, H, W] in [0, 1], with magnitudes [G] of its interval."""
+        operation = self.operations[name]
+        if operation.rounded is not None:
+            magnitude = operation.rounded(magnitude)
+        if operation.moves is not None:
+            return self.move(image, {operation.moves: magnitude})
+        none = torch.zeros_like(magnitude) if detail is None else detail
+        return image if operation.apply is None else operation.apply(image, magnitude, none)
 
+    def move(self, image: Tensor, magnitudes: Mapping[Parameter, Tensor]) -> Tensor:
+        """Apply the affine map with these parameters [G], 0 if absent."""
+        height, width = image.shape[-2:]
+        none, one = image.new_zeros(len(image)), image.new_ones(len(image))
+        values = {name: magnitudes.get(name, none) for name in get_args(Parameter)}
+        values["translate_x"] = values["translate_x"] * width
+        values["translate_y"] = values["translate_y"] * height
+        if self.shear_about == "corner":
+            values["translate_x"] = values["translate_x"] - values["shear_x"] * (height / 2)
+            values["translate_y"] = values["translate_y"] - values["shear_y"] * (width / 2)
+        matrix = affine_matrix(scale=one, **values)
+        if not self.outside:
+            return warp(image, matrix, interpolation=self.interpolation)
+        return warp(image - self.outside, matrix, interpolation=self.interpolation) + self.outside
 
-def arranged(names: Sequence[OperationName]) -> list[OperationName]:
-    """Return the names sorted so that affine maps are consecutive and can be applied together."""
-    return sorted(names, key=lambda name: OPERATIONS[name].moves is not None)
+    def with_idle(self, names: Sequence[OperationName]) -> list[OperationName]:
+        """Return the names with as many identities as make the probability of each operation, sorted by `arranged`."""
+        idle = round(len(names) * (1 / self.probability - 1))
+        return self.arranged([*idle * [IDENTITY], *names])
+
+    def arranged(self, names: Sequence[OperationName]) -> list[OperationName]:
+        """Return the names sorted so that affine maps are consecutive and can be applied together."""
+        return sorted(names, key=lambda name: self.operations[name].moves is not None)
 
 
 def draw_slots(draw: Draw, rounds: int, operations: int) -> Tensor:
@@ -107,68 +131,63 @@ def operation_of(slots: Tensor, operations: int) -> Tensor:
     return slots // _capacity(slots.shape[1], operations)
 
 
-def random_operations(
-    image: Tensor,
-    draw: Draw,
-    *,
-    rounds: int,
-    names: Sequence[OperationName],
-    table: Mapping[OperationName, Operation] = OPERATIONS,
-) -> Tensor:
-    """Apply `rounds` random operations to each image, sampled from `names` with replacement.
+def random_operations(image: Tensor, draw: Draw, *, rounds: int, names: Sequence[OperationName], pool: Pool) -> Tensor:
+    """Apply `rounds` random operations of a pool to each image, sampled from `names` with replacement.
 
-    image: float [B, C, H, W] in [0, 1]. table: the operation of each name.
+    image: float [B, C, H, W] in [0, 1].
     """
+    names = pool.with_idle(names)
     slots = draw_slots(draw, rounds, len(names))
     share = torch.stack([draw.uniform(0.0, 1.0) for _ in range(rounds)])
-    return apply_operations(image, slots, share, names=arranged(names), table=table)
+    detail = share
+    if any(pool.operations[name].details for name in names):
+        detail = torch.stack([draw.uniform(0.0, 1.0) for _ in range(rounds)])
+    return apply_operations(image, slots, share, detail, names=names, pool=pool)
 
 
 def apply_operations(
-    image: Tensor,
-    slots: Tensor,
-    share: Tensor,
-    *,
-    names: Sequence[OperationName],
-    table: Mapping[OperationName, Operation],
+    image: Tensor, slots: Tensor, share: Tensor, detail: Tensor, *, names: Sequence[OperationName], pool: Pool
 ) -> Tensor:
     """Apply the operations of the given slots to the images, in rounds; an operation is computed only for its slots.
 
     image: float [B, C, H, W] in [0, 1]. slots: int64 [rounds, B] from `draw_slots`, operations in the order of `names`.
     share: float [rounds, B] in [0, 1), the positions of the magnitudes in their intervals, 0 for the lower end.
-    table: the operation of each name.
+    detail: float [rounds, B] in [0, 1), of which only operations with details read their part.
     """
-    operations, capacity = [table[name] for name in names], _capacity(len(image), len(names))
-    low, high = _intervals(tuple(operations), image.device)
+    capacity = _capacity(len(image), len(names))
+    low, high = _intervals(tuple(pool.operations[name] for name in names), image.device)
     chosen = operation_of(slots, len(names))
     magnitude = low[chosen] + (high - low)[chosen] * share
     arange = torch.arange(len(image), device=image.device)
     row = arange  # index of each image in `image`
-    for slot, value in zip(slots, magnitude, strict=True):
+    for slot, values, details in zip(slots, magnitude, detail, strict=True):
         # Empty slots receive a copy of image 0, which is not used again.
         gather_index = torch.zeros(len(names) * capacity, dtype=torch.int64, device=image.device).scatter_(
             0, slot, arange
         )
         image, row = image.index_select(0, row[gather_index]), slot
-        _apply_to_groups(operations, image, value[gather_index], capacity)
+        _apply_to_groups(pool, names, image, values[gather_index], details[gather_index])
     return image.index_select(0, row)
 
 
-def _apply_to_groups(operations: Sequence[Operation], image: Tensor, magnitude: Tensor, capacity: int) -> None:
-    """Apply each operation to its `capacity` rows of `image`, in place; magnitude: [operations · capacity]."""
-    for are_maps, places in groupby(range(len(operations)), lambda place: operations[place].moves is not None):
+def _apply_to_groups(
+    pool: Pool, names: Sequence[OperationName], image: Tensor, magnitude: Tensor, detail: Tensor
+) -> None:
+    """Apply each operation to its rows of `image`, in place; all tensors have operations · capacity rows."""
+    capacity = len(image) // len(names)
+    for are_maps, places in groupby(range(len(names)), lambda place: pool.operations[names[place]].moves is not None):
         run = list(places)
-        all_rows = slice(run[0] * capacity, (run[-1] + 1) * capacity)
         parameters: dict[Parameter, Tensor] = {}
         for place in run:
-            operation, rows = operations[place], slice(place * capacity, (place + 1) * capacity)
+            operation, rows = pool.operations[names[place]], slice(place * capacity, (place + 1) * capacity)
             if operation.moves is not None:
                 values = parameters.setdefault(operation.moves, torch.zeros_like(magnitude))
-                values[rows] = magnitude[rows]
-            else:
-                image[rows] = operation.apply(image[rows], magnitude[rows])
+                values[rows] = magnitude[rows] if operation.rounded is None else operation.rounded(magnitude[rows])
+            elif operation.apply is not None:
+                image[rows] = pool.apply(names[place], image[rows], magnitude[rows], detail[rows])
         if are_maps:
-            image[all_rows] = _moved(image[all_rows], {name: value[all_rows] for name, value in parameters.items()})
+            rows = slice(run[0] * capacity, (run[-1] + 1) * capacity)
+            image[rows] = pool.move(image[rows], {name: value[rows] for name, value in parameters.items()})
 
 
 @cache

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import log
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,50 +12,12 @@ from sslpipe.data.images import central_square
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, Range
 from sslpipe.views import color, geometry
+from sslpipe.views.crops import random_crop
 from sslpipe.views.draw import Draw
 from sslpipe.views.geometry import Padding
-from sslpipe.views.operations import OPERATION_RANGES, OperationName, RangesName, random_operations
-
-# SCAN (arXiv:2005.12320) names "random flips, random crops and jitter" without values; these are the values of its
-# public code for CIFAR (simclr_cifar10.yml). The crop scale of SimCLR (arXiv:2002.05709) is 0.08 to 1.
-_CROP_FLIP_JITTER: dict[str, Any] = {
-    "crop_scale": (0.2, 1.0),
-    "flip": 0.5,
-    "jitter": 0.8,
-    "brightness": 0.4,
-    "contrast": 0.4,
-    "saturation": 0.4,
-    "hue": 0.1,
-}
-_FLIP_SHIFT: dict[str, Any] = {"flip": 0.5, "shift": 0.125}
-POLICIES: dict[str, dict[str, Any]] = {
-    "plain": {"window": "central"},
-    "standard": _CROP_FLIP_JITTER,
-    # SimCLR for CIFAR: as "standard" with grey, without blur at 32 px (public code of SCAN and SimCLR).
-    "simclr": {**_CROP_FLIP_JITTER, "gray": 0.2},
-    # SCAN, section C.2: four operations of table S4, then Cutout. The flip and the largest square are from the public
-    # code, which uses 16 of 32 px on CIFAR, 32 of 96 on STL-10 and 75 of 224 on ImageNet.
-    "strong": {"flip": 0.5, "operations": 4, "cutout": 0.5},
-    # FixMatch (arXiv:2001.07685), section 2.3: flip, and shifts of up to 12.5 % of the side (4 of 32 px).
-    "weak": _FLIP_SHIFT,
-    # FixMatch, sections 2.3 and D: two operations of table 12 with random magnitudes on the weak view, then Cutout. Its
-    # public code applies each operation with probability 0.5 and always cuts half the side; here both are as in
-    # "strong".
-    "randaugment": {**_FLIP_SHIFT, "operations": 2, "operation_ranges": "fixmatch", "cutout": 0.5},
-}
-"""The values of each policy; other operations are off."""
-
-_DETAILS: dict[str, Any] = {
-    "crop_ratio": (3 / 4, 4 / 3),  # SimCLR's public code, torchvision's default
-    "jitter": 1.0,
-    "blur_sigma": (0.1, 2.0),  # SimCLR, appendix A; MoCo v2
-    "padding": "zeros",
-    "window": "random",
-    "shift_padding": "reflection",  # FixMatch, as all with few labels; RotNet pads zeros
-    "operation_names": get_args(OperationName),
-    "operation_ranges": "scan",
-}
-"""Values of all policies that have no effect unless another setting is on."""
+from sslpipe.views.operations import OperationName, random_operations
+from sslpipe.views.pools import POOLS, PoolName
+from sslpipe.views.presets import DETAILS, POLICIES, PolicyName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +30,8 @@ class ViewSettings:
     """
 
     PRESET: ClassVar = "policy"
-    policy: Literal["plain", "standard", "simclr", "strong", "weak", "randaugment"] = "standard"
-    """Name of the policy; plain is the image itself."""
+    policy: PolicyName = "standard"
+    """Name of the policy; plain is the image itself. The policies with _code are as the public code has them."""
     window: Literal["random", "central"] | None = None
     """Which square of network.side is cut first out of larger images, if crop_scale is off. random: any, as from 256 to
     224 px in SCAN's strong views of ImageNet (public code). central: as for predictions."""
@@ -86,7 +48,8 @@ class ViewSettings:
     scale: tuple[Positive, ...] | None = None
     """Minimum and maximum enlargement, sampled uniformly on a logarithmic scale."""
     crop_scale: tuple[Annotated[float, Range(above=0, high=1)], ...] | None = None
-    """Minimum and maximum area of the cropped box, as a fraction of the image's area."""
+    """Minimum and maximum area of the cropped box, as a fraction of the image's area; drawn again, with the ratio, if
+    the box exceeds the image."""
     crop_ratio: tuple[Positive, ...] | None = None
     """Minimum and maximum ratio of the box's width to its height."""
     size: Count | None = None
@@ -120,14 +83,19 @@ class ViewSettings:
     operations: CountOrZero | None = None
     """Number of random operations per image."""
     operation_names: tuple[OperationName, ...] | None = None
-    """The operations to choose from, by their names in table S4 of SCAN."""
-    operation_ranges: RangesName | None = None
-    """Intervals of the magnitudes: scan (table S4) or fixmatch (table 12, with shears and translations three times as
-    large)."""
+    """The operations to choose from, by their names in table S4 of SCAN; absent: all of `operation_ranges`."""
+    operation_ranges: PoolName | None = None
+    """The operations and the intervals of their magnitudes: scan (SCAN, table S4), fixmatch (FixMatch, table 12: shears
+    and translations three times as large), ctaugment (ReMixMatch, arXiv:1911.09785: 19 operations), or as in the
+    public code: scan_code (nearest pixels, shears about the corner, 4 to 7 bits), fixmatch_code (whole levels of 1 to
+    9, each operation with probability 0.5), ctaugment_code (without the translations)."""
     noise: NonNegative | None = None
     """Standard deviation of Gaussian noise, for values in [0, 1]."""
     cutout: Fraction | None = None
-    """Maximum side of a square filled with the mean colour, as a fraction of the side; random, at least 1 px."""
+    """Maximum side of a square filled with the mean colour (Cutout), as a fraction of the side."""
+    cutout_side: Literal["uniform", "even", "fixed"] | None = None
+    """Side of the square: uniform from 1 px to the maximum; the same rounded down to even pixels, so that 1 px cuts
+    nothing (SCAN's public code); or always the maximum (FixMatch's public code)."""
 
     def __post_init__(self) -> None:
         for name in ("scale", "crop_scale", "crop_ratio", "blur_sigma"):
@@ -136,12 +104,21 @@ class ViewSettings:
                 raise UserError(f"{name}: {list(bounds)} found, expected [minimum, maximum], or [] for off")
         if self.size and not (POLICIES[self.policy].get("crop_scale") if self.crop_scale is None else self.crop_scale):
             raise UserError(f"size: {self.size} found without a crop, expected crop_scale beside it")
+        ranges: PoolName = self.operation_ranges or POLICIES[self.policy].get("operation_ranges", "scan")
+        for operation in self.operation_names or ():
+            if operation not in POOLS[ranges].operations:
+                known = ", ".join(POOLS[ranges].operations)
+                raise UserError(
+                    f"operation_names: {operation} is not among the operations of {ranges}, which are {known}"
+                )
 
     def resolved(self) -> "ViewSettings":
         """Return the settings with the values of the policy; a value that is then None, 0 or empty is off."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         given = {name: value for name, value in own.items() if value is not None}
-        return ViewSettings(**{**_DETAILS, **POLICIES[self.policy], **given})
+        values = {**DETAILS, **POLICIES[self.policy], **given}
+        values.setdefault("operation_names", tuple(POOLS[values["operation_ranges"]].operations))
+        return ViewSettings(**values)
 
 
 SHARP = 1e-3
@@ -209,9 +186,8 @@ class Views:
         if operations is not None:
             view = operations(view, draw)
         elif settings.operations and settings.operation_names:
-            table = OPERATION_RANGES[settings.operation_ranges or "scan"]
-            names = settings.operation_names
-            view = random_operations(view, draw, rounds=settings.operations, names=names, table=table)
+            pool, names = POOLS[settings.operation_ranges or "scan"], settings.operation_names
+            view = random_operations(view, draw, rounds=settings.operations, names=names, pool=pool)
         if settings.noise:
             view = view + settings.noise * draw.normal(*view.shape[1:])
         # Interpolation can also exceed [0, 1] by a rounding error.
@@ -235,7 +211,7 @@ class Views:
             return view if flipped is None else geometry.horizontal_flip(view, flipped)
         matrix = self._affine(size, draw) if is_affine else None
         if settings.crop_scale:
-            crop = _crop(settings.crop_scale, settings.crop_ratio or (1.0, 1.0), size, draw)
+            crop = random_crop(settings.crop_scale, settings.crop_ratio or (1.0, 1.0), size, draw)
             matrix = crop if matrix is None else geometry.compose(matrix, crop)
         assert matrix is not None
         if flipped is not None:
@@ -278,26 +254,8 @@ class Views:
         if longest == 0:
             return view
         self._mean = self._mean.to(view.device)
-        center_x, center_y, side = draw.whole(0, width - 1), draw.whole(0, height - 1), draw.whole(1, longest)
+        center_x, center_y = draw.whole(0, width - 1), draw.whole(0, height - 1)
+        side = draw.whole(longest if self.settings.cutout_side == "fixed" else 1, longest)
+        if self.settings.cutout_side == "even":
+            side = side // 2 * 2
         return geometry.cutout(view, center_x=center_x, center_y=center_y, side=side, fill=self._mean)
-
-
-def _crop(scale: Sequence[float], ratio: Sequence[float], size: tuple[int, int], draw: Draw) -> Tensor:
-    """Return the maps of random boxes, [B, 3, 3].
-
-    The area is uniform, and the logarithm of the ratio is uniform among the boxes within the image. torchvision samples
-    both again if a box exceeds the image, so that its boxes are smaller than requested on average.
-    """
-    height, width = size
-    area = draw.uniform(scale[0], scale[1])
-    # r: the ratio relative to the image's; width and height of the box, relative to the image's, are √(area·r),
-    # √(area/r).
-    to_own = height / width
-    least = torch.maximum(area.log(), torch.full_like(area, log(ratio[0] * to_own)))
-    greatest = torch.minimum(-area.log(), torch.full_like(area, log(ratio[1] * to_own)))
-    relative = (least + (greatest - least) * draw.uniform(0.0, 1.0)).exp()
-    box_width = (area * relative).sqrt().clamp(max=1) * width
-    box_height = (area / relative).sqrt().clamp(max=1) * height
-    left = (width - box_width) * draw.uniform(0.0, 1.0)
-    top = (height - box_height) * draw.uniform(0.0, 1.0)
-    return geometry.crop_matrix(left=left, top=top, width=box_width, height=box_height, size=size)

@@ -7,8 +7,8 @@ import torch
 from sslpipe.io.errors import UserError
 from sslpipe.methods.semisup.fixmatch import Method, Settings
 from sslpipe.views.ctaugment import Probe
-from sslpipe.views.operations import OPERATION_RANGES
 from sslpipe.views.policies import ViewSettings, plain
+from sslpipe.views.pools import POOLS
 
 PLAIN = ViewSettings(policy="plain")
 
@@ -71,15 +71,15 @@ def test_the_rates_learn_what_the_network_still_sees(problem, pair, generator, m
     identity = method.ctaugment.names.index("identity")
     slots = torch.arange(20).expand(2, 20)
     bins = torch.stack([torch.zeros(20, dtype=torch.int64), torch.arange(20) % 5 + 1])
-    monkeypatch.setattr(method.ctaugment, "probe", lambda draw: Probe(1, slots, bins, (bins + 0.5) / 17))
+    monkeypatch.setattr(method.ctaugment, "probe", lambda draw: Probe(1, slots, bins[None], (bins[None] + 0.5) / 17))
     images = plain(pair.labelled.image)
     prediction = method.network.eval()(images).softmax(dim=1).detach()
     method.network.train()
-    expected = torch.ones(len(method.ctaugment.names), 17)
+    expected = torch.ones(len(method.ctaugment.names), 1, 17)
     for image, label in enumerate(pair.labelled.label):
         match = prediction[image, label]
         for each in bins[:, image]:
-            expected[identity, each] = 0.99 * expected[identity, each] + 0.01 * match
+            expected[identity, 0, each] = 0.99 * expected[identity, 0, each] + 0.01 * match
     seen = forwards(method)
     method.losses(pair, generator)
     torch.testing.assert_close(method.ctaugment.rates, expected)
@@ -126,7 +126,10 @@ def test_ctaugment_has_the_operations_of_the_strong_policy(problem):
     strong = ViewSettings(policy="strong", operations=3, operation_names=("shear_x", "solarize"))
     ctaugment = Method(Settings(ctaugment=True, strong=strong), problem).ctaugment
     assert (ctaugment.depth, set(ctaugment.names)) == (3, {"shear_x", "solarize"})
-    assert ctaugment.table == OPERATION_RANGES["scan"] != OPERATION_RANGES["fixmatch"]
+    assert ctaugment.pool is POOLS["scan"]
+    ctaugment = Method(Settings(ctaugment=True, strong=ViewSettings(policy="ctaugment_code")), problem).ctaugment
+    assert (ctaugment.depth, set(ctaugment.names)) == (2, set(POOLS["ctaugment_code"].operations))
+    assert (ctaugment.threshold, ctaugment.decay, len(ctaugment.names)) == (0.8, 0.99, 19)
 
 
 def test_the_rates_move_at_the_probed_bins_alone_and_not_with_strong_views(problem, pair, generator, monkeypatch):
@@ -136,7 +139,7 @@ def test_the_rates_move_at_the_probed_bins_alone_and_not_with_strong_views(probl
     monkeypatch.setattr(method.ctaugment, "probe", lambda draw: probes.append(probe(draw)) or probes[-1])
     method.losses(pair, generator)
     probed = torch.zeros(method.ctaugment.rates.shape, dtype=torch.bool)
-    probed[probes[0].chosen, probes[0].bins] = True
+    probed[probes[0].chosen, 0, probes[0].bins[0]] = True
     assert torch.equal(method.ctaugment.rates < 1, probed)
     before = method.ctaugment.rates.clone()
     method.strong(pair.unlabelled.image, generator, operations=method.ctaugment)

@@ -12,6 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import sslpipe
 from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.engine.loop import Trainer
+from sslpipe.views.ctaugment import CTAugment
+from sslpipe.views.policies import Views, ViewSettings
+from sslpipe.views.pools import POOLS
+from sslpipe.views.presets import POLICIES
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount", "equal"}
 BY_INDEX = {"index", "index_put", "index_put_", "_index_put_impl_"}
@@ -50,6 +54,19 @@ def test_steps_do_not_wait(name, digits, network):
         for step in range(1, 8):
             trainer.step(step)
     assert waits.lines == set()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_views_do_not_wait(policy, digits):
+    image = torch.as_tensor(digits[0].array[:40])
+    views, generator = Views(ViewSettings(policy=policy), [0.5]), torch.Generator().manual_seed(0)
+    pool = views.settings.operation_ranges
+    ctaugment = CTAugment(list(POOLS[pool].operations), pool=pool)
+    for operations in (None, ctaugment):
+        views(image, generator, operations)
+        with Waits() as waits:
+            views(image, generator, operations)
+        assert waits.lines == set()
 
 
 @pytest.mark.parametrize("wait", ["x.sum().item()", "x[x > 0]", "bool(x.any())", "x.nonzero()"])

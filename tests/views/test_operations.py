@@ -15,17 +15,19 @@ from torchvision.transforms.v2 import functional as F
 
 from sslpipe.views.draw import Draw
 from sslpipe.views.operations import (
-    OPERATION_RANGES,
-    OPERATIONS,
+    Operation,
     OperationName,
-    RangesName,
+    Pool,
     apply_operations,
-    arranged,
     draw_slots,
     operation_of,
     random_operations,
 )
 from sslpipe.views.policies import Views, ViewSettings, plain
+from sslpipe.views.pools import POOLS, PoolName
+
+SCAN = POOLS["scan"]
+OPERATIONS = SCAN.operations
 
 
 def draws(count: int, seed: int = 0) -> Draw:
@@ -42,7 +44,7 @@ def test_names_are_the_tables() -> None:
     # Table S4, in its order.
     table = "identity autocontrast equalize rotate solarize color contrast brightness sharpness "
     table += "shear_x translate_x translate_y posterize shear_y"
-    assert list(get_args(OperationName)) == list(OPERATIONS) == table.split()
+    assert list(get_args(OperationName))[:14] == list(OPERATIONS) == table.split()
 
 
 def shifted(image: Tensor, right: float = 0, down: float = 0, shear: tuple[float, float] = (0, 0)) -> Tensor:
@@ -82,7 +84,7 @@ TABLE: dict[OperationName, tuple[list[float], Callable[[Tensor, float], Tensor]]
 def test_operation_is_torchvisions_over_the_tables_interval(name: OperationName, channels: int) -> None:
     magnitudes, theirs = TABLE[name]
     operation, image = OPERATIONS[name], images(len(magnitudes), channels)
-    view = operation.apply(image, torch.tensor(magnitudes, dtype=torch.float32))
+    view = SCAN.apply(name, image, torch.tensor(magnitudes, dtype=torch.float32))
     for one, start, magnitude in zip(view, image, magnitudes, strict=True):
         torch.testing.assert_close(one, theirs(start, magnitude), rtol=0, atol=2e-4)
     # Posterize draws from [4, 9) and rounds down.
@@ -95,15 +97,15 @@ def test_each_image_is_done_as_if_alone(name: OperationName) -> None:
     # Paper-literal: a loop over images, each with the operation and the magnitude that it drew.
     image = images(12)
     names: tuple[OperationName, ...] = ("identity", name, "contrast")
-    view = random_operations(image, draws(12), rounds=2, names=names)
+    view = random_operations(image, draws(12), rounds=2, names=names, pool=SCAN)
     draw = draws(12)
     chosen = operation_of(draw_slots(draw, 2, 3), 3)
     unit = [draw.uniform(0, 1) for _ in range(2)]
     for i in range(12):
         one = image[i : i + 1]
         for t in range(2):
-            operation = OPERATIONS[arranged(names)[int(chosen[t][i])]]
-            one = operation.apply(one, operation.low + (operation.high - operation.low) * unit[t][i : i + 1])
+            operation = OPERATIONS[drawn := SCAN.arranged(names)[int(chosen[t][i])]]
+            one = SCAN.apply(drawn, one, operation.low + (operation.high - operation.low) * unit[t][i : i + 1])
         torch.testing.assert_close(view[i : i + 1], one, rtol=0, atol=1e-6)
 
 
@@ -111,7 +113,7 @@ def test_each_image_is_done_as_if_alone(name: OperationName) -> None:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operation_changes_what_it_should(name: OperationName, channels: int) -> None:
     image = images(64, channels)
-    changed = (random_operations(image, draws(64), rounds=1, names=[name]) != image).flatten(1).any(1)
+    changed = (random_operations(image, draws(64), rounds=1, names=[name], pool=SCAN) != image).flatten(1).any(1)
     if name == "identity" or (name == "color" and channels == 1):
         assert not changed.any()
     else:
@@ -123,7 +125,7 @@ def test_operations_are_drawn_evenly() -> None:
     # Brightness scales by 0.05 to 0.95 and identity by 1, so a white image tells which it drew.
     image = torch.ones(8000, 1, 1, 1)
     names: tuple[OperationName, ...] = ("identity", "brightness", "identity", "identity")
-    view = random_operations(image, draws(8000), rounds=1, names=names).flatten()
+    view = random_operations(image, draws(8000), rounds=1, names=names, pool=SCAN).flatten()
     dimmed = view < 1
     assert abs(float(dimmed.float().mean()) - 1 / 4) < 0.02
     assert abs(float(view[dimmed].mean()) - 0.5) < 0.02
@@ -133,7 +135,7 @@ def test_operations_are_drawn_evenly() -> None:
 
 def test_posterize_draws_each_number_of_bits_evenly() -> None:
     image = torch.full((5000, 1, 1, 1), 1.0)
-    left = (random_operations(image, draws(5000), rounds=1, names=["posterize"]) * 255).round().flatten()
+    left = (random_operations(image, draws(5000), rounds=1, names=["posterize"], pool=SCAN) * 255).round().flatten()
     values, counts = torch.unique(left, return_counts=True)
     assert values.tolist() == [240, 248, 252, 254, 255]
     assert (counts / 5000 - 1 / 5).abs().max() < 0.03
@@ -142,7 +144,7 @@ def test_posterize_draws_each_number_of_bits_evenly() -> None:
 def test_rounds_are_drawn_with_replacement() -> None:
     # With two names, neither round draws brightness in a quarter of the images; without replacement it always would.
     image = torch.ones(4000, 1, 1, 1)
-    view = random_operations(image, draws(4000), rounds=2, names=["identity", "brightness"]).flatten()
+    view = random_operations(image, draws(4000), rounds=2, names=["identity", "brightness"], pool=SCAN).flatten()
     assert abs(float((view == 1).float().mean()) - 1 / 4) < 0.03
 
 
@@ -153,22 +155,21 @@ def test_fixmatchs_ranges_are_its_tables() -> None:
     blends = dict.fromkeys(("color", "contrast", "brightness", "sharpness"), (0.05, 0.95))
     none = dict.fromkeys(("identity", "autocontrast", "equalize"), (0, 0))
     expected = {**geometry, **blends, **none, "rotate": (-30, 30), "solarize": (0, 256), "posterize": (4, 9)}
-    table = OPERATION_RANGES["fixmatch"]
+    table = POOLS["fixmatch"].operations
     assert list(table) == list(OPERATIONS)
     assert {name: (operation.low, operation.high) for name, operation in table.items()} == expected
-    assert OPERATION_RANGES["scan"] is OPERATIONS
-    assert set(OPERATION_RANGES) == set(get_args(RangesName))
+    assert set(POOLS) == set(get_args(PoolName))
 
 
 def test_what_is_applied_is_what_was_drawn() -> None:
-    image, table = images(20), OPERATION_RANGES["fixmatch"]
+    image, pool = images(20), POOLS["fixmatch"]
     draw = draws(20, seed=5)
     slots = draw_slots(draw, 3, 14)
     share = torch.stack([draw.uniform(0, 1) for _ in range(3)])
-    names = arranged(list(OPERATIONS))
-    expected = random_operations(image, draws(20, seed=5), rounds=3, names=names, table=table)
-    assert torch.equal(apply_operations(image, slots, share, names=names, table=table), expected)
-    assert not torch.equal(apply_operations(image, slots, share, names=names, table=OPERATIONS), expected)
+    names = pool.arranged(list(OPERATIONS))
+    expected = random_operations(image, draws(20, seed=5), rounds=3, names=names, pool=pool)
+    assert torch.equal(apply_operations(image, slots, share, share, names=names, pool=pool), expected)
+    assert not torch.equal(apply_operations(image, slots, share, share, names=names, pool=SCAN), expected)
 
 
 @given(count=st.integers(1, 40), operations=st.integers(1, 14), seed=st.integers(0, 1000))
@@ -194,12 +195,12 @@ def test_maps_side_by_side_are_as_maps_apart() -> None:
     apart: list[OperationName] = ["rotate", "identity", "shear_x", "color", "translate_y"]
     image, share = images(20), draws(20).uniform(0, 1)[None]
     slots = draw_slots(draws(20), 1, 5)
-    together = arranged(apart)
+    together = SCAN.arranged(apart)
     assert [OPERATIONS[name].moves is not None for name in together] == [False, False, True, True, True]
     moved = torch.tensor([together.index(name) for name in apart])[operation_of(slots, 5)] * 4 + slots % 4
     torch.testing.assert_close(
-        apply_operations(image, slots, share, names=apart, table=OPERATIONS),
-        apply_operations(image, moved, share, names=together, table=OPERATIONS),
+        apply_operations(image, slots, share, share, names=apart, pool=SCAN),
+        apply_operations(image, moved, share, share, names=together, pool=SCAN),
         rtol=0,
         atol=1e-5,
     )
@@ -207,11 +208,21 @@ def test_maps_side_by_side_are_as_maps_apart() -> None:
 
 @pytest.mark.parametrize(("share", "factor"), [(0.0, 0.05), (0.5, 0.5), (1.0, 0.95)])
 def test_share_is_the_place_in_the_interval(share: float, factor: float) -> None:
-    image = torch.ones(1, 1, 1, 1)
-    view = apply_operations(
-        image, torch.zeros(1, 1).long(), torch.tensor([[share]]), names=["brightness"], table=OPERATIONS
-    )
+    image, shares = torch.ones(1, 1, 1, 1), torch.tensor([[share]])
+    view = apply_operations(image, torch.zeros(1, 1).long(), shares, shares, names=["brightness"], pool=SCAN)
     assert float(view) == pytest.approx(factor)
+
+
+def test_each_operation_is_applied_with_the_pools_probability() -> None:
+    pool = Pool(
+        {"identity": Operation(), **{name: OPERATIONS[name] for name in ("brightness", "color")}}, probability=0.5
+    )
+    image = torch.ones(6000, 1, 1, 1)
+    view = random_operations(image, draws(6000), rounds=1, names=["brightness"], pool=pool).flatten()
+    assert abs(float((view == 1).float().mean()) - 1 / 2) < 0.02
+    # In each of two rounds, brightness is chosen in a half of the images and applied in a half of these.
+    view = random_operations(image, draws(6000), rounds=2, names=["brightness", "color"], pool=pool).flatten()
+    assert abs(float((view == 1).float().mean()) - (3 / 4) ** 2) < 0.02
 
 
 def pixels() -> Tensor:
@@ -222,10 +233,10 @@ def view(given: ViewSettings) -> Tensor:
     return Views(given, [0.4] * 3)(pixels(), torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("ranges", OPERATION_RANGES)
-def test_policy_takes_the_chosen_ranges(ranges: RangesName) -> None:
-    names, table = list(OPERATIONS), OPERATION_RANGES[ranges]
-    expected = random_operations(plain(pixels()), draws(64), rounds=2, names=names, table=table)
+@pytest.mark.parametrize("ranges", POOLS)
+def test_policy_takes_the_chosen_pool(ranges: PoolName) -> None:
+    pool = POOLS[ranges]
+    expected = random_operations(plain(pixels()), draws(64), rounds=2, names=list(pool.operations), pool=pool)
     assert torch.equal(view(ViewSettings(policy="plain", operations=2, operation_ranges=ranges)), expected.clamp(0, 1))
     assert (ViewSettings(policy="randaugment").resolved().operation_ranges == ranges) == (ranges == "fixmatch")
 
@@ -237,7 +248,7 @@ def test_given_operations_take_the_place_of_the_policys(given: ViewSettings) -> 
 
     def four(image: Tensor, draw: Draw) -> Tensor:
         assert draw.generator is generator
-        return random_operations(image, draw, rounds=4, names=list(OPERATIONS))
+        return random_operations(image, draw, rounds=4, names=list(OPERATIONS), pool=SCAN)
 
     result = Views(given, [0.4] * 3)(pixels(), generator, four)
     assert torch.equal(result, view(replace(given, operations=4)))

@@ -33,7 +33,8 @@ class Settings(LabelledSettings):
     (the paper). The public code of "Boosting SSL" jitters the colours of the labelled images alone."""
     strong: ViewSettings = ViewSettings(policy="randaugment")
     ctaugment: bool = False
-    """Learn the magnitude of each operation (CTAugment, arXiv:1911.09785) instead of sampling it uniformly."""
+    """Learn the magnitude of each operation (CTAugment, arXiv:1911.09785) instead of sampling it uniformly; its 19
+    operations are those of strong.policy: ctaugment or ctaugment_code."""
     alignment: bool = False
     """Align the predictions' distribution with that of the labels (section 2.5: FixMatch with DA)."""
     alignment_steps: Count = 128
@@ -95,5 +96,5 @@ def learned_augmentation(strong: ViewSettings) -> CTAugment:
     """CTAugment over the operations of a strong policy."""
     policy = strong.resolved()
     if not policy.operations or not policy.operation_names:
-        raise UserError("ctaugment: the strong policy has no operations; set strong.policy: randaugment")
-    return CTAugment(policy.operation_names, ranges=policy.operation_ranges or "fixmatch", depth=policy.operations)
+        raise UserError("ctaugment: the strong policy has no operations; set strong.policy: ctaugment")
+    return CTAugment(policy.operation_names, pool=policy.operation_ranges or "scan", depth=policy.operations)

@@ -77,6 +77,13 @@ def test_a_parent_that_was_replaced_is_said_to_be_missing(project, inspected, at
     assert "(not found): model of unknown" in at_once("inspect", "runs/cluster")[1]
 
 
+def test_a_model_that_learned_nothing_is_not_its_own_parent(project, inspected):
+    shutil.copyfile("runs/cluster/model.safetensors", "runs/self-label/model.safetensors")
+    found = inspected("runs/self-label")
+    assert [parent["path"] for parent in found["parents"] if parent["kind"] == "model"] == ["runs/cluster"]
+    assert "runs/pretrain" in paths(found)
+
+
 def test_an_export_names_its_model(project, inspected, at_once):
     assert at_once("export", "runs/self-label", "--format", "torch")[0] == 0
     found = inspected("exported/self-label")
