@@ -148,10 +148,9 @@ def write_evaluations(
     """Write the metrics of all models to metrics.json and table.csv, and a folder with the tables of each model.
 
     evaluations: model, such as "cluster", "semisup.fixmatch" or "semisup.suave/projection_1" (a linear classifier on
-    one of its layers) → its evaluation. metadata: additional entries of every
-    row (protocol, seed, number of images); the metadata of each evaluation follow them, and the number of clusters or
-    classes, outputs, precedes them. The folder of a model has
-    clusters.csv and, if they are known, confusion.csv, classes.csv and permutations.csv.
+    one of its layers) → its evaluation. metadata: additional entries of every row (protocol, seed, number of images);
+    the metadata of each evaluation follow them, and the number of clusters or classes, outputs, precedes them. The
+    folder of a model has clusters.csv and, if they are known, confusion.csv, classes.csv and permutations.csv.
     Returns the content of metrics.json.
     """
     metrics = {
