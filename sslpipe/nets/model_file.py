@@ -116,7 +116,7 @@ def weights_path(folder: Path) -> Path:
 def save_model(folder: Path, network: Network, card: ModelCard, monitors: LinearMonitors | None = None) -> None:
     """Write a network and its card to a folder; equal weights and cards give identical files.
 
-    monitors: linear classifiers on the network's layers, saved with it. Raises UserError if the files cannot be written.
+    monitors: linear classifiers on the network's layers, saved with it. Raises UserError if a file cannot be written.
     """
     head = None if isinstance(network.head, nn.Identity) else network.head.settings
     architecture = _Architecture(

@@ -110,7 +110,7 @@ def test_weights_by_images(digits, problem, generator, weighed, batches, crops, 
 def test_the_first_view_is_mixed_with_the_second_of_the_batch_reversed(
     module, problem, pair, generator, monkeypatch, mix_unlabelled, views
 ):
-    """Public code: λ x1[i] + (1 - λ) x2[B - 1 - i], or a box of x2, with the targets λ q1[i] + (1 - λ) q2[B - 1 - i]."""
+    """Public code: λ x1[i] + (1 - λ) x2[B - 1 - i], or a box of x2, with targets λ q1[i] + (1 - λ) q2[B - 1 - i]."""
     method = build(module, problem, **RELEASED, local_crops=2, mix_unlabelled=mix_unlabelled, monitors=False)
     mixes, losses, given = [], [], {}
     draw_mix, cross_entropy = _prototypes.draw_mix, _prototypes.cross_entropy
@@ -119,9 +119,7 @@ def test_the_first_view_is_mixed_with_the_second_of_the_batch_reversed(
         _prototypes, "cross_entropy", lambda *some, **named: losses.append(some) or cross_entropy(*some, **named)
     )
     features, assign = method.network.features_of, method.assign
-    monkeypatch.setattr(
-        method.network, "features_of", lambda seen: given.setdefault("views", seen) and features(seen)
-    )
+    monkeypatch.setattr(method.network, "features_of", lambda seen: given.setdefault("views", seen) and features(seen))
     monkeypatch.setattr(method, "assign", lambda *some: given.setdefault("targets", assign(*some)))
     method.losses(pair, generator)
     crops, mixed = given["views"][1:5], given["views"][5:]
@@ -145,7 +143,7 @@ def test_an_odd_crop_has_no_partner():
 @BOTH
 @pytest.mark.parametrize("statistics", ["averaged", "batch"])
 def test_the_teachers_batch_norms(module, problem, statistics):
-    """averaged: eval mode, one image's target is its own affair. batch: they are those of both global views together."""
+    """averaged: eval mode. batch: train mode, with the statistics of both global views together."""
     momentum = {"momentum_encoder": True, "ema_decay": 0.9} if module is suave else {}
     method = build(module, problem, teacher_statistics=statistics, **momentum).train()
     teacher = method.averaged.module

@@ -378,9 +378,18 @@ def test_a_card_of_before_monitors_still_loads(folder):
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        (lambda weights: weights.pop("monitors.layers.projection_1.bias"), "missing: monitors.layers.projection_1.bias"),
-        (lambda weights: weights.update({"monitors.layers.other.bias": torch.ones(3)}), "unexpected: monitors.layers.oth"),
-        (lambda weights: weights.update({"monitors.layers.backbone.bias": torch.ones(4)}), "float32 [4] found, expected"),
+        (
+            lambda weights: weights.pop("monitors.layers.projection_1.bias"),
+            "missing: monitors.layers.projection_1.bias",
+        ),
+        (
+            lambda weights: weights.update({"monitors.layers.other.bias": torch.ones(3)}),
+            "unexpected: monitors.layers.oth",
+        ),
+        (
+            lambda weights: weights.update({"monitors.layers.backbone.bias": torch.ones(4)}),
+            "float32 [4] found, expected",
+        ),
         (lambda weights: weights["monitors.layers.backbone.bias"].fill_(torch.nan), "values that are not finite"),
     ],
 )

@@ -146,7 +146,9 @@ def test_a_batch_draws_once_and_is_mixed_with_itself_reversed(count: int, seed: 
             for x in range(7):
                 own = float(mix.mask[0, 0, y, x])
                 assert own in (0, 1) or own == pytest.approx(weight)
-                torch.testing.assert_close(mixed[i, :, y, x], own * image[i, :, y, x] + (1 - own) * image[partner, :, y, x])
+                torch.testing.assert_close(
+                    mixed[i, :, y, x], own * image[i, :, y, x] + (1 - own) * image[partner, :, y, x]
+                )
 
 
 def test_batches_draw_from_the_same_distribution_as_images() -> None:

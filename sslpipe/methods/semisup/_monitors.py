@@ -27,6 +27,4 @@ def monitor_accuracies(monitors: LinearMonitors, network: Network, held_out: Hel
     """Return the accuracy of each classifier on the held-out images; puts the network in eval mode."""
     network.eval()
     logits = infer(lambda images: monitors.logits(network, images), held_out.images, dim=1)
-    return {
-        f"monitor/{name}_acc": held_out.accuracy(each) for name, each in zip(monitors.names, logits, strict=True)
-    }
+    return {f"monitor/{name}_acc": held_out.accuracy(each) for name, each in zip(monitors.names, logits, strict=True)}

@@ -164,9 +164,7 @@ class PrototypeMethod(LabelledMethod):
         views = crops[: {"none": 0, "global": GLOBAL_VIEWS, "all": len(crops)}[settings.mix_unlabelled]]
         in_pairs = settings.mix_with == "next_view"
         pairs = list(zip(views[::2], views[1::2], strict=True)) if in_pairs else list(zip(views, views, strict=True))
-        mixes = [
-            draw_mix(settings.mixing, len(view), (view.shape[-2], view.shape[-1]), generator) for view, _ in pairs
-        ]
+        mixes = [draw_mix(settings.mixing, len(view), (view.shape[-2], view.shape[-1]), generator) for view, _ in pairs]
         return mixes, [mix.images(*pair) for mix, pair in zip(mixes, pairs, strict=True)]
 
     def _mixed_targets(self, targets: Tensor, mixes: list[Mix]) -> list[Tensor]:
