@@ -94,6 +94,10 @@ class BaseMethod(nn.Module, ABC):
         """
         return {}
 
+    def selected_monitors(self) -> Any:
+        """Return the classifiers on the layers of the network to keep, which are saved with it; by default None."""
+        return None
+
     def collapse(self, row: Mapping[str, float]) -> str:
         """Return why the model at the end of a run is of no use, in words; empty if nothing shows that.
 

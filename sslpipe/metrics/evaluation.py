@@ -147,10 +147,10 @@ def write_evaluations(
 ) -> dict[str, dict[str, Any]]:
     """Write the metrics of all models to metrics.json and table.csv, and a folder with the tables of each model.
 
-    evaluations: model, such as "cluster" or "semisup.fixmatch" → its evaluation. metadata: additional entries of every
-    row (protocol, seed, number of images); the metadata of each evaluation follow them, and the number of clusters or
-    classes, outputs, precedes them. The folder of a model has
-    clusters.csv and, if they are known, confusion.csv, classes.csv and permutations.csv.
+    evaluations: model, such as "cluster", "semisup.fixmatch" or "semisup.suave/projection_1" (a linear classifier on
+    one of its layers) → its evaluation. metadata: additional entries of every row (protocol, seed, number of images);
+    the metadata of each evaluation follow them, and the number of clusters or classes, outputs, precedes them. The
+    folder of a model has clusters.csv and, if they are known, confusion.csv, classes.csv and permutations.csv.
     Returns the content of metrics.json.
     """
     metrics = {
@@ -160,7 +160,7 @@ def write_evaluations(
     write_json(folder / "metrics.json", metrics)
     write_csv(folder / "table.csv", [{"model": name, **row} for name, row in metrics.items()])
     for name, evaluation in evaluations.items():
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True, exist_ok=True)
         clusters = [
             {"cluster": i, "images": int(size), "class": "" if to == UNMAPPED else classes[to]}
             for i, (size, to) in enumerate(zip(evaluation.sizes, evaluation.mapping, strict=True))

@@ -5,7 +5,7 @@ from math import isfinite
 from statistics import fmean, stdev
 from typing import Any, TypedDict
 
-from sslpipe.metrics.table import METRICS, Shown, present, print_cells
+from sslpipe.metrics.table import METRICS, Shown, present, print_cells, title_of
 
 
 class Spread(TypedDict):
@@ -57,7 +57,7 @@ def print_summary(summary: Mapping[str, Mapping[str, Spread]], chosen: Sequence[
     cells = []
     for model, row in summary.items():
         runs = max((spread["n"] for spread in row.values()), default=0)
-        cells.append([model, str(runs), *(_cell(row.get(metric), runs) for metric in shown)])
+        cells.append([title_of(model), str(runs), *(_cell(row.get(metric), runs) for metric in shown)])
     print_cells(title, ["model", "n", *shown], cells)
 
 

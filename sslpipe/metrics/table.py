@@ -85,12 +85,21 @@ def print_table(metrics: Mapping[str, Mapping[str, Any]], chosen: Sequence[str] 
     labels = sorted({row["labels"] for row in metrics.values() if "labels" in row})
     if labels:
         title += f", {' or '.join(map(str, labels))} labels"
-    cells = [[name, *(_decimals(row.get(metric)) for metric in shown)] for name, row in metrics.items()]
+    cells = [[title_of(name), *(_decimals(row.get(metric)) for metric in shown)] for name, row in metrics.items()]
     print_cells(title, ["model", *shown], cells)
     for name, row in metrics.items():
         report_unused(name, row)
     if not shown:
         info(f"no model has {', '.join(chosen or ())}: it needs labels or a classifier")
+
+
+def title_of(name: str) -> str:
+    """Return the first cell of a row: the model's name; of a classifier on one of its layers, that layer's alone.
+
+    Such a row, semisup.suave/projection_1, follows the row of its model.
+    """
+    _, _, layer = name.partition("/")
+    return f"  /{layer}" if layer else name
 
 
 def report_unused(name: str, row: Mapping[str, Any]) -> None:

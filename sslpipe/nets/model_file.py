@@ -1,5 +1,6 @@
 """A model as a folder: model.safetensors contains the weights, model.json the architecture and the model's provenance.
 
+The weights of linear classifiers on the network's layers, if it was trained with any, are in the same file.
 Loading is strict: a weight that is missing, unexpected or of another shape is an error.
 """
 
@@ -19,13 +20,16 @@ from sslpipe.io.files import read_json, sha256, write_bytes, write_json
 from sslpipe.io.settings import Count, Positive, parse
 from sslpipe.io.stages import LABELLED_STAGES
 from sslpipe.io.version import UNKNOWN, own_version
-from sslpipe.nets.heads import HeadSettings, InstanceSettings, LinearSettings, PrototypeSettings
+from sslpipe.nets.heads import HeadSettings, InstanceSettings, LinearSettings, PrototypeHead, PrototypeSettings
 from sslpipe.nets.merged import MergedSettings
+from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.nets.preprocessing import InputSettings
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
+MONITORS = "monitors."
+"""Prefix of the monitors' weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,8 @@ class _Architecture:
     """Standard deviation of each channel of images in [0, 1]."""
     input: InputSettings | None = None
     """How images are resized and cropped before they are normalised; null: they are not."""
+    monitors: tuple[str, ...] = ()
+    """Layers that have a linear classifier of their own (LinearMonitors)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +113,10 @@ def weights_path(folder: Path) -> Path:
     return folder / WEIGHTS
 
 
-def save_model(folder: Path, network: Network, card: ModelCard) -> None:
+def save_model(folder: Path, network: Network, card: ModelCard, monitors: LinearMonitors | None = None) -> None:
     """Write a network and its card to a folder; equal weights and cards give identical files.
 
-    Raises UserError if the files cannot be written.
+    monitors: linear classifiers on the network's layers, saved with it. Raises UserError if a file cannot be written.
     """
     head = None if isinstance(network.head, nn.Identity) else network.head.settings
     architecture = _Architecture(
@@ -119,8 +125,9 @@ def save_model(folder: Path, network: Network, card: ModelCard) -> None:
         mean=_decimals(network.mean),
         std=_decimals(network.std),
         input=network.input,
+        monitors=() if monitors is None else monitors.names,
     )
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(network, monitors).items()}
     # Not safetensors' save_file, whose errors, such as for a full disk, are of its own kind.
     write_bytes(folder / WEIGHTS, safetensors.torch.save(weights))
     content = {key: value for key, value in asdict(card).items() if key != "value_range" or value}
@@ -133,7 +140,13 @@ def _decimals(values: Tensor) -> tuple[float, ...]:
 
 
 def load_model(folder: Path) -> tuple[Network, ModelCard]:
-    """Return the network of a folder, on the CPU in train mode, and its card.
+    """Return the network of a folder and its card; see `load_with_monitors`."""
+    network, _, card = load_with_monitors(folder)
+    return network, card
+
+
+def load_with_monitors(folder: Path) -> tuple[Network, LinearMonitors | None, ModelCard]:
+    """Return the network of a folder, on the CPU in train mode, the classifiers on its layers, if any, and its card.
 
     The state of torch's generator does not change. Raises UserError, naming the file, for a file that is missing or
     truncated, for a card of another form, for weights that are not exactly those of the card's architecture, and for a
@@ -159,11 +172,31 @@ def load_model(folder: Path) -> tuple[Network, ModelCard]:
                 input=architecture.input,
                 channels=card.channels,
             )
+            monitors = _build_monitors(network, architecture.monitors)
     except UserError as error:
         raise UserError(f"{folder / CARD}: {error}") from None
-    check_weights(weights, network.state_dict(), str(folder / WEIGHTS), of=CARD, advice="train the model again")
-    network.load_state_dict(weights)
-    return network, card
+    expected = _state(network, monitors)
+    check_weights(weights, expected, str(folder / WEIGHTS), of=CARD, advice="train the model again")
+    for name, tensor in expected.items():
+        tensor.copy_(weights[name])
+    return network, monitors, card
+
+
+def _build_monitors(network: Network, layers: tuple[str, ...]) -> LinearMonitors | None:
+    """Return new classifiers on these layers; raises UserError if the network has others."""
+    if not layers:
+        return None
+    monitors = LinearMonitors(network) if isinstance(network.head, PrototypeHead) else None
+    expected = [] if monitors is None else list(monitors.names)
+    if list(layers) != expected:
+        raise UserError(f"network.monitors: {list(layers)} found, expected {expected}, the network's layers")
+    return monitors
+
+
+def _state(network: Network, monitors: LinearMonitors | None) -> dict[str, Tensor]:
+    """Return the weights of a network and of the classifiers on its layers, by their names in the file."""
+    own: dict[str, Tensor] = {} if monitors is None else monitors.state_dict(prefix=MONITORS)
+    return {**network.state_dict(), **own}
 
 
 def load_network(folder: Path, info: StoreInfo) -> Network:

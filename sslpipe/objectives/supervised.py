@@ -18,7 +18,7 @@ def cross_entropy(logits: Tensor, target: Tensor, *, smoothing: float = 0.0) -> 
     return F.cross_entropy(logits.float(), target, label_smoothing=smoothing)
 
 
-def multi_task(losses: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+def multi_task(losses: Sequence[Tensor], counts: Sequence[float]) -> Tensor:
     """Return the mean of losses, weighted by their share of the batch (Suave, arXiv:2306.07483, section 4), a scalar.
 
     losses: scalars, each a mean over its predictions; counts: numbers of these predictions, images times views ("all

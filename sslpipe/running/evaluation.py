@@ -18,16 +18,17 @@ from sslpipe.io.params import Params
 from sslpipe.io.stages import LABELLED_STAGES
 from sslpipe.metrics.evaluation import Evaluation, evaluate_classifier, evaluate_clusters, write_evaluations
 from sslpipe.metrics.kmeans import KMeansSettings, Vectors, kmeans
-from sslpipe.nets.inference import flat_pixels, probabilities, rotated_votes, unit_features
+from sslpipe.nets.inference import flat_pixels, infer, probabilities, rotated_votes, unit_features
 from sslpipe.nets.model_file import (
     CARD,
     card_for,
     check_classes,
     check_side,
-    load_model,
     load_network,
+    load_with_monitors,
     weights_path,
 )
+from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
 
 
@@ -71,7 +72,7 @@ def evaluate_project(
             evaluations[name] = evaluate_clusters(prediction, label, classes, clusters=clusters)
         classifiers = find_classifiers(project, runs)
         for name, path in classifiers.items():
-            evaluations[name] = evaluate_model(path, store, images, label, side=side)
+            evaluations |= evaluate_model(name, path, store, images, label, side=side)
         weights = [weights_path(path) for path in {**backbones, **cluster_models, **classifiers}.values()]
         card = card_for("evaluate", store.info, settings, parent=None, inputs=weights)
         write_json(folder / "card.json", asdict(card))
@@ -99,19 +100,30 @@ def _load(folder: Path, store: Store, side: int | None) -> Network:
 
 
 def evaluate_model(
-    folder: Path, store: Store, images: Images, label: NDArray[np.int64], *, side: int | None
-) -> Evaluation:
-    """Metrics of the classifier in `folder` on images whose classes are `label` [N].
+    name: str, folder: Path, store: Store, images: Images, label: NDArray[np.int64], *, side: int | None
+) -> dict[str, Evaluation]:
+    """Metrics of the classifier in `folder` on images whose classes are `label` [N], by the names of their rows.
 
     side: network.side in params.yaml, which the classifier's must be. The permutations of its outputs are ranked by its
-    predictions for the rotated labelled images.
+    predictions for the rotated labelled images. Each linear classifier on its layers has a row <name>/<layer>, without
+    permutations.
     """
-    network, card = load_model(folder)
+    network, monitors, card = load_with_monitors(folder)
     check_classes(card, network, store.info, store.classes, folder)
     check_side(network, side, folder)
     network.to(images.device).eval()
     index, known = store.labelled()
     votes = rotated_votes(network, Images(store.images("train")[index], images.device), known, len(store.classes))
     evaluation = evaluate_classifier(probabilities(network, images), label, store.classes, votes=votes)
+    evaluations = {name: evaluation}
+    if monitors is not None:
+        layers = zip(monitors.names, monitor_probabilities(network, monitors.to(images.device), images), strict=True)
+        evaluations |= {f"{name}/{layer}": evaluate_classifier(each, label, store.classes) for layer, each in layers}
     metadata = {key: card.settings[key] for key in ("start", "labels") if key in card.settings}
-    return replace(evaluation, metadata=metadata)
+    return {row: replace(each, metadata=metadata) for row, each in evaluations.items()}
+
+
+def monitor_probabilities(network: Network, monitors: LinearMonitors, images: Images) -> NDArray[np.float32]:
+    """The softmax of each classifier's logits, [L, N, C]; network: in eval mode, on the device of the images."""
+    logits = infer(lambda batch: monitors.logits(network, batch), images, title="predictions of monitors", dim=1)
+    return logits.softmax(dim=2).cpu().numpy()

@@ -8,7 +8,7 @@ from sslpipe.io.stages import key_of
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.nets.network import BackboneSettings
 from sslpipe.running.inputs import Inputs, OpenedProblem
-from sslpipe.running.starts import Entry, start_network
+from sslpipe.running.starts import Entry, start_monitors, start_network
 
 
 def labelled_problem(inputs: Inputs, *, runs: Path) -> OpenedProblem:
@@ -23,7 +23,7 @@ def labelled_problem(inputs: Inputs, *, runs: Path) -> OpenedProblem:
     labelled, folder = read_labelled(store, images), entry.folder(runs)
     network = start_network(folder, backbone, store.info, labelled).to(images.device)
     return OpenedProblem(
-        problem=Problem(network, labelled, read_held_out(store, images.device)),
+        problem=Problem(network, labelled, read_held_out(store, images.device), start_monitors(folder, labelled)),
         started_from=folder,
         cache_key=[inputs.method, entry, backbone],
         files_read=store.labelled_files(),

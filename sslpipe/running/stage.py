@@ -13,6 +13,7 @@ from sslpipe.data.images import Images
 from sslpipe.data.store import Store
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.loop import fit
+from sslpipe.engine.method import BaseMethod
 from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_csv
 from sslpipe.io.params import Params, find_module, siblings
@@ -110,7 +111,8 @@ def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, che
             inputs=opened.files_read,
             classes=opened.labelled.names if opened.labelled else (),
         )
-        save_model(folder, network, card)
+        monitors = method.selected_monitors() if isinstance(method, BaseMethod) else None
+        save_model(folder, network, card, monitors)
         write_csv(folder / "history.csv", history)
     checkpoint.remove()
 

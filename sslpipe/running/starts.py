@@ -7,7 +7,8 @@ from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.stages import CLUSTER_STAGES
-from sslpipe.nets.model_file import CARD, check_data, load_model
+from sslpipe.nets.model_file import CARD, check_data, load_model, load_with_monitors
+from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network, build_network
 
 SCRATCH = "prepare"
@@ -52,3 +53,14 @@ def start_network(
 
         network.head = named_head(network, labelled, folder)
     return network
+
+
+def start_monitors(folder: Path | None, labelled: LabelledImages) -> LinearMonitors | None:
+    """The classifiers on the layers of the model to start from; None if there are none for the classes of these labels.
+
+    folder: as for `start_network`.
+    """
+    if folder is None:
+        return None
+    _, monitors, card = load_with_monitors(folder)
+    return monitors if card.classes == labelled.names else None

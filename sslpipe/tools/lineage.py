@@ -92,6 +92,7 @@ class _Search:
             "channels": card["channels"],
             **_value_range(card),
             "classes": card["classes"],
+            **{key: network[key] for key in ("monitors",) if network.get(key)},
             "bytes": weights_path(folder).stat().st_size,
         }
         artifact.metrics = {"last epoch": _last_row(folder / "history.csv"), **self._evaluated(artifact.fingerprint)}
@@ -203,7 +204,8 @@ class _Search:
             parts = Path(name).parent.parts
             model = ".".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts[-2:]).replace("-", "_")
             if scored == fingerprint and model in metrics:
-                return {"test images": metrics[model]}
+                layers = {row.partition("/")[2]: each for row, each in metrics.items() if row.startswith(f"{model}/")}
+                return {"test images": metrics[model]} | {f"test images, {layer}": layers[layer] for layer in layers}
         return {}
 
 

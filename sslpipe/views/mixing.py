@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import torch
 from scipy.special import betaincinv
@@ -17,7 +18,7 @@ _QUANTILES = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class MixSettings:
-    """Settings of Mixup and CutMix; if both are on, one of them is chosen at random for each image."""
+    """Settings of Mixup and CutMix; if both are on, one of them is chosen at random for each image or batch."""
 
     mixup: NonNegative = 1.0
     """α of the distribution Beta(α, α) of λ for Mixup, where λ is the image's weight in every pixel; 0: no Mixup."""
@@ -27,6 +28,9 @@ class MixSettings:
     """Probability of CutMix if both are on (public code of Suave, arXiv:2306.07483)."""
     dominant: bool = False
     """Use max(λ, 1 - λ), so that the image has a larger weight than its partner (MixMatch, arXiv:1905.02249, eq. 9)."""
+    drawn_per: Literal["image", "batch"] = "image"
+    """image: each image draws its λ, its box and Mixup or CutMix, and the partners are a random permutation. batch: the
+    whole batch draws once, and an image's partner is the one at its place from the end (public code of Suave)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,16 @@ def draw_mix(settings: MixSettings, count: int, size: tuple[int, int], generator
 
     If neither Mixup nor CutMix is on, images and targets do not change.
     """
+    device = generator.device
+    if settings.drawn_per == "batch":
+        one = _draw_mix(settings, 1, size, generator)
+        partner = torch.arange(count - 1, -1, -1, device=device)
+        return Mix(partner, one.weight.expand(count), one.mask.expand(count, -1, -1, -1))
+    return _draw_mix(settings, count, size, generator)
+
+
+def _draw_mix(settings: MixSettings, count: int, size: tuple[int, int], generator: torch.Generator) -> Mix:
+    """Draw everything for each of `count` images."""
     draw, device = Draw(count, generator), generator.device
     partner = torch.randperm(count, generator=generator, device=device)
     is_cut = draw.bernoulli(settings.switch if settings.mixup and settings.cutmix else float(settings.cutmix > 0))

@@ -44,7 +44,7 @@ def test_the_center_follows_equation_9(build, pair, monkeypatch):
 
 
 def test_the_teacher_assigns_centred_and_sharpened_in_eval_mode(build):
-    method = build(teacher_temperature=(0.05, 0.05))
+    method = build(teacher_temperature=(0.05, 0.05), teacher_statistics="averaged")
     disturb(method.averaged.module, 0)
     center = torch.linspace(-0.3, 0.3, 10)
     method.center.copy_(center)

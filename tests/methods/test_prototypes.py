@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_method import CROP, LABELLED_METHODS, SMALL_CROP, WEAK, train
+from every_method import CROP, LABELLED_METHODS, SMALL_CROP, WEAK, outputs_of, train
 from torch.nn import functional as F
 
+from sslpipe.data.batches import Batch, LabelledBatch, Pair
 from sslpipe.data.held_out import HeldOut
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.errors import UserError
@@ -17,6 +18,7 @@ from sslpipe.nets import inference
 from sslpipe.nets.heads import InstanceHead, InstanceSettings, PrototypeHead, PrototypeSettings
 from sslpipe.nets.inference import infer
 from sslpipe.nets.network import BackboneSettings, build_network
+from sslpipe.views.mixing import MixSettings
 
 SETTINGS = {"views": WEAK, "hidden": 32, "outputs": 16, "global_views": CROP, "local_views": SMALL_CROP}
 BOTH = pytest.mark.parametrize("module", [suave, daino], ids=["suave", "daino"])
@@ -56,6 +58,156 @@ def test_losses_count_by_their_predictions(module, problem, pair, generator, wei
     by_hand = sum(loss.item() * count for loss, count in zip(losses, expected, strict=True)) / sum(expected)
     assert terms["loss"].item() == pytest.approx(by_hand, rel=1e-5)
     assert losses[:2] == [terms["labelled"], terms["swapped"]]
+
+
+def pair_of(digits, unlabelled, labelled_batch):
+    """A batch of some size, of images that may occur twice."""
+    index = torch.arange(unlabelled) % len(digits[0])
+    known = torch.arange(labelled_batch) % len(digits[0])
+    labels = torch.as_tensor(digits[2])[known]
+    return Pair(
+        labelled=LabelledBatch(image=digits[0][known], index=known, label=labels),
+        unlabelled=Batch(image=digits[0][index], index=index),
+    )
+
+
+RELEASED = {"mix_with": "next_view", "mixing": MixSettings(drawn_per="batch")}
+
+
+@pytest.mark.parametrize(
+    ("batches", "crops", "mix_unlabelled", "mix_weight", "counts", "shares"),
+    [
+        # Public code, ImageNet, one GPU: 32 labelled with the mixed ones, 10 views of 32 images, 1 mixed view.
+        ((32, 16), 8, "global", 1 / 32, [32, 320, 1], [9.1, 90.7, 0.3]),
+        # CIFAR-100, where local crops are mixed too: 3 mixed views of 6.
+        ((128, 100), 4, "all", 1 / 128, [200, 768, 3], [20.6, 79.1, 0.3]),
+    ],
+)
+def test_weights_of_the_public_code(
+    digits, problem, generator, weighed, batches, crops, mix_unlabelled, mix_weight, counts, shares
+):
+    settings = {"local_crops": crops, "mix_unlabelled": mix_unlabelled, "mix_weight": mix_weight, "monitors": False}
+    method = build(suave, problem, **RELEASED, **settings)
+    method.losses(pair_of(digits, *batches), generator)
+    [(_, found)] = weighed
+    assert found == pytest.approx(counts)
+    assert [100 * count / sum(found) for count in found] == pytest.approx(shares, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("batches", "crops", "mix_unlabelled", "shares"),
+    [((256, 128), 8, "global", [7.7, 76.9, 15.4]), ((128, 100), 4, "all", [11.5, 44.2, 44.2])],
+)
+def test_weights_by_images(digits, problem, generator, weighed, batches, crops, mix_unlabelled, shares):
+    method = build(suave, problem, local_crops=crops, mix_unlabelled=mix_unlabelled, monitors=False)
+    method.losses(pair_of(digits, *batches), generator)
+    [(_, found)] = weighed
+    assert [100 * count / sum(found) for count in found] == pytest.approx(shares, abs=0.05)
+
+
+@BOTH
+@pytest.mark.parametrize(("mix_unlabelled", "views"), [("global", [(0, 1)]), ("all", [(0, 1), (2, 3)])])
+def test_the_first_view_is_mixed_with_the_second_of_the_batch_reversed(
+    module, problem, pair, generator, monkeypatch, mix_unlabelled, views
+):
+    """Public code: λ x1[i] + (1 - λ) x2[B - 1 - i], or a box of x2, with targets λ q1[i] + (1 - λ) q2[B - 1 - i]."""
+    method = build(module, problem, **RELEASED, local_crops=2, mix_unlabelled=mix_unlabelled, monitors=False)
+    mixes, losses, given = [], [], {}
+    draw_mix, cross_entropy = _prototypes.draw_mix, _prototypes.cross_entropy
+    monkeypatch.setattr(_prototypes, "draw_mix", lambda *some: mixes.append(draw_mix(*some)) or mixes[-1])
+    monkeypatch.setattr(
+        _prototypes, "cross_entropy", lambda *some, **named: losses.append(some) or cross_entropy(*some, **named)
+    )
+    features, assign = method.network.features_of, method.assign
+    monkeypatch.setattr(method.network, "features_of", lambda seen: given.setdefault("views", seen) and features(seen))
+    monkeypatch.setattr(method, "assign", lambda *some: given.setdefault("targets", assign(*some)))
+    method.losses(pair, generator)
+    crops, mixed = given["views"][1:5], given["views"][5:]
+    first, second = given["targets"]
+    assert len(mixed) == len(views) == len(losses) - 1
+    for image, (_, target), mix, (one, other) in zip(mixed, losses[1:], mixes[1:], views, strict=True):
+        own = float(mix.weight[0])
+        for i in range(30):
+            where = mix.mask[0]
+            expected = where * crops[one][i] + (1 - where) * crops[other][29 - i]
+            torch.testing.assert_close(image[i], expected)
+            torch.testing.assert_close(target[i], own * first[i] + (1 - own) * second[29 - i])
+
+
+def test_an_odd_crop_has_no_partner():
+    with pytest.raises(UserError, match=r"^local_crops: 3 found, expected an even number for mix_with: next_view$"):
+        suave.Settings(mix_with="next_view", mix_unlabelled="all", local_crops=3)
+    assert daino.Settings(mix_with="next_view", mix_unlabelled="global", local_crops=3).local_crops == 3
+
+
+@BOTH
+@pytest.mark.parametrize("statistics", ["averaged", "batch"])
+def test_the_teachers_batch_norms(module, problem, statistics):
+    """averaged: eval mode. batch: train mode, with the statistics of both global views together."""
+    momentum = {"momentum_encoder": True, "ema_decay": 0.9} if module is suave else {}
+    method = build(module, problem, teacher_statistics=statistics, **momentum).train()
+    teacher = method.averaged.module
+    expected = copy.deepcopy(teacher).train(statistics == "batch")
+    found, norm = outputs_of(teacher.head.projection), teacher.head.projection[1]
+    views, before = torch.rand(2, 6, 1, 8, 8), norm.running_mean.clone()
+    with torch.no_grad():
+        method.assign(views, F.normalize(torch.randn(2, 6, 16), dim=2))
+        projected = expected.head.projection(expected.features(views.flatten(0, 1)))
+    torch.testing.assert_close(found[0], projected)
+    # Running statistics of its own, which follow its own batches.
+    assert torch.equal(norm.running_mean, before) is (statistics == "averaged")
+
+
+@BOTH
+def test_from_scratch_a_teacher_sees_with_the_batchs_statistics_alone(module, problem, digits):
+    """Mean cosine of the embeddings of different images, 1 if the teacher is blind."""
+    cosine = {}
+    momentum = {"momentum_encoder": True, "ema_decay": 0.99} if module is suave else {}
+    for statistics in ("averaged", "batch"):
+        method = build(module, problem, teacher_statistics=statistics, **momentum).train()
+        teacher = method.averaged.module
+        with torch.no_grad():
+            embedding = teacher.head.embed(teacher.features(digits[0][torch.arange(100)].float() / 255))
+        cosine[statistics] = float((embedding @ embedding.T).mean())
+    assert cosine["averaged"] > 0.9
+    assert cosine["batch"] < 0.5
+
+
+def test_a_plain_average_is_no_teacher_and_has_averaged_statistics(problem):
+    method = build(suave, problem, ema_decay=0.9)
+    assert not method.has_teacher
+    assert not method.averaged.own_statistics
+
+
+@BOTH
+@pytest.mark.parametrize("keep", ["teacher", "student"])
+def test_the_network_that_is_kept_and_its_monitors(module, problem, pair, generator, keep):
+    method = build(module, problem, ema_decay=0.9, keep=keep, local_crops=0)
+    with torch.no_grad():
+        for weight in method.parameters():
+            weight.add_(0.1)
+    start = method.averaged_monitors and copy.deepcopy(method.averaged_monitors.module)
+    decay = method.current_ema_decay()
+    method.after_step()
+    if keep == "student":
+        assert method.selected() is method.network
+        assert method.selected_monitors() is method.monitors
+        return
+    assert method.selected() is method.averaged.module
+    kept = method.selected_monitors()
+    for layer in ("backbone", "projection_1", "projection_2"):
+        expected = decay * start.layers[layer].weight + (1 - decay) * method.monitors.layers[layer].weight
+        torch.testing.assert_close(kept.layers[layer].weight, expected)
+
+
+def test_fine_tuning_begins_with_the_starts_monitors_where_it_keeps_its_projection(problem):
+    start = build(suave, problem)
+    for begin, taken in (("pretrained", True), ("random", False)):
+        given = replace(problem, network=copy.deepcopy(start.network), monitors=start.monitors)
+        method = build(suave, given, projection_init=begin)
+        same = torch.equal(method.monitors.layers["backbone"].weight, start.monitors.layers["backbone"].weight)
+        assert same is taken
+        assert method.monitors is not start.monitors
 
 
 @BOTH
@@ -103,6 +255,27 @@ def test_monitors_leave_no_trace(module, problem, pair):
     alone = gradients()
     assert all(torch.equal(monitored[name], alone[name]) for name in alone)
     assert any(gradient.abs().sum() > 0 for gradient in alone.values())
+
+
+@BOTH
+@pytest.mark.parametrize("mix_labelled", [True, False])
+def test_monitors_learn_the_labelled_images_that_are_not_mixed(module, problem, pair, monkeypatch, mix_labelled):
+    """Public code: with the smoothing of the labels, weighted by their number among all views."""
+    settings = {"local_crops": 1, "mix_labelled": mix_labelled, "mix_unlabelled": "none", "label_smoothing": 0.2}
+    method = build(module, problem, **settings)
+    outputs, total = [outputs_of(layer) for layer in method.monitors.layers.values()], 20 + 20 * mix_labelled + 90
+    center = getattr(method, "center", torch.zeros(1)).clone()
+    with_monitors = method.losses(pair, torch.Generator().manual_seed(0))["loss"].item()
+    if module is daino:
+        method.center.copy_(center)
+    method.monitors = None
+    without = method.losses(pair, torch.Generator().manual_seed(0))["loss"].item()
+    expected = 0.0
+    for [logits] in outputs:
+        assert len(logits) == 20
+        for row, label in zip(logits.double().log_softmax(dim=1), pair.labelled.label, strict=True):
+            expected -= float(0.8 * row[label] + 0.2 * row.mean()) / 20
+    assert with_monitors - without == pytest.approx(expected * 20 / total, rel=1e-4)
 
 
 @BOTH

@@ -11,12 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sslpipe.io.errors import UserError
-from sslpipe.nets.heads import LinearHead, LinearSettings, ProjectionHead, ProjectionSettings
+from sslpipe.nets.heads import (
+    LinearHead,
+    LinearSettings,
+    ProjectionHead,
+    ProjectionSettings,
+    PrototypeHead,
+    PrototypeSettings,
+)
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import card_for, save_model
+from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, build_network
 from sslpipe.running.naming import LEAST_PROBABILITY, name_clusters, permanent_shares
-from sslpipe.running.starts import start_network
+from sslpipe.running.starts import start_monitors, start_network
 
 TINY = BackboneSettings(name="tiny_resnet")
 
@@ -206,3 +214,17 @@ def test_many_clusters_are_weighed_against_the_best_mappings():
     naming = name_clusters(sure, np.arange(20), 20)
     assert naming.classes.tolist() == list(range(20))
     assert naming.probability > 0.95
+
+
+def test_the_starts_classifiers_come_along_for_the_same_classes_only(network, labelled, info, tmp_path):
+    network.head = PrototypeHead(network.backbone.dimension, PrototypeSettings(prototypes=10, hidden=8, outputs=4))
+    monitors = LinearMonitors(network)
+    card = card_for("semisup", info, {}, parent=None, classes=labelled.names)
+    save_model(tmp_path / "with", network, card, monitors)
+    save_model(tmp_path / "without", network, card)
+    found = start_monitors(tmp_path / "with", labelled)
+    assert torch.equal(found.layers["projection_1"].weight, monitors.layers["projection_1"].weight)
+    assert start_monitors(tmp_path / "without", labelled) is None
+    assert start_monitors(None, labelled) is None
+    assert start_monitors(tmp_path / "with", replace(labelled, names=tuple("abcdefghij"))) is None
+    assert not hasattr(start_network(tmp_path / "with", TINY, info, labelled), "monitors")

@@ -53,7 +53,7 @@ def test_each_crop_has_a_queue_of_its_own(problem):
 
 @pytest.mark.parametrize("momentum", [False, True])
 def test_a_momentum_encoder_assigns_in_the_networks_place(problem, momentum):
-    method = build(problem, momentum_encoder=momentum, ema_decay=0.9, queue=30)
+    method = build(problem, momentum_encoder=momentum, ema_decay=0.9, queue=30, teacher_statistics="averaged")
     crops, batch = torch.rand(2, 30, 1, 8, 8), embeddings(30, 0)
     network = method.averaged.module if momentum else method.network
     with torch.no_grad():
@@ -72,6 +72,18 @@ def test_a_momentum_encoder_has_no_warm_up_and_a_plain_average_has(problem):
         method = build(problem, momentum_encoder=momentum, ema_decay=0.99)
         method.progress = Progress(1, 100, 10)
         assert method.current_ema_decay() == pytest.approx(decay)
+
+
+@pytest.mark.parametrize(("step", "decay"), [(0, 0.99), (50, 0.995), (100, 1.0)])
+def test_a_momentum_encoders_decay_rises_on_half_a_cosine(problem, step, decay):
+    method = build(problem, momentum_encoder=True, ema_decay=0.99, final_ema_decay=1.0)
+    method.progress = Progress(step, 100, 10)
+    assert method.current_ema_decay() == pytest.approx(decay)
+
+
+def test_a_rise_without_a_momentum_encoder_is_a_users_mistake():
+    with pytest.raises(UserError, match=r"^final_ema_decay: 1 found, expected null without momentum_encoder$"):
+        Settings(ema_decay=0.99, final_ema_decay=1.0)
 
 
 def test_a_momentum_encoder_without_decay_is_a_users_mistake():

@@ -74,11 +74,13 @@ def test_the_table_states_deviation_and_n(capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_usual_table_fits_a_log_on_one_line_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = dict.fromkeys(SHOWN, 0.965)
-    print_summary(summarise([{"finetune.semisupervised": metrics}] * 2), None, "")
+    models = {"finetune.semisupervised": metrics, "finetune.semisupervised/projection_1": metrics}
+    print_summary(summarise([models] * 2), None, "")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
-    assert len(lines) == 1
-    assert lines[0].count("0.965 ± 0.000") == len(SHOWN)
-    assert len(lines[0]) <= 120
+    assert [line.split()[1] for line in lines] == ["finetune.semisupervised", "/projection_1"]
+    for line in lines:
+        assert line.count("0.965 ± 0.000") == len(SHOWN)
+        assert len(line) <= 120
 
 
 def test_a_metric_by_name(capsys: pytest.CaptureFixture[str]) -> None:

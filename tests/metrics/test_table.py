@@ -34,6 +34,15 @@ def test_the_usual_table_fits_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(classifier) <= 120
 
 
+def test_classifiers_on_the_layers_stand_under_their_model_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    row = MODELS["finetune.semisupervised"]
+    print_table({**MODELS, "finetune.semisupervised/projection_1": row}, None)
+    lines = capsys.readouterr().out.splitlines()
+    assert [cells(line)[0] for line in lines[4:7]] == ["cluster", "finetune.semisupervised", "/projection_1"]
+    assert len(lines) == 8
+    assert len(lines[6]) <= 120
+
+
 def test_no_labels_no_word_of_them_and_different_ones_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     print_table({"cluster": MODELS["cluster"]}, None)
     assert capsys.readouterr().out.splitlines()[0] == "protocol split, 360 images scored, seed 3"

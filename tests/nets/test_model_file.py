@@ -11,7 +11,16 @@ import torch
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.nets.heads import ClusterSettings, InstanceSettings, LinearSettings, ProjectionSettings, PrototypeSettings
-from sslpipe.nets.model_file import card_for, check_data, check_side, load_model, save_model, weights_path
+from sslpipe.nets.model_file import (
+    card_for,
+    check_data,
+    check_side,
+    load_model,
+    load_with_monitors,
+    save_model,
+    weights_path,
+)
+from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
 
 TINY = BackboneSettings(name="tiny_resnet")
@@ -166,6 +175,7 @@ def test_the_card_says_what_the_model_is_and_where_it_is_from(folder):
             "mean": [0.4914, 0.48, 0.1],
             "std": pytest.approx([0.2, 1 / 3, 0.26]),
             "input": None,
+            "monitors": [],
         },
         "stage": "pretrain",
         "size": 16,
@@ -346,3 +356,83 @@ def test_weights_that_are_no_numbers_are_refused(folder):
     save_model(folder, network, card)
     with pytest.raises(UserError, match=r"model\.safetensors: backbone\.stem\.0\.weight: .*not finite"):
         load_model(folder)
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """A saved network of three prototypes, and the classifiers on its layers that were saved with it."""
+    network = make(tmp_path, head=PrototypeSettings(prototypes=3, hidden=5, outputs=2)).eval()
+    monitors = LinearMonitors(network)
+    save_model(tmp_path, network, card_for("semisup", INFO, {}, parent=None, classes=("a", "b", "c")), monitors)
+    return network, monitors, tmp_path
+
+
+def test_monitors_come_back_with_their_network_which_is_the_same_without_them(watched):
+    network, monitors, folder = watched
+    assert json.loads((folder / "model.json").read_text())["network"]["monitors"] == [
+        "backbone",
+        "projection_1",
+        "projection_2",
+    ]
+    loaded, found, card = load_with_monitors(folder)
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.equal(found.logits(loaded.eval(), images), monitors.logits(network, images))
+    assert torch.equal(load_model(folder)[0].eval()(images), network(images))
+    save_model(folder / "again", loaded, card, found)
+    for name in ("model.safetensors", "model.json"):
+        assert (folder / name).read_bytes() == (folder / "again" / name).read_bytes()
+    save_model(folder / "without", loaded, card)
+    assert load_with_monitors(folder / "without")[1] is None
+    assert not any(name.startswith("monitors") for name in load_model(folder)[0].state_dict())
+
+
+def test_a_monitors_logits_are_of_its_own_layer(watched):
+    network, monitors, _ = watched
+    images = torch.rand(4, 3, 16, 16)
+    features = network.features(images)
+    hidden = network.head.projection[2](network.head.projection[1](network.head.projection[0](features)))
+    layers = {"backbone": features, "projection_1": hidden, "projection_2": network.head.projection[3](hidden)}
+    logits = monitors.logits(network, images)
+    for place, (name, output) in enumerate(layers.items()):
+        layer = monitors.layers[name]
+        for image in range(4):
+            expected = layer.weight @ output[image] + layer.bias
+            torch.testing.assert_close(logits[place, image], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_card_of_before_monitors_still_loads(folder):
+    change_card(folder, lambda card: card["network"].pop("monitors"))
+    assert load_with_monitors(folder)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (
+            lambda weights: weights.pop("monitors.layers.projection_1.bias"),
+            "missing: monitors.layers.projection_1.bias",
+        ),
+        (
+            lambda weights: weights.update({"monitors.layers.other.bias": torch.ones(3)}),
+            "unexpected: monitors.layers.oth",
+        ),
+        (
+            lambda weights: weights.update({"monitors.layers.backbone.bias": torch.ones(4)}),
+            "float32 [4] found, expected",
+        ),
+        (lambda weights: weights["monitors.layers.backbone.bias"].fill_(torch.nan), "values that are not finite"),
+    ],
+)
+def test_wrong_weights_of_monitors_are_refused(watched, change, part):
+    change_weights(watched[2], change)
+    refused(watched[2], "model.safetensors", part)
+
+
+def test_monitors_of_other_layers_are_refused(watched):
+    change_card(watched[2], lambda card: card["network"].update(monitors=["backbone", "projection_1"]))
+    refused(watched[2], "network.monitors: ['backbone', 'projection_1'] found, expected ['backbone', 'projection_1', '")
+
+
+def test_monitors_of_a_network_without_projection_are_refused(folder):
+    change_card(folder, lambda card: card["network"].update(monitors=["backbone"]))
+    refused(folder, "network.monitors: ['backbone'] found, expected []")

@@ -4,13 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 import yaml
 
 from sslpipe.io.errors import UserError
+from sslpipe.nets.model_file import load_model
 from stages.evaluate import evaluate
+from stages.finetune import finetune
+from stages.semisup import semisup
 
 OUT = Path("runs/evaluate")
 GROUPINGS = ["kmeans_pixels", "kmeans_features", "cluster", "self_label"]
+WATCHED = ["semisup.suave", "semisup.daino", "finetune.semisupervised"]
+LAYERS = ["backbone", "projection_1", "projection_2"]
 
 
 @pytest.fixture
@@ -19,9 +26,17 @@ def classifiers(tiny):
     return {f"{stage}.{key}": e for stage in ("semisup", "finetune") for key, e in tiny[stage]["methods"].items()}
 
 
-def test_writes_a_row_a_model(finished, read_csv, classifiers):
+@pytest.fixture
+def models(classifiers):
+    """The rows of the table, in their order: a model with classifiers on its layers is followed by these."""
+    rows = list(GROUPINGS)
+    for model in classifiers:
+        rows += [model, *(f"{model}/{layer}" for layer in LAYERS if model in WATCHED)]
+    return rows
+
+
+def test_writes_a_row_a_model(finished, read_csv, models):
     metrics = json.loads((finished / OUT / "metrics.json").read_text())
-    models = [*GROUPINGS, *classifiers]
     assert list(metrics) == models
     for model, row in metrics.items():
         assert {"cluster_acc", "nmi", "ari", "protocol", "seed", "images"} <= set(row)
@@ -50,6 +65,43 @@ def test_a_classifiers_row_has_its_own_naming_the_best_ones_and_what_it_is_made_
     for model in GROUPINGS:
         assert not {"acc", "gap", "labels", "start", "best_of_1_acc"} & set(metrics[model])
         assert not (finished / OUT / model / "permutations.csv").exists()
+
+
+@pytest.mark.parametrize("model", WATCHED)
+def test_classifiers_on_the_layers_are_scored_on_the_test_images(finished, read_csv, model):
+    """The accuracy of each by hand, from the weights in the model's file; the model's own row does not need them."""
+    metrics = json.loads((finished / OUT / "metrics.json").read_text())
+    folder = finished.joinpath("runs", *model.split("."))
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    network, _ = load_model(folder)
+    images = np.load(finished / "runs/prepare/test/images.npy")
+    label = torch.from_numpy(np.load(finished / "runs/prepare/test/labels.npy"))
+    with torch.no_grad():
+        features = network.eval().features(torch.from_numpy(images).float() / 255)
+        outputs = [features, *network.head.layers(features)]
+    for layer, output in zip(LAYERS, outputs, strict=True):
+        name = f"monitors.layers.{layer}"
+        logits = output @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+        row = metrics[f"{model}/{layer}"]
+        expected = (logits.argmax(dim=1) == label).double().mean().item()
+        assert row["acc"] == pytest.approx(expected, abs=1.5 / len(label))
+        assert (row["labels"], row["start"]) == (metrics[model]["labels"], metrics[model]["start"])
+        assert "best_of_1_acc" not in row
+        pairs = read_csv(finished / OUT / model / layer / "confusion.csv")
+        assert sum(pair["actual"] == pair["predicted"] for pair in pairs) / len(pairs) == pytest.approx(row["acc"])
+        assert not (finished / OUT / model / layer / "permutations.csv").exists()
+
+
+def test_a_model_without_classifiers_on_its_layers_has_no_rows_for_them(project, models):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["semisup"]["suave"]["monitors"] = False
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    semisup(method="suave")
+    assert json.loads(Path("runs/semisup/suave/model.json").read_text())["network"]["monitors"] == []
+    finetune(method="semisupervised")
+    evaluate()
+    found = list(json.loads((OUT / "metrics.json").read_text()))
+    assert found == [model for model in models if not model.startswith("semisup.suave/")]
 
 
 def test_confusion_and_classes_and_clusters_agree_with_the_figures(finished, read_csv, classifiers):
@@ -97,7 +149,7 @@ def test_a_listed_method_that_has_not_run_is_left_out_with_one_line(project, cap
     evaluate()
     after = json.loads((OUT / "metrics.json").read_text())
     gone = ["semisup.suave", *(model for model in classifiers if model.startswith("finetune"))]
-    assert after == {model: row for model, row in before.items() if model not in gone}
+    assert after == {model: row for model, row in before.items() if model.partition("/")[0] not in gone}
     lines = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
     paths = [Path("runs", *model.split(".")) for model in gone]
     assert lines == [

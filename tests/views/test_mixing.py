@@ -24,7 +24,12 @@ def noise(count: int, *shape: int, seed: int = 3) -> Tensor:
 
 alpha = st.sampled_from([0.0, 0.1, 0.75, 1.0, 16.0])
 any_settings = st.builds(
-    MixSettings, mixup=alpha, cutmix=alpha, switch=st.sampled_from([0.0, 0.3, 1.0]), dominant=st.booleans()
+    MixSettings,
+    mixup=alpha,
+    cutmix=alpha,
+    switch=st.sampled_from([0.0, 0.3, 1.0]),
+    dominant=st.booleans(),
+    drawn_per=st.sampled_from(["image", "batch"]),
 )
 
 
@@ -123,6 +128,38 @@ def test_each_image_draws_its_kind(given: MixSettings, rate: float) -> None:
     mask = drawn(given, 4000).mask.expand(4000, 1, 8, 8)
     cut = ((mask == 0) | (mask == 1)).flatten(1).all(1)
     assert abs(float(cut.float().mean()) - rate) < (0.03 if 0 < rate < 1 else 1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 5, 6])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_batch_draws_once_and_is_mixed_with_itself_reversed(count: int, seed: int) -> None:
+    """Public code of Suave: one λ, one box and one choice of Mixup or CutMix; an image's partner is counted from the
+    other end."""
+    mix = drawn(MixSettings(drawn_per="batch"), count, (5, 7), seed)
+    image, target = noise(count, 3, 5, 7), noise(count, 4)
+    mixed, label = mix.images(image), mix.targets(target)
+    weight = float(mix.weight[0])
+    for i in range(count):
+        partner = count - 1 - i
+        torch.testing.assert_close(label[i], weight * target[i] + (1 - weight) * target[partner])
+        for y in range(5):
+            for x in range(7):
+                own = float(mix.mask[0, 0, y, x])
+                assert own in (0, 1) or own == pytest.approx(weight)
+                torch.testing.assert_close(
+                    mixed[i, :, y, x], own * image[i, :, y, x] + (1 - own) * image[partner, :, y, x]
+                )
+
+
+def test_batches_draw_from_the_same_distribution_as_images() -> None:
+    generator = torch.Generator().manual_seed(0)
+    given = MixSettings(drawn_per="batch")
+    mixes = [draw_mix(given, 4, (8, 8), generator) for _ in range(1500)]
+    cut = torch.tensor([float(((mix.mask == 0) | (mix.mask == 1)).all()) for mix in mixes])
+    assert float(cut.mean()) == pytest.approx(0.5, abs=0.04)
+    weight = torch.stack([mix.weight[0] for mix, is_cut in zip(mixes, cut, strict=True) if not is_cut]).double()
+    for point in (0.1, 0.3, 0.5, 0.7, 0.9):  # Beta(1, 1) is uniform
+        assert float((weight <= point).double().mean()) == pytest.approx(point, abs=0.06)
 
 
 def test_nothing_on_leaves_images_as_they_are() -> None:

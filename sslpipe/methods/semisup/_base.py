@@ -20,6 +20,7 @@ from sslpipe.methods.semisup._logistic import fit_classifier
 from sslpipe.nets.averaged import AveragedWeights, warm_decay
 from sslpipe.nets.heads import Head, LinearHead, LinearSettings, outputs
 from sslpipe.nets.inference import infer
+from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import Network
 from sslpipe.objectives.supervised import cross_entropy
 from sslpipe.views.policies import Views, ViewSettings
@@ -38,6 +39,8 @@ class Problem:
     """The labelled images; `labelled.images` are all training images, the labelled ones included."""
     held_out: HeldOut | None = None
     """Images for the history's monitors."""
+    monitors: LinearMonitors | None = None
+    """The start's classifiers on its layers, if it has any for the same classes."""
 
 
 @dataclass(frozen=True, kw_only=True)

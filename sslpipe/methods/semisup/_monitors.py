@@ -1,39 +1,30 @@
-"""Linear classifiers on a network's layers, trained without changing them (Suave and Daino, section 4, table 6)."""
+"""Training and held-out accuracy of the linear classifiers on a network's layers (Suave and Daino, section 4)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sslpipe.data.held_out import HeldOut
-from sslpipe.nets.heads import PrototypeHead
 from sslpipe.nets.inference import infer
+from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import Network
 from sslpipe.objectives.supervised import cross_entropy
 
 
-class LinearMonitors(nn.Module):
-    """One linear classifier for each layer, trained on the labelled images behind a stop-gradient."""
+def monitor_loss(
+    monitors: LinearMonitors, outputs: Sequence[Tensor], target: Tensor, *, smoothing: float = 0.0
+) -> Tensor:
+    """Return the sum of the classifiers' cross-entropies, a scalar; only the classifiers get a gradient.
 
-    def __init__(self, widths: Mapping[str, int], classes: int) -> None:
-        """widths: layer → length of its output, for the backbone and each layer of the projection."""
-        super().__init__()
-        self.layers = nn.ModuleDict({name: nn.Linear(width, classes) for name, width in widths.items()})
+    outputs: [B, width] of each layer, for labelled images; target: classes [B] or probabilities [B, C].
+    """
+    logits = monitors(outputs)
+    return torch.stack([cross_entropy(each, target, smoothing=smoothing) for each in logits]).sum()
 
-    def loss(self, outputs: Sequence[Tensor], target: Tensor) -> Tensor:
-        """Sum of the cross-entropies; outputs: [B, width] per layer; target: classes [B] or probabilities [B, C]."""
-        pairs = zip(self.layers.values(), outputs, strict=True)
-        return torch.stack([cross_entropy(layer(output.detach()), target) for layer, output in pairs]).sum()
 
-    def accuracies(self, network: Network, held_out: HeldOut) -> dict[str, float]:
-        """Accuracy of each classifier on the held-out images; puts the network in eval mode."""
-        network.eval()
-
-        def outputs(images: Tensor) -> Tensor:
-            assert isinstance(network.head, PrototypeHead)
-            features = network.features(images)
-            layers = [features, *network.head.layers(features)]
-            return torch.stack([layer(output) for layer, output in zip(self.layers.values(), layers, strict=True)])
-
-        logits = infer(outputs, held_out.images, dim=1)
-        return {f"monitor/{name}_acc": held_out.accuracy(each) for name, each in zip(self.layers, logits, strict=True)}
+def monitor_accuracies(monitors: LinearMonitors, network: Network, held_out: HeldOut) -> dict[str, float]:
+    """Return the accuracy of each classifier on the held-out images; puts the network in eval mode."""
+    network.eval()
+    logits = infer(lambda images: monitors.logits(network, images), held_out.images, dim=1)
+    return {f"monitor/{name}_acc": held_out.accuracy(each) for name, each in zip(monitors.names, logits, strict=True)}

@@ -16,12 +16,15 @@ from sslpipe.data.batches import Pair
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import BelowOne, Count, CountOrZero, Positive, TwoOrMore
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem, add_classifier
-from sslpipe.methods.semisup._monitors import LinearMonitors
+from sslpipe.methods.semisup._monitors import monitor_accuracies, monitor_loss
+from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import PrototypeHead, PrototypeSettings, outputs
 from sslpipe.nets.inference import infer
+from sslpipe.nets.monitors import LinearMonitors
+from sslpipe.nets.network import Network
 from sslpipe.objectives.supervised import cross_entropy, multi_task
 from sslpipe.objectives.swav import swapped_prediction
-from sslpipe.views.mixing import MixSettings, draw_mix
+from sslpipe.views.mixing import Mix, MixSettings, draw_mix
 from sslpipe.views.multi_crop import GLOBAL_VIEWS, SWAV_VIEWS, MultiCrop, MultiCropSettings
 from sslpipe.views.policies import ViewSettings
 
@@ -51,8 +54,28 @@ class PrototypesSettings(LabelledSettings, MultiCropSettings):
     """Add mixed labelled images to the labelled ones."""
     mix_unlabelled: MixUnlabelled = "global"
     """Add mixed views, whose targets are interpolated in the same way (all: CIFAR-100, section A.2)."""
+    mix_with: Literal["same_view", "next_view"] = "same_view"
+    """same_view: each view is mixed with the same view of another image, and their targets are what the view predicts.
+    next_view: of each two views, the first is mixed with the second of another image, and their targets are the
+    assignments of the first and the second global view; half as many mixed views (public code)."""
+    mix_weight: Positive = 1.0
+    """Weight of a mixed view of an image in the loss; every other view has 1. The public code counts a mixed view once
+    where it counts all others once for each image: 1 / images of a process, which in effect turns mixing off."""
+    teacher_statistics: Literal["averaged", "batch"] = "batch"
+    """Batch norms of the momentum encoder that gives the targets: averaged (eval mode, with the average of the
+    network's running statistics), or batch (train mode, with the statistics of the batch's global views: public code of
+    Suave, DINO and Daino). From scratch, averaged statistics say little for some hundred steps."""
+    keep: Literal["teacher", "student"] = "teacher"
+    """Network to keep: teacher, the averaged one if there is one (Daino's public code scores it), or student, the
+    trained one (Suave's public code)."""
     monitors: bool = True
-    """Train linear classifiers on the backbone and on the projection's layers, as monitors for the history."""
+    """Train linear classifiers on the backbone and on the projection's layers, which are saved with the model and
+    evaluated beside it (section 4; table 6 has the published results of the first layer of the projection)."""
+
+    def __post_init__(self) -> None:
+        in_pairs = self.mix_with == "next_view" and self.mix_unlabelled == "all"
+        if in_pairs and self.local_crops % 2:
+            raise UserError(f"local_crops: {self.local_crops} found, expected an even number for mix_with: next_view")
 
 
 class PrototypeMethod(LabelledMethod):
@@ -66,10 +89,21 @@ class PrototypeMethod(LabelledMethod):
         self.crops = MultiCrop(
             settings, network.image_mean, size=size, multiple=network.side_multiple, side=network.side
         )
+        if self.has_teacher and settings.teacher_statistics == "batch":
+            self.averaged = AveragedWeights(self.network, own_statistics=True)
         self.monitors: LinearMonitors | None = None
+        self.averaged_monitors: AveragedWeights[LinearMonitors] | None = None
         if settings.monitors:
-            widths = {"backbone": self.network.backbone.dimension, "projection_1": settings.hidden}
-            self.monitors = LinearMonitors({**widths, "projection_2": settings.outputs}, problem.labelled.classes)
+            self.monitors = LinearMonitors(self.network)
+            if settings.projection_init == "pretrained" and problem.monitors is not None:
+                self.monitors.load_state_dict(problem.monitors.state_dict())
+            if self.averaged is not None and settings.keep == "teacher":
+                self.averaged_monitors = AveragedWeights(self.monitors)
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the averaged network gives the targets."""
+        return True
 
     @abstractmethod
     def assign(self, views: Tensor, embeddings: Tensor) -> Tensor:
@@ -83,9 +117,7 @@ class PrototypeMethod(LabelledMethod):
         labelled, truth = self._labelled(batch, generator)
         image = batch.unlabelled.image
         crops = self.crops(image, generator)
-        to_mix = crops[: {"none": 0, "global": GLOBAL_VIEWS, "all": len(crops)}[self.settings.mix_unlabelled]]
-        mixes = [draw_mix(self.settings.mixing, len(image), (c.shape[-2], c.shape[-1]), generator) for c in to_mix]
-        mixed = [mix.images(crop) for mix, crop in zip(mixes, to_mix, strict=True)]
+        mixes, mixed = self._mixed(crops, generator)
 
         views = [labelled, *crops, *mixed]
         sizes = [len(view) for view in views]
@@ -101,17 +133,19 @@ class PrototypeMethod(LabelledMethod):
 
         known = cross_entropy(labelled_logits, truth, smoothing=self.settings.label_smoothing)
         swapped = swapped_prediction(targets, predicted[: len(crops)])
-        terms, counts = [known, swapped], [len(labelled), len(crops) * len(image)]
+        terms, counts = [known, swapped], [float(len(labelled)), float(len(crops) * len(image))]
         if mixed:
             interpolated = [
-                cross_entropy(logit, mix.targets(other_targets(targets, view)))
-                for view, (logit, mix) in enumerate(zip(predicted[len(crops) :], mixes, strict=True))
+                cross_entropy(logit, target)
+                for logit, target in zip(predicted[len(crops) :], self._mixed_targets(targets, mixes), strict=True)
             ]
             terms.append(torch.stack(interpolated).mean())
-            counts.append(len(mixed) * len(image))
+            counts.append(len(mixed) * len(image) * self.settings.mix_weight)
         loss = multi_task(terms, counts)
         if self.monitors is not None:
-            loss = loss + self.monitors.loss([layer[: len(labelled)] for layer in (features, *layers)], truth)
+            plain = len(batch.labelled.image)  # images that are not mixed
+            watched, smoothing = [layer[:plain] for layer in (features, *layers)], self.settings.label_smoothing
+            loss = loss + plain / sum(counts) * monitor_loss(self.monitors, watched, truth[:plain], smoothing=smoothing)
         share = targets.mean(dim=(0, 1)).max()
         return {"loss": loss, "labelled": known, "swapped": swapped, "largest_share": share}
 
@@ -124,12 +158,42 @@ class PrototypeMethod(LabelledMethod):
         mix = draw_mix(self.settings.mixing, len(views), (views.shape[-2], views.shape[-1]), generator)
         return torch.cat([views, mix.images(views)]), torch.cat([truth, mix.targets(truth)])
 
+    def _mixed(self, crops: list[Tensor], generator: torch.Generator) -> tuple[list[Mix], list[Tensor]]:
+        """Mixtures of the views, float [B, C, h, w], and how they were drawn."""
+        settings = self.settings
+        views = crops[: {"none": 0, "global": GLOBAL_VIEWS, "all": len(crops)}[settings.mix_unlabelled]]
+        in_pairs = settings.mix_with == "next_view"
+        pairs = list(zip(views[::2], views[1::2], strict=True)) if in_pairs else list(zip(views, views, strict=True))
+        mixes = [draw_mix(settings.mixing, len(view), (view.shape[-2], view.shape[-1]), generator) for view, _ in pairs]
+        return mixes, [mix.images(*pair) for mix, pair in zip(mixes, pairs, strict=True)]
+
+    def _mixed_targets(self, targets: Tensor, mixes: list[Mix]) -> list[Tensor]:
+        """Target [B, C] of each mixture; targets: [G, B, C]."""
+        if self.settings.mix_with == "next_view":
+            return [mix.targets(targets[0], targets[1]) for mix in mixes]
+        return [mix.targets(other_targets(targets, view)) for view, mix in enumerate(mixes)]
+
+    def after_step(self) -> None:
+        """Update the averaged weights, those of the monitors included."""
+        super().after_step()
+        if self.monitors is not None and self.averaged_monitors is not None:
+            self.averaged_monitors.update(self.monitors, decay=self.current_ema_decay())
+
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """Accuracies of the network and of its linear monitors on the held-out images."""
+        """Accuracies of the network to keep and of its linear monitors on the held-out images."""
         row = super().after_epoch(terms)
-        if self.held_out and self.monitors is not None:
-            row |= self.monitors.accuracies(self.network, self.held_out)
+        monitors = self.selected_monitors()
+        if self.held_out and monitors is not None:
+            row |= monitor_accuracies(monitors, self.selected(), self.held_out)
         return row
+
+    def selected(self) -> Network:
+        """The network to keep."""
+        return self.network if self.settings.keep == "student" else super().selected()
+
+    def selected_monitors(self) -> LinearMonitors | None:
+        """The classifiers on the layers of the network to keep; None if there are none."""
+        return self.monitors if self.averaged_monitors is None else self.averaged_monitors.module
 
 
 def prototype_head(settings: PrototypesSettings, problem: Problem) -> PrototypeHead:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sslpipe.engine.schedules import half_cosine
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import BelowOne, Count, CountOrZero, Positive
+from sslpipe.io.settings import BelowOne, Count, CountOrZero, Fraction, Positive
 from sslpipe.methods._sinkhorn import SinkhornAssignment
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.methods.semisup._prototypes import PrototypeMethod, PrototypesSettings
@@ -26,11 +27,16 @@ class SuaveSettings(PrototypesSettings):
     momentum_encoder: bool = False
     """The averaged network gives the embeddings that are assigned (CIFAR-100: with ema_decay 0.99)."""
     ema_decay: BelowOne | None = None
+    final_ema_decay: Fraction | None = None
+    """The momentum encoder's ema_decay at the end, to which it rises on half a cosine (public code: 1); null: it stays
+    as it is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.momentum_encoder and self.ema_decay is None:
             raise UserError("momentum_encoder: needs ema_decay, such as 0.99")
+        if self.final_ema_decay is not None and not self.momentum_encoder:
+            raise UserError(f"final_ema_decay: {self.final_ema_decay:g} found, expected null without momentum_encoder")
 
 
 class SuaveMethod(PrototypeMethod):
@@ -58,7 +64,15 @@ class SuaveMethod(PrototypeMethod):
         assert isinstance(network.head, PrototypeHead)
         return self.assignment(network.head, embeddings, step=self.progress.step)  # type: ignore[no-any-return]
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether there is a momentum encoder."""
+        return self.settings.momentum_encoder
+
     def current_ema_decay(self) -> float:
         """The decay without a warm-up for a momentum encoder, which starts as the network itself."""
-        assert self.settings.ema_decay is not None
-        return self.settings.ema_decay if self.settings.momentum_encoder else super().current_ema_decay()
+        begin, end = self.settings.ema_decay, self.settings.final_ema_decay
+        assert begin is not None
+        if not self.settings.momentum_encoder:
+            return super().current_ema_decay()
+        return begin if end is None else half_cosine(begin, end, self.progress.fraction)

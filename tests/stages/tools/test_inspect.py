@@ -54,6 +54,17 @@ def test_a_classifier_names_what_it_started_from_and_the_labels(project, inspect
     assert "acc" in found["metrics"]["test images"]
 
 
+def test_the_layers_of_a_model_have_their_own_figures(project, inspected):
+    found = inspected("runs/semisup/suave")
+    metrics = json.loads(Path("runs/evaluate/metrics.json").read_text())
+    layers = ["backbone", "projection_1", "projection_2"]
+    assert found["metadata"]["monitors"] == layers
+    for layer in layers:
+        assert found["metrics"][f"test images, {layer}"] == metrics[f"semisup.suave/{layer}"]
+    assert "monitors" not in inspected("runs/semisup/fixmatch")["metadata"]
+    assert not any("," in title for title in inspected("runs/semisup/fixmatch")["metrics"])
+
+
 def test_figures_name_the_models_that_they_are_of(project, inspected):
     found = inspected("runs/evaluate")
     models = {parent["path"] for parent in found["parents"]}
