@@ -8,6 +8,9 @@ class Backbone(nn.Module):
 
     dimension: int
     """Number of features of an image."""
+    side: int | None = None
+    """Side of the whole images that the backbone is trained on, pixels, whose crops have smaller ones; None: unknown.
+    Vision transformers place the patches of a crop in the whole image's grid."""
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:

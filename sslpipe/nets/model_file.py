@@ -153,6 +153,7 @@ def load_model(folder: Path) -> tuple[Network, ModelCard]:
                 std=architecture.std,
                 input=architecture.input,
                 channels=card.channels,
+                size=card.size,
             )
     except UserError as error:
         raise UserError(f"{folder / CARD}: {error}") from None

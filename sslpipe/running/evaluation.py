@@ -15,8 +15,14 @@ from sslpipe.io.console import info
 from sslpipe.io.files import atomic_folder, write_json
 from sslpipe.io.params import Params
 from sslpipe.io.stages import LABELLED_STAGES
-from sslpipe.metrics.evaluation import Evaluation, evaluate_classifier, evaluate_clusters, write_evaluations
-from sslpipe.metrics.kmeans import KMeansSettings, Vectors, kmeans
+from sslpipe.metrics.evaluation import (
+    EvaluateSettings,
+    Evaluation,
+    evaluate_classifier,
+    evaluate_clusters,
+    write_evaluations,
+)
+from sslpipe.metrics.kmeans import Vectors, kmeans
 from sslpipe.nets.inference import flat_pixels, probabilities, rotated_votes, unit_features
 from sslpipe.nets.model_file import CARD, card_for, check_classes, load_model, load_network, weights_path
 
@@ -36,7 +42,7 @@ def evaluate_project(
 
     k-means on pixels and on the pretrained features is the baseline of the clusters. Only this opens the test images.
     """
-    settings = project.parse(KMeansSettings, "evaluate")
+    settings = project.parse(EvaluateSettings, "evaluate")
     classes = store.classes
     scored, label = store.scored()
     train, images = Images(store.images("train"), device), Images(scored, device)
@@ -59,8 +65,14 @@ def evaluate_project(
         for name, prediction in predictions.items():
             evaluations[name] = evaluate_clusters(prediction, label, classes, clusters=clusters)
         classifiers = find_classifiers(project, runs)
+        permutations = settings.permutations_of(len(classes))
+        if classifiers and not permutations and settings.permutations is None:
+            info(
+                f"evaluate: label permutations (best_of_<k>_acc) are left out at {len(classes)} classes; "
+                "evaluate.permutations sets their number"
+            )
         for name, path in classifiers.items():
-            evaluations[name] = evaluate_model(path, store, images, label)
+            evaluations[name] = evaluate_model(path, store, images, label, permutations=permutations)
         weights = [weights_path(path) for path in {**backbones, **cluster_models, **classifiers}.values()]
         card = card_for("evaluate", store.info, settings, parent=None, inputs=weights)
         write_json(folder / "card.json", asdict(card))
@@ -81,16 +93,23 @@ def find_classifiers(project: Params, runs: Path) -> Mapping[str, Path]:
     return {name: folder for name, folder in listed.items() if (folder / CARD).exists()}
 
 
-def evaluate_model(folder: Path, store: Store, images: Images, label: NDArray[np.int64]) -> Evaluation:
+def evaluate_model(
+    folder: Path, store: Store, images: Images, label: NDArray[np.int64], *, permutations: int
+) -> Evaluation:
     """Metrics of the classifier in `folder` on images whose classes are `label` [N].
 
-    The permutations of its outputs are ranked by its predictions for the rotated labelled images.
+    permutations: number of label permutations to evaluate; they are ranked by the predictions for the rotated labelled
+    images.
     """
     network, card = load_model(folder)
     check_classes(card, network, store.info, store.classes, folder)
     network.to(images.device).eval()
-    index, known = store.labelled()
-    votes = rotated_votes(network, Images(store.images("train")[index], images.device), known, len(store.classes))
-    evaluation = evaluate_classifier(probabilities(network, images), label, store.classes, votes=votes)
+    votes = None
+    if permutations:
+        index, known = store.labelled()
+        votes = rotated_votes(network, Images(store.images("train")[index], images.device), known, len(store.classes))
+    evaluation = evaluate_classifier(
+        probabilities(network, images), label, store.classes, votes=votes, permutations=permutations
+    )
     metadata = {key: card.settings[key] for key in ("start", "labels") if key in card.settings}
     return replace(evaluation, metadata=metadata)
