@@ -39,8 +39,8 @@ def position_embedding(rows: int, columns: int, width: int, device: torch.device
 def resized_positions(embedding: Tensor, grid: tuple[int, int], to: tuple[int, int]) -> Tensor:
     """Return the position embedding of the patches of a smaller or larger image, [to rows · to columns, width].
 
-    embedding: [rows · columns, width], of the rows and columns of `grid`. The image covers the whole grid: its embedding
-    is the bicubic interpolation at its patches' centres (DINO's public code), and the same for the same grid.
+    embedding: [rows · columns, width], of the rows and columns of `grid`. The image covers the whole grid: its
+    embedding is the bicubic interpolation at its patches' centres (DINO's public code), and the same for the same grid.
     """
     if grid == to:
         return embedding

@@ -1,7 +1,7 @@
 """Mixed precision loses no gradient.
 
-Within one autocast block torch keeps the cast weights. Before version 2.11, weights that were cast without gradients, for
-a method's targets, were kept without them, and the forward of the student had no gradient.
+Within one autocast block torch keeps the cast weights. Before version 2.11, weights that were cast without gradients,
+for a method's targets, were kept without them, and the forward of the student had no gradient.
 """
 
 from dataclasses import replace
