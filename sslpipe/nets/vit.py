@@ -1,7 +1,7 @@
 """Vision transformers (ViT, Dosovitskiy et al. 2021) as in DeiT (Touvron et al. 2021) and DINO (arXiv:2104.14294).
 
-The position embedding is fixed, as in MoCo v3 (Chen et al. 2021, section 4.3), where DINO's is learned. Images of another
-size than the whole ones, such as the local views of multi-crop, have it interpolated, as in DINO's public code.
+The position embedding is fixed, as in MoCo v3 (Chen et al. 2021, section 4.3), where DINO's is learned. Images of
+another size than the whole ones, such as the local views of multi-crop, have it interpolated, as in DINO's public code.
 Stochastic depth is as in DeiT.
 """
 
