@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Fraction, NonNegative, Positive
 
-TAKEN_BY = {"momentum": ("sgd", "lars"), "nesterov": ("sgd",), "betas": ("adam", "adamw"), "trust": ("lars",)}
+TAKEN_BY = {
+    "momentum": ("sgd", "lars"),
+    "nesterov": ("sgd",),
+    "betas": ("adam", "adamw"),
+    "trust": ("lars",),
+    "scale_all": ("lars",),
+}
 """Setting → the optimisers that take it; all optimisers take the settings that are not listed."""
 
 
@@ -29,6 +35,9 @@ class OptimizerSettings:
     """Decay rates of adam's and adamw's averages of the gradient and of its square."""
     trust: Positive = 0.001
     """Trust coefficient η of lars (You et al. 2017, arXiv:1708.03888)."""
+    scale_all: bool = False
+    """Whether lars scales the updates of one-dimensional weights (biases, normalisation layers) by the trust ratio too:
+    true in the public code of SwAV and Suave; false in that of SimCLR, BYOL and Daino, which leave them out."""
     decay_all: bool = False
     """Whether weight decay applies to biases and normalisation layers too, as by default in torch."""
 
@@ -50,13 +59,17 @@ class OptimizerSettings:
 class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (You et al. 2017, arXiv:1708.03888, algorithm 1).
 
-    v ← μ v + lr · r (g + β w), w ← w - v, with r = η |w| / |g + β w| for weights of two or more dimensions and r = 1
-    for one-dimensional weights (biases, normalisation layers), as in SimCLR (arXiv:2002.05709) and SwAV
-    (arXiv:2006.09882).
+    v ← μ v + lr · r (g + β w), w ← w - v, with r = η |w| / |g + β w|, or r = 1 where a norm is 0. One-dimensional
+    weights (biases, normalisation layers) have r = 1, as in SimCLR (arXiv:2002.05709) and BYOL (arXiv:2006.07733),
+    unless `scale_all`, as in SwAV (arXiv:2006.09882) and Suave (arXiv:2306.07483). The public code of these two has
+    |g| + β |w| instead of |g + β w|: with their β of 1e-6 the same but for weights without a gradient.
     """
 
-    def __init__(self, params: Any, *, lr: float, momentum: float, weight_decay: float, trust: float) -> None:
+    def __init__(
+        self, params: Any, *, lr: float, momentum: float, weight_decay: float, trust: float, scale_all: bool = False
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
+        self.scale_all = scale_all
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -66,26 +79,28 @@ class LARS(torch.optim.Optimizer):
             if not weights:
                 continue
             gradients = torch._foreach_add([p.grad for p in weights], weights, alpha=group["weight_decay"])
-            ratios = [
-                _trust_ratio(weight, norm, gradient_norm, group["trust"])
-                for weight, norm, gradient_norm in zip(
-                    weights, torch._foreach_norm(weights), torch._foreach_norm(gradients), strict=True
-                )
-            ]
-            torch._foreach_mul_(gradients, ratios)
-            velocities = [
-                self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight)) for weight in weights
-            ]
+            scaled = [each for each, weight in enumerate(weights) if weight.ndim >= 2 or self.scale_all]
+            if scaled:
+                own, theirs = [weights[each] for each in scaled], [gradients[each] for each in scaled]
+                norms = zip(torch._foreach_norm(own), torch._foreach_norm(theirs), strict=True)
+                torch._foreach_mul_(theirs, [_trust_ratio(*pair, group["trust"]) for pair in norms])
+            velocities = [self._velocity(weight) for weight in weights]
             skipped = getattr(self, "found_inf", None)
             learns = 1.0 if skipped is None else 1 - skipped
             torch._foreach_mul_(velocities, 1 - learns + learns * group["momentum"])
             torch._foreach_add_(velocities, torch._foreach_mul(gradients, learns * group["lr"]))
             torch._foreach_sub_(weights, torch._foreach_mul(velocities, learns))
 
+    def _velocity(self, weight: Tensor) -> Tensor:
+        """Return v of a weight, which is 0 before its first update."""
+        state = self.state[weight]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        velocity: Tensor = state["momentum_buffer"]
+        return velocity
 
-def _trust_ratio(weight: Tensor, norm: Tensor, gradient_norm: Tensor, trust: float) -> Tensor:
-    if weight.ndim < 2:
-        return torch.ones_like(norm)
+
+def _trust_ratio(norm: Tensor, gradient_norm: Tensor, trust: float) -> Tensor:
     return torch.where((norm > 0) & (gradient_norm > 0), trust * norm / gradient_norm, torch.ones_like(norm))
 
 
@@ -128,7 +143,7 @@ def build_optimizer(
         )
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.name == "lars":
-        return LARS(groups, **common, momentum=settings.momentum, trust=settings.trust)
+        return LARS(groups, **common, momentum=settings.momentum, trust=settings.trust, scale_all=settings.scale_all)
     # fused=True updates all weights in one kernel, on the CPU and on CUDA.
     if settings.name == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0

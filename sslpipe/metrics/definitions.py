@@ -6,6 +6,7 @@ Each returns the metric of a model, at most 1, or None if the metric is not defi
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import factorial
 from typing import Any
 
 import numpy as np
@@ -109,5 +110,11 @@ def best_of_100_acc(model: Predictions) -> float | None:
 
 
 def _best_of(model: Predictions, k: int) -> float | None:
-    """Return the best accuracy among the first k permutations, or among all if there are fewer."""
-    return model.permutations[:k][-1]["best"] if model.permutations else None
+    """Return the best accuracy among the first k permutations, or among all if there are fewer.
+
+    None if fewer than k were evaluated, and not because there are no others.
+    """
+    count = len(model.permutations)
+    if not count or (count < k and count < factorial(model.outputs)):
+        return None
+    return model.permutations[:k][-1]["best"]

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from sslpipe.data.store import UNKNOWN
 from sslpipe.io.files import write_csv, write_json
+from sslpipe.io.settings import CountOrZero
 from sslpipe.metrics import definitions
 from sslpipe.metrics.clustering import cluster_sizes, clustering_metrics, per_class
 from sslpipe.metrics.definitions import Predictions
+from sslpipe.metrics.kmeans import KMeansSettings
 from sslpipe.metrics.mappings import UNMAPPED
 from sslpipe.metrics.permutations import permutation_accuracies
 from sslpipe.metrics.table import METRICS
@@ -20,6 +22,23 @@ from sslpipe.metrics.table import METRICS
 PERMUTATIONS = 100
 """Number of label permutations that are evaluated: with 20 and 30 labels, the best of all was among the first 100
 ("Boosting SSL", Lerner et al. 2020, arXiv:2012.00504, section 4.2)."""
+MOST_CLASSES = 200
+"""Number of classes up to which label permutations are evaluated by default (own choice): 100 of them take @@."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(KMeansSettings):
+    """The block `evaluate`: settings of k-means and of the metrics of classifiers."""
+
+    permutations: CountOrZero | None = None
+    """Number of label permutations for best_of_<k>_acc and permutations.csv; 0: none. null: 100 for up to 200 classes,
+    none for more, since the time grows with the fourth power of the classes."""
+
+    def permutations_of(self, classes: int) -> int:
+        """Return the number of label permutations to evaluate for a classifier of so many classes."""
+        if self.permutations is not None:
+            return self.permutations
+        return PERMUTATIONS if classes <= MOST_CLASSES else 0
 
 
 @dataclass(frozen=True)
@@ -75,12 +94,14 @@ def evaluate_classifier(
     classes: Sequence[str],
     *,
     votes: NDArray[Any] | None = None,
+    permutations: int = PERMUTATIONS,
 ) -> Evaluation:
     """Return the metrics of a classifier, under its own classes and under other mappings of its outputs to classes.
 
     probability: [N, classes]. label: [N], UNKNOWN (-1) if it is not known. classes: class names in the order of labels.
-    votes: [classes, classes] as in `permutation_accuracies`, for the metrics best_of_<k>_acc; slow for more than a few
-    hundred classes. Raises ValueError for other shapes and values.
+    votes: [classes, classes] as in `permutation_accuracies`, for the metrics best_of_<k>_acc. permutations: number of
+    label permutations, at least 1; slow for more than a few hundred classes. Raises ValueError for other shapes and
+    values.
     """
     count = len(classes)
     if probability.shape != (len(label), count):
@@ -97,7 +118,7 @@ def evaluate_classifier(
         classes=count,
         is_classifier=True,
         probability=probability,
-        permutations=[] if votes is None else permutation_accuracies(votes, prediction, label, k=PERMUTATIONS),
+        permutations=[] if votes is None else permutation_accuracies(votes, prediction, label, k=permutations),
     )
     return _evaluation(model, metrics, sizes, classes)
 

@@ -22,7 +22,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class KMeansSettings:
-    """The block `evaluate`: settings of k-means."""
+    """Settings of k-means."""
 
     restarts: Count = 10
     """Number of runs from different k-means++ initialisations (Arthur and Vassilvitskii 2007); the one with the lowest

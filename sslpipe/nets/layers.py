@@ -14,6 +14,9 @@ class Backbone(nn.Module):
     """Number of features of an image."""
     side_multiple: int | None = 1
     """The sides of images must be multiples of this; None: the backbone takes images of one side alone."""
+    whole_side: int | None = None
+    """Side of the whole images that the backbone is trained on, pixels, whose crops have smaller ones; None: unknown.
+    Vision transformers place the patches of a crop in the whole image's grid."""
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:

@@ -171,6 +171,7 @@ def load_with_monitors(folder: Path) -> tuple[Network, LinearMonitors | None, Mo
                 std=architecture.std,
                 input=architecture.input,
                 channels=card.channels,
+                size=card.size,
             )
             monitors = _build_monitors(network, architecture.monitors)
     except UserError as error:

@@ -147,12 +147,14 @@ class Network(nn.Module):
         std: Sequence[float],
         input: InputSettings | None = None,
         channels: int | None = None,
+        size: int | None = None,
     ) -> None:
         """Build the network, first the backbone and then the head, with torch's global generator.
 
         head: None means the identity, until a method assigns a head. mean, std: per channel of the backbone's input,
         for images in [0, 1]. input: how images are resized and cropped first; None means not at all. channels: number
-        of image channels; None means the number of means. Grey images can be used with three means.
+        of image channels; None means the number of means. Grey images can be used with three means. size: side of the
+        whole images, pixels (see `Backbone.whole_side`).
         """
         super().__init__()
         self.settings = backbone
@@ -161,6 +163,7 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.backbone = backbone.build(len(mean))
+        self.backbone.whole_side = backbone.side or (size if input is None else input.crop)
         self.head: Head = build_head(head, self.backbone.dimension)
 
     @property
@@ -204,4 +207,4 @@ class Network(nn.Module):
 
 def build_network(backbone: BackboneSettings, info: StoreInfo) -> Network:
     """Return a new network without a head for the images of a store."""
-    return Network(backbone, mean=info.mean, std=info.std, channels=info.channels)
+    return Network(backbone, mean=info.mean, std=info.std, channels=info.channels, size=info.size)

@@ -1,7 +1,8 @@
 """Vision transformers (ViT, Dosovitskiy et al. 2021) as in DeiT (Touvron et al. 2021) and DINO (arXiv:2104.14294).
 
-The position embedding is fixed, as in MoCo v3 (Chen et al. 2021, section 4.3), and computed for any number of patches,
-so that the local views of multi-crop need no interpolation of a learned one. Stochastic depth is as in DeiT.
+The position embedding is fixed, as in MoCo v3 (Chen et al. 2021, section 4.3), where DINO's is learned. Images of
+another size than the whole ones, such as the local views of multi-crop, have it interpolated, as in DINO's public code.
+Stochastic depth is as in DeiT.
 """
 
 import torch
@@ -33,6 +34,18 @@ def position_embedding(rows: int, columns: int, width: int, device: torch.device
     across = torch.cat([column.sin(), column.cos()], dim=1)
     down = torch.cat([row.sin(), row.cos()], dim=1)
     return torch.cat([across.repeat(rows, 1), down.repeat_interleave(columns, dim=0)], dim=1)
+
+
+def resized_positions(embedding: Tensor, grid: tuple[int, int], to: tuple[int, int]) -> Tensor:
+    """Return the position embedding of the patches of a smaller or larger image, [to rows · to columns, width].
+
+    embedding: [rows · columns, width], of the rows and columns of `grid`. The image covers the whole grid: its
+    embedding is the bicubic interpolation at its patches' centres (DINO's public code), and the same for the same grid.
+    """
+    if grid == to:
+        return embedding
+    image = embedding.T.reshape(1, -1, *grid)
+    return F.interpolate(image, to, mode="bicubic", align_corners=False)[0].flatten(1).T
 
 
 class DropPath(nn.Module):
@@ -126,6 +139,15 @@ class VisionTransformer(Backbone):
                 nn.init.trunc_normal_(layer.weight, std=DEVIATION)
                 nn.init.zeros_(layer.bias)
 
+    def positions(self, rows: int, columns: int, device: torch.device) -> Tensor:
+        """Return the position embedding of an image of so many patches, [rows · columns, dimension].
+
+        It is that of the whole images' grid, interpolated; without `whole_side` every image counts as a whole one.
+        """
+        grid = (rows, columns) if self.whole_side is None else (max(1, self.whole_side // self.patch),) * 2
+        embedding = position_embedding(*grid, self.dimension, device)
+        return resized_positions(embedding, grid, (rows, columns))
+
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] to features [B, dimension].
 
@@ -138,8 +160,7 @@ class VisionTransformer(Backbone):
                 "the side of this vision transformer's patches"
             )
         patches = self.patches(x).flatten(2).transpose(1, 2)  # [B, N, D]
-        rows, columns = height // self.patch, width // self.patch
-        patches = patches + position_embedding(rows, columns, self.dimension, x.device)
+        patches = patches + self.positions(height // self.patch, width // self.patch, x.device)
         token = self.token.expand(len(x), 1, -1)
         tokens = self.blocks(torch.cat([token, patches], dim=1))
         features: Tensor = self.norm(tokens[:, 0])

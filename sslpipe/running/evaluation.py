@@ -16,8 +16,14 @@ from sslpipe.io.console import info
 from sslpipe.io.files import atomic_folder, write_json
 from sslpipe.io.params import Params
 from sslpipe.io.stages import LABELLED_STAGES
-from sslpipe.metrics.evaluation import Evaluation, evaluate_classifier, evaluate_clusters, write_evaluations
-from sslpipe.metrics.kmeans import KMeansSettings, Vectors, kmeans
+from sslpipe.metrics.evaluation import (
+    EvaluateSettings,
+    Evaluation,
+    evaluate_classifier,
+    evaluate_clusters,
+    write_evaluations,
+)
+from sslpipe.metrics.kmeans import Vectors, kmeans
 from sslpipe.nets.inference import flat_pixels, infer, probabilities, rotated_votes, unit_features
 from sslpipe.nets.model_file import (
     CARD,
@@ -48,7 +54,7 @@ def evaluate_project(
     k-means on pixels and on the pretrained features is the baseline of the clusters; both see the central square of
     network.side, as the models do. Only this opens the test images. Raises UserError for models of another side.
     """
-    settings, side = project.parse(KMeansSettings, "evaluate"), project.parse(BackboneSettings, "network").side
+    settings, side = project.parse(EvaluateSettings, "evaluate"), project.parse(BackboneSettings, "network").side
     classes = store.classes
     scored, label = store.scored()
     train, images = Images(store.images("train"), device), Images(scored, device)
@@ -71,8 +77,16 @@ def evaluate_project(
         for name, prediction in predictions.items():
             evaluations[name] = evaluate_clusters(prediction, label, classes, clusters=clusters)
         classifiers = find_classifiers(project, runs)
+        permutations = settings.permutations_of(len(classes))
+        if classifiers and not permutations and settings.permutations is None:
+            info(
+                f"evaluate: label permutations (best_of_<k>_acc) are left out at {len(classes)} classes; "
+                "evaluate.permutations sets their number"
+            )
         for name, path in classifiers.items():
-            evaluations |= evaluate_model(name, path, store, images, label, side=side)
+            evaluations |= evaluate_model(
+                name, path, store, images, label, side=side, permutations=permutations
+            )
         weights = [weights_path(path) for path in {**backbones, **cluster_models, **classifiers}.values()]
         card = card_for("evaluate", store.info, settings, parent=None, inputs=weights)
         write_json(folder / "card.json", asdict(card))
@@ -100,21 +114,32 @@ def _load(folder: Path, store: Store, side: int | None) -> Network:
 
 
 def evaluate_model(
-    name: str, folder: Path, store: Store, images: Images, label: NDArray[np.int64], *, side: int | None
+    name: str,
+    folder: Path,
+    store: Store,
+    images: Images,
+    label: NDArray[np.int64],
+    *,
+    side: int | None,
+    permutations: int,
 ) -> dict[str, Evaluation]:
     """Metrics of the classifier in `folder` on images whose classes are `label` [N], by the names of their rows.
 
-    side: network.side in params.yaml, which the classifier's must be. The permutations of its outputs are ranked by its
-    predictions for the rotated labelled images. Each linear classifier on its layers has a row <name>/<layer>, without
-    permutations.
+    side: network.side in params.yaml, which the classifier's must be. permutations: number of label permutations to
+    evaluate; they are ranked by the predictions for the rotated labelled images. Each linear classifier on its layers
+    has a row <name>/<layer>, without permutations.
     """
     network, monitors, card = load_with_monitors(folder)
     check_classes(card, network, store.info, store.classes, folder)
     check_side(network, side, folder)
     network.to(images.device).eval()
-    index, known = store.labelled()
-    votes = rotated_votes(network, Images(store.images("train")[index], images.device), known, len(store.classes))
-    evaluation = evaluate_classifier(probabilities(network, images), label, store.classes, votes=votes)
+    votes = None
+    if permutations:
+        index, known = store.labelled()
+        votes = rotated_votes(network, Images(store.images("train")[index], images.device), known, len(store.classes))
+    evaluation = evaluate_classifier(
+        probabilities(network, images), label, store.classes, votes=votes, permutations=permutations
+    )
     evaluations = {name: evaluation}
     if monitors is not None:
         layers = zip(monitors.names, monitor_probabilities(network, monitors.to(images.device), images), strict=True)

@@ -43,13 +43,14 @@ def test_rates_of_weights_stand_in_their_groups():
     assert sorted({group["rate"] for group in optimizer.param_groups}) == [0.1, 1.0]
 
 
-def test_lars_equals_its_algorithm_by_loops():
+@pytest.mark.parametrize("scale_all", [False, True])
+def test_lars_equals_its_algorithm_by_loops(scale_all):
     lr, momentum, decay, trust = 0.3, 0.9, 0.01, 0.02
     net, reference = small_net(), small_net()
-    train(
-        net,
-        build_optimizer(OptimizerSettings(name="lars", lr=lr, momentum=momentum, weight_decay=decay, trust=trust), net),
+    settings = OptimizerSettings(
+        name="lars", lr=lr, momentum=momentum, weight_decay=decay, trust=trust, scale_all=scale_all
     )
+    train(net, build_optimizer(settings, net))
     generator = torch.Generator().manual_seed(1)
     velocity = [torch.zeros_like(w) for w in reference.parameters()]
     for _ in range(4):
@@ -59,11 +60,59 @@ def test_lars_equals_its_algorithm_by_loops():
             is_matrix = weight.ndim > 1
             with torch.no_grad():
                 gradient = weight.grad + (decay * weight if is_matrix else 0)
-                ratio = trust * weight.norm() / gradient.norm() if is_matrix else 1.0
+                ratio = 1.0
+                if (is_matrix or scale_all) and weight.norm() > 0 and gradient.norm() > 0:
+                    ratio = trust * weight.norm() / gradient.norm()
                 velocity[i] = momentum * velocity[i] + lr * ratio * gradient
                 weight -= velocity[i]
     for mine, theirs in zip(net.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_lars_is_swavs_run_if_it_scales_and_decays_all_weights():
+    # LARC without clipping around SGD: g ← η |w| / (|g| + β |w|) · (g + β w) for every weight whose norms are not 0,
+    # then v ← μ v + g, w ← w - lr · v.
+    lr, momentum, decay, trust = 0.6, 0.9, 1e-6, 0.001
+    net = nn.Sequential(nn.Linear(4, 3, bias=False), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    reference = copy.deepcopy(net)
+    settings = OptimizerSettings(
+        name="lars", lr=lr, momentum=momentum, weight_decay=decay, trust=trust, scale_all=True, decay_all=True
+    )
+    optimizer = build_optimizer(settings, net)
+    velocity = [torch.zeros_like(w) for w in reference.parameters()]
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(4):
+        images = torch.randn(8, 4, generator=generator)
+        for each in (net, reference):
+            each.zero_grad()
+            each(images).square().sum().backward()
+        optimizer.step()
+        for i, weight in enumerate(reference.parameters()):
+            with torch.no_grad():
+                gradient, size = weight.grad.clone(), weight.grad.norm()
+                if weight.norm() > 0 and size > 0:
+                    rate = trust * weight.norm() / (size + decay * weight.norm())
+                    gradient = rate * (gradient + decay * weight)
+                velocity[i] = momentum * velocity[i] + gradient
+                weight -= lr * velocity[i]
+    for mine, theirs in zip(net.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_weight_of_zeros_has_the_ratio_1():
+    weight = nn.Parameter(torch.zeros(3))
+    weight.grad = torch.tensor([1.0, 2.0, -2.0])
+    LARS([weight], lr=0.5, momentum=0.9, weight_decay=0.1, trust=0.001, scale_all=True).step()
+    assert weight.tolist() == [-0.5, -1.0, 1.0]
+
+
+def test_lars_makes_its_velocities_once(monkeypatch):
+    net, made = small_net(), []
+    optimizer = build_optimizer(OptimizerSettings(name="lars", lr=0.1), net)
+    zeros_like = torch.zeros_like
+    monkeypatch.setattr(torch, "zeros_like", lambda weight: made.append(weight.shape) or zeros_like(weight))
+    train(net, optimizer, steps=3)
+    assert sorted(made) == sorted(weight.shape for weight in net.parameters())
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars"])
@@ -164,6 +213,7 @@ def test_gradients_are_shortened_as_torch_does(largest):
         ({"name": "adamw", "momentum": 0.5}, "x.optimizer: momentum is a setting of sgd and lars, not of adamw"),
         ({"name": "lars", "betas": [0.9, 0.99]}, "x.optimizer: betas is a setting of adam and adamw, not of lars"),
         ({"trust": 0.01}, "x.optimizer: trust is a setting of lars, not of sgd"),
+        ({"scale_all": True}, "x.optimizer: scale_all is a setting of lars, not of sgd"),
         ({"name": "sdg"}, "x.optimizer.name: unknown value 'sdg'; did you mean 'sgd'?"),
     ],
 )

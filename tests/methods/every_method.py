@@ -197,7 +197,7 @@ def train(name, digits, settings, method, *, batch, lr=1e-3, checkpoint=None, **
     budget: further fields of FitSettings.
     """
     name_of_optimizer = "adamw" if settings.fit.optimizer.name == "adamw" else "adam"
-    optimizer = replace(settings.fit.optimizer, name=name_of_optimizer, lr=lr, nesterov=False)
+    optimizer = replace(settings.fit.optimizer.base_for({"name": name_of_optimizer}), lr=lr)
     chosen = replace(settings.fit, batch=batch, optimizer=optimizer, **budget)
     stream = Batches(digits[0], batch, seed=0)
     if hasattr(settings, "labelled_batch"):

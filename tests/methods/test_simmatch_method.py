@@ -1,10 +1,14 @@
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
+from every_method import outputs_of
 from torch.nn import functional as F
 
 from sslpipe.data.batches import LabelledBatch
+from sslpipe.engine.method import Progress
+from sslpipe.io.errors import UserError
 from sslpipe.methods.semisup.simmatch import Method, Settings, logits_and_embeddings
 from sslpipe.nets.heads import InstanceSettings, LinearHead, LinearSettings
 from sslpipe.views.policies import ViewSettings, plain
@@ -116,6 +120,63 @@ def test_with_a_teacher_the_student_sees_no_weak_view_of_the_unlabelled(problem,
         )
     method.losses(pair, generator)
     assert seen == forwards
+
+
+def test_a_teacher_with_statistics_of_its_own_normalises_by_the_weak_views_and_never_by_the_students(
+    problem, pair, generator
+):
+    settings = Settings(memory="teacher", teacher_statistics="batch", keep="student", views=PLAIN, ema_decay=0.0)
+    method = Method(settings, problem)
+    method.train()
+    network, teacher = method.network, method.averaged.module
+    before = {name: each.clone() for name, each in teacher.named_buffers()}
+    seen = outputs_of(teacher.backbone)
+    method.losses(pair, generator)
+    weak = plain(torch.cat([pair.labelled.image, pair.unlabelled.image]))
+    copied = copy.deepcopy(network).train()
+    torch.testing.assert_close(seen[0], copied.features(weak).detach(), rtol=1e-4, atol=1e-5)
+    moved = {name for name, each in teacher.named_buffers() if not torch.equal(each, before[name])}
+    assert any("running_mean" in name for name in moved)
+    # The weights follow the student's, the statistics do not.
+    for weight in network.parameters():
+        weight.data += 1
+    for each in network.buffers():
+        each += 1
+    own = {name: each.clone() for name, each in teacher.named_buffers()}
+    method.after_step()
+    assert all(torch.equal(each, own[name]) for name, each in teacher.named_buffers())
+    for mine, theirs in zip(teacher.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize(("keep", "is_student"), [("teacher", False), ("student", True)])
+def test_the_network_to_keep_is_a_setting(problem, keep, is_student):
+    method = Method(Settings(memory="teacher", keep=keep), problem)
+    assert method.selected() is (method.network if is_student else method.averaged.module)
+
+
+@pytest.mark.parametrize(("step", "counts"), [(0, False), (3, False), (4, True), (9, True)])
+def test_the_instance_term_counts_from_an_epoch_on(problem, pair, step, counts):
+    method = Method(Settings(instance_from_epoch=1.0, instance_weight=5.0, unlabelled_weight=0.0), problem)
+    method.progress = Progress(step, 20, 4)
+    terms = method.losses(pair, torch.Generator().manual_seed(0))
+    assert terms["instance"] > 0
+    expected = terms["labelled"] + 5 * terms["instance"] * counts
+    assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"memory": "teacher", "ema_decay": None}, "memory: teacher needs ema_decay, such as 0.999"),
+        ({"teacher_statistics": "batch"}, "teacher_statistics: batch found, expected memory: teacher with it"),
+        ({"keep": "student"}, "keep: student found, expected memory: teacher with it, or ema_decay: null instead"),
+    ],
+)
+def test_settings_of_a_teacher_need_one(given, message):
+    with pytest.raises(UserError) as error:
+        Settings(**given)
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize("head_init", ["random", "logistic"])

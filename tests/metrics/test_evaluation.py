@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from sslpipe.metrics import definitions
 from sslpipe.metrics.definitions import Predictions
-from sslpipe.metrics.evaluation import Evaluation, evaluate_classifier, evaluate_clusters, write_evaluations
+from sslpipe.metrics.evaluation import (
+    EvaluateSettings,
+    Evaluation,
+    evaluate_classifier,
+    evaluate_clusters,
+    write_evaluations,
+)
 from sslpipe.metrics.mappings import UNMAPPED
 from sslpipe.metrics.table import METRICS
 
@@ -195,6 +201,24 @@ def test_best_of_k_is_the_best_of_the_first_k_permutations() -> None:
     )
     found = [getattr(definitions, f"best_of_{k}_acc")(model) for k in (1, 10, 100)]
     assert found == [1 / 200, 10 / 200, 100 / 200]
+
+
+def test_best_of_k_is_absent_if_fewer_were_evaluated_than_there_are() -> None:
+    label = np.arange(5)
+    found = evaluate_classifier(sure(label, 5), label, NAMES[:5], votes=np.eye(5), permutations=10)
+    assert len(found.permutations) == 10
+    assert {"best_of_1_acc", "best_of_10_acc"} <= set(found.metrics)
+    assert "best_of_100_acc" not in found.metrics
+    # 3! are all, which is why more are not evaluated.
+    assert "best_of_100_acc" in evaluate_classifier(sure([0, 1], 3), label[:2], NAMES[:3], votes=np.eye(3)).metrics
+
+
+@pytest.mark.parametrize(
+    ("given", "classes", "expected"),
+    [(None, 10, 100), (None, 200, 100), (None, 201, 0), (None, 1000, 0), (0, 10, 0), (7, 10, 7), (3, 1000, 3)],
+)
+def test_label_permutations_are_bounded_at_many_classes(given: int | None, classes: int, expected: int) -> None:
+    assert EvaluateSettings(permutations=given).permutations_of(classes) == expected
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Vision transformers against plain loops, published parameter counts and what their parts claim."""
 
+import copy
 import math
 
 import pytest
@@ -8,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.nets import vit
-from sslpipe.nets.network import BackboneSettings
+from sslpipe.nets.network import BackboneSettings, build_network
 from sslpipe.nets.vit import Attention, Block, DropPath, VisionTransformer, position_embedding
 
 
@@ -77,10 +79,81 @@ def test_position_embedding_is_the_literal_one(rows, columns, quarter):
                 assert found[y * columns + x, i::quarter].tolist() == pytest.approx(waves, abs=1e-6)
 
 
-def test_a_small_grid_has_the_positions_of_a_large_ones_corner():
-    large = position_embedding(14, 14, 16).view(14, 14, 16)
-    assert torch.equal(position_embedding(6, 5, 16).view(6, 5, 16), large[:6, :5])
-    assert len(large.flatten(0, 1).unique(dim=0)) == 14 * 14
+def test_every_patch_has_a_position_of_its_own():
+    assert len(position_embedding(14, 14, 16).unique(dim=0)) == 14 * 14
+
+
+def cubic(x):
+    """Keys' kernel with a = -0.75, torch's bicubic."""
+    x = abs(x)
+    if x <= 1:
+        return 1.25 * x**3 - 2.25 * x**2 + 1
+    return -0.75 * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+
+def literal_resize(embedding, size, to):
+    """[size, size, width] to [to, to, width]: Keys' kernel around the centre of each patch, the border repeated."""
+    weights = torch.zeros(to, size, dtype=torch.double)
+    for target in range(to):
+        center = (target + 0.5) * size / to - 0.5
+        for near in range(math.floor(center) - 1, math.floor(center) + 3):
+            weights[target, min(max(near, 0), size - 1)] += cubic(center - near)
+    return torch.einsum("as,bt,std->abd", weights, weights, embedding.double())
+
+
+@pytest.mark.parametrize(("size", "to"), [(14, 6), (14, 5), (4, 2), (4, 1), (3, 7)])
+def test_a_crop_has_the_whole_images_positions_interpolated(size, to):
+    backbone = VisionTransformer(patch=2, width=8, depth=1, heads=2, drop_path=0.0, channels=1)
+    backbone.side = 2 * size
+    found = backbone.positions(to, to, torch.device("cpu"))
+    embedding = position_embedding(size, size, 8)
+    image = embedding.view(1, size, size, 8).permute(0, 3, 1, 2)
+    expected = nn.functional.interpolate(image, (to, to), mode="bicubic").permute(0, 2, 3, 1)
+    torch.testing.assert_close(found, expected.reshape(to * to, 8))
+    literal = literal_resize(embedding.view(size, size, 8), size, to)
+    torch.testing.assert_close(found.view(to, to, 8).double(), literal, rtol=0, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(size=st.integers(1, 9), side=st.integers(0, 1))
+def test_whole_images_have_the_embedding_itself(size, side):
+    # A side that is no multiple of the patch's counts its whole patches.
+    backbone = VisionTransformer(patch=2, width=8, depth=1, heads=2, drop_path=0.0, channels=1)
+    backbone.side = 2 * size + side
+    found = backbone.positions(size, size, torch.device("cpu"))
+    assert torch.equal(found, position_embedding(size, size, 8))
+
+
+def test_a_crop_spans_the_whole_grid_and_not_its_corner():
+    # The middle patch of 3 × 3 is in the middle of 9 × 9; the mean position of a crop is that of the whole image.
+    backbone = VisionTransformer(patch=2, width=16, depth=1, heads=2, drop_path=0.0, channels=1)
+    backbone.side = 18
+    whole = position_embedding(9, 9, 16).view(9, 9, 16)
+    crop = backbone.positions(3, 3, torch.device("cpu")).view(3, 3, 16)
+    torch.testing.assert_close(crop[1, 1], whole[4, 4])
+    torch.testing.assert_close(crop, whole[1::3, 1::3])
+
+
+def test_without_a_side_every_size_is_a_whole_image():
+    found = tiny().positions(3, 5, torch.device("cpu"))
+    assert torch.equal(found, position_embedding(3, 5, 8))
+
+
+def test_a_network_places_crops_in_its_images_grid():
+    info = StoreInfo(
+        size=16, channels=1, mean=(0.5,), std=(0.25,), train=9, held_out=0, test=0, protocol="split", fingerprint=""
+    )
+    torch.manual_seed(0)
+    network = build_network(BackboneSettings(name="vit_mini_4"), info)
+    crops = torch.rand(2, 1, 8, 8)
+    whole = torch.rand(2, 1, 16, 16)
+    with torch.no_grad():
+        expected = [network.features(images) for images in (crops, whole)]
+        copied = copy.deepcopy(network)
+        network.backbone.side = None
+        assert torch.equal(network.features(whole), expected[1])
+        assert (network.features(crops) - expected[0]).abs().max() > 1e-3
+        assert torch.equal(copied.features(crops), expected[0])
 
 
 def shuffle_patches(images, order, patch):

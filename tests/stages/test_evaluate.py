@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from sslpipe.io.errors import UserError
+from sslpipe.metrics import evaluation
 from sslpipe.nets.model_file import load_model
 from stages.evaluate import evaluate
 from stages.finetune import finetune
@@ -164,6 +165,34 @@ def test_a_method_that_is_not_listed_is_not_scored(project, tiny):
     Path("params.yaml").write_text(yaml.safe_dump(tiny))
     evaluate()
     assert list(json.loads((OUT / "metrics.json").read_text())) == GROUPINGS
+
+
+def test_label_permutations_are_left_out_at_many_classes_with_one_line(project, capsys, classifiers, monkeypatch):
+    monkeypatch.setattr(evaluation, "MOST_CLASSES", 9)
+    before = json.loads((OUT / "metrics.json").read_text())
+    evaluate()
+    metrics = json.loads((OUT / "metrics.json").read_text())
+    for model in classifiers:
+        best = {f"best_of_{k}_acc" for k in (1, 10, 100)}
+        assert metrics[model] == {name: value for name, value in before[model].items() if name not in best}
+        assert not (OUT / model / "permutations.csv").exists()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert lines == [
+        "evaluate: label permutations (best_of_<k>_acc) are left out at 10 classes; evaluate.permutations sets "
+        "their number"
+    ]
+
+
+def test_the_number_of_label_permutations_is_a_setting(project, tiny, read_csv, capsys, classifiers, monkeypatch):
+    monkeypatch.setattr(evaluation, "MOST_CLASSES", 9)
+    Path("params.yaml").write_text(yaml.safe_dump({**tiny, "evaluate": {"permutations": 10}}))
+    evaluate(metric="best-of-100-acc")
+    metrics = json.loads((OUT / "metrics.json").read_text())
+    for model in classifiers:
+        assert len(read_csv(OUT / model / "permutations.csv")) == 10
+        assert {"best_of_1_acc", "best_of_10_acc"} <= set(metrics[model])
+        assert "best_of_100_acc" not in metrics[model]
+    assert "left out" not in capsys.readouterr().out
 
 
 def test_a_classifier_of_other_classes_is_refused(project):

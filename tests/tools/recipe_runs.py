@@ -19,7 +19,7 @@ from sslpipe.methods.cluster import scan
 from sslpipe.methods.pretrain import _base as pretext
 from sslpipe.methods.self_label import confident
 from sslpipe.methods.semisup._base import Problem
-from sslpipe.metrics.kmeans import KMeansSettings
+from sslpipe.metrics.evaluation import EvaluateSettings
 from sslpipe.neighbors.mining import MiningSettings
 from sslpipe.nets.network import BackboneSettings, build_network
 from sslpipe.preparation.splits import protocol_named
@@ -49,7 +49,7 @@ def read(path):
     source = find_module(SOURCES, found.prepare.source, where="prepare.source")
     found.source = project.parse(source.Settings, f"prepare.{found.prepare.source}")
     found.backbone = project.parse(BackboneSettings, "network")
-    found.evaluate = project.parse(KMeansSettings, "evaluate")
+    found.evaluate = project.parse(EvaluateSettings, "evaluate")
     found.pretrain = found.mining = found.cluster = found.self_label = None
     if "pretrain" in project.tree:
         name = project.method("pretrain", PRETEXTS)

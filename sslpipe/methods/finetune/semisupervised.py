@@ -27,7 +27,7 @@ class Settings(SuaveSettings):
     fit: FitSettings = FitSettings(
         epochs=3,
         batch=256,
-        optimizer=OptimizerSettings(name="lars", lr=0.02, momentum=0.9, weight_decay=1e-6),
+        optimizer=OptimizerSettings(name="lars", lr=0.02, momentum=0.9, weight_decay=1e-6, scale_all=True),
         schedule=ScheduleSettings(name="cosine", final=0.01),
     )
 

@@ -46,7 +46,7 @@ class Settings(MultiCropSettings):
     fit: FitSettings = FitSettings(
         epochs=200,
         batch=256,
-        optimizer=OptimizerSettings(name="lars", lr=0.6, momentum=0.9, weight_decay=1e-6),
+        optimizer=OptimizerSettings(name="lars", lr=0.6, momentum=0.9, weight_decay=1e-6, scale_all=True),
         schedule=ScheduleSettings(name="cosine", final=1e-3),
     )
 

@@ -14,6 +14,7 @@ from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.methods.semisup._alignment import DistributionAlignment
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem
 from sslpipe.methods.semisup._logistic import fit_classifier
+from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import InstanceHead, InstanceSettings, LinearHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.merged import MergedHead
@@ -33,6 +34,8 @@ class Settings(LabelledSettings):
     """λ_u."""
     instance_weight: NonNegative = 1.0
     """λ_in."""
+    instance_from_epoch: NonNegative = 0.0
+    """Epoch from which the instance term counts; it is 1 in the public code (ImageNet)."""
     temperature: Positive = 0.1
     """t of eq. 3 and 4."""
     propagation_alpha: Fraction = 0.9
@@ -42,6 +45,13 @@ class Settings(LabelledSettings):
     memory: Literal["temporal", "teacher"] = "temporal"
     """temporal: each row follows its image's embedding (eq. 12). teacher: the averaged network embeds the labelled
     images and predicts the weak views (eq. 11), for many labels; `ema_decay` is then its momentum."""
+    teacher_statistics: Literal["averaged", "batch"] = "averaged"
+    """Batch norms of the teacher: averaged (eval mode, with the average of the student's running statistics: EMAN,
+    arXiv:2101.08482, an option of the public code), or batch (train mode, with the statistics of the batch's weak
+    views, labelled and unlabelled: the public command for ImageNet)."""
+    keep: Literal["teacher", "student"] = "teacher"
+    """Network to keep: teacher, the averaged one, or student, the trained one, which has the published results of
+    ImageNet."""
     momentum: Fraction = 0.7
     """m of eq. 12."""
     hidden: Count = 128
@@ -53,6 +63,10 @@ class Settings(LabelledSettings):
     def __post_init__(self) -> None:
         if self.memory == "teacher" and self.ema_decay is None:
             raise UserError("memory: teacher needs ema_decay, such as 0.999")
+        if self.memory != "teacher" and self.teacher_statistics != "averaged":
+            raise UserError(f"teacher_statistics: {self.teacher_statistics} found, expected memory: teacher with it")
+        if self.memory != "teacher" and self.keep != "teacher":
+            raise UserError(f"keep: {self.keep} found, expected memory: teacher with it, or ema_decay: null instead")
 
 
 class Method(LabelledMethod):
@@ -65,6 +79,8 @@ class Method(LabelledMethod):
 
     def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__(settings, problem, head=instance_head(settings, problem))
+        if settings.teacher_statistics == "batch":
+            self.averaged = AveragedWeights(self.network, own_statistics=True)
         self.strong = self.policy(settings.strong)
         self.align = DistributionAlignment(problem.labelled.classes, steps=settings.alignment_steps)
         network, labelled = problem.network.eval(), problem.labelled
@@ -98,8 +114,13 @@ class Method(LabelledMethod):
         terms = simmatch(p_hat, q_hat, strong_logits, strong_q, threshold=settings.threshold)
         supervised_loss = cross_entropy(labelled_logits, labelled.label, smoothing=settings.label_smoothing)
         self._remember(labelled.index, z_labelled.detach())
-        unlabelled_loss = settings.unlabelled_weight * terms["semantic"] + settings.instance_weight * terms["instance"]
+        instance_weight = settings.instance_weight if self.progress.epochs >= settings.instance_from_epoch else 0.0
+        unlabelled_loss = settings.unlabelled_weight * terms["semantic"] + instance_weight * terms["instance"]
         return {"loss": supervised_loss + unlabelled_loss, "labelled": supervised_loss, **terms}
+
+    def selected(self) -> Network:
+        """The network to keep."""
+        return self.network if self.settings.keep == "student" else super().selected()
 
     @torch.no_grad()
     def _remember(self, index: Tensor, z: Tensor) -> None:

@@ -15,7 +15,7 @@ class Settings(SuaveSettings):
     fit: FitSettings = FitSettings(
         epochs=100,
         batch=256,
-        optimizer=OptimizerSettings(name="lars", lr=0.4, momentum=0.9, weight_decay=1e-6),
+        optimizer=OptimizerSettings(name="lars", lr=0.4, momentum=0.9, weight_decay=1e-6, scale_all=True),
         schedule=ScheduleSettings(name="cosine", warmup_epochs=5, final=0.0025),
     )
 

@@ -1,0 +1,46 @@
+"""Mixed precision loses no gradient.
+
+Within one autocast block torch keeps the cast weights. Before version 2.11, weights that were cast without gradients,
+for a method's targets, were kept without them, and the forward of the student had no gradient.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from every_method import METHODS, few_labels
+from torch import nn
+
+from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
+from sslpipe.engine import loop
+
+
+def bfloat16(device):
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def test_weights_that_were_cast_without_gradients_get_them_later():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3))
+    images = torch.rand(2, 1, 4, 4)
+    with bfloat16(images.device):
+        with torch.no_grad():
+            network(images)
+        loss = network(images).float().square().sum()
+    assert loss.requires_grad
+    loss.backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in network.parameters())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_has_the_gradients_of_a_step_in_float32(name, digits, network, monkeypatch):
+    def with_gradient():
+        settings, method = METHODS[name](digits, network)
+        batches = Batches(digits[0], 75, seed=0)
+        if hasattr(settings, "labelled_batch"):
+            batches = PairedBatches(batches, LabelledBatches(few_labels(digits), settings.labelled_batch, seed=0))
+        loop.Trainer(method.train(), batches, replace(settings.fit, batch=75), seed=0).step(0)
+        return {each for each, weight in method.named_parameters() if weight.grad is not None}
+
+    expected = with_gradient()
+    monkeypatch.setattr(loop, "autocast", bfloat16)
+    assert with_gradient() == expected
