@@ -84,9 +84,7 @@ def evaluate_project(
                 "evaluate.permutations sets their number"
             )
         for name, path in classifiers.items():
-            evaluations |= evaluate_model(
-                name, path, store, images, label, side=side, permutations=permutations
-            )
+            evaluations |= evaluate_model(name, path, store, images, label, side=side, permutations=permutations)
         weights = [weights_path(path) for path in {**backbones, **cluster_models, **classifiers}.values()]
         card = card_for("evaluate", store.info, settings, parent=None, inputs=weights)
         write_json(folder / "card.json", asdict(card))

@@ -115,7 +115,7 @@ def test_a_loaded_model_answers_as_the_saved_one(tmp_path):
 def test_a_loaded_model_knows_the_size_of_its_images(tmp_path):
     make(tmp_path, BackboneSettings(name="vit_mini_4"))
     network, card = load_model(tmp_path)
-    assert network.backbone.side == card.size == 16
+    assert network.backbone.whole_side == card.size == 16
 
 
 def test_a_card_of_before_stochastic_depth_still_loads(folder):

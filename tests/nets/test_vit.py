@@ -104,7 +104,7 @@ def literal_resize(embedding, size, to):
 @pytest.mark.parametrize(("size", "to"), [(14, 6), (14, 5), (4, 2), (4, 1), (3, 7)])
 def test_a_crop_has_the_whole_images_positions_interpolated(size, to):
     backbone = VisionTransformer(patch=2, width=8, depth=1, heads=2, drop_path=0.0, channels=1)
-    backbone.side = 2 * size
+    backbone.whole_side = 2 * size
     found = backbone.positions(to, to, torch.device("cpu"))
     embedding = position_embedding(size, size, 8)
     image = embedding.view(1, size, size, 8).permute(0, 3, 1, 2)
@@ -119,7 +119,7 @@ def test_a_crop_has_the_whole_images_positions_interpolated(size, to):
 def test_whole_images_have_the_embedding_itself(size, side):
     # A side that is no multiple of the patch's counts its whole patches.
     backbone = VisionTransformer(patch=2, width=8, depth=1, heads=2, drop_path=0.0, channels=1)
-    backbone.side = 2 * size + side
+    backbone.whole_side = 2 * size + side
     found = backbone.positions(size, size, torch.device("cpu"))
     assert torch.equal(found, position_embedding(size, size, 8))
 
@@ -127,7 +127,7 @@ def test_whole_images_have_the_embedding_itself(size, side):
 def test_a_crop_spans_the_whole_grid_and_not_its_corner():
     # The middle patch of 3 × 3 is in the middle of 9 × 9; the mean position of a crop is that of the whole image.
     backbone = VisionTransformer(patch=2, width=16, depth=1, heads=2, drop_path=0.0, channels=1)
-    backbone.side = 18
+    backbone.whole_side = 18
     whole = position_embedding(9, 9, 16).view(9, 9, 16)
     crop = backbone.positions(3, 3, torch.device("cpu")).view(3, 3, 16)
     torch.testing.assert_close(crop[1, 1], whole[4, 4])
@@ -150,7 +150,7 @@ def test_a_network_places_crops_in_its_images_grid():
     with torch.no_grad():
         expected = [network.features(images) for images in (crops, whole)]
         copied = copy.deepcopy(network)
-        network.backbone.side = None
+        network.backbone.whole_side = None
         assert torch.equal(network.features(whole), expected[1])
         assert (network.features(crops) - expected[0]).abs().max() > 1e-3
         assert torch.equal(copied.features(crops), expected[0])
