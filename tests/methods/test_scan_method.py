@@ -148,6 +148,20 @@ def test_heads_may_learn_alone_from_views_by_a_network_in_eval_mode(digits, netw
     assert modes == [(False, False), (True, True)]
 
 
+@pytest.mark.parametrize(("statistics", "passes"), [("joint", [100]), ("separate", [50, 50])])
+def test_images_and_neighbours_share_batch_statistics_or_do_not(digits, network, statistics, passes):
+    # Public code: two passes, so that the running statistics move twice in a step.
+    method = build(digits, network, batch_statistics=statistics)
+    layer = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    seen = []
+    network.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    before = int(layer.num_batches_tracked)
+    method.train()
+    method.losses(batch(digits), torch.Generator().manual_seed(0))
+    assert seen == passes
+    assert layer.num_batches_tracked == before + len(passes)
+
+
 def test_each_step_has_new_views_for_the_heads(digits, network):
     method = build(digits, network, head_epochs=1, head_inputs="views")
     first, again, other = (
