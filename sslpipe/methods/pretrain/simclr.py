@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import log
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ class Settings:
     """Defaults: SCAN's public CIFAR configuration of this pretext task."""
 
     temperature: Positive = 0.1
+    anchors: Literal["both", "first"] = "both"
+    """Views that are told from all others: both of each image (SimCLR, eq. 1), or the first alone (SCAN's public code),
+    whose negatives are all the same."""
     projection: ProjectionSettings = ProjectionSettings()
     views: ViewSettings = ViewSettings(policy="simclr")
     batch_statistics: BatchStatistics = "joint"
@@ -52,7 +56,8 @@ class Method(SelfSupervised):
         views = self.views(torch.cat([batch.image, batch.image]), generator).chunk(2)
         z1, z2 = forward_groups(self.network, views, self.settings.batch_statistics)
         gathered = world.gather(z1.float()), world.gather(z2.float())
-        return {"loss": nt_xent(*gathered, temperature=self.settings.temperature)}
+        settings = self.settings
+        return {"loss": nt_xent(*gathered, temperature=settings.temperature, anchors=settings.anchors)}
 
     def loss_at_chance(self) -> dict[str, float]:
         """All embeddings are the same."""
