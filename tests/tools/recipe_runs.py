@@ -1,10 +1,13 @@
 """A recipe as the stages see it: its settings, and its methods on a few random images of its size."""
 
 import copy
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import timm
 import torch
 
 from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
@@ -142,8 +145,11 @@ class Pipeline:
         found, losses = self.found, {}
         if found.pretrain:
             problem = pretext.Problem(found.backbone, self.info, self.images, self.held_out.images)
-            method = found.pretrain.module.Method(found.pretrain.settings, problem)
-            losses["pretrain"] = self.first(method, found.pretrain.settings)
+            if found.pretrain.settings.fit is None:
+                method = frozen_with_random_weights(found, problem)
+            else:
+                method = found.pretrain.module.Method(found.pretrain.settings, problem)
+                losses["pretrain"] = self.first(method, found.pretrain.settings)
             self.models["pretrain"] = method.selected()
         if found.cluster:
             method = self.clustering()
@@ -193,6 +199,16 @@ class Pipeline:
             batches = PairedBatches(batches, LabelledBatches(self.labelled, settings.labelled_batch, seed=0))
         method.train()
         return method.losses(batches.at(0), torch.Generator().manual_seed(0))["loss"].item()
+
+
+def frozen_with_random_weights(found, problem):
+    """The pretext task of a published network, on a file as the recipe's, with random weights and another encoder's."""
+    settings, model = found.pretrain.settings, timm.create_model(found.backbone.architecture, num_classes=0)
+    weights = {settings.prefix + name: value for name, value in model.state_dict().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.pth"
+        torch.save({"state_dict": {**weights, "module.another.weight": torch.ones(1)}}, path)
+        return found.pretrain.module.Method(replace(settings, weights=str(path)), problem)
 
 
 def phases(settings):

@@ -248,7 +248,8 @@ def test_the_published_experiments_are_all_there():
     labels = {"cifar10": (40, 250, 4000), "cifar100": (400, 2500, 10000), "imagenet": ("1pct", "10pct")}
     expected = {f"scan-{data}" for data in ("cifar10", "cifar20", "stl10", "imagenet")}
     expected |= {f"scan-imagenet{classes}" for classes in (50, 100, 200)}
-    expected |= {"scan-cifar10-rotnet", "scan-cifar10-feature-decoupling"}
+    expected |= {"scan-cifar10-rotnet", "scan-cifar10-feature-decoupling", "scan-cifar10-code", "scan-cifar20-code"}
+    expected |= {f"scan-imagenet{classes}-code" for classes in ("", 50, 100, 200)}
     expected |= {f"simmatch-{data}-{count}" for data, counts in labels.items() for count in counts}
     expected |= {
         f"{m}-{data}-{n}" for m in ("suave", "daino") for data in ("cifar100", "imagenet") for n in labels[data]
