@@ -73,6 +73,7 @@ class PrototypesSettings(LabelledSettings, MultiCropSettings):
     evaluated beside it (section 4; table 6 has the published results of the first layer of the projection)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         in_pairs = self.mix_with == "next_view" and self.mix_unlabelled == "all"
         if in_pairs and self.local_crops % 2:
             raise UserError(f"local_crops: {self.local_crops} found, expected an even number for mix_with: next_view")
