@@ -233,12 +233,14 @@ def test_an_increase_starts_the_patience_anew(digits, network):
 
 
 @pytest.mark.parametrize("balance", [True, False])
-def test_pseudo_labels_are_the_averaged_networks_on_plain_images(digits, network, generator, balance):
-    method = self_labelling(digits, network, targets="averaged", threshold=0.12, balance=balance)
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_pseudo_labels_are_the_averaged_networks_on_plain_images(digits, network, generator, balance, statistics):
+    chosen = {"targets": "averaged", "threshold": 0.12, "balance": balance, "target_statistics": statistics}
+    method = self_labelling(digits, network, **chosen)
     disturb(method.averaged.module)
     seen, batch = outputs_of(network), batch_of(digits, 40)
     terms = method.train().losses(batch, generator)
-    targets = method.averaged.module.eval()(plain(batch.image)).detach()
+    targets = method.averaged.module.train(statistics == "batch")(plain(batch.image)).detach()
     expected = confident_cross_entropy(targets, seen[-1], threshold=0.12, balance=balance)
     torch.testing.assert_close(terms["loss"].detach(), expected["loss"], rtol=1e-4, atol=1e-5)
     assert terms["confident"].item() == pytest.approx(expected["confident"].item() / 40)

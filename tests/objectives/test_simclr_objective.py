@@ -33,7 +33,9 @@ def nt_xent_by_loops(z1, z2, temperature, anchors):
 def test_equals_the_paper_by_loops(seed, batch, temperature, anchors):
     z1, z2 = torch.randn(2, batch, 5, generator=torch.Generator().manual_seed(seed))
     expected = nt_xent_by_loops(z1, z2, temperature, anchors)
-    assert nt_xent(z1, z2, temperature=temperature, anchors=anchors).item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert nt_xent(z1, z2, temperature=temperature, anchors=anchors).item() == pytest.approx(
+        expected, rel=1e-4, abs=1e-5
+    )
 
 
 @given(seed=st.integers(0, 1000), scale=st.floats(0.1, 10.0))
