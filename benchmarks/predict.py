@@ -11,7 +11,7 @@ from benchmarks.report import Options, Table
 from sslpipe.decoding.decode import Decoder, available_cores
 from sslpipe.decoding.pixels import Form
 from sslpipe.nets.heads import LinearSettings
-from sslpipe.nets.model_file import ModelCard
+from sslpipe.nets.model_card import ModelCard
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.tools.predict import Files, Predictor, predict
 

@@ -4,10 +4,9 @@ The weights of linear classifiers on the network's layers, if it was trained wit
 Loading is strict: a weight that is missing, unexpected or of another shape is an error.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -16,96 +15,17 @@ from torch import Tensor, nn
 
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import read_json, sha256, write_bytes, write_json
-from sslpipe.io.settings import Count, Positive, parse
+from sslpipe.io.files import write_bytes, write_json
 from sslpipe.io.stages import LABELLED_STAGES
-from sslpipe.io.version import UNKNOWN, own_version
 from sslpipe.nets.heads import HeadSettings, InstanceSettings, LinearSettings, PrototypeHead, PrototypeSettings
 from sslpipe.nets.merged import MergedSettings
+from sslpipe.nets.model_card import CARD, Architecture, ModelCard, expect, read_card
 from sslpipe.nets.monitors import LinearMonitors
-from sslpipe.nets.network import BackboneSettings, Network
-from sslpipe.nets.preprocessing import InputSettings
+from sslpipe.nets.network import Network
 
 WEIGHTS = "model.safetensors"
-CARD = "model.json"
 MONITORS = "monitors."
 """Prefix of the monitors' weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Architecture:
-    """The part of model.json that describes the network."""
-
-    backbone: BackboneSettings
-    head: HeadSettings | None
-    mean: tuple[float, ...]
-    """Mean of each channel of images in [0, 1]."""
-    std: tuple[Positive, ...]
-    """Standard deviation of each channel of images in [0, 1]."""
-    input: InputSettings | None = None
-    """How images are resized and cropped before they are normalised; null: they are not."""
-    monitors: tuple[str, ...] = ()
-    """Layers that have a linear classifier of their own (LinearMonitors)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Origin:
-    """The provenance of a model in model.json, without the settings."""
-
-    stage: str
-    """The stage that wrote the model."""
-    size: Count
-    """Side of the square images, pixels."""
-    channels: Count
-    """Number of image channels."""
-    classes: tuple[str, ...]
-    """Class of each of a classifier's outputs; empty for a model without classes."""
-    data: str
-    """Fingerprint of the image store."""
-    parent: str | None
-    """sha256 of the weights file that the training started from; null for a training from scratch."""
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    """Further files that the stage read, and their sha256."""
-    value_range: tuple[float, float] | None = None
-    """Values of images of more than 8 bits that become 0 and 255, as in the image store."""
-    version: str = UNKNOWN
-    """Version of sslpipe that wrote the model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCard(_Origin):
-    """The provenance of a model: what it was trained on, by which stage and with which settings."""
-
-    settings: Mapping[str, Any]
-    """Settings of the stage and its method, as plain values."""
-
-
-def card_for(
-    stage: str,
-    info: StoreInfo,
-    settings: Any,
-    *,
-    parent: str | None,
-    inputs: Iterable[Path] = (),
-    classes: tuple[str, ...] = (),
-) -> ModelCard:
-    """Return the card of a model that `stage` trained on the images of a store.
-
-    settings: an instance of a settings class, or a mapping. inputs: further files that the stage read. parent, classes:
-    as in ModelCard.
-    """
-    return ModelCard(
-        stage=stage,
-        size=info.size,
-        channels=info.channels,
-        classes=classes,
-        data=info.fingerprint,
-        value_range=info.value_range,
-        parent=parent,
-        settings=asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else settings,
-        inputs={path.as_posix(): sha256(path) for path in inputs},
-        version=own_version(),
-    )
 
 
 def weights_path(folder: Path) -> Path:
@@ -119,7 +39,7 @@ def save_model(folder: Path, network: Network, card: ModelCard, monitors: Linear
     monitors: linear classifiers on the network's layers, saved with it. Raises UserError if a file cannot be written.
     """
     head = None if isinstance(network.head, nn.Identity) else network.head.settings
-    architecture = _Architecture(
+    architecture = Architecture(
         backbone=network.settings,
         head=head,
         mean=_decimals(network.mean),
@@ -152,15 +72,13 @@ def load_with_monitors(folder: Path) -> tuple[Network, LinearMonitors | None, Mo
     truncated, for a card of another form, for weights that are not exactly those of the card's architecture, and for a
     classifier with another number of classes than outputs.
     """
-    architecture, card = _read_card(folder / CARD)
+    architecture, card = read_card(folder / CARD)
     found, count = len(card.classes), _classes_of(architecture.head)
     if card.stage in LABELLED_STAGES and count is not None:
-        _expect(found == count, folder / CARD, "classes", str(found), f"{count}, one per output of the network")
+        expect(found == count, folder / CARD, "classes", str(found), f"{count}, one per output of the network")
     side = architecture.backbone.side
     if side is not None:
-        _expect(
-            side <= card.size, folder / CARD, "network.side", f"{side} px", f"at most {card.size}, the images' size"
-        )
+        expect(side <= card.size, folder / CARD, "network.side", f"{side} px", f"at most {card.size}, the images' size")
     weights = _read_weights(folder / WEIGHTS, card)
     try:
         with torch.random.fork_rng(devices=[]):
@@ -210,13 +128,13 @@ def load_network(folder: Path, info: StoreInfo) -> Network:
 def check_data(card: ModelCard, info: StoreInfo, path: Path) -> None:
     """Raise UserError unless the model at `path` (its folder or card) was trained on the images of this store."""
     _check_images(card, info.channels, info.size, path)
-    _expect(card.data == info.fingerprint, path, "data", _short(card.data), f"{_short(info.fingerprint)}, the store's")
+    expect(card.data == info.fingerprint, path, "data", _short(card.data), f"{_short(info.fingerprint)}, the store's")
 
 
 def check_side(network: Network, side: int | None, folder: Path) -> None:
     """Raise UserError unless the network of a folder sees squares of `side`, which is network.side in params.yaml."""
     found, expected = ("null" if each is None else str(each) for each in (network.side, side))
-    _expect(found == expected, folder / CARD, "network.side", found, f"{expected} as in params.yaml")
+    expect(found == expected, folder / CARD, "network.side", found, f"{expected} as in params.yaml")
 
 
 def check_classes(card: ModelCard, network: Network, info: StoreInfo, classes: Sequence[str], folder: Path) -> None:
@@ -224,10 +142,10 @@ def check_classes(card: ModelCard, network: Network, info: StoreInfo, classes: S
     check_data(card, info, folder)
     with torch.no_grad():
         outputs = network.eval()(torch.zeros(1, info.channels, info.size, info.size)).shape[-1]
-    _expect(outputs == len(classes), folder / CARD, "outputs", str(outputs), f"{len(classes)}, one per class")
-    _expect(len(card.classes) == len(classes), folder / CARD, "classes", str(len(card.classes)), str(len(classes)))
+    expect(outputs == len(classes), folder / CARD, "outputs", str(outputs), f"{len(classes)}, one per class")
+    expect(len(card.classes) == len(classes), folder / CARD, "classes", str(len(card.classes)), str(len(classes)))
     for found, expected in zip(card.classes, classes, strict=True):
-        _expect(found == expected, folder / CARD, "classes", repr(found), f"{expected!r} at its place")
+        expect(found == expected, folder / CARD, "classes", repr(found), f"{expected!r} at its place")
 
 
 def _classes_of(head: HeadSettings | None) -> int | None:
@@ -242,34 +160,13 @@ def _classes_of(head: HeadSettings | None) -> int | None:
 
 
 def _check_images(card: ModelCard, channels: int, size: int, path: Path) -> None:
-    _expect(card.channels == channels, path, "channels", str(card.channels), str(channels))
-    _expect(card.size == size, path, "size", f"{card.size} px", f"{size} px")
-
-
-def _expect(holds: bool, path: Path, what: str, found: str, expected: str) -> None:
-    if not holds:
-        raise UserError(f"{path}: {what}: {found} found, expected {expected}; run the stage that writes it again")
+    expect(card.channels == channels, path, "channels", str(card.channels), str(channels))
+    expect(card.size == size, path, "size", f"{card.size} px", f"{size} px")
 
 
 def _short(fingerprint: str) -> str:
     """Return the first 12 characters of a fingerprint, for messages."""
     return fingerprint[:12]
-
-
-def _read_card(path: Path) -> tuple[_Architecture, ModelCard]:
-    content = read_json(path)
-    where = str(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: a {type(content).__name__} found, expected a block of keys")
-    architecture = parse(_Architecture, content.pop("network", {}), where=f"{where}: network")
-    settings = content.pop("settings", None)
-    _expect(isinstance(settings, dict), path, "settings", repr(settings), "a block of keys")
-    origin = parse(_Origin, content, where=where)
-    # A network for colour images, with three means, also accepts grey images.
-    count = 3 if origin.channels == 1 and len(architecture.mean) == 3 else origin.channels
-    for name, values in (("mean", architecture.mean), ("std", architecture.std)):
-        _expect(len(values) == count, path, name, f"{len(values)} values", f"{count}, as channels")
-    return architecture, ModelCard(settings=settings, **{f.name: getattr(origin, f.name) for f in fields(origin)})
 
 
 def _read_weights(path: Path, card: ModelCard) -> dict[str, Tensor]:

@@ -25,15 +25,8 @@ from sslpipe.metrics.evaluation import (
 )
 from sslpipe.metrics.kmeans import Vectors, kmeans
 from sslpipe.nets.inference import flat_pixels, infer, probabilities, rotated_votes, unit_features
-from sslpipe.nets.model_file import (
-    CARD,
-    card_for,
-    check_classes,
-    check_side,
-    load_network,
-    load_with_monitors,
-    weights_path,
-)
+from sslpipe.nets.model_card import CARD, card_for
+from sslpipe.nets.model_file import check_classes, check_side, load_network, load_with_monitors, weights_path
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
 

@@ -14,7 +14,8 @@ from sslpipe.metrics.neighbors import knn_accuracy, purities, vote_size
 from sslpipe.neighbors.mining import MiningSettings, check_counts
 from sslpipe.neighbors.search import nearest_in, nearest_neighbors
 from sslpipe.nets.inference import head_output, infer
-from sslpipe.nets.model_file import card_for, load_network, weights_path
+from sslpipe.nets.model_card import card_for
+from sslpipe.nets.model_file import load_network, weights_path
 
 
 def mine(settings: MiningSettings, store: Store, pretrained: Path, out: Path, device: torch.device) -> dict[int, float]:

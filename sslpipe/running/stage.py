@@ -18,7 +18,8 @@ from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_csv
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.stages import LABELLED_STAGES, key_of
-from sslpipe.nets.model_file import CARD, card_for, save_model, weights_path
+from sslpipe.nets.model_card import CARD, card_for
+from sslpipe.nets.model_file import save_model, weights_path
 from sslpipe.nets.network import Network
 from sslpipe.running.checks import check_images, check_model, check_run, report_rise, size_of
 from sslpipe.running.inputs import Inputs, OpenedProblem

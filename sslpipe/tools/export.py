@@ -19,7 +19,8 @@ from sslpipe.io.files import atomic_folder, sha256, write_json
 from sslpipe.io.stages import CLUSTER_STAGES
 from sslpipe.io.version import own_version
 from sslpipe.nets.heads import ClusterHeads, DecoupledHead, ProjectionHead
-from sslpipe.nets.model_file import CARD, ModelCard, load_model, weights_path
+from sslpipe.nets.model_card import CARD, ModelCard
+from sslpipe.nets.model_file import load_model, weights_path
 from sslpipe.nets.network import Network
 from sslpipe.nets.preprocessing import is_view
 from sslpipe.tools.export_module import FORMATS, INPUT, Format, Forward, reference, trace

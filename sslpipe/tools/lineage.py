@@ -10,7 +10,8 @@ from typing import Any
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json, sha256
 from sslpipe.io.version import UNKNOWN, own_version
-from sslpipe.nets.model_file import CARD, load_model, weights_path
+from sslpipe.nets.model_card import CARD
+from sslpipe.nets.model_file import load_model, weights_path
 from sslpipe.tools.export_module import FORMATS
 from sslpipe.tools.yaml_text import flat
 

@@ -27,7 +27,8 @@ from sslpipe.io.files import atomic_file, read_array, sha256, write_array
 from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
 from sslpipe.neighbors import torch_search
 from sslpipe.nets.inference import infer
-from sslpipe.nets.model_file import ModelCard, check_data, weights_path
+from sslpipe.nets.model_card import ModelCard
+from sslpipe.nets.model_file import check_data, weights_path
 from sslpipe.nets.network import Network
 from sslpipe.preparation.image_files import find_images
 from sslpipe.preparation.tables import Column, quoted, read_table

@@ -13,7 +13,8 @@ from sslpipe.methods.pretrain import _memory
 from sslpipe.methods.pretrain import feature_decoupling as module
 from sslpipe.methods.pretrain.feature_decoupling import Method, Settings
 from sslpipe.nets.heads import LinearSettings, build_head
-from sslpipe.nets.model_file import card_for, save_model
+from sslpipe.nets.model_card import card_for
+from sslpipe.nets.model_file import save_model
 from sslpipe.nets.network import BackboneSettings, build_network
 from sslpipe.views.policies import ViewSettings
 

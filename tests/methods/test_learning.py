@@ -1,4 +1,4 @@
-"""Sixty steps (Daino: 120) from scratch with four labels a class: every method does better than chance, which is 0.1, by far."""
+"""Sixty steps (Daino: 120) from scratch with four labels a class: every method does far better than chance, 0.1."""
 
 import pytest
 from every_method import LABELLED_METHODS, train

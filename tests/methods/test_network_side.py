@@ -7,7 +7,8 @@ import torch
 from every_method import METHODS, few_labels, train
 
 from sslpipe.io.errors import UserError
-from sslpipe.nets.model_file import card_for, save_model
+from sslpipe.nets.model_card import card_for
+from sslpipe.nets.model_file import save_model
 from sslpipe.nets.network import BackboneSettings, Network, build_network
 from sslpipe.running.starts import start_network
 

@@ -20,7 +20,8 @@ from sslpipe.nets.heads import (
     PrototypeSettings,
 )
 from sslpipe.nets.inference import infer
-from sslpipe.nets.model_file import card_for, save_model
+from sslpipe.nets.model_card import card_for
+from sslpipe.nets.model_file import save_model
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, build_network
 from sslpipe.running.naming import LEAST_PROBABILITY, name_clusters, permanent_shares

@@ -4,7 +4,8 @@ import torch
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.nets.merged import MergedHead, MergedSettings
-from sslpipe.nets.model_file import card_for, load_model, save_model
+from sslpipe.nets.model_card import card_for
+from sslpipe.nets.model_file import load_model, save_model
 from sslpipe.nets.network import BackboneSettings, Network
 
 GROUPS = (1, 0, 1, 2, 0)

@@ -13,7 +13,8 @@ from torch import nn
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.methods.pretrain import frozen
-from sslpipe.nets.model_file import card_for, load_model, save_model
+from sslpipe.nets.model_card import card_for
+from sslpipe.nets.model_file import load_model, save_model
 from sslpipe.nets.network import BackboneSettings
 from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
 from sslpipe.nets.published import WeightsFile, published_network

@@ -11,7 +11,8 @@ import tifffile
 from PIL import Image
 
 from sslpipe.data.store import StoreInfo
-from sslpipe.nets.model_file import card_for, save_model
+from sslpipe.nets.model_card import card_for
+from sslpipe.nets.model_file import save_model
 from sslpipe.nets.network import BackboneSettings, Network
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -26,7 +26,8 @@ from sslpipe.nets.heads import (
     ProjectionSettings,
     PrototypeSettings,
 )
-from sslpipe.nets.model_file import ModelCard, load_model, save_model
+from sslpipe.nets.model_card import ModelCard
+from sslpipe.nets.model_file import load_model, save_model
 from sslpipe.nets.network import BACKBONES, BackboneSettings, Network
 from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
 from sslpipe.nets.resnet import BasicBlock, Bottleneck, ResNet
