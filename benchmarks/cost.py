@@ -100,9 +100,9 @@ def count(network: nn.Module, side: int) -> Counted:
 
 
 @cache
-def backbone(name: Any, stem: Any, side: int) -> Counted:
+def backbone(name: Any, stem: Any, side: int, architecture: str | None = None) -> Counted:
     """Of a backbone alone."""
-    return count(BackboneSettings(name=name, stem=stem).build(3), side)
+    return count(BackboneSettings(name=name, stem=stem, architecture=architecture).build(3), side)
 
 
 def joined(passes: list[Pass], times: int = 1) -> Passes:
@@ -178,7 +178,8 @@ def rows(name: str) -> tuple[Rows, Rows]:
         train, test = train + test, 0
     m, stored = round(prepare["held_out"] * train), prepare["size"]
     side = network.side or stored
-    n, alone, rate = train - m, backbone(network.name, network.stem, side), A100().flops(side)
+    alone = backbone(network.name, network.stem, side, network.architecture)
+    n, rate = train - m, A100().flops(side)
     sizes = [[name, "prepare: images", short((train + test) * 3 * stored**2 / 1e9), *"----"]]
 
     def add(what: str, flops: float, *cells: Any, rate: float = rate) -> None:
@@ -189,6 +190,8 @@ def rows(name: str) -> tuple[Rows, Rows]:
     runs = [(stage, method) for stage, method in alone_in.items() if stage in settings]
     runs += [("semisup", method) for method in settings.get("semisup", {}).get("methods", ())]
     for stage, method in runs:
+        if method == "frozen":
+            continue  # which trains nothing
         one = cost(stage, method, settings[stage].get(method, settings[stage]), network, side, n)
         what = f"{stage.replace('_', '-')}: {method}"
         add(what, one.steps * one.flops, one.steps, *one.numbers)

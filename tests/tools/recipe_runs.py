@@ -202,12 +202,18 @@ class Pipeline:
 
 
 def frozen_with_random_weights(found, problem):
-    """The pretext task of a published network, on a file as the recipe's, with random weights and another encoder's."""
+    """The pretext task of a published network, on a file as the recipe's, with random weights and others to leave out.
+
+    These are the ones that the recipe names, and with a prefix one without it, as of another encoder.
+    """
     settings, model = found.pretrain.settings, timm.create_model(found.backbone.architecture, num_classes=0)
     weights = {settings.prefix + name: value for name, value in model.state_dict().items()}
+    weights |= {f"{settings.prefix}{beginning}weight": torch.ones(1) for beginning in settings.leave_out}
+    if settings.prefix:
+        weights["another.weight"] = torch.ones(1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pth"
-        torch.save({"state_dict": {**weights, "module.another.weight": torch.ones(1)}}, path)
+        torch.save({"state_dict": weights}, path)
         return found.pretrain.module.Method(replace(settings, weights=str(path)), problem)
 
 
