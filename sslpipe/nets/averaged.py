@@ -12,8 +12,8 @@ M = TypeVar("M", bound=nn.Module)
 def warm_decay(step: int, *, decay: float) -> float:
     """Return the decay for a step (0-based): min(decay, (1 + step) / (10 + step)).
 
-    A small decay in the first steps removes the initial weights from the average quickly (the warm-up of TensorFlow and
-    of FixMatch's public code, arXiv:2001.07685).
+    A small decay in the first steps removes the initial weights from the average quickly (the rule of TensorFlow's
+    ExponentialMovingAverage; "Boosting SSL", arXiv:2012.00504, has it in its public code, FixMatch does not).
     """
     return min(decay, (1 + step) / (10 + step))
 
