@@ -34,6 +34,8 @@ def test_twenty_steps_are_as_they_were(name, digits, network):
             tolerance = {"abs": 0.05} if column.startswith(COUNTED) else {"rel": 1e-2, "abs": 1e-4}
             if column == "held_out/prototypes":  # likewise, but not a share
                 tolerance = {"abs": 2}
+            if column == "largest_share":  # of sharp assignments, which enlarge a difference in rounding
+                tolerance = {"rel": 3e-2}
             assert value == pytest.approx(expected[column], **tolerance), column
     # Compared are rows of the same terms, those of one phase of a method that alternates; where labels are learned,
     # their term, since others may come into the loss as the run goes on.

@@ -41,10 +41,12 @@ def line(tmp_path_factory, tiny):
         **tiny,
         "prepare": {**tiny["prepare"], "size": SIZE},
         "network": {**tiny["network"], "side": SIDE},
+        "semisup": {
+            "methods": {"fixmatch": {"start": "self-label"}, "suave": {"start": "pretrain"}},
+            **{name: tiny["semisup"][name] for name in ("fixmatch", "suave")},
+        },
         "finetune": {"methods": {"linear": {"start": "semisup/fixmatch"}}},
     }
-    settings["semisup"]["methods"] = {"fixmatch": {"start": "self-label"}, "suave": {"start": "pretrain"}}
-    settings["semisup"] = {key: settings["semisup"][key] for key in ("methods", "fixmatch", "suave")}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

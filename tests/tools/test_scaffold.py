@@ -145,7 +145,7 @@ def test_a_recipe_from_scratch_has_no_stages_without_labels():
     content = yaml.safe_load(pipeline(tree))
     assert list(content["stages"]) == ["prepare", "semisup", "evaluate"]
     assert content["stages"]["evaluate"]["deps"] == ["runs/prepare", "runs/semisup"]
-    assert content["stages"]["evaluate"]["params"] == ["sslpipe", "seed", "evaluate", "semisup"]
+    assert content["stages"]["evaluate"]["params"] == ["sslpipe", "seed", "network", "evaluate", "semisup"]
     assert "metrics" in content
     assert "deps" not in content["stages"]["prepare"]
 
