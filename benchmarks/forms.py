@@ -69,9 +69,12 @@ CASES = {
     "Suave's momentum encoder from scratch": Case(
         "semisup/suave",
         {"teacher_statistics": "averaged"},
-        {"teacher_statistics": "batch", "final_ema_decay": 1.0},
+        {"teacher_statistics": "batch"},
         start="prepare",
         both={"head_init": "random"},
+    ),
+    "Suave's momentum rising to 1": Case(
+        "semisup/suave", {}, {"final_ema_decay": 1.0}, start="prepare", both={"head_init": "random"}
     ),
     "Daino's teacher from scratch": Case(
         "semisup/daino",
@@ -94,13 +97,13 @@ CASES = {
         },
         both={"fit": {"epochs": 15}},
     ),
-    "self-label, lr 1e-3": Case(
+    "self-label at 1e-3": Case(
         "self-label",
         {"target_statistics": "running", "final_statistics": "training"},
         {"target_statistics": "batch", "final_statistics": "plain"},
         both=STRONG_LABELS | {"fit": {"optimizer": {"lr": 1e-3}}},
     ),
-    "self-label, lr 1e-4": Case(
+    "self-label at 1e-4": Case(
         "self-label",
         {"target_statistics": "running", "final_statistics": "training"},
         {"target_statistics": "batch", "final_statistics": "plain"},
