@@ -43,6 +43,8 @@ def strong(policy: str) -> dict[str, Any]:
 
 LARS = {"name": "lars", "lr": 2.8, "weight_decay": 3e-6}
 SUAVE = {"local_crops": 0, "mix_unlabelled": "global", "mix_labelled": True}
+RUNNING_STATISTICS = {"target_statistics": "running", "final_statistics": "training"}
+BATCH_STATISTICS = {"target_statistics": "batch", "final_statistics": "plain"}
 STRONG_LABELS = {
     "targets": "model",
     "threshold": 0.9,
@@ -99,20 +101,20 @@ CASES = {
     ),
     "self-label at 1e-3": Case(
         "self-label",
-        {"target_statistics": "running", "final_statistics": "training"},
-        {"target_statistics": "batch", "final_statistics": "plain"},
+        RUNNING_STATISTICS,
+        BATCH_STATISTICS,
         both=STRONG_LABELS | {"fit": {"optimizer": {"lr": 1e-3}}},
     ),
     "self-label at 1e-4": Case(
         "self-label",
-        {"target_statistics": "running", "final_statistics": "training"},
-        {"target_statistics": "batch", "final_statistics": "plain"},
+        RUNNING_STATISTICS,
+        BATCH_STATISTICS,
         both=STRONG_LABELS | {"fit": {"optimizer": {"lr": 1e-4}}},
     ),
     "self-label as in params.yaml": Case(
         "self-label",
-        {"target_statistics": "running", "final_statistics": "training"},
-        {"target_statistics": "batch", "final_statistics": "plain"},
+        RUNNING_STATISTICS,
+        BATCH_STATISTICS,
     ),
 }
 

@@ -7,10 +7,8 @@ from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from sslpipe.data.images import Images
+from sslpipe.nets.inference import BATCH
 from sslpipe.nets.network import Network
-
-BATCH = 1000
-"""Most images per forward (own choice, as for inference)."""
 
 
 def recompute_statistics(network: Network, images: Images) -> None:
