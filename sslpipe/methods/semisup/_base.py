@@ -90,7 +90,14 @@ class LabelledMethod(BaseMethod):
         else:
             add_classifier(self.network, problem.labelled, settings.head_init)
         self.views = self.policy(settings.views)
-        self.averaged = AveragedWeights(self.network) if settings.ema_decay is not None else None
+        self.averaged: AveragedWeights[Network] | None = None
+        if settings.ema_decay is not None:
+            self.averaged = AveragedWeights(self.network, own_statistics=self.averaged_by_batch)
+
+    @property
+    def averaged_by_batch(self) -> bool:
+        """Whether the averaged network's batch norms have statistics of their own, those of its batches."""
+        return False
 
     def policy(self, settings: ViewSettings) -> Views:
         """Views whose Cutout fills with the images' mean."""

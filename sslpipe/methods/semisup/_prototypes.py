@@ -90,8 +90,6 @@ class PrototypeMethod(LabelledMethod):
         self.crops = MultiCrop(
             settings, network.image_mean, size=size, multiple=network.side_multiple, side=network.side
         )
-        if self.has_teacher and settings.teacher_statistics == "batch":
-            self.averaged = AveragedWeights(self.network, own_statistics=True)
         self.monitors: LinearMonitors | None = None
         self.averaged_monitors: AveragedWeights[LinearMonitors] | None = None
         if settings.monitors:
@@ -105,6 +103,11 @@ class PrototypeMethod(LabelledMethod):
     def has_teacher(self) -> bool:
         """Whether the averaged network gives the targets."""
         return True
+
+    @property
+    def averaged_by_batch(self) -> bool:
+        """As `teacher_statistics` says, of a teacher."""
+        return self.has_teacher and self.settings.teacher_statistics == "batch"
 
     @abstractmethod
     def assign(self, views: Tensor, embeddings: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.methods.semisup._alignment import DistributionAlignment
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem
 from sslpipe.methods.semisup._logistic import fit_classifier
-from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import InstanceHead, InstanceSettings, LinearHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.merged import MergedHead
@@ -79,8 +78,6 @@ class Method(LabelledMethod):
 
     def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__(settings, problem, head=instance_head(settings, problem))
-        if settings.teacher_statistics == "batch":
-            self.averaged = AveragedWeights(self.network, own_statistics=True)
         self.strong = self.policy(settings.strong)
         self.align = DistributionAlignment(problem.labelled.classes, steps=settings.alignment_steps)
         network, labelled = problem.network.eval(), problem.labelled
@@ -88,6 +85,11 @@ class Method(LabelledMethod):
         network.train()
         self.register_buffer("bank", bank)
         self.register_buffer("bank_labels", labelled.label)
+
+    @property
+    def averaged_by_batch(self) -> bool:
+        """As `teacher_statistics` says."""
+        return self.settings.teacher_statistics == "batch"
 
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
         """Eq. 6; labelled, weak and strong views share one forward, except with a teacher."""
