@@ -140,6 +140,7 @@ CASES = {
     "vit_tiny_4": ("vit_tiny_4", LINEAR, {}),
     "vit_mini_4, features": ("vit_mini_4", ProjectionSettings(hidden=8, outputs=8), {"stage": "pretrain"}),
     "timm, resized": ("timm", LINEAR, {"architecture": "resnet10t", "input": ENLARGED}),
+    "small_resnet": ("small_resnet", CLUSTERS, {"size": 32, "stage": "cluster"}),
     "tiny_resnet, centre": ("tiny_resnet", LINEAR, {"side": 11}),
     "tiny_resnet, resized with a side": ("tiny_resnet", LINEAR, {"size": 40, "side": 32, "input": ENLARGED}),
     "tiny_resnet, as large as the side": ("tiny_resnet", LINEAR, {"size": 32, "side": 32, "input": ENLARGED}),
