@@ -9,8 +9,10 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +55,15 @@ class FeatureFiles:
         self.done = dict.fromkeys(counts, 0) if checkpoint.folder is None else self._restored(checkpoint.folder)
         self.saved = sum(self.done.values())
         """Number of rows that the next run finds, if this one is stopped."""
+
+    def __enter__(self) -> Self:
+        """Return the files; they are closed at the end of the block."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the file that is open."""
+        with suppress(OSError):
+            self._close()
 
     @property
     def total(self) -> int:
@@ -128,8 +139,6 @@ class FeatureFiles:
 
     def _header(self, split: Split) -> bytes:
         """Return the beginning of a split's .npy file."""
-        from io import BytesIO
-
         header = BytesIO()
         shape = (self.counts[split], self.dimension)
         description = {"descr": "<f2", "fortran_order": False, "shape": shape}
@@ -171,10 +180,8 @@ class FeatureFiles:
         info(f"{error}; the run goes on, but if it is stopped it starts from the beginning")
         source, self._checkpoint.folder = self._checkpoint.folder, None
         assert source is not None
-        try:
+        with suppress(OSError):  # of the rows that could not be written
             self._close()
-        except OSError:  # the rows that could not be written
-            self._file = None
         for split, rows in self.done.items():
             path = self._path(self._folder, split)
             if rows:

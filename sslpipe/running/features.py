@@ -124,18 +124,21 @@ def write_features(
         inputs=[store.root / "store.json", pretrained / CARD, weights_path(pretrained)],
         every_seconds=checkpoint_seconds,
     )
+    card = card_for("features", store.info, settings, parent=sha256(weights_path(pretrained)))
+    parts: Any = getattr(network.backbone, "parts", (dimension,))
+    about = {"backbone": backbone_fingerprint(pretrained), "dimension": dimension, "parts": list(parts)}
     counts = {split: store.info.count(split) for split in SPLITS}
-    with atomic_folder(out) as folder, checkpoint:
-        files = FeatureFiles(checkpoint, folder, counts, dimension)
+    with (
+        atomic_folder(out) as folder,
+        checkpoint,
+        FeatureFiles(checkpoint, folder, counts, dimension) as files,
+    ):
         try:
             _compute(files, store, forward, settings.batch, weights_path(pretrained))
         except NothingLearnedError:
             checkpoint.remove()
             raise
         files.finish()
-        card = card_for("features", store.info, settings, parent=sha256(weights_path(pretrained)))
-        parts: Any = getattr(network.backbone, "parts", (dimension,))
-        about = {"backbone": backbone_fingerprint(pretrained), "dimension": dimension, "parts": list(parts)}
         write_json(folder / "card.json", {**asdict(card), **about})
     checkpoint.remove()
 

@@ -15,6 +15,7 @@ from sslpipe.data.store import SPLITS, Store
 from sslpipe.io.errors import UserError
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import load_model, save_model
+from sslpipe.running import features as stage
 from sslpipe.running.features import open_features
 from stages.features import features
 
@@ -58,28 +59,36 @@ def content():
     return {path.relative_to(OUT): path.read_bytes() for path in OUT.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_goes_on_with_the_same_result(number, project):
+def test_a_stopped_run_goes_on_with_the_same_result(project):
+    features(batch=4)
+    expected = content()
     command = [sys.executable, "-m", "stages", "features", "--batch", "4", "--checkpoint-seconds", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, env=environment, capture_output=True)
-    expected = content()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list(Path(".sslpipe/checkpoints").glob("features-*/done.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(number)
-    out, _ = process.communicate()
-    if number is signal.SIGINT:
-        assert process.returncode == 130
-        assert "features: stopped after" in out
-        assert "the next run resumes after" in out
-    assert content() == expected
-    resumed = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-    assert "features: resumed after" in resumed.stdout
-    assert content() == expected
+    saved = 0
+    for number in (signal.SIGINT, signal.SIGKILL, None):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while number and rows_saved() <= saved:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        if number:
+            process.send_signal(number)
+        out, _ = process.communicate()
+        assert ("features: resumed after" in out) == (saved > 0)
+        if number is signal.SIGINT:
+            assert process.returncode == 130
+            assert f"features: stopped after {rows_saved()} of 1797 images; the next run resumes after" in out
+        saved = rows_saved()
+        assert content() == expected
+    assert process.returncode == 0
     assert not list(Path("runs").rglob(".*"))
+
+
+def rows_saved():
+    """The number of rows that the checkpoint has."""
+    for path in Path(".sslpipe/checkpoints").glob("features-*/done.json"):
+        return sum(json.loads(path.read_text()).values())
+    return 0
 
 
 def test_what_a_killed_process_wrote_beyond_its_last_save_is_computed_again(project, monkeypatch):
@@ -183,18 +192,22 @@ def test_other_arrays_are_refused(change, message, project):
     ("factor", "message"),
     [
         (1e7, "features of 256 of the train images 0 to 255 are out of float16's range, with values up to"),
+        (
+            float("nan"),
+            "features of 256 of the train images 0 to 255 are not finite; train it again, or use other weig",
+        ),
         (1e-7, "features of 256 of the train images 0 to 255 are out of float16's range, with values up to"),
     ],
 )
-def test_features_that_float16_cannot_represent_are_refused(factor, message, project):
+def test_features_that_float16_cannot_represent_are_refused(factor, message, project, monkeypatch):
     before = content()
-    network, card = load_model(PRETRAINED)
-    last = [module for module in network.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    with torch.no_grad():
-        for module in last:
-            module.weight.mul_(factor)
-            module.bias.mul_(factor)
-    save_model(PRETRAINED, network, card)
+    original = stage.torch_forward
+
+    def scaled(network, device):
+        forward = original(network, device)
+        return lambda images: forward(images) * factor
+
+    monkeypatch.setattr(stage, "torch_forward", scaled)
     with pytest.raises(UserError, match=message):
         features()
     assert content() == before
