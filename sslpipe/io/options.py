@@ -17,6 +17,7 @@ Assignments = Annotated[
 Prepared = Annotated[Path, typer.Option(help="Output folder of prepare.")]
 Pretrained = Annotated[Path, typer.Option(help="Output folder of pretrain.")]
 Runs = Annotated[Path, typer.Option(help="Folder with the output folders of all stages.")]
+Featured = Annotated[Path, typer.Option("--features", help="Output folder of features.")]
 Mined = Annotated[Path, typer.Option(help="Output folder of mine-neighbors.")]
 Clustered = Annotated[Path, typer.Option(help="Output folder of cluster.")]
 SelfLabelled = Annotated[Path, typer.Option(help="Output folder of self-label.")]

@@ -80,7 +80,7 @@ class Neighborhood:
     neighbors: Tensor
     """int64 [N, K], on the images' device."""
     features: Tensor | None = None
-    """[N, D], the cached features, where heads learn on them."""
+    """[N, D], the stored features, float16, where heads learn on them; converted to float32 in batches."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Method(BaseMethod):
         heads_alone = self._heads_alone(self.progress.step)
         if heads_alone and self.settings.head_inputs == "features":
             assert self.train_set.features is not None
-            logits = self.network.head(self.train_set.features[torch.cat([batch.index, neighbors])])
+            logits = self.network.head(self.train_set.features[torch.cat([batch.index, neighbors])].float())
         else:
             views = self.views(torch.cat([batch.image, self.train_set.images[neighbors]]), generator)
             self.network.train(not heads_alone)
@@ -194,7 +194,7 @@ class Method(BaseMethod):
         """Logits [H, M, C] of the held-out images without augmentation."""
         if self._heads_alone(self.progress.step - 1):
             assert self.held_out.features is not None
-            return self.network.head(self.held_out.features).float()  # type: ignore[no-any-return]
+            return self.network.head(self.held_out.features.float()).float()  # type: ignore[no-any-return]
         return infer(self.network.eval(), self.held_out.images, dim=1)
 
     def _heads_alone(self, step: int) -> bool:
