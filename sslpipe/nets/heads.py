@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.io.settings import Count, Positive
 from sslpipe.nets.merged import MergedHead, MergedSettings
+from sslpipe.nets.unit_heads import CentroidHead, CentroidSettings, ConsensusHead, ConsensusSettings, stacked
 
 Activation = Literal["relu", "gelu"]
 
@@ -128,6 +130,8 @@ HeadSettings = (
     | PrototypeSettings
     | InstanceSettings
     | DecoupledSettings
+    | ConsensusSettings
+    | CentroidSettings
 )
 
 
@@ -176,6 +180,14 @@ class ClusterHeads(nn.Module):
         """Map features [B, D] to logits [H, B, C]."""
         logits: Tensor = self.linear(features)
         return logits.view(len(features), self.settings.heads, self.settings.clusters).transpose(0, 1)
+
+    def consensus(self, order: NDArray[Any]) -> ConsensusHead:
+        """Return a copy of all heads, their probabilities averaged: features [B, D] to logits [B, C].
+
+        order: [H, C], the output of each head that becomes output c, as `align_heads` returns it.
+        """
+        weight, bias = stacked(self.linear, self.settings.heads, self.settings.clusters)
+        return ConsensusHead.of(weight, bias, order=order, unit_features=False)
 
     @torch.no_grad()
     def single(self, head: int) -> LinearHead:
@@ -282,15 +294,17 @@ class DecoupledHead(nn.Module):
         return F.normalize(self.projection(invariant), dim=1)
 
 
-Head = (
-    ProjectionHead | ClusterHeads | LinearHead | MergedHead | PrototypeHead | InstanceHead | DecoupledHead | nn.Identity
-)
+Classifier = LinearHead | MergedHead | ConsensusHead | CentroidHead
+"""Heads of clusters or classes that a classifier can start from: one logit an output, `ordered` by a permutation."""
+Head = ProjectionHead | ClusterHeads | Classifier | PrototypeHead | InstanceHead | DecoupledHead | nn.Identity
 
 
 def outputs(head: Head) -> int | None:
     """Return the number of clusters or classes of a head that a classifier can start from, None for other heads."""
     if isinstance(head, MergedHead):
         return head.groups
+    if isinstance(head, ConsensusHead | CentroidHead):
+        return head.settings.outputs
     return head.out_features if isinstance(head, LinearHead) else None
 
 
