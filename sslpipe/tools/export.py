@@ -141,7 +141,8 @@ def _about(kind: Format, network: Network, card: ModelCard, names: Sequence[str]
     inside = ["divided by 255", "normalised"]
     if network.input is not None and not is_view(size, network.side):
         side, crop, how = network.input.resize, network.input.crop, network.input.interpolation
-        inside.insert(1, f"resized to {side} × {side} px ({how}), cropped to the central {crop} × {crop} px")
+        cropped = "" if crop == side else f", cropped to the central {crop} × {crop} px"
+        inside.insert(1, f"resized to {side} × {side} px ({how}){cropped}")
     elif network.side is not None and network.side < size:
         inside.insert(1, f"cropped to the central {network.side} × {network.side} px")
     kinds = "clusters" if card.stage in CLUSTER_STAGES else "classes"
