@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from sslpipe.io.settings import Count
-from sslpipe.metrics.pca import Features, Pca, fit_pca, unit_rows
+from sslpipe.metrics.pca import CHUNK, Features, Pca, fit_pca, unit_rows
 
 MINI_BATCH = 4096
 """Images in a mini-batch (own choice: at least a few hundred of each cluster at 10 clusters)."""
@@ -41,9 +41,12 @@ class WhitenedKMeans:
 
     def predict(self, embedding: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the nearest centre, [M], of each vector [M, C] of `embed`; the lower one of two equal ones."""
-        score = embedding @ self.centers.T - np.square(self.centers).sum(axis=1) / 2
-        nearest: NDArray[np.int64] = score.argmax(axis=1)
-        return nearest
+        result = np.empty(len(embedding), dtype=np.int64)
+        for start in range(0, len(embedding), CHUNK):
+            few = embedding[start : start + CHUNK]
+            score = few @ self.centers.T - np.square(self.centers).sum(axis=1) / 2
+            result[start : start + CHUNK] = score.argmax(axis=1)
+        return result
 
 
 def fit_whitened_kmeans(

@@ -171,9 +171,7 @@ def _without_classifier(
     }
 
 
-def _by_timm(
-    weights: Mapping[str, Tensor], native: torch.nn.Module, architecture: str
-) -> dict[str, Tensor] | None:
+def _by_timm(weights: Mapping[str, Tensor], native: torch.nn.Module, architecture: str) -> dict[str, Tensor] | None:
     """Return weights with names as timm translates them; None if they do not fit, or if any was interpolated."""
     try:
         translated = _without_classifier(timm_translation(weights, native), native.state_dict(), architecture)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sslpipe.data.images import Images
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_array
-from sslpipe.methods.cluster.scan import Neighborhood, Problem, Settings
+from sslpipe.methods.cluster._problem import Neighborhood, Problem
+from sslpipe.methods.cluster.scan import Settings
 from sslpipe.nets.model_file import load_network
 from sslpipe.running.inputs import Inputs, OpenedProblem
 
