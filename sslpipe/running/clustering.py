@@ -29,6 +29,8 @@ def cluster_problem(inputs: Inputs, *, pretrained: Path, mined: Path) -> OpenedP
             read_neighborhood(held_out, mined / "held_out", settings, k=None, dimension=dimension),
         ),
         started_from=pretrained,
+        cache_key=[inputs.method],
+        metadata={"method": inputs.method},
         files_read=[mined / "train" / "indices.npy", mined / "held_out" / "indices.npy"],
     )
 
@@ -45,7 +47,7 @@ def read_neighborhood(
     if len(indices) != len(images):
         raise UserError(f"{folder / 'indices.npy'}: {len(indices)} rows found, expected {len(images)}, one an image")
     if k is not None and indices.shape[1] < k:
-        raise UserError(f"cluster.neighbors: {k} asked, {indices.shape[1]} mined; raise mine_neighbors.k")
+        raise UserError(f"cluster.scan.neighbors: {k} asked, {indices.shape[1]} mined; raise mine_neighbors.k")
     if indices.size and not 0 <= indices.min() <= indices.max() < len(images):
         raise UserError(
             f"{folder / 'indices.npy'}: indices from {indices.min()} to {indices.max()} found, expected those of "

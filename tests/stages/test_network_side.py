@@ -53,7 +53,7 @@ def line(tmp_path_factory, tiny):
         prepare()
         pretrain(epochs=1, batch=64)
         mine_neighbors()
-        cluster(epochs=2, batch=64, assignments=["head_epochs=1"])
+        cluster(epochs=2, batch=64, assignments=["scan.head_epochs=1"])
         self_label(epochs=1, batch=64)
         for method in ("fixmatch", "suave"):
             semisup(method, epochs=1)

@@ -75,7 +75,7 @@ class Settings:
 class Method(BaseMethod):
     """SCAN, algorithm 1, lines 6 to 8, for H heads; keeps the weights at the lowest held-out loss, and one head."""
 
-    collapse_hint = "lower cluster.fit.optimizer.lr or raise cluster.entropy_weight"
+    collapse_hint = "lower cluster.scan.fit.optimizer.lr or raise cluster.scan.entropy_weight"
 
     best_loss: Tensor
     best_head: Tensor
@@ -88,7 +88,7 @@ class Method(BaseMethod):
             raise UserError(f"cluster.clusters: {settings.clusters} is more than {len(train.images)} training images")
         if settings.merge_to is not None and not (settings.neighbors and settings.merge_to <= settings.clusters):
             raise UserError(
-                f"cluster.merge_to: {settings.merge_to} of {settings.clusters} clusters with {settings.neighbors} "
+                f"cluster.scan.merge_to: {settings.merge_to} of {settings.clusters} clusters with {settings.neighbors} "
                 "neighbors is set, expected at most as many as clusters, and neighbors"
             )
         self.settings = settings
