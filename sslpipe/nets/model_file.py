@@ -22,6 +22,7 @@ from sslpipe.nets.merged import MergedSettings
 from sslpipe.nets.model_card import CARD, Architecture, ModelCard, expect, read_card
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import Network
+from sslpipe.nets.unit_heads import CentroidSettings, ConsensusSettings
 
 WEIGHTS = "model.safetensors"
 MONITORS = "monitors."
@@ -150,7 +151,7 @@ def check_classes(card: ModelCard, network: Network, info: StoreInfo, classes: S
 
 def _classes_of(head: HeadSettings | None) -> int | None:
     """Return the number of outputs of a head that predicts classes; None for another head."""
-    if isinstance(head, LinearSettings):
+    if isinstance(head, LinearSettings | ConsensusSettings | CentroidSettings):
         return head.outputs
     if isinstance(head, MergedSettings):
         return len(set(head.groups))
