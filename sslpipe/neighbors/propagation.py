@@ -1,6 +1,6 @@
-"""Label propagation over the graph of mined neighbours (Zhou et al. 2004, "Learning with local and global consistency").
+"""Label propagation over the graph of mined neighbours.
 
-The weights of the graph, cosine^power of neighbours with W = A + Aᵀ, are those of Iscen et al. 2019 (arXiv:1904.04717).
+It is that of Zhou et al. 2004 ("Learning with local and global consistency"), solved by conjugate gradients. The weights of the graph, cosine^power of neighbours with W = A + Aᵀ, are those of Iscen et al. 2019 (arXiv:1904.04717).
 """
 
 from collections.abc import Callable
@@ -55,7 +55,9 @@ def neighbor_graph(neighbors: NDArray[Any], similarities: NDArray[Any], *, power
     """
     count, k = neighbors.shape
     if similarities.shape != neighbors.shape or not 0 <= neighbors.min() <= neighbors.max() < count:
-        raise ValueError(f"neighbors: shape {neighbors.shape} found, expected indices below {count}, each with a cosine")
+        raise ValueError(
+            f"neighbors: shape {neighbors.shape} found, expected indices below {count}, each with a cosine"
+        )
     links = np.maximum(similarities, 0).astype(np.float64) ** power
     links[neighbors == np.arange(count)[:, None]] = 0
     pointers = np.arange(0, count * k + 1, k)
@@ -83,6 +85,12 @@ class Propagated:
         """Return the probabilities of the classes for all images, [N, C]; see `class_probabilities`."""
         return class_probabilities(self.scores, self.masses.sum(axis=0))
 
+    def totals(self) -> NDArray[np.float64]:
+        """Return the sum of each image's scores divided by the classes' masses, [N], which its probabilities lack."""
+        mass = self.masses.sum(axis=0)
+        total: NDArray[np.float64] = np.maximum(self.scores, 0) @ (1 / mass)
+        return total
+
     def left_out(self, part: NDArray[Any]) -> NDArray[np.float32]:
         """Return the probabilities [L, C] of the labelled images by the labels of the other parts.
 
@@ -92,9 +100,7 @@ class Propagated:
         for left in range(len(self.parts)):
             rows = part == left
             others = np.arange(len(self.parts)) != left
-            result[rows] = class_probabilities(
-                self.parts[others][:, rows].sum(axis=0), self.masses[others].sum(axis=0)
-            )
+            result[rows] = class_probabilities(self.parts[others][:, rows].sum(axis=0), self.masses[others].sum(axis=0))
         return result
 
 
@@ -159,7 +165,10 @@ def class_probabilities(scores: NDArray[Any], mass: NDArray[Any]) -> NDArray[np.
     """Divide the scores [M, C] of each class by its mass [C], so that no class gains by its number of labels, and then
     each image's by their sum; the same probability for all classes if an image's scores are all 0.
     """
-    share = np.maximum(scores, 0) / mass  # the solver leaves values of the size of its tolerance below 0
+    share = np.maximum(scores, 0) / mass.astype(
+        scores.dtype
+    )  # the solver leaves values of the size of its tolerance below 0
     total = share.sum(axis=1, keepdims=True)
     uniform = np.full_like(share, 1 / share.shape[1])
-    return np.divide(share, total, where=total > 0, out=uniform).astype(np.float32)
+    result: NDArray[np.float32] = np.divide(share, total, where=total > 0, out=uniform).astype(np.float32)
+    return result

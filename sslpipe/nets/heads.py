@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from sslpipe.io.settings import Count, Positive
 from sslpipe.nets.merged import MergedHead, MergedSettings
+from sslpipe.nets.propagation_head import PropagationHead, PropagationSettings
 
 Activation = Literal["relu", "gelu"]
 
@@ -128,6 +129,7 @@ HeadSettings = (
     | PrototypeSettings
     | InstanceSettings
     | DecoupledSettings
+    | PropagationSettings
 )
 
 
@@ -283,7 +285,15 @@ class DecoupledHead(nn.Module):
 
 
 Head = (
-    ProjectionHead | ClusterHeads | LinearHead | MergedHead | PrototypeHead | InstanceHead | DecoupledHead | nn.Identity
+    ProjectionHead
+    | ClusterHeads
+    | LinearHead
+    | MergedHead
+    | PrototypeHead
+    | InstanceHead
+    | DecoupledHead
+    | PropagationHead
+    | nn.Identity
 )
 
 

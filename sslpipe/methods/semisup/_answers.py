@@ -1,0 +1,68 @@
+"""The choice between propagated labels, a linear probe and their product, by cross-validation or by a rule."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslpipe.nets.propagation_head import FLOOR, Answer
+
+PRODUCT_FROM = 4
+"""Labels a class from which the product answers without cross-validation, below that propagation. On CIFAR-10,
+photographs and letters (features of two published networks joined, some 2,000 images each, five draws of labels) this
+rule was at most 0.024 below the best of propagation, probe, product and a smoothed probe for 1 to 50 labels a class."""
+ANSWERS: tuple[Answer, ...] = ("propagation", "probe", "product")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An answer, and what it was chosen by."""
+
+    answer: Answer
+    reason: str
+    """In words, for a line."""
+    accuracies: Mapping[Answer, float]
+    """Accuracy of each answer on left-out labels; empty without cross-validation."""
+
+
+def product_of(propagated: NDArray[np.float32], probed: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the sum of the logarithms of two arrays of probabilities [M, C], of which it is the logits.
+
+    propagated: where all classes are equally likely, as for an image that no labelled one reaches, the probe decides.
+    """
+    tiny = np.finfo(np.float32).tiny
+    result: NDArray[np.float32] = np.log(np.maximum(propagated, FLOOR)) + np.log(np.maximum(probed, tiny))
+    return result
+
+
+def by_rule(labels: int, classes: int) -> Answer:
+    """Return the answer for so many labels: propagation below PRODUCT_FROM labels a class, else the product."""
+    return "propagation" if labels < PRODUCT_FROM * classes else "product"
+
+
+def by_cross_validation(
+    propagated: NDArray[np.float32], probed: NDArray[np.float32], label: NDArray[np.int64], *, folds: int
+) -> Choice:
+    """Return the answer that is most accurate on left-out labels, the product unless another is clearly better.
+
+    propagated, probed: [L, C], probabilities of each labelled image by the labels of the other folds. label: [L].
+    Clearly better: by more than a standard error of the difference, which some ten labels do not show. With b images
+    that only the other answer has right and c that only the product has, that is (b - c)² > b + c (McNemar 1947).
+    """
+    outputs = {"propagation": propagated, "probe": probed, "product": product_of(propagated, probed)}
+    right = {name: outputs[name].argmax(axis=1) == label for name in ANSWERS}
+    accuracies: dict[Answer, float] = {name: float(right[name].mean()) for name in ANSWERS}
+    chosen: Answer = "product"
+    for name in ANSWERS[:2]:
+        only_other = int((right[name] & ~right["product"]).sum())
+        only_product = int((right["product"] & ~right[name]).sum())
+        clearly = only_other - only_product > sqrt(only_other + only_product)
+        if clearly and accuracies[name] > accuracies[chosen]:
+            chosen = name
+    figures = ", ".join(f"{name} {accuracies[name]:.3f}" for name in ANSWERS)
+    reason = f"accuracy on left-out labels in {folds}-fold cross-validation over {len(label)}: {figures}"
+    if accuracies[chosen] < max(accuracies.values()):
+        reason += "; none is better than the product by more than a standard error"
+    return Choice(chosen, reason, accuracies)
