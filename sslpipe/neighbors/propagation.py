@@ -1,6 +1,7 @@
 """Label propagation over the graph of mined neighbours.
 
-It is that of Zhou et al. 2004 ("Learning with local and global consistency"), solved by conjugate gradients. The weights of the graph, cosine^power of neighbours with W = A + Aᵀ, are those of Iscen et al. 2019 (arXiv:1904.04717).
+It is that of Zhou et al. 2004 ("Learning with local and global consistency"), solved by conjugate gradients. The
+weights of the graph, cosine^power of neighbours with W = A + Aᵀ, are those of Iscen et al. 2019 (arXiv:1904.04717).
 """
 
 from collections.abc import Callable
