@@ -10,6 +10,7 @@ from sslpipe.engine.interrupts import stoppable
 from sslpipe.io.errors import UserError
 from stages.cluster import cluster
 from stages.evaluate import evaluate
+from stages.features import features
 from stages.finetune import finetune
 from stages.mine_neighbors import mine_neighbors
 from stages.prepare import prepare
@@ -57,7 +58,7 @@ app = App(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for stage in (prepare, pretrain, mine_neighbors, cluster, self_label, semisup, finetune, evaluate):
+for stage in (prepare, pretrain, features, mine_neighbors, cluster, self_label, semisup, finetune, evaluate):
     app.command(rich_help_panel="Stages")(stage)
 for tool in (init, predict, export, inspect, estimate_clusters, table, repeat, list_images):
     app.command(rich_help_panel="Tools")(tool)

@@ -36,7 +36,17 @@ def test_only_evaluate_opens_what_is_scored():
 def test_every_name_of_a_stage_is_a_command_with_help_from_its_docstring():
     code = "import sys; from stages.__main__ import app; app(sys.argv[1:])"
     shown = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, cwd=ROOT, check=True)
-    order = ["prepare", "pretrain", "mine-neighbors", "cluster", "self-label", "semisup", "finetune", "evaluate"]
+    order = [
+        "prepare",
+        "pretrain",
+        "features",
+        "mine-neighbors",
+        "cluster",
+        "self-label",
+        "semisup",
+        "finetune",
+        "evaluate",
+    ]
     places = [shown.stdout.index(f" {name} ") for name in [*order, "table", "repeat"]]
     assert places == sorted(places)
     assert "Train a backbone on a pretext task, without labels." in shown.stdout

@@ -16,6 +16,7 @@ Assignments = Annotated[
 ]
 Prepared = Annotated[Path, typer.Option(help="Output folder of prepare.")]
 Pretrained = Annotated[Path, typer.Option(help="Output folder of pretrain.")]
+Stored = Annotated[Path, typer.Option("--features", help="Output folder of features.")]
 Runs = Annotated[Path, typer.Option(help="Folder with the output folders of all stages.")]
 Mined = Annotated[Path, typer.Option(help="Output folder of mine-neighbors.")]
 Clustered = Annotated[Path, typer.Option(help="Output folder of cluster.")]

@@ -1,6 +1,8 @@
 """Names of the stages, which are the names of their commands, of their folders in runs/ and of their blocks."""
 
-STAGES = ("prepare", "pretrain", "mine-neighbors", "cluster", "self-label", "semisup", "finetune", "evaluate")
+STAGES = (
+    *("prepare", "pretrain", "features", "mine-neighbors", "cluster", "self-label", "semisup", "finetune", "evaluate"),
+)
 """All stages, in the order of the pipeline."""
 CLUSTER_STAGES = ("cluster", "self-label")
 """Stages with a model that predicts clusters."""

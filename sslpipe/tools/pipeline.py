@@ -77,6 +77,8 @@ def _is_there(stage: str, settings: Mapping[str, Any]) -> bool:
     block = settings.get(key_of(stage)) or {}
     if stage in LABELLED_STAGES:
         return bool(block.get("methods"))
+    if stage == "features":  # it needs no settings
+        return all(key in settings for key in ("pretrain", "mine_neighbors"))
     return stage in ("prepare", "evaluate") or key_of(stage) in settings
 
 

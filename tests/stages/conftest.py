@@ -13,6 +13,7 @@ import yaml
 from stages.__main__ import app
 from stages.cluster import cluster
 from stages.evaluate import evaluate
+from stages.features import features
 from stages.finetune import finetune
 from stages.mine_neighbors import mine_neighbors
 from stages.prepare import prepare
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 RUNNING = {
     "prepare": prepare,
     "pretrain": pretrain,
+    "features": features,
     "mine-neighbors": mine_neighbors,
     "cluster": cluster,
     "self-label": self_label,

@@ -27,6 +27,7 @@ COMMANDS = {
     "list-images": ("list-images", "--set", "source=folder", "--set", "folder.path=images"),
     "prepare": ("prepare",),
     "pretrain": ("pretrain", *BRIEF),
+    "features": ("features", "--checkpoint-seconds", "0"),
     "mine-neighbors": ("mine-neighbors",),
     "cluster": ("cluster", *BRIEF),
     "self-label": ("self-label", *BRIEF),

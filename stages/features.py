@@ -1,0 +1,37 @@
+"""Images → features of every image by the pretrained backbone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sslpipe.io import options
+
+
+def features(
+    runtime: Annotated[str | None, typer.Option(help="auto or torch (params: features.runtime).")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images per forward (params: features.batch).")] = None,
+    prepared: options.Prepared = Path("runs/prepare"),
+    pretrained: options.Pretrained = Path("runs/pretrain"),
+    out: options.Out = Path("runs/features"),
+    device: options.Device = "auto",
+    checkpoint_seconds: options.CheckpointSeconds = 20.0,
+    params: options.ParamsPath = Path("params.yaml"),
+    assignments: options.Assignments = None,
+) -> None:
+    """Compute the features of every image by the pretrained backbone, once for all later stages."""
+    from sslpipe.data.device import choose_device
+    from sslpipe.data.store import Store
+    from sslpipe.io.params import Params
+    from sslpipe.running.features import FeatureSettings, write_features
+
+    project = Params(params)
+    project.override({"features.runtime": runtime, "features.batch": batch}, assignments, stage="features")
+    write_features(
+        project.parse(FeatureSettings, "features"),
+        Store(prepared),
+        pretrained,
+        out,
+        choose_device(device),
+        checkpoint_seconds=checkpoint_seconds,
+    )
