@@ -86,7 +86,8 @@ def check_model(method: nn.Module, network: Network, inputs: Inputs, *, interval
         raise NothingLearnedError(f"{where}: values that are not finite in '{name}' of the model; {way_out}")
     if inputs.stage == "pretrain":  # a pretext task predicts neither clusters nor classes
         return
-    logits = infer(network.eval(), inputs.images)
+    of_training = getattr(method, "training_logits", None)  # of methods that have them without a pass over the images
+    logits = infer(network.eval(), inputs.images) if of_training is None else of_training()
     if not logits.isfinite().all():
         raise NothingLearnedError(f"{where}: predictions that are not finite; {way_out}")
     used, outputs = int(logits.argmax(dim=1).bincount().count_nonzero()), logits.shape[1]

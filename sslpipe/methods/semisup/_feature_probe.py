@@ -1,6 +1,6 @@
 """Reduced unit features of all images, and a logistic regression on those of the labelled ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sslpipe.methods.semisup._answers import TINY, product_of
 from sslpipe.methods.semisup._logistic import left_out_logits, left_out_loss, regress
 from sslpipe.metrics.pca import fit_pca, unit_chunks, unit_rows
 
 DEFAULT_STRENGTH = 10.0
 """Strength C of the probe without cross-validation (that of the measurements behind `_answers.PRODUCT_FROM`)."""
+ROWS = 4096
+"""Images whose features are read at a time."""
+Folds = Sequence[tuple[Tensor, Tensor]]
+"""What `stratified_folds` returns."""
 
 
 def principal_basis(features: NDArray[Any], components: int) -> NDArray[np.float32] | None:
@@ -54,39 +59,53 @@ class Probe:
     bias: Tensor
     """float64 [C]."""
     strength: float
-    """C, the weight of the cross-entropies against the penalty."""
-    left_out: NDArray[np.float32] | None
-    """Probabilities [L, C] of each labelled image by the labels of the other folds; None without folds."""
+    """Weight of the sum of the cross-entropies against the penalty |W|²/2 (scikit-learn's C)."""
 
     def probabilities(self, unit: NDArray[Any]) -> NDArray[np.float32]:
         """Return the probabilities [M, C] for reduced unit features [M, d]."""
         result = np.empty((len(unit), len(self.weight)), dtype=np.float32)
         weight, bias = self.weight.float(), self.bias.float()
-        for start in range(0, len(unit), 4096):
-            rows = torch.from_numpy(unit[start : start + 4096].astype(np.float32))
+        for start in range(0, len(unit), ROWS):
+            rows = torch.from_numpy(unit[start : start + ROWS].astype(np.float32))
             result[start : start + len(rows)] = (rows @ weight.T + bias).softmax(dim=1).numpy()
         return result
 
 
-def fit_probe(
-    unit: NDArray[np.float32],
-    label: Tensor,
-    *,
-    strengths: Sequence[float],
-    folds: Sequence[tuple[Tensor, Tensor]],
-    iterations: int,
-) -> Probe:
-    """Return the probe of labelled images, with the strength of the lowest cross-entropy on left-out labels.
+def fit_probe(unit: NDArray[np.float32], label: Tensor, strength: float, iterations: int) -> Probe:
+    """Return the probe of labelled images; unit: [L, d], their reduced unit features. label: [L]."""
+    penalty = 1 / (strength * len(label))
+    return Probe(
+        *regress(torch.from_numpy(unit).double(), label, penalty, iterations, standardize=False), strength=strength
+    )
 
-    unit: [L, d], reduced unit features. label: [L]. strengths: candidates. folds: of `stratified_folds`; without
-    any the strength is DEFAULT_STRENGTH.
-    """
+
+def left_out_probes(
+    unit: NDArray[np.float32], label: Tensor, strengths: Sequence[float], folds: Folds, iterations: int
+) -> dict[float, NDArray[np.float32]]:
+    """Return strength → probabilities [L, C] of each labelled image by the probe of the other folds' labels."""
     known = torch.from_numpy(unit).double()
-    best, strength, lowest = None, DEFAULT_STRENGTH, float("inf")
-    for candidate in strengths if folds else ():
-        logits = left_out_logits(known, label, folds, 1 / (candidate * len(label)), iterations, standardize=False)
-        loss = left_out_loss(logits, label, folds)
-        if loss < lowest:
-            best, strength, lowest = logits, candidate, loss
-    weight, bias = regress(known, label, 1 / (strength * len(label)), iterations, standardize=False)
-    return Probe(weight, bias, strength, None if best is None else best.softmax(dim=1).float().numpy())
+    return {
+        strength: left_out_logits(known, label, folds, 1 / (strength * len(label)), iterations, standardize=False)
+        .softmax(dim=1)
+        .float()
+        .numpy()
+        for strength in strengths
+    }
+
+
+def best_strength(
+    left_out: Mapping[float, NDArray[np.float32]],
+    label: Tensor,
+    folds: Folds,
+    propagated: NDArray[np.float32] | None = None,
+) -> float:
+    """Return the strength with the lowest cross-entropy on left-out labels; DEFAULT_STRENGTH if nothing is left out.
+
+    left_out: of `left_out_probes`. propagated: [L, C], left-out probabilities by propagation, for the strength in a
+    product with them, where a probe that is too sure would outvote them.
+    """
+    losses = {}
+    for strength, probed in left_out.items():
+        logits = np.log(np.maximum(probed, TINY)) if propagated is None else product_of(propagated, probed)
+        losses[strength] = left_out_loss(torch.from_numpy(logits), label, folds)
+    return min(losses, key=lambda strength: losses[strength], default=DEFAULT_STRENGTH)

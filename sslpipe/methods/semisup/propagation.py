@@ -15,14 +15,21 @@ from torch import Tensor, nn
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import BelowOne, Count, Positive, TwoOrMore
-from sslpipe.methods.semisup._answers import PRODUCT_FROM, Choice, by_cross_validation, by_rule, product_of
+from sslpipe.methods.semisup._answers import PRODUCT_FROM, TINY, Choice, by_cross_validation, by_rule, product_of
 from sslpipe.methods.semisup._base import Problem
-from sslpipe.methods.semisup._feature_probe import Probe, fit_probe, principal_basis, reduced_features
+from sslpipe.methods.semisup._feature_probe import (
+    Probe,
+    best_strength,
+    fit_probe,
+    left_out_probes,
+    principal_basis,
+    reduced_features,
+)
 from sslpipe.methods.semisup._logistic import set_classifier, stratified_folds
 from sslpipe.neighbors.propagation import Graph, Propagated, neighbor_graph, propagate
 from sslpipe.nets.inference import head_logits
 from sslpipe.nets.network import Network
-from sslpipe.nets.propagation_head import FLOOR, PropagationHead, PropagationSettings
+from sslpipe.nets.propagation_head import FLOOR, Answer, PropagationHead, PropagationSettings
 
 WHERE = "semisup.propagation"
 
@@ -51,10 +58,10 @@ class Settings:
     """Power of the cosine that is a neighbour's weight (Iscen et al. 2019, arXiv:1904.04717)."""
     alpha: BelowOne = 0.99
     """α of F = (I - αS)⁻¹ Y: the share of an image's scores that comes from its neighbours."""
-    strengths: tuple[Positive, ...] = (1.0, 3.0, 10.0, 30.0, 100.0)
-    """Candidates for the probe's C, which minimises C · (sum of cross-entropies) + |W|²/2 on unit features, as in
-    scikit-learn; the one with the lowest cross-entropy on left-out labels is used, 10 where a class has one label (own
-    choice around 10)."""
+    strengths: tuple[Positive, ...] = (1.0, 10.0, 100.0, 1000.0)
+    """Candidates for C of the probe, which minimises C · (sum of cross-entropies) + |W|²/2 on unit features, as
+    scikit-learn's does. The one with the lowest cross-entropy of the answer on left-out labels is used, 10 where a class
+    has only one label (own choice: decades around 10)."""
     iterations: Count = 200
     """Iterations of L-BFGS of the probe."""
     components: TwoOrMore = 256
@@ -144,29 +151,50 @@ def _solve(
     folds = stratified_folds(label, min(settings.folds, rarest)) if rarest > 1 else []
     compared = settings.answer == "cross_validated" and rarest >= settings.least_labels
     answer = by_rule(len(index), classes) if settings.answer == "cross_validated" else settings.answer
-    reached, fold = graph.reached(index), np.zeros(len(index), dtype=np.int64)
-    for number, (_, inside) in enumerate(folds if compared else []):
-        fold[inside.numpy()] = number
-    propagated, probe = None, None
+    reached, propagated, left_out = graph.reached(index), None, None
     if compared or answer != "probe":
-        parts = len(folds) if compared else 1
-        with progress(WHERE, classes * parts, "right-hand sides") as bar:
-            try:
-                propagated = propagate(
-                    graph, index, label.numpy(), classes=classes, alpha=settings.alpha, part=fold, advance=bar.advance
-                )
-            except ArithmeticError as error:
-                raise UserError(f"{WHERE}.alpha: {settings.alpha:g} is too close to 1 ({error}); lower it") from None
+        divided = folds if compared or answer == "product" else []
+        fold = np.zeros(len(index), dtype=np.int64)
+        for number, (_, inside) in enumerate(divided):
+            fold[inside.numpy()] = number
+        propagated = _propagate(settings, graph, index, label.numpy(), classes, fold)
+        left_out = propagated.left_out(fold) if divided else None
+    choice, probe = Choice(answer, "", {}), None
     if compared or answer != "propagation" or not reached.all():
         known = unit[index].astype(np.float32)
-        probe = fit_probe(known, label, strengths=settings.strengths, folds=folds, iterations=settings.iterations)
-    choice = Choice(answer, "", {})
-    if compared:
-        assert propagated is not None
-        assert probe is not None
-        assert probe.left_out is not None
-        choice = by_cross_validation(propagated.left_out(fold), probe.left_out, label.numpy(), folds=len(folds))
+        probed = left_out_probes(known, label, settings.strengths, folds, settings.iterations) if folds else {}
+        strengths = {
+            "probe": best_strength(probed, label, folds),
+            "product": best_strength(probed, label, folds, left_out),
+        }
+        if compared:
+            assert left_out is not None
+            outputs: dict[Answer, NDArray[np.float32]] = {
+                "propagation": left_out,
+                "probe": probed[strengths["probe"]],
+                "product": product_of(left_out, probed[strengths["product"]]),
+            }
+            choice = by_cross_validation(outputs, label.numpy(), folds=len(folds))
+        strength = strengths["product" if choice.answer == "product" else "probe"]
+        probe = fit_probe(known, label, strength, settings.iterations)
     return _Solution(choice, propagated, probe, reached, len(index), classes)
+
+
+def _propagate(
+    settings: Settings,
+    graph: Graph,
+    index: NDArray[np.int64],
+    label: NDArray[np.int64],
+    classes: int,
+    fold: NDArray[np.int64],
+) -> Propagated:
+    """Propagate the labels, those of each fold by themselves, with a progress bar."""
+    sides = len(np.unique(np.stack([label, fold]), axis=1).T)
+    with progress(WHERE, sides, "right-hand sides") as bar:
+        try:
+            return propagate(graph, index, label, classes=classes, alpha=settings.alpha, part=fold, advance=bar.advance)
+        except ArithmeticError as error:
+            raise UserError(f"{WHERE}.alpha: {settings.alpha:g} is too close to 1 ({error}); lower it") from None
 
 
 def _report(solution: _Solution, settings: Settings) -> None:
@@ -177,7 +205,7 @@ def _report(solution: _Solution, settings: Settings) -> None:
             f"by the rule for {per_class:.3g} labels a class (propagation below {PRODUCT_FROM}, else product); from "
             f"{settings.least_labels} labels of each class on they are compared by cross-validation"
         )
-        info(f"{WHERE}: {answer} predicts, {reason}; {WHERE}.answer names another")
+        info(f"{WHERE}: {answer} predicts, {reason}; another: {WHERE}.answer")
     if solution.probe is not None and answer != "propagation":
         info(f"{WHERE}: probe with strength {solution.probe.strength:g}")
     missed = int((~solution.reached).sum())
@@ -255,6 +283,6 @@ def _logits(
     assert probe is not None
     probed = probe.probabilities(unit)
     if answer == "probe":
-        return np.log(np.maximum(probed, np.finfo(np.float32).tiny))
+        return np.log(np.maximum(probed, TINY))
     assert probability is not None
     return product_of(probability, probed)
