@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Spread, interleave
 from benchmarks.report import Options, Table
-from benchmarks.steps import Pass, Setup, bare, images, published, trainer, watched
+from benchmarks.steps import Pass, Setup, bare, images, published, settings_of, trainer, watched
 from sslpipe.data.images import Images
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import parse
@@ -186,23 +186,23 @@ def rows(name: str) -> tuple[Rows, Rows]:
         one, eight = duration(flops / rate), duration(flops / rate / 8 / A100.eight)
         times.append([name, what, *cells, short(flops / 1e15), one, eight])
 
-    alone_in = {"pretrain": settings.get("pretrain", {}).get("method"), "cluster": "scan", "self_label": "confident"}
-    runs = [(stage, method) for stage, method in alone_in.items() if stage in settings]
+    alone = ("pretrain", "cluster", "self_label")
+    runs = [(stage, settings[stage]["method"]) for stage in alone if stage in settings]
     runs += [("semisup", method) for method in settings.get("semisup", {}).get("methods", ())]
     for stage, method in runs:
         if method == "frozen":
             continue  # which trains nothing
-        one = cost(stage, method, settings[stage].get(method, settings[stage]), network, side, n)
+        one = cost(stage, method, settings_of(settings, stage, method), network, side, n)
         what = f"{stage.replace('_', '-')}: {method}"
         add(what, one.steps * one.flops, one.steps, *one.numbers)
         sizes.append([name, what, *(short(each / 1e9) for each in one.bytes)])
         if stage == "pretrain" and "mine_neighbors" in settings:
-            add("mine-neighbors: features", (n + m) * alone.forward, *"----", f"{n + m} × {side} px")
+            add("features", (n + m) * alone.forward, *"----", f"{n + m} × {side} px")
             head = settings["mine_neighbors"].get("layer") == "head"
             length = settings[stage][method]["projection"]["outputs"] if head else alone.outputs
             # Pairs of training images once, pairs of those held out once, and these against the training images.
             add("mine-neighbors: search", length * (n * n + m * m + 2 * n * m), *"-----", rate=A100.search)
-            sizes.append([name, "mine-neighbors: features", short(4 * alone.outputs * (n + m) / 1e9), *"----"])
+            sizes.append([name, "features", short(4 * alone.outputs * (n + m) / 1e9), *"----"])
     scored = (test or train) * len(runs)
     add("evaluate", scored * alone.forward, *"----", f"{scored} × {side} px")
     return times, sizes

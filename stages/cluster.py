@@ -9,13 +9,17 @@ from sslpipe.io import options
 
 
 def cluster(
+    method: options.MethodName = None,
     clusters: Annotated[int | None, typer.Option(help="Number of clusters (params: cluster.clusters).")] = None,
-    entropy_weight: Annotated[float | None, typer.Option(help="λ of eq. 2 (params: cluster.entropy_weight).")] = None,
+    entropy_weight: Annotated[
+        float | None, typer.Option(help="λ of SCAN's eq. 2 (params: cluster.scan.entropy_weight).")
+    ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
     seed: options.Seed = None,
     prepared: options.Prepared = Path("runs/prepare"),
     pretrained: options.Pretrained = Path("runs/pretrain"),
+    featured: options.Featured = Path("runs/features"),
     mined: options.Mined = Path("runs/mine-neighbors"),
     out: options.Out = Path("runs/cluster"),
     device: options.Device = "auto",
@@ -32,7 +36,8 @@ def cluster(
     run_stage(
         "cluster",
         params,
-        partial(cluster_problem, pretrained=pretrained, mined=mined),
+        partial(cluster_problem, pretrained=pretrained, featured=featured, mined=mined),
+        method=method,
         options={
             "clusters": clusters,
             "entropy_weight": entropy_weight,

@@ -9,7 +9,10 @@ from sslpipe.io import options
 
 
 def self_label(
-    threshold: Annotated[float | None, typer.Option(help="Confidence threshold (params: threshold).")] = None,
+    method: options.MethodName = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Confidence threshold (params: self_label.confident.threshold).")
+    ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
     seed: options.Seed = None,
@@ -31,6 +34,7 @@ def self_label(
         "self-label",
         params,
         partial(self_label_problem, clustered=clustered),
+        method=method,
         options={"threshold": threshold, "fit.epochs": epochs, "fit.batch": batch},
         seed=seed,
         assignments=assignments,

@@ -23,6 +23,7 @@ from sslpipe.nets.model_card import CARD, Architecture, ModelCard, expect, read_
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import Network
 from sslpipe.nets.propagation_head import PropagationSettings
+from sslpipe.nets.unit_heads import CentroidSettings, ConsensusSettings
 
 WEIGHTS = "model.safetensors"
 MONITORS = "monitors."
@@ -151,7 +152,7 @@ def check_classes(card: ModelCard, network: Network, info: StoreInfo, classes: S
 
 def _classes_of(head: HeadSettings | None) -> int | None:
     """Return the number of outputs of a head that predicts classes; None for another head."""
-    if isinstance(head, LinearSettings):
+    if isinstance(head, LinearSettings | ConsensusSettings | CentroidSettings):
         return head.outputs
     if isinstance(head, MergedSettings):
         return len(set(head.groups))

@@ -86,8 +86,9 @@ def check_model(method: nn.Module, network: Network, inputs: Inputs, *, interval
         raise NothingLearnedError(f"{where}: values that are not finite in '{name}' of the model; {way_out}")
     if inputs.stage == "pretrain":  # a pretext task predicts neither clusters nor classes
         return
-    of_training = getattr(method, "training_logits", None)  # of methods that have them without a pass over the images
-    logits = infer(network.eval(), inputs.images) if of_training is None else of_training()
+    # A method on stored features has the predictions; to compute the features again would take most of its time.
+    stored = getattr(method, "training_logits", None)
+    logits = infer(network.eval(), inputs.images) if stored is None else stored()
     if not logits.isfinite().all():
         raise NothingLearnedError(f"{where}: predictions that are not finite; {way_out}")
     used, outputs = int(logits.argmax(dim=1).bincount().count_nonzero()), logits.shape[1]

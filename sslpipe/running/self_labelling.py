@@ -10,5 +10,8 @@ from sslpipe.running.inputs import Inputs, OpenedProblem
 def self_label_problem(inputs: Inputs, *, clustered: Path) -> OpenedProblem:
     """The network of the cluster stage and the training images."""
     return OpenedProblem(
-        problem=Problem(load_network(clustered, inputs.store.info), inputs.images), started_from=clustered
+        problem=Problem(load_network(clustered, inputs.store.info), inputs.images),
+        started_from=clustered,
+        cache_key=[inputs.method],
+        metadata={"method": inputs.method},
     )

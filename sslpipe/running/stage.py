@@ -17,15 +17,12 @@ from sslpipe.engine.method import BaseMethod
 from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_csv
 from sslpipe.io.params import Params, find_module, siblings
-from sslpipe.io.stages import LABELLED_STAGES, key_of
+from sslpipe.io.stages import LABELLED_STAGES, SHARED_KEYS, key_of
 from sslpipe.nets.model_card import CARD, card_for
 from sslpipe.nets.model_file import save_model, weights_path
 from sslpipe.nets.network import Network
 from sslpipe.running.checks import check_images, check_model, check_run, report_rise, size_of
 from sslpipe.running.inputs import Inputs, OpenedProblem
-
-ONLY_METHOD = {"cluster": "scan", "self-label": "confident"}
-"""The method of each stage that has only one."""
 
 
 def run_stage(
@@ -45,29 +42,33 @@ def run_stage(
     """Train a stage's method on its problem and write the model to `out`.
 
     open_problem: reads the stage's further inputs and builds the method's problem. method: its module in
-    sslpipe.methods.<stage>; None: pretrain.method, or the stage's only one. options: key within the method's block →
-    value, None where not given; seed, options and then assignments ("key=value") override params.yaml.
+    sslpipe.methods.<stage>; None: the one that <stage>.method names. options: key within the method's block, or one
+    that all methods of the stage share → value, None where not given; seed, options and then assignments ("key=value")
+    override params.yaml.
     Raises UserError for a method, key or value that is not known, for inputs that do not fit, and for a model that is
     of no use.
     """
     project = Params(params)
     key, package = key_of(stage), f"sslpipe.methods.{key_of(stage)}"
     name, where = str(method), f"{key}.{method}"
-    if stage in ONLY_METHOD:
-        name, where = ONLY_METHOD[stage], key
-    elif stage == "pretrain":
+    if stage not in LABELLED_STAGES:
         # Assignments come first, because they may name the method; their keys lie in the stage's block.
-        project.override({"pretrain.method": method}, assignments, stage=key)
+        project.override({f"{key}.method": method}, assignments, stage=key)
         name, assignments = project.method(key, package), None
         where = f"{key}.{name}"
     module = find_module(package, name, where="--method" if stage in LABELLED_STAGES else f"{key}.method")
     # `start` is a setting of the list of methods, not of the method.
     starts = {f"{key}.methods.{name}.start": options.get("start")}
-    rest = {f"{where}.{option}": value for option, value in options.items() if option != "start"}
+    shared = SHARED_KEYS.get(key, ())
+    rest = {
+        f"{key if option in shared else where}.{option}": value
+        for option, value in options.items()
+        if option != "start"
+    }
     project.override({"seed": seed, **starts, **rest}, assignments, stage=where)
     if stage in LABELLED_STAGES:
         project.check_keys(key, ["methods", *siblings(package)])
-    settings = project.parse(module.Settings, where)
+    settings = project.parse_method(module.Settings, key, name)
 
     store = Store(prepared)
     check_images(store)

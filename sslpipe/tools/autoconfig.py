@@ -137,8 +137,8 @@ def _fit_neighbors(tree: CommentedMap, train: int, summary: FolderSummary) -> No
         if (at(tree, f"mine_neighbors.{key}") or default) > limit:
             put(tree, f"mine_neighbors.{key}", limit, "half the images of an average cluster")
     k = at(tree, "mine_neighbors.k") or 20
-    if (at(tree, "cluster.neighbors") or 5) > k:
-        put(tree, "cluster.neighbors", k, "the number of mined neighbours")
+    if at(tree, "cluster.method") == "scan" and (at(tree, "cluster.scan.neighbors") or 5) > k:
+        put(tree, "cluster.scan.neighbors", k, "the number of mined neighbours")
 
 
 def _fit_classes(tree: CommentedMap, summary: FolderSummary) -> None:

@@ -66,7 +66,7 @@ class Method(BaseMethod):
 
     falling: Mapping[str, float] = {}
     """The loss rises where images that are harder become confident; the confident share is what has to rise."""
-    collapse_hint = "lower self_label.fit.optimizer.lr or set self_label.balance: true"
+    collapse_hint = "lower self_label.confident.fit.optimizer.lr or set self_label.confident.balance: true"
 
     best_confident: Tensor
     stale_epochs: Tensor
@@ -118,7 +118,7 @@ class Method(BaseMethod):
                 kept = "the model stays as it is" if self.learned else "the clusters stay as they are"
                 info(
                     f"self_label: no image was confident in a whole epoch, {kept}; "
-                    f"lower self_label.threshold ({self.settings.threshold}) or train cluster for longer"
+                    f"lower self_label.confident.threshold ({self.settings.threshold}) or train cluster for longer"
                 )
             self.finished = True
             return {}
