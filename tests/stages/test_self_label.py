@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from sslpipe.io.files import sha256
 from sslpipe.nets.model_file import load_model
 from sslpipe.nets.unit_heads import ConsensusHead
 from stages.cluster import cluster
+from stages.evaluate import evaluate
 from stages.self_label import self_label
 
 OUT = Path("runs/self-label")
@@ -45,6 +47,15 @@ def test_reliable_neighbours_give_the_start_another_head(project, read_csv, caps
     assert 0 < float(row["kept"]) <= 1
     said = " ".join(capsys.readouterr().out.split())
     assert "of 1213 images, those with at least 0.7 of their 6 neighbours in their group" in said
+
+
+def test_groups_of_k_means_are_refined_and_evaluated(project):
+    cluster(method="kmeans")
+    self_label(method="neighbors", assignments=["neighbors.neighbors=6"])
+    evaluate()
+    metrics = json.loads(Path("runs/evaluate/metrics.json").read_text())
+    assert metrics["self_label"]["cluster_acc"] > metrics["cluster"]["cluster_acc"] - 0.05
+    assert metrics["self_label"]["outputs"] == 10
 
 
 def test_stored_features_of_another_backbone_are_refused(project):
