@@ -18,7 +18,8 @@ from sslpipe.io.errors import UserError, nearest, one_line
 from sslpipe.io.files import atomic_folder, sha256, write_json
 from sslpipe.io.stages import CLUSTER_STAGES
 from sslpipe.io.version import own_version
-from sslpipe.nets.heads import ClusterHeads, DecoupledHead, ProjectionHead
+from sslpipe.nets.decoupled import DecoupledHead
+from sslpipe.nets.heads import ClusterHeads, ProjectionHead
 from sslpipe.nets.model_card import CARD, ModelCard
 from sslpipe.nets.model_file import load_model, weights_path
 from sslpipe.nets.network import Network
