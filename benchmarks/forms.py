@@ -136,7 +136,7 @@ def started(root: Path, params: dict[str, Any], seed: int) -> Path:
     folder = root / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump({**params, "seed": seed}))
-    for name in ("prepare", "pretrain", "mine-neighbors", "cluster"):
+    for name in ("prepare", "pretrain", "features", "mine-neighbors", "cluster"):
         if not (folder / "runs" / name).exists():
             stage(folder, name)
     return folder
@@ -149,7 +149,7 @@ def run(root: Path, params: dict[str, Any], name: str, form: str, seed: int) -> 
     result = folder / "result.json"
     if not result.exists():
         (folder / "runs").mkdir(parents=True, exist_ok=True)
-        for each in ("prepare", "pretrain", "mine-neighbors", "cluster"):
+        for each in ("prepare", "pretrain", "features", "mine-neighbors", "cluster"):
             link = folder / "runs" / each
             if not link.exists():
                 link.symlink_to((root / f"seed{seed}" / "runs" / each).resolve())

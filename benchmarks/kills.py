@@ -35,6 +35,7 @@ TRAINING = "--checkpoint-seconds 0.2"
 STAGES = {
     "prepare": "prepare",
     "pretrain": f"pretrain {TRAINING}",
+    "features": f"features {TRAINING}",
     "mine-neighbors": "mine-neighbors",
     "cluster": f"cluster {TRAINING}",
     "self-label": f"self-label {TRAINING}",

@@ -69,7 +69,7 @@ def run(root: Path, params: dict, method: str, seed: int) -> dict:
         (folder / "params.yaml").write_text(yaml.safe_dump({**params, **chosen}))
         stage(folder, "prepare")
         seconds = stage(folder, "pretrain")
-        for name in ("mine-neighbors", "cluster", "self-label"):
+        for name in ("features", "mine-neighbors", "cluster", "self-label"):
             stage(folder, name)
         stage(folder, "finetune", "--method", "linear")
         stage(folder, "evaluate")

@@ -19,6 +19,7 @@ def cluster(
     seed: options.Seed = None,
     prepared: options.Prepared = Path("runs/prepare"),
     pretrained: options.Pretrained = Path("runs/pretrain"),
+    featured: options.Featured = Path("runs/features"),
     mined: options.Mined = Path("runs/mine-neighbors"),
     out: options.Out = Path("runs/cluster"),
     device: options.Device = "auto",
@@ -35,7 +36,7 @@ def cluster(
     run_stage(
         "cluster",
         params,
-        partial(cluster_problem, pretrained=pretrained, mined=mined),
+        partial(cluster_problem, pretrained=pretrained, featured=featured, mined=mined),
         method=method,
         options={
             "clusters": clusters,

@@ -23,7 +23,7 @@ def features(
     from sslpipe.data.device import choose_device
     from sslpipe.data.store import Store
     from sslpipe.io.params import Params
-    from sslpipe.running.features import FeatureSettings, write_features
+    from sslpipe.running.feature_pass import FeatureSettings, write_features
 
     project = Params(params)
     project.override({"features.runtime": runtime, "features.batch": batch}, assignments, stage="features")

@@ -1,4 +1,4 @@
-"""Pretrained backbone → nearest neighbours of each image."""
+"""Features → nearest neighbours of each image."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ def mine_neighbors(
     backend: Annotated[str | None, typer.Option(help="auto, torch or faiss (params: backend).")] = None,
     prepared: options.Prepared = Path("runs/prepare"),
     pretrained: options.Pretrained = Path("runs/pretrain"),
+    featured: options.Featured = Path("runs/features"),
     out: options.Out = Path("runs/mine-neighbors"),
     device: options.Device = "auto",
     params: options.ParamsPath = Path("params.yaml"),
@@ -29,6 +30,6 @@ def mine_neighbors(
     project = Params(params)
     project.override({"mine_neighbors.k": k, "mine_neighbors.backend": backend}, assignments, stage="mine_neighbors")
     settings = project.parse(MiningSettings, "mine_neighbors")
-    purity = mine(settings, Store(prepared), pretrained, out, choose_device(device))
+    purity = mine(settings, Store(prepared), pretrained, featured, out, choose_device(device))
     shown = ", ".join(f"{share:.3f} at k = {count}" for count, share in purity.items())
     info(f"training neighbours of the same class: {shown or 'unknown, too few labels'}")

@@ -68,12 +68,17 @@ class Store:
         """Return the labels of a split, int64 [N], UNKNOWN (-1) if there is none."""
         return self._array(split, "labels.npy", (self.info.count(split),), np.int64)
 
+    @property
+    def scored_splits(self) -> tuple[Split, ...]:
+        """The splits that are evaluated: test, or with protocol full train and held_out."""
+        return ("test",) if self.info.protocol == "split" else ("train", "held_out")
+
     def scored(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the images [N, C, H, W] and labels [N] for evaluation: those of test, or all with protocol full.
 
         Only the stage evaluate may use this: no other stage may read test images.
         """
-        splits: tuple[Split, ...] = ("test",) if self.info.protocol == "split" else ("train", "held_out")
+        splits = self.scored_splits
         if not sum(self.info.count(split) for split in splits):
             raise UserError(f"{self.root}: no test images; raise prepare.test or set protocol: full")
         images = [self.images(split) for split in splits]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from sslpipe.io.settings import Count, Positive
-from sslpipe.metrics.pca import Features, fit_pca
+from sslpipe.metrics.pca import Features, Pca, fit_pca
 
 NEVER = -1e4
 """Bias of a group without images: its probability is 0."""
@@ -29,12 +29,19 @@ class DistilSettings:
 
 
 def linear_of_groups(
-    features: Features, groups: NDArray[Any], *, clusters: int, settings: DistilSettings, seed: int
+    features: Features,
+    groups: NDArray[Any],
+    *,
+    clusters: int,
+    settings: DistilSettings,
+    seed: int,
+    pca: Pca | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weights [K, D] and biases [K] for L2-normalised features, by a balanced multinomial logistic regression.
 
     features: [N, D]; they are L2-normalised here. groups: [N], each below `clusters`, or -1 for an image that has none
-    and is left out. Every group has the same weight, however many images it has.
+    and is left out. pca: of the features, with at least `settings.components` components; None: it is computed. Every
+    group has the same weight, however many images it has.
     Raises ValueError if no image has a group.
     """
     used = np.flatnonzero(groups >= 0)
@@ -42,7 +49,7 @@ def linear_of_groups(
         raise ValueError("groups: no image with a group found")
     if len(used) > settings.images:
         used = np.sort(np.random.default_rng(seed).choice(used, settings.images, replace=False))
-    pca = fit_pca(features, settings.components)
+    pca = (pca or fit_pca(features, settings.components)).first(settings.components)
     components, group = pca.transform(features)[used], groups[used]
     weight, bias = np.zeros((clusters, components.shape[1])), np.full(clusters, NEVER)
     present = np.unique(group)

@@ -2,18 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from sslpipe.data.images import Images
 from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.io.settings import Count
 
-Vectors = Callable[[Images], NDArray[np.float32]]
-"""Function from images to their vectors [N, D]."""
+
+class Rows(Protocol):
+    """What has vectors: images, or stored features."""
+
+    def __len__(self) -> int: ...
+
+    def subset(self, index: torch.Tensor) -> Self:
+        """Return those with these indices (int64 [L]), in this order."""
+        ...
+
+
+R = TypeVar("R", bound=Rows)
 MAX_BYTES = 1 << 30
 """Maximum size of the float32 vectors that k-means is fitted to (own choice), to bound the memory."""
 CHUNK = 4096
@@ -30,9 +40,17 @@ class KMeansSettings:
 
 
 def kmeans(
-    vectors: Vectors, train: Images, scored: Images, *, clusters: int, settings: KMeansSettings, seed: int
+    vectors: Callable[[R], NDArray[np.float32]],
+    train: R,
+    scored: R,
+    *,
+    clusters: int,
+    settings: KMeansSettings,
+    seed: int,
 ) -> NDArray[np.int64]:
     """Fit k-means to the training images and return the cluster of each scored image, [M].
+
+    vectors: function from images, or from their stored features, to their vectors [N, D].
 
     If the vectors of the training images exceed MAX_BYTES, k-means is fitted to a random sample of them.
     Raises ValueError for more clusters than vectors.

@@ -35,6 +35,10 @@ class Pca:
         scale = np.divide(1, np.sqrt(self.eigenvalues), where=self.eigenvalues > 0, out=np.zeros_like(self.eigenvalues))
         return (self.basis * scale).astype(np.float32)
 
+    def first(self, components: int) -> "Pca":
+        """Return the first components alone; all of them if there are no more."""
+        return Pca(self.mean, self.basis[:, :components], self.eigenvalues[:components])
+
     def transform(self, rows: Features, *, whiten: bool = False) -> NDArray[np.float32]:
         """Return the components [M, C] of rows [M, D], which are L2-normalised first.
 

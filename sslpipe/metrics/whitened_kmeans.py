@@ -50,16 +50,17 @@ class WhitenedKMeans:
 
 
 def fit_whitened_kmeans(
-    features: Features, *, clusters: int, settings: WhitenedKMeansSettings, seed: int
+    features: Features, *, clusters: int, settings: WhitenedKMeansSettings, seed: int, pca: Pca | None = None
 ) -> WhitenedKMeans:
     """Fit k-means to features [N, D]; the result depends on `seed` alone.
 
+    pca: of the features, with at least `settings.components` components; None: it is computed.
     Memory is bounded by N · `settings.components` float32 values and one chunk of features. Raises ValueError for more
     clusters than images and for features that are not finite.
     """
     if clusters > len(features):
         raise ValueError(f"clusters: {clusters} found, expected at most the {len(features)} images")
-    pca = fit_pca(features, settings.components)
+    pca = (pca or fit_pca(features, settings.components)).first(settings.components)
     embedding = unit_rows(pca.transform(features, whiten=True))
     if len(features) > settings.mini_batches_above:
         model = MiniBatchKMeans(clusters, n_init=settings.restarts, random_state=seed, batch_size=MINI_BATCH)

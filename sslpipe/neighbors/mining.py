@@ -37,8 +37,7 @@ class MiningSettings(SearchSettings):
     held_out_k: Count = 5
     """Neighbours of each held-out image among the held-out images (SCAN's public code)."""
     layer: Literal["backbone", "head"] = "backbone"
-    """Output that is compared: the features of the backbone, or the output of the pretext head. The features are stored
-    in both cases."""
+    """Output that is compared: the features of the backbone, or the output of the pretext head for them."""
 
 
 def check_counts(settings: MiningSettings, info: StoreInfo) -> None:

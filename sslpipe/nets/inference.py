@@ -36,14 +36,21 @@ def infer(forward: Callable[[Tensor], Tensor], images: Images, *, title: str = "
 
 @torch.no_grad()
 def head_output(network: Network, features: Tensor) -> Tensor:
-    """Return the output of the head, in eval mode, for features [N, D] that were computed before: float32 [N, …]."""
-    output: Tensor = network.head(features)
-    return output.float()
+    """Return the output of the head, in eval mode, for features that were computed before: float32 [N, …].
+
+    features: [N, D] of any floating type; they are converted to float32 in batches.
+    """
+    return torch.cat([network.head(batch.float()).float() for batch in torch.split(features, BATCH)])
 
 
 def probabilities(network: Network, images: Images) -> NDArray[np.float32]:
     """Return the softmax of a network's logits, [N, K]."""
     return infer(network, images, title="predictions").softmax(dim=1).cpu().numpy()
+
+
+def head_probabilities(network: Network, features: Tensor) -> NDArray[np.float32]:
+    """Return the softmax of the logits of a network's head for features [N, D], [N, K]."""
+    return head_output(network, features).softmax(dim=1).cpu().numpy()
 
 
 def rotated_votes(network: Network, images: Images, label: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

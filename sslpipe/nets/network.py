@@ -15,6 +15,7 @@ from sslpipe.nets.heads import Head, HeadSettings, build_head
 from sslpipe.nets.joined import names_of, timm_backbone
 from sslpipe.nets.layers import Backbone, ConvolutionInit
 from sslpipe.nets.passes import BatchStatistics, forward_groups
+from sslpipe.nets.pixels import Pixels
 from sslpipe.nets.preprocessing import InputSettings, is_view, seen_of
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
 from sslpipe.nets.tiny_resnet import tiny_resnet
@@ -34,6 +35,7 @@ BACKBONES: Builders = {
     **RESNETS,
     **VITS,
     "timm": timm_backbone,
+    "pixels": Pixels,
 }
 OPTIONS: dict[str, str] = {
     **dict.fromkeys(RESNETS, "stem"),
@@ -42,6 +44,8 @@ OPTIONS: dict[str, str] = {
 }
 """The setting of BackboneSettings that a backbone has; the others have none. timm's also have unit_features."""
 
+PIXEL_SIDE = 32
+"""Largest side of images whose pixels are compared (own choice: 3,072 values of a colour image)."""
 RESIZED_AT_ONCE = 64
 """Images per forward in eval mode if they are resized, which limits the memory needed (own choice)."""
 
@@ -62,6 +66,7 @@ class BackboneSettings:
         "vit_tiny_4",
         "vit_mini_4",
         "timm",
+        "pixels",
     ]
     architecture: str | None = None
     """timm's name of the architecture, with or without the tag of its weights (resnet50.tv_in1k: torchvision's); null
@@ -98,7 +103,9 @@ class BackboneSettings:
         self._check(option)
         options = {option: getattr(self, option)} if option else {}
         if option == "architecture":
-            options |= {"unit_features": self.unit_features, "side": side}
+            options["unit_features"] = self.unit_features
+        if self.name in ("timm", "pixels"):
+            options["side"] = side
         backbone = BACKBONES[self.name](channels=channels, **options)
         for layer in backbone.modules():
             if isinstance(layer, nn.BatchNorm2d):
@@ -216,6 +223,19 @@ class Network(nn.Module):
         """Return the output of the head for float images [B, C, H, W] in [0, 1]."""
         output: Tensor = self.head(self.features(images))
         return output
+
+
+def pixel_network(info: StoreInfo) -> Network:
+    """Return a network without a head whose features are the pixels of the whole images, at PIXEL_SIDE px at most."""
+    side = min(info.size, PIXEL_SIDE)
+    return Network(
+        BackboneSettings(name="pixels"),
+        mean=[0.0] * info.channels,
+        std=[1.0] * info.channels,
+        input=InputSettings(resize=side, crop=side, interpolation="bilinear"),
+        channels=info.channels,
+        size=info.size,
+    )
 
 
 def build_network(backbone: BackboneSettings, info: StoreInfo) -> Network:

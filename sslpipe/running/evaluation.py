@@ -23,12 +23,14 @@ from sslpipe.metrics.evaluation import (
     evaluate_clusters,
     write_evaluations,
 )
-from sslpipe.metrics.kmeans import Vectors, kmeans
-from sslpipe.nets.inference import flat_pixels, infer, probabilities, rotated_votes, unit_features
+from sslpipe.metrics.kmeans import kmeans
+from sslpipe.nets.inference import flat_pixels, infer, rotated_votes, unit_features
 from sslpipe.nets.model_card import CARD, card_for
 from sslpipe.nets.model_file import check_classes, check_side, load_network, load_with_monitors, weights_path
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
+from sslpipe.running.features import open_features
+from sslpipe.running.forward import FeatureRows, Forward
 
 
 def evaluate_project(
@@ -38,6 +40,7 @@ def evaluate_project(
     pretrained: Path,
     clustered: Path,
     self_labelled: Path,
+    featured: Path,
     runs: Path,
     out: Path,
     device: torch.device,
@@ -45,7 +48,9 @@ def evaluate_project(
     """Write the metrics of every model whose stage has a block in params.yaml; returns the content of metrics.json.
 
     k-means on pixels and on the pretrained features is the baseline of the clusters; both see the central square of
-    network.side, as the models do. Only this opens the test images. Raises UserError for models of another side.
+    network.side, as the models do. featured: folder of the stored features, which take the place of the images where a
+    project has them and a model has the pretrained backbone. Only this scores anything on the test images. Raises
+    UserError for models of another side.
     """
     settings, side = project.parse(EvaluateSettings, "evaluate"), project.parse(BackboneSettings, "network").side
     classes = store.classes
@@ -53,19 +58,25 @@ def evaluate_project(
     train, images = Images(store.images("train"), device), Images(scored, device)
     evaluations: dict[str, Evaluation] = {}
     with atomic_folder(out) as folder:
+        backbones = project.present({"pretrain": pretrained})
+        stored = open_features(featured, store, pretrained) if backbones and "mine_neighbors" in project.tree else None
+        forward = Forward(images, stored)
         cluster_models = project.present({"cluster": clustered, "self_label": self_labelled})
         predictions = {
-            name: probabilities(_load(path, store, side).to(device).eval(), images)
+            name: forward.probabilities(_load(path, store, side).to(device).eval(), path)
             for name, path in cluster_models.items()
         }
         clusters = next(iter(predictions.values())).shape[1] if predictions else len(classes)
-        spaces: dict[str, Vectors] = {"pixels": partial(flat_pixels, side=side)}
-        backbones = project.present({"pretrain": pretrained})
-        if backbones:
-            spaces["features"] = unit_features(_load(pretrained, store, side).to(device).eval())
         if clusters:
-            for name, vectors in spaces.items():
-                nearest = kmeans(vectors, train, images, clusters=clusters, settings=settings, seed=project.seed)
+            with_kmeans = partial(kmeans, clusters=clusters, settings=settings, seed=project.seed)
+            spaces = {"pixels": with_kmeans(partial(flat_pixels, side=side), train, images)}
+            if stored:
+                rows = FeatureRows(stored.tensor("train", device)), FeatureRows(forward.features)
+                spaces["features"] = with_kmeans(FeatureRows.unit, *rows)
+            elif backbones:
+                vectors = unit_features(_load(pretrained, store, side).to(device).eval())
+                spaces["features"] = with_kmeans(vectors, train, images)
+            for name, nearest in spaces.items():
                 evaluations[f"kmeans_{name}"] = evaluate_clusters(nearest, label, classes, clusters=clusters)
         for name, prediction in predictions.items():
             evaluations[name] = evaluate_clusters(prediction, label, classes, clusters=clusters)
@@ -77,7 +88,7 @@ def evaluate_project(
                 "evaluate.permutations sets their number"
             )
         for name, path in classifiers.items():
-            evaluations |= evaluate_model(name, path, store, images, label, side=side, permutations=permutations)
+            evaluations |= evaluate_model(name, path, store, forward, label, side=side, permutations=permutations)
         weights = [weights_path(path) for path in {**backbones, **cluster_models, **classifiers}.values()]
         card = card_for("evaluate", store.info, settings, parent=None, inputs=weights)
         write_json(folder / "card.json", asdict(card))
@@ -108,7 +119,7 @@ def evaluate_model(
     name: str,
     folder: Path,
     store: Store,
-    images: Images,
+    forward: Forward,
     label: NDArray[np.int64],
     *,
     side: int | None,
@@ -116,20 +127,21 @@ def evaluate_model(
 ) -> dict[str, Evaluation]:
     """Metrics of the classifier in `folder` on images whose classes are `label` [N], by the names of their rows.
 
-    side: network.side in params.yaml, which the classifier's must be. permutations: number of label permutations to
-    evaluate; they are ranked by the predictions for the rotated labelled images. Each linear classifier on its layers
-    has a row <name>/<layer>, without permutations.
+    forward: of these images. side: network.side in params.yaml, which the classifier's must be. permutations: number of
+    label permutations to evaluate; they are ranked by the predictions for the rotated labelled images. Each linear
+    classifier on its layers has a row <name>/<layer>, without permutations.
     """
     network, monitors, card = load_with_monitors(folder)
     check_classes(card, network, store.info, store.classes, folder)
     check_side(network, side, folder)
+    images = forward.images
     network.to(images.device).eval()
     votes = None
     if permutations:
         index, known = store.labelled()
         votes = rotated_votes(network, Images(store.images("train")[index], images.device), known, len(store.classes))
     evaluation = evaluate_classifier(
-        probabilities(network, images), label, store.classes, votes=votes, permutations=permutations
+        forward.probabilities(network, folder), label, store.classes, votes=votes, permutations=permutations
     )
     evaluations = {name: evaluation}
     if monitors is not None:

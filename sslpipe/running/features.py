@@ -1,47 +1,23 @@
-"""The stage features: the backbone's features of every image, computed once, and read by all later stages."""
+"""The stored features of all images, which the stage features writes and later stages read."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sslpipe.data.device import autocast
-from sslpipe.data.store import SPLITS, Split, Store
-from sslpipe.engine.checkpoint import Checkpoint
-from sslpipe.engine.interrupts import listening
-from sslpipe.io.console import info, progress
-from sslpipe.io.errors import NothingLearnedError, UserError
-from sslpipe.io.files import atomic_folder, read_array, read_json, sha256, write_json
-from sslpipe.io.settings import Count
+from sslpipe.data.store import Split, Store
+from sslpipe.io.errors import UserError
+from sslpipe.io.files import read_array, read_json
 from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
-from sslpipe.nets.model_card import CARD, card_for
-from sslpipe.nets.model_file import load_network, weights_path
-from sslpipe.nets.network import Network
-from sslpipe.running.feature_files import FeatureFiles
 
+STAGE_CARD = "card.json"
 AGAIN = "run the stage features again"
-ROUNDING = 0.01
-"""Largest change of a feature vector by float16, as a share of its norm. Within float16's range it is below 0.0005;
-values beyond 65,504 become infinite, and vectors of values below some 1e-6 lose their digits."""
 CHECKED = 1 << 22
 """Values that are checked at a time when features are read."""
-Forward = Callable[[Tensor], Tensor]
-"""A function of uint8 images [B, C, H, W] to features [B, D]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureSettings:
-    """The block `features`: how the features of all images are computed."""
-
-    runtime: Literal["auto", "torch"] = "auto"
-    """What computes the features."""
-    batch: Count = 256
-    """Images per forward. Results of batches of another size may differ within float16's rounding."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +30,8 @@ class StoredFeatures:
     """The images that the features are of."""
     dimension: int
     """D, the length of a feature vector."""
+    backbone: str
+    """Fingerprint of the backbone."""
     parts: tuple[int, ...]
     """Lengths of the parts of each vector, one for each network: (D,) for one network."""
 
@@ -74,9 +52,30 @@ class StoredFeatures:
         array.flags.writeable = False
         return array
 
+    def tensor(self, split: Split, device: torch.device) -> Tensor:
+        """Return the features of a split as a tensor, float16 [N, D]; on the CPU it shares the memory-mapped file.
+
+        Raises UserError as `split` does.
+        """
+        array = self.split(split)
+        if device.type == "cpu" and len(array):
+            # Copy-on-write, since torch has no read-only tensors.
+            return torch.from_numpy(np.load(self.path(split), mmap_mode="c", allow_pickle=False))
+        return torch.from_numpy(np.array(array)).to(device)
+
+    def scored(self, device: torch.device) -> Tensor:
+        """Return the features of the images that are evaluated, as `tensor` does, in the order of `Store.scored`."""
+        splits = [self.tensor(split, device) for split in self.store.scored_splits]
+        return splits[0] if len(splits) == 1 else torch.cat(splits)
+
     def path(self, split: Split) -> Path:
         """Return the path of a split's file."""
         return self.folder / split / "features.npy"
+
+    @property
+    def card(self) -> Path:
+        """Path of the card, which identifies the features among a stage's inputs."""
+        return self.folder / STAGE_CARD
 
 
 def open_features(folder: Path, store: Store, model: Path) -> StoredFeatures:
@@ -85,121 +84,34 @@ def open_features(folder: Path, store: Store, model: Path) -> StoredFeatures:
     model: folder of a model whose backbone has these features: the pretrained one, or one with the same backbone.
     Raises UserError if the stage has not run, or has run with other images or another backbone.
     """
-    path = folder / "card.json"
-    card = read_json(path)
-    if not isinstance(card, dict) or not isinstance(card.get("dimension"), int):
-        raise UserError(f"{path}: not the card of stored features; {AGAIN}")
+    path = folder / STAGE_CARD
+    card = _read_card(path)
     for key, found, expected, of in (
-        ("data", card.get("data"), store.info.fingerprint, f"of {store.root}"),
-        ("backbone", card.get("backbone"), backbone_fingerprint(model), f"of {model}"),
+        ("data", card["data"], store.info.fingerprint, f"of {store.root}"),
+        ("backbone", card["backbone"], backbone_fingerprint(model), f"of {model}"),
     ):
         if found != expected:
-            raise UserError(f"{path}: {key}: {str(found)[:12]} found, expected {expected[:12]}, that {of}; {AGAIN}")
-    return StoredFeatures(folder, store, card["dimension"], tuple(card.get("parts") or (card["dimension"],)))
+            raise UserError(f"{path}: {key}: {found[:12]} found, expected {expected[:12]}, that {of}; {AGAIN}")
+    return StoredFeatures(folder, store, card["dimension"], card["backbone"], tuple(card["parts"]))
 
 
-def write_features(
-    settings: FeatureSettings,
-    store: Store,
-    pretrained: Path,
-    out: Path,
-    device: torch.device,
-    *,
-    checkpoint_seconds: float,
-) -> None:
-    """Compute the features of all images of all splits, without augmentation, and write them to `out`.
+def find_features(folder: Path, store: Store, model: Path) -> StoredFeatures | None:
+    """Return the features in `folder` if they are those of these images and of the backbone of a model, else None.
 
-    pretrained: folder of the model. No label is read. The images are read in batches with fixed boundaries from the
-    memory-mapped store, so that the memory needed does not depend on their number, and a run that was killed goes on
-    after the images that it has saved, with the same result bit for bit. Runs with other numbers of threads or on other
-    devices may differ by the rounding of float32 sums, which changes some values by one unit of float16's last digit.
-    Raises UserError for a model of other images, and if float16 cannot represent the features.
+    Raises UserError for a file that cannot be read.
     """
-    network = load_network(pretrained, store.info)
-    dimension = network.backbone.dimension
-    forward = torch_forward(network, device)
-    checkpoint = Checkpoint.of_stage(
-        "features",
-        settings=[settings],
-        inputs=[store.root / "store.json", pretrained / CARD, weights_path(pretrained)],
-        every_seconds=checkpoint_seconds,
-    )
-    card = card_for("features", store.info, settings, parent=sha256(weights_path(pretrained)))
-    parts: Any = getattr(network.backbone, "parts", (dimension,))
-    about = {"backbone": backbone_fingerprint(pretrained), "dimension": dimension, "parts": list(parts)}
-    counts = {split: store.info.count(split) for split in SPLITS}
-    with (
-        atomic_folder(out) as folder,
-        checkpoint,
-        FeatureFiles(checkpoint, folder, counts, dimension) as files,
-    ):
-        try:
-            _compute(files, store, forward, settings.batch, weights_path(pretrained))
-        except NothingLearnedError:
-            checkpoint.remove()
-            raise
-        files.finish()
-        write_json(folder / "card.json", {**asdict(card), **about})
-    checkpoint.remove()
+    if not (folder / STAGE_CARD).exists():
+        return None
+    card = _read_card(folder / STAGE_CARD)
+    if (card["data"], card["backbone"]) != (store.info.fingerprint, backbone_fingerprint(model)):
+        return None
+    return StoredFeatures(folder, store, card["dimension"], card["backbone"], tuple(card["parts"]))
 
 
-def torch_forward(network: Network, device: torch.device) -> Forward:
-    """Return the function of uint8 images to the features by torch on a device; the network is moved there."""
-    network.to(device).eval()
-
-    @torch.inference_mode()
-    def forward(images: Tensor) -> Tensor:
-        with autocast(device):
-            return network.features(images.to(device).float() / 255).float().cpu()
-
-    return forward
-
-
-def _compute(files: FeatureFiles, store: Store, forward: Forward, batch: int, source: Path) -> None:
-    """Append the rows that the files lack. Raises KeyboardInterrupt on Ctrl-C, after saving.
-
-    source: the weights, for errors.
-    """
-    done = sum(files.done.values())
-    if done:
-        info(f"features: resumed after {done} of {files.total} images")
-    with listening() as interrupts, progress("features", files.total, "images", done=done) as bar:
-        for split, count in files.counts.items():
-            images = store.images(split)
-            while (start := files.done[split]) < count:
-                stop = min(start + batch - start % batch, count)
-                # A copy of these images alone; the array of all of them stays in its file.
-                features = forward(torch.from_numpy(np.array(images[start:stop])))
-                files.append(split, _in_float16(features, f"{split} images {start} to {stop - 1}", source))
-                bar.advance(stop - start)
-                if files.due() or interrupts.received:
-                    files.save()
-                if interrupts.received:
-                    done = sum(files.done.values())
-                    where = f"resumes after {files.saved} images" if files.saved else "starts from the beginning"
-                    info(f"features: stopped after {done} of {files.total} images; the next run {where}")
-                    raise KeyboardInterrupt
-    files.save()
-
-
-def _in_float16(features: Tensor, images: str, source: Path) -> NDArray[np.float16]:
-    """Return features [B, D] as float16.
-
-    Raises NothingLearnedError for vectors that are not finite or that float16 cannot represent.
-    images: what they are the features of. source: the weights.
-    """
-    rounded = features.half()
-    change = torch.linalg.vector_norm(features - rounded.float(), dim=1)
-    bad = ~(change <= ROUNDING * torch.linalg.vector_norm(features, dim=1))
-    if bad.any():
-        finite, count = features.isfinite().all(dim=1), int(bad.sum())
-        if broken := int((~finite).sum()):
-            raise NothingLearnedError(
-                f"{source}: features of {broken} of the {images} are not finite; train it again, or use other weights"
-            )
-        size = features[bad].abs().amax()
-        raise NothingLearnedError(
-            f"{source}: features of {count} of the {images} are out of float16's range, with values up to {size:.3g}; "
-            "train it again, or use other weights"
-        )
-    return rounded.numpy()
+def _read_card(path: Path) -> dict[str, Any]:
+    """Return the content of a card; raises UserError if it is another one."""
+    card = read_json(path)
+    keys = {"data": str, "backbone": str, "dimension": int, "parts": list}
+    if not isinstance(card, dict) or not all(isinstance(card.get(key), kind) for key, kind in keys.items()):
+        raise UserError(f"{path}: not the card of stored features; {AGAIN}")
+    return card

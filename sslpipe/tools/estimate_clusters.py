@@ -149,7 +149,7 @@ def _unit(features: NDArray[Any], device: torch.device, split: str) -> Tensor:
     try:
         return unit_vectors(np.asarray(features), device)
     except ValueError as error:
-        again = "run 'sslpipe pretrain' and 'sslpipe mine-neighbors' again"
+        again = "run 'sslpipe pretrain', 'sslpipe features' and 'sslpipe mine-neighbors' again"
         raise UserError(f"{split}/features.npy: {error}; {again}") from None
 
 

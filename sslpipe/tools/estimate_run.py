@@ -9,23 +9,26 @@ import torch
 from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.io.console import info
 from sslpipe.io.files import atomic_folder, read_array, sha256, write_csv, write_json
+from sslpipe.running.features import StoredFeatures
 from sslpipe.tools.cluster_scores import suggest
 from sslpipe.tools.estimate_clusters import EstimateSettings, best_merging, draw_sample, merge_curve, sweep
 from sslpipe.tools.estimate_report import print_curve, rows_of, warnings_of
 
 
-def run_estimate(settings: EstimateSettings, mined: Path, out: Path, *, seed: int, device: torch.device) -> None:
-    """Suggest a number of clusters for the features in a folder of mine-neighbors; write and print the report.
+def run_estimate(
+    settings: EstimateSettings, stored: StoredFeatures, mined: Path, out: Path, *, seed: int, device: torch.device
+) -> None:
+    """Suggest a number of clusters for stored features and their mined neighbours; write and print the report.
 
     out: folder to write. curve.csv has the scores of each number, merge.csv the results of merging the clusters of the
     highest number, suggestion.json the suggestion with its warnings and settings.
     Raises UserError for missing or unsuitable arrays and for numbers of clusters outside the possible range.
     """
-    source = mined / "train" / "features.npy"
+    source = stored.path("train")
     sample = draw_sample(
-        read_array(source, mapped=True),
+        stored.split("train"),
         read_array(mined / "train" / "indices.npy", mapped=True),
-        read_array(mined / "held_out" / "features.npy", mapped=True),
+        stored.split("held_out"),
         settings,
         seed=seed,
         device=device,

@@ -32,6 +32,7 @@ from sslpipe.nets.model_file import check_data, weights_path
 from sslpipe.nets.network import Network
 from sslpipe.preparation.image_files import find_images
 from sslpipe.preparation.tables import Column, quoted, read_table
+from sslpipe.running.features import find_features
 
 CACHE = Path(".sslpipe/features")
 """Folder of cached features of training images; a file's name is a hash of the model and the images."""
@@ -100,13 +101,19 @@ class PredictionSummary:
     """Number of files with further pages or frames, which are not used."""
 
 
-def open_bank(folder: Path, card: ModelCard, network: Network, prepared: Path, device: torch.device) -> Bank:
+def open_bank(
+    folder: Path, card: ModelCard, network: Network, prepared: Path, featured: Path, device: torch.device
+) -> Bank:
     """Return the training images of the store `prepared` with their features by the model in `folder`.
 
-    The features are computed once and cached. Raises UserError if the model was trained on another store.
+    featured: folder of stored features, which are used if they are those of the model's backbone. Other features are
+    computed once and cached. Raises UserError if the model was trained on another store.
     """
     store = Store(prepared)
     check_data(card, store.info, folder)
+    if (stored := find_features(featured, store, folder)) is not None:
+        unit = stored.tensor("train", device).float()
+        return Bank(F.normalize(unit, dim=1, out=unit), store.files("train"))
     what = (sha256(weights_path(folder)), card.data, network.settings, network.input)
     key = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
     cached = CACHE / f"{key}.npy"

@@ -15,6 +15,9 @@ def estimate_clusters(
         typer.Option(min=2, help="Highest number to try; by default 50, or a 20th of the training images if fewer."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Cluster heads to train for each number.")] = 8,
+    prepared: options.Prepared = Path("runs/prepare"),
+    pretrained: options.Pretrained = Path("runs/pretrain"),
+    featured: options.Featured = Path("runs/features"),
     mined: options.Mined = Path("runs/mine-neighbors"),
     out: options.Out = Path("runs/estimate-clusters"),
     seed: options.Seed = None,
@@ -23,10 +26,13 @@ def estimate_clusters(
 ) -> None:
     """Suggest a number of clusters from the features, without labels."""
     from sslpipe.data.device import choose_device
+    from sslpipe.data.store import Store
     from sslpipe.io.params import Params
+    from sslpipe.running.features import open_features
     from sslpipe.tools.estimate_clusters import EstimateSettings
     from sslpipe.tools.estimate_run import run_estimate
 
     number = Params(params).seed if seed is None else seed
     settings = EstimateSettings(at_least=at_least, at_most=at_most, seeds=seeds)
-    run_estimate(settings, mined, out, seed=number, device=choose_device(device))
+    stored = open_features(featured, Store(prepared), pretrained)
+    run_estimate(settings, stored, mined, out, seed=number, device=choose_device(device))

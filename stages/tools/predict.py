@@ -19,6 +19,7 @@ def predict(
         Path | None, typer.Option(help="CSV file with the columns cluster and class: names of clusters.")
     ] = None,
     prepared: options.Prepared = Path("runs/prepare"),
+    featured: options.Featured = Path("runs/features"),
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of pixels of an image; by default 178,956,970.")
     ] = None,
@@ -41,7 +42,7 @@ def predict(
     predictor = Predictor(*load_model(model), choose_device(device))
     bank = None
     if neighbors and (prepared / "store.json").exists():
-        bank = open_bank(model, predictor.card, predictor.network, prepared, predictor.device)
+        bank = open_bank(model, predictor.card, predictor.network, prepared, featured, predictor.device)
     elif neighbors:
         info(f"{prepared}: no training images found, so no nearest training images are listed")
     summary = predict(

@@ -130,7 +130,7 @@ def test_features_have_the_announced_dimension(name):
 
 def test_every_name_of_the_settings_has_a_builder():
     names = set(get_args(get_type_hints(BackboneSettings)["name"]))
-    assert names == set(BACKBONES) == {*DIMENSIONS, "timm"}  # timm: test_published.py
+    assert names == set(BACKBONES) == {*DIMENSIONS, "timm", "pixels"}  # timm: test_published.py, pixels: test_pixels.py
 
 
 @pytest.mark.parametrize("size", [8, 15, 16, 28, 32, 96])

@@ -15,7 +15,7 @@ from sslpipe.data.store import SPLITS, Store
 from sslpipe.io.errors import UserError
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import load_model, save_model
-from sslpipe.running import features as stage
+from sslpipe.running import feature_pass
 from sslpipe.running.features import open_features
 from stages.features import features
 
@@ -201,13 +201,13 @@ def test_other_arrays_are_refused(change, message, project):
 )
 def test_features_that_float16_cannot_represent_are_refused(factor, message, project, monkeypatch):
     before = content()
-    original = stage.torch_forward
+    original = feature_pass.torch_forward
 
     def scaled(network, device):
         forward = original(network, device)
         return lambda images: forward(images) * factor
 
-    monkeypatch.setattr(stage, "torch_forward", scaled)
+    monkeypatch.setattr(feature_pass, "torch_forward", scaled)
     with pytest.raises(UserError, match=message):
         features()
     assert content() == before

@@ -18,6 +18,7 @@ from sslpipe.nets.model_file import load_model
 from sslpipe.tools.predict import open_bank
 from stages.cluster import cluster
 from stages.evaluate import evaluate
+from stages.features import features
 from stages.finetune import finetune
 from stages.mine_neighbors import mine_neighbors
 from stages.prepare import prepare
@@ -52,6 +53,7 @@ def line(tmp_path_factory, tiny):
         patch.chdir(folder)
         prepare()
         pretrain(epochs=1, batch=64)
+        features()
         mine_neighbors()
         cluster(epochs=2, batch=64, assignments=["scan.head_epochs=1"])
         self_label(epochs=1, batch=64)
@@ -93,9 +95,9 @@ def test_inspect_shows_both(capsys):
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
-def test_mined_features_are_those_of_the_centres(split):
-    found = torch.from_numpy(np.load(Path("runs/mine-neighbors") / split / "features.npy"))
-    torch.testing.assert_close(found, features_of("pretrain", centres_of(split))[0], rtol=0, atol=1e-5)
+def test_stored_features_are_those_of_the_centres(split):
+    found = torch.from_numpy(np.load(Path("runs/features") / split / "features.npy")).float()
+    torch.testing.assert_close(found, features_of("pretrain", centres_of(split))[0], rtol=1e-3, atol=1e-4)
 
 
 def test_metrics_are_those_of_the_centres():
@@ -149,11 +151,11 @@ def test_features_of_training_images_are_not_those_of_another_side(tmp_path):
         predict(model, [image], out=tmp_path / "p.csv", neighbors=3)
         found.append((tmp_path / "p.csv").read_text())
         network, card = load_model(model)
-        bank = open_bank(model, card, network.eval(), Path("runs/prepare"), torch.device("cpu"))
+        bank = open_bank(model, card, network.eval(), Path("runs/prepare"), Path("runs/features"), torch.device("cpu"))
         whole = torch.from_numpy(np.array(Store(Path("runs/prepare")).images("train"))).float() / 255
         with torch.no_grad():
             expected = torch.nn.functional.normalize(network.features(whole), dim=1)
-        torch.testing.assert_close(bank.features, expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(bank.features, expected, rtol=1e-3, atol=1e-4)
     assert found[0] == found[2] != found[1]
 
 

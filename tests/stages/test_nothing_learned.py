@@ -28,7 +28,8 @@ TRAINED = [
 EVERY = [*TRAINED, "finetune@linear"]
 BY_LABELS = [name for name in EVERY if name.startswith(("semisup", "finetune"))]
 IMAGES = Path("runs/prepare/train/images.npy")
-FEATURES = Path("runs/mine-neighbors/train/features.npy")
+FEATURES = Path("runs/features/train/features.npy")
+INDICES = Path("runs/mine-neighbors/train/indices.npy")
 LABELS = Path("runs/prepare/labelled/label.npy")
 CLUSTER = Path("runs/cluster")
 
@@ -131,8 +132,8 @@ def test_features_that_are_not_finite(split, project, refused_and_unchanged):
 
 def test_features_of_another_network_and_neighbours_that_do_not_exist(refused_and_unchanged):
     change(FEATURES, lambda features: features[:, :-1])
-    assert f"{FEATURES}: float32 [1213, 63] found, expected float32 [1213, 64]" in refused_and_unchanged("cluster")
-    change(FEATURES.with_name("indices.npy"), lambda indices: indices + 5)
+    assert f"{FEATURES}: float16 [1213, 63] found, expected float16 [1213, 64]" in refused_and_unchanged("cluster")
+    change(INDICES, lambda indices: indices + 5)
     assert "indices.npy: indices from 5 to 1217 found" in refused_and_unchanged("cluster")
 
 

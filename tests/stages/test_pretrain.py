@@ -14,6 +14,7 @@ from sslpipe.io.files import sha256
 from sslpipe.nets.model_file import load_model
 from stages.cluster import cluster
 from stages.evaluate import evaluate
+from stages.features import features
 from stages.mine_neighbors import mine_neighbors
 from stages.prepare import prepare
 from stages.pretrain import pretrain
@@ -60,6 +61,7 @@ def test_what_follows_takes_every_pretext(project, method, read_csv):
     assert card["settings"]["method"] == method
     rows = read_csv(Path("runs/pretrain/history.csv"))
     assert {"held_out/feature_std", "held_out/view_retrieval@1"} <= rows[-1].keys()
+    features()
     mine_neighbors()
     cluster(epochs=1, assignments=["scan.head_epochs=1"])  # on the cached features
     semisup("fixmatch", start="pretrain", epochs=1)
@@ -188,6 +190,7 @@ def test_a_published_network_is_taken_as_it_is_with_its_own_preprocessing(photog
     pretrain(method="frozen", assignments=["frozen.weights=published.safetensors"])
     rows = read_csv(Path("runs/pretrain/history.csv"))
     assert {"held_out/alignment", "held_out/uniformity", "held_out/view_retrieval@1"} <= rows[0].keys()
+    features()
     mine_neighbors()
     images = torch.from_numpy(np.load("runs/prepare/train/images.npy"))
     expected = photographs.eval()
@@ -195,8 +198,8 @@ def test_a_published_network_is_taken_as_it_is_with_its_own_preprocessing(photog
     prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(expected))
     prepared = torch.stack([prepare(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in images])
     with torch.no_grad():
-        features = expected(prepared).numpy()
-    assert np.allclose(np.load("runs/mine-neighbors/train/features.npy"), features, atol=0.02)
+        found = expected(prepared).numpy()
+    assert np.allclose(np.load("runs/features/train/features.npy"), found, atol=0.02)
     cluster(assignments=["scan.head_epochs=1"])  # heads alone, on the cached features
     semisup("fixmatch", start="pretrain", epochs=1, batch=16, assignments=["labelled_batch=6"])
     assert json.loads(Path("runs/semisup/fixmatch/model.json").read_text())["parent"] == sha256(WEIGHTS)

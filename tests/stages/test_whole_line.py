@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from sslpipe.io.errors import UserError
 from stages.cluster import cluster
 from stages.evaluate import evaluate
+from stages.features import features
 from stages.finetune import finetune
 from stages.mine_neighbors import mine_neighbors
 from stages.prepare import prepare
@@ -28,6 +29,7 @@ def run_all(tmp_path, monkeypatch, tiny):
         Path("params.yaml").write_text(yaml.safe_dump(tiny))
         prepare(assignments=list(assignments))
         pretrain(epochs=1, batch=32)
+        features()
         mine_neighbors()
         cluster(epochs=2, batch=32, assignments=["scan.head_epochs=1"])
         self_label(epochs=1, batch=32)

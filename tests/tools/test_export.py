@@ -47,6 +47,7 @@ CLUSTERS = ClusterSettings(clusters=3)
 CONSENSUS = ConsensusSettings(outputs=3, heads=4, unit_features=True)
 CENTROIDS = CentroidSettings(outputs=3, components=5)
 ENLARGED = InputSettings(resize=36, crop=32, interpolation="bicubic")
+SHRUNK = InputSettings(resize=12, crop=12, interpolation="bilinear")
 
 # A block or two of each kind: the operations are those of the whole, which takes up to 20 s to trace.
 SHALLOW = {
@@ -145,6 +146,7 @@ CASES = {
     "timm, resized": ("timm", LINEAR, {"architecture": "resnet10t", "input": ENLARGED}),
     "consensus": ("tiny_resnet", CONSENSUS, {"stage": "cluster"}),
     "centroids": ("tiny_resnet", CENTROIDS, {"stage": "cluster"}),
+    "pixels": ("pixels", CONSENSUS, {"stage": "cluster", "size": 20, "input": SHRUNK}),
     "tiny_resnet, centre": ("tiny_resnet", LINEAR, {"side": 11}),
     "tiny_resnet, resized with a side": ("tiny_resnet", LINEAR, {"size": 40, "side": 32, "input": ENLARGED}),
     "tiny_resnet, as large as the side": ("tiny_resnet", LINEAR, {"size": 32, "side": 32, "input": ENLARGED}),

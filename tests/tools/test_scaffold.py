@@ -20,7 +20,7 @@ SUMMARY = FolderSummary(
     images=2000, width=100, height=110, side=100, channels=3, broken=0, sampled=200,
     classes=tuple("abcdefghij"), labelled=2000, rarest=200, rarest_class="c",
 )  # fmt: skip
-UNSUPERVISED = ["prepare", "pretrain", "mine-neighbors", "cluster", "self-label", "evaluate"]
+UNSUPERVISED = ["prepare", "pretrain", "features", "mine-neighbors", "cluster", "self-label", "evaluate"]
 
 
 def summary(**changes):

@@ -18,8 +18,8 @@ class Neighborhood:
     neighbors: Tensor
     """int64 [N, K], on the images' device."""
     features: Tensor | NDArray[Any] | None = None
-    """[N, D], the stored features of the backbone, where heads learn on them: a memory map, or a tensor on the images'
-    device."""
+    """[N, D], the stored features of the backbone, float16, where heads learn on them; converted to float32 in
+    batches."""
 
 
 @dataclass(frozen=True)

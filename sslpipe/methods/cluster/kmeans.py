@@ -8,6 +8,7 @@ import torch
 from sslpipe.io.settings import TwoOrMore
 from sslpipe.methods.cluster._on_features import OnFeatures, neighbors_of
 from sslpipe.methods.cluster._problem import Problem
+from sslpipe.metrics.pca import Pca
 from sslpipe.metrics.temperature import temperature_of
 from sslpipe.metrics.whitened_kmeans import WhitenedKMeansSettings, fit_whitened_kmeans
 from sslpipe.nets.heads import Head
@@ -35,14 +36,18 @@ class Method(OnFeatures):
     neighbours that are in the same cluster.
     """
 
-    def __init__(self, settings: Settings, problem: Problem) -> None:
+    def __init__(self, settings: Settings, problem: Problem, pca: Pca | None = None) -> None:
+        """pca: of the features, if it has been computed."""
         super().__init__(settings.clusters, problem)
+        self.pca = pca
         self.settings = settings
 
     def find(self) -> tuple[Head, dict[str, float]]:
         """Fit k-means; return the head of its centroids."""
         clusters = self.settings.clusters
-        fitted = fit_whitened_kmeans(self.features, clusters=clusters, settings=self.settings, seed=self.seed)
+        fitted = fit_whitened_kmeans(
+            self.features, clusters=clusters, settings=self.settings, seed=self.seed, pca=self.pca
+        )
         embedding = fitted.embed(self.features)
         groups = fitted.predict(embedding)
         neighbors = neighbors_of(self.train_set)

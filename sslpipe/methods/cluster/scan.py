@@ -133,7 +133,7 @@ class Method(BaseMethod):
         heads_alone = self._heads_alone(self.progress.step)
         if heads_alone and self.settings.head_inputs == "features":
             assert isinstance(self.train_set.features, Tensor)
-            logits = self.network.head(self.train_set.features[torch.cat([batch.index, neighbors])])
+            logits = self.network.head(self.train_set.features[torch.cat([batch.index, neighbors])].float())
         else:
             views = self.views(torch.cat([batch.image, self.train_set.images[neighbors]]), generator)
             self.network.train(not heads_alone)
@@ -173,7 +173,7 @@ class Method(BaseMethod):
         """Logits [H, M, C] of the held-out images without augmentation."""
         if self._heads_alone(self.progress.step - 1):
             assert isinstance(self.held_out.features, Tensor)
-            return self.network.head(self.held_out.features).float()  # type: ignore[no-any-return]
+            return self.network.head(self.held_out.features.float()).float()  # type: ignore[no-any-return]
         return infer(self.network.eval(), self.held_out.images, dim=1)
 
     def _heads_alone(self, step: int) -> bool:

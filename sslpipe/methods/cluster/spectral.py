@@ -9,6 +9,7 @@ from sslpipe.io.settings import TwoOrMore
 from sslpipe.methods._distil import DistilSettings, linear_of_groups
 from sslpipe.methods.cluster._on_features import OnFeatures, logits_of, neighbors_of
 from sslpipe.methods.cluster._problem import Problem
+from sslpipe.metrics.pca import Pca
 from sslpipe.neighbors.spectral import SpectralGroups, SpectralSettings, spectral_groups
 from sslpipe.nets.heads import Head
 from sslpipe.nets.unit_heads import ConsensusHead
@@ -32,8 +33,10 @@ class Settings(SpectralSettings):
 class Method(OnFeatures):
     """Spectral clustering; the model is a balanced logistic regression of its groups on unit features."""
 
-    def __init__(self, settings: Settings, problem: Problem) -> None:
+    def __init__(self, settings: Settings, problem: Problem, pca: Pca | None = None) -> None:
+        """pca: of the features, if it has been computed."""
         super().__init__(settings.clusters, problem)
+        self.pca = pca
         self.settings = settings
 
     def find(self) -> tuple[Head, dict[str, float]]:
@@ -44,7 +47,12 @@ class Method(OnFeatures):
         )
         report_parts(found)
         weight, bias = linear_of_groups(
-            self.features, found.groups, clusters=settings.clusters, settings=settings.distil, seed=self.seed
+            self.features,
+            found.groups,
+            clusters=settings.clusters,
+            settings=settings.distil,
+            seed=self.seed,
+            pca=self.pca,
         )
         head = ConsensusHead.of(torch.from_numpy(weight)[None], torch.from_numpy(bias)[None], unit_features=True)
         self.network.head = head.to(self.network.mean.device)

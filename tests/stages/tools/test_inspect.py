@@ -25,10 +25,12 @@ def test_a_self_label_model_names_every_parent_back_to_the_images(project, inspe
     found = inspected("runs/self-label")
     assert (found["kind"], found["stage"]) == ("model", "self-label")
     assert paths(found) == {
-        f"runs/{name}" for name in ("self-label", "cluster", "pretrain", "mine-neighbors", "prepare")
+        f"runs/{name}" for name in ("self-label", "cluster", "pretrain", "features", "mine-neighbors", "prepare")
     }
     cluster = next(parent for parent in found["parents"] if parent["stage"] == "cluster")
-    assert {parent["path"] for parent in cluster["parents"]} == {"runs/pretrain", "runs/mine-neighbors", "runs/prepare"}
+    assert {parent["path"] for parent in cluster["parents"]} == {
+        f"runs/{name}" for name in ("pretrain", "features", "mine-neighbors", "prepare")
+    }
     images = next(parent for parent in found["parents"] if parent["kind"] == "images")
     assert images["metadata"]["source"]["name"] == "digits"
     assert (images["metadata"]["train"], images["metadata"]["labelled"]) == (1213, 40)

@@ -88,12 +88,25 @@ def test_groups_may_be_given_names(pictures):
 
 
 def test_features_of_the_training_images_are_computed_once(pictures, capsys):
-    predict(Path("runs/cluster"), [pictures])
+    predict(Path("runs/self-label"), [pictures])
     (kept,) = Path(".sslpipe/features").glob("*.npy")
     before = kept.stat().st_mtime_ns
     first = OUT.read_bytes()
-    predict(Path("runs/cluster"), [pictures])
+    predict(Path("runs/self-label"), [pictures])
     assert (kept.stat().st_mtime_ns, OUT.read_bytes()) == (before, first)
+
+
+def test_stored_features_are_those_of_a_model_with_the_pretrained_backbone(pictures):
+    """The test project's clusters are heads alone on the backbone."""
+    predict(Path("runs/cluster"), [pictures])
+    assert not list(Path(".sslpipe").glob("features/*.npy"))
+    stored = rows()
+    predict(Path("runs/cluster"), [pictures], featured=Path("elsewhere"))
+    assert len(list(Path(".sslpipe").glob("features/*.npy"))) == 1
+    for row, found in zip(rows(), stored, strict=True):
+        if not row["error"]:
+            assert found["neighbor_1"] == row["neighbor_1"]
+            assert float(found["similarity_5"]) == pytest.approx(float(row["similarity_5"]), abs=2e-4)
 
 
 def test_a_model_taken_elsewhere_answers_without_neighbours(pictures, capsys):
@@ -138,7 +151,7 @@ def test_earlier_predictions_are_overwritten(pictures):
 def test_a_project_that_cannot_be_written_to_keeps_no_features_and_says_so(pictures, tmp_path, capsys):
     shutil.rmtree(".sslpipe", ignore_errors=True)
     Path(".sslpipe").write_text("a file in the place of the folder of the cache")
-    predict(Path("runs/cluster"), [pictures], neighbors=2, out=tmp_path / "out.csv")
+    predict(Path("runs/self-label"), [pictures], neighbors=2, out=tmp_path / "out.csv")
     assert "cannot be written: Not a directory; the features of the training images are computed again" in (
         capsys.readouterr().out
     )

@@ -1,0 +1,149 @@
+"""The stage features: the backbone's features of every image, computed once, for all later stages."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sslpipe.data.device import autocast
+from sslpipe.data.store import SPLITS, Store
+from sslpipe.engine.checkpoint import Checkpoint
+from sslpipe.engine.interrupts import listening
+from sslpipe.io.console import info, progress
+from sslpipe.io.errors import NothingLearnedError
+from sslpipe.io.files import atomic_folder, sha256, write_json
+from sslpipe.io.settings import Count
+from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
+from sslpipe.nets.model_card import CARD, card_for
+from sslpipe.nets.model_file import load_network, weights_path
+from sslpipe.nets.network import Network
+from sslpipe.running.feature_files import FeatureFiles
+from sslpipe.running.features import STAGE_CARD
+
+ROUNDING = 0.01
+"""Largest change of a feature vector by float16, as a share of its norm. Within float16's range it is below 0.0005;
+values beyond 65,504 become infinite, and vectors of values below some 1e-6 lose their digits."""
+Forward = Callable[[Tensor], Tensor]
+"""A function of uint8 images [B, C, H, W] to features [B, D]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings:
+    """The block `features`: how the features of all images are computed."""
+
+    runtime: Literal["auto", "torch"] = "auto"
+    """What computes the features."""
+    batch: Count = 256
+    """Images per forward. Results of batches of another size may differ within float16's rounding."""
+
+
+def write_features(
+    settings: FeatureSettings,
+    store: Store,
+    pretrained: Path,
+    out: Path,
+    device: torch.device,
+    *,
+    checkpoint_seconds: float,
+) -> None:
+    """Compute the features of all images of all splits, without augmentation, and write them to `out`.
+
+    pretrained: folder of the model. No label is read. The images are read in batches with fixed boundaries from the
+    memory-mapped store, so that the memory needed does not depend on their number, and a run that was killed goes on
+    after the images that it has saved, with the same result bit for bit. Runs with other numbers of threads or on other
+    devices may differ by the rounding of float32 sums, which changes some values by one unit of float16's last digit.
+    Raises UserError for a model of other images, and if float16 cannot represent the features.
+    """
+    network = load_network(pretrained, store.info)
+    dimension = network.backbone.dimension
+    forward = torch_forward(network, device)
+    checkpoint = Checkpoint.of_stage(
+        "features",
+        settings=[settings],
+        inputs=[store.root / "store.json", pretrained / CARD, weights_path(pretrained)],
+        every_seconds=checkpoint_seconds,
+    )
+    card = card_for("features", store.info, settings, parent=sha256(weights_path(pretrained)))
+    parts: Any = getattr(network.backbone, "parts", (dimension,))
+    about = {"backbone": backbone_fingerprint(pretrained), "dimension": dimension, "parts": list(parts)}
+    counts = {split: store.info.count(split) for split in SPLITS}
+    with (
+        atomic_folder(out) as folder,
+        checkpoint,
+        FeatureFiles(checkpoint, folder, counts, dimension) as files,
+    ):
+        try:
+            _compute(files, store, forward, settings.batch, weights_path(pretrained))
+        except NothingLearnedError:
+            checkpoint.remove()
+            raise
+        files.finish()
+        write_json(folder / STAGE_CARD, {**asdict(card), **about})
+    checkpoint.remove()
+
+
+def torch_forward(network: Network, device: torch.device) -> Forward:
+    """Return the function of uint8 images to the features by torch on a device; the network is moved there."""
+    network.to(device).eval()
+
+    @torch.inference_mode()
+    def forward(images: Tensor) -> Tensor:
+        with autocast(device):
+            return network.features(images.to(device).float() / 255).float().cpu()
+
+    return forward
+
+
+def _compute(files: FeatureFiles, store: Store, forward: Forward, batch: int, source: Path) -> None:
+    """Append the rows that the files lack. Raises KeyboardInterrupt on Ctrl-C, after saving.
+
+    source: the weights, for errors.
+    """
+    done = sum(files.done.values())
+    if done:
+        info(f"features: resumed after {done} of {files.total} images")
+    with listening() as interrupts, progress("features", files.total, "images", done=done) as bar:
+        for split, count in files.counts.items():
+            images = store.images(split)
+            while (start := files.done[split]) < count:
+                stop = min(start + batch - start % batch, count)
+                # A copy of these images alone; the array of all of them stays in its file.
+                features = forward(torch.from_numpy(np.array(images[start:stop])))
+                files.append(split, _in_float16(features, f"{split} images {start} to {stop - 1}", source))
+                bar.advance(stop - start)
+                if files.due() or interrupts.received:
+                    files.save()
+                if interrupts.received:
+                    done = sum(files.done.values())
+                    where = f"resumes after {files.saved} images" if files.saved else "starts from the beginning"
+                    info(f"features: stopped after {done} of {files.total} images; the next run {where}")
+                    raise KeyboardInterrupt
+    files.save()
+
+
+def _in_float16(features: Tensor, images: str, source: Path) -> NDArray[np.float16]:
+    """Return features [B, D] as float16.
+
+    Raises NothingLearnedError for vectors that are not finite or that float16 cannot represent.
+    images: what they are the features of. source: the weights.
+    """
+    rounded = features.half()
+    change = torch.linalg.vector_norm(features - rounded.float(), dim=1)
+    bad = ~(change <= ROUNDING * torch.linalg.vector_norm(features, dim=1))
+    if bad.any():
+        finite, count = features.isfinite().all(dim=1), int(bad.sum())
+        if broken := int((~finite).sum()):
+            raise NothingLearnedError(
+                f"{source}: features of {broken} of the {images} are not finite; train it again, or use other weights"
+            )
+        size = features[bad].abs().amax()
+        raise NothingLearnedError(
+            f"{source}: features of {count} of the {images} are out of float16's range, with values up to {size:.3g}; "
+            "train it again, or use other weights"
+        )
+    return rounded.numpy()

@@ -1,0 +1,61 @@
+"""Outputs of models for the images that are evaluated, from their stored features where a model's backbone has them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslpipe.data.images import Images
+from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
+from sslpipe.nets.inference import head_probabilities, probabilities
+from sslpipe.nets.network import Network
+from sslpipe.running.features import StoredFeatures
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Stored features of images, in place of the images."""
+
+    features: Tensor
+    """[N, D], of any floating type."""
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def subset(self, index: Tensor) -> "FeatureRows":
+        """Return the rows with these indices (int64 [L]), in this order."""
+        return FeatureRows(self.features[index.to(self.features.device)])
+
+    def unit(self) -> NDArray[np.float32]:
+        """Return the rows as L2-normalised vectors [N, D]."""
+        vectors = self.features.to(torch.float32, copy=True)
+        return F.normalize(vectors, dim=1, out=vectors).cpu().numpy()
+
+
+class Forward:
+    """The images that are evaluated, and what models predict for them."""
+
+    def __init__(self, images: Images, stored: StoredFeatures | None) -> None:
+        """images: those that `Store.scored` returns. stored: the pretrained backbone's features, if they are stored."""
+        self.images, self._stored = images, stored
+
+    @cached_property
+    def features(self) -> Tensor:
+        """The stored features of the images, float16 [N, D], on their device."""
+        assert self._stored is not None
+        return self._stored.scored(self.images.device)
+
+    def probabilities(self, network: Network, folder: Path) -> NDArray[np.float32]:
+        """Return the softmax of a network's logits, [N, K].
+
+        network: that of `folder`, on the device of the images, in eval mode. With the backbone of the stored features,
+        only its head is computed; the features' rounding changes a probability by some 0.001 at most.
+        """
+        if self._stored is None or backbone_fingerprint(folder) != self._stored.backbone:
+            return probabilities(network, self.images)
+        return head_probabilities(network, self.features)
