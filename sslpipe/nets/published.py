@@ -175,7 +175,11 @@ def _load(backbone: TimmBackbone, part: _Part, input: InputSettings, *, download
         found = completed(found, native.state_dict())
         check_weights(found, native.state_dict(), title, of=title, advice="use other weights")
     found = backbone.resampled(found)
-    check_weights(found, backbone.model.state_dict(), title, of=title, advice="use other weights")
+    if shapes_of(found) != shapes_of(backbone.model.state_dict()):
+        raise UserError(
+            f"{WHERE}.side: {input.crop} found, which {name} does not accept, since its weights cannot be resampled; "
+            f"expected {part.config.input_size[-1]} or null"
+        )
     backbone.model.load_state_dict(found)
     if not is_owner and isinstance(weights, WeightsFile):
         name_twins(Path(weights.path).expanduser(), backbone, found, input.crop)
