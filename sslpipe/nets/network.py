@@ -18,6 +18,7 @@ from sslpipe.nets.passes import BatchStatistics, forward_groups
 from sslpipe.nets.pixels import Pixels
 from sslpipe.nets.preprocessing import InputSettings, is_view, seen_of
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
+from sslpipe.nets.small_resnet import small_resnet
 from sslpipe.nets.tiny_resnet import tiny_resnet
 from sslpipe.nets.vit import vit_mini_4, vit_small_16, vit_tiny_4
 from sslpipe.nets.wide_resnet import WideResNet
@@ -29,6 +30,7 @@ VITS: Builders = {"vit_small_16": vit_small_16, "vit_tiny_4": vit_tiny_4, "vit_m
 """Backbones with the setting `drop_path`."""
 BACKBONES: Builders = {
     "tiny_resnet": tiny_resnet,
+    "small_resnet": small_resnet,
     "wrn_28_2": partial(WideResNet, groups=3, widen=2),
     "wrn_28_8": partial(WideResNet, groups=3, widen=8),
     "wrn_37_2": partial(WideResNet, groups=4, widen=2),
@@ -56,6 +58,7 @@ class BackboneSettings:
 
     name: Literal[
         "tiny_resnet",
+        "small_resnet",
         "resnet18",
         "resnet34",
         "resnet50",

@@ -147,6 +147,7 @@ CASES = {
     "consensus": ("tiny_resnet", CONSENSUS, {"stage": "cluster"}),
     "centroids": ("tiny_resnet", CENTROIDS, {"stage": "cluster"}),
     "pixels": ("pixels", CONSENSUS, {"stage": "cluster", "size": 20, "input": SHRUNK}),
+    "small_resnet": ("small_resnet", CLUSTERS, {"size": 32, "stage": "cluster"}),
     "tiny_resnet, centre": ("tiny_resnet", LINEAR, {"side": 11}),
     "tiny_resnet, resized with a side": ("tiny_resnet", LINEAR, {"size": 40, "side": 32, "input": ENLARGED}),
     "tiny_resnet, as large as the side": ("tiny_resnet", LINEAR, {"size": 32, "side": 32, "input": ENLARGED}),
