@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from sslpipe.io.settings import Count, Positive
 from sslpipe.nets.decoupled import DecoupledHead, DecoupledSettings
 from sslpipe.nets.merged import MergedHead, MergedSettings
+from sslpipe.nets.propagation_head import PropagationHead, PropagationSettings
 from sslpipe.nets.unit_heads import CentroidHead, CentroidSettings, ConsensusHead, ConsensusSettings, stacked
 
 Activation = Literal["relu", "gelu"]
@@ -118,6 +119,7 @@ HeadSettings = (
     | DecoupledSettings
     | ConsensusSettings
     | CentroidSettings
+    | PropagationSettings
 )
 
 
@@ -258,7 +260,7 @@ class InstanceHead(nn.Module):
 
 Classifier = LinearHead | MergedHead | ConsensusHead | CentroidHead
 """Heads of clusters or classes that a classifier can start from: one logit an output, `ordered` by a permutation."""
-Head = ProjectionHead | ClusterHeads | Classifier | PrototypeHead | InstanceHead | DecoupledHead | nn.Identity
+Head = ProjectionHead | ClusterHeads | Classifier | PrototypeHead | InstanceHead | DecoupledHead | PropagationHead | nn.Identity
 
 
 def outputs(head: Head) -> int | None:

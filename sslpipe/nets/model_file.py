@@ -22,6 +22,7 @@ from sslpipe.nets.merged import MergedSettings
 from sslpipe.nets.model_card import CARD, Architecture, ModelCard, expect, read_card
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import Network
+from sslpipe.nets.propagation_head import PropagationSettings
 from sslpipe.nets.unit_heads import CentroidSettings, ConsensusSettings
 
 WEIGHTS = "model.safetensors"
@@ -157,7 +158,7 @@ def _classes_of(head: HeadSettings | None) -> int | None:
         return len(set(head.groups))
     if isinstance(head, PrototypeSettings):
         return head.prototypes
-    return head.classes if isinstance(head, InstanceSettings) else None
+    return head.classes if isinstance(head, InstanceSettings | PropagationSettings) else None
 
 
 def _check_images(card: ModelCard, channels: int, size: int, path: Path) -> None:

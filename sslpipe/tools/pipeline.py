@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sslpipe.io.errors import UserError
+from sslpipe.io.params import find_module
 from sslpipe.io.stages import LABELLED_STAGES, key_of
 from sslpipe.tools.yaml_text import dump, read_yaml, shipped
 
@@ -34,9 +35,18 @@ def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
     for name in wanted:
         for dep in tree["stages"][name].get("deps", []):
             before = _stage_of(str(dep), tree["stages"])
-            if before and before not in wanted and name != "evaluate":
+            if before and before not in wanted and not _may_lack(name, before, settings):
                 raise UserError(f"params.yaml: {key_of(before)}: missing, expected a block: {name} reads its outputs")
     return tuple(wanted)
+
+
+def _may_lack(stage: str, before: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether a stage does without the outputs of a stage that dvc.yaml names among its dependencies."""
+    if stage == "semisup" and before in ("features", "mine-neighbors"):
+        package = "sslpipe.methods.semisup"
+        modules = (find_module(package, name, where="semisup.methods") for name in settings["semisup"]["methods"])
+        return not any(getattr(module.Settings, "reads_features", False) for module in modules)
+    return stage == "evaluate"
 
 
 def pipeline(settings: Mapping[str, Any]) -> str:
