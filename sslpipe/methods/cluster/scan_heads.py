@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, NonNegative, Positive, TwoOrMore
 from sslpipe.methods._heads import CHUNK, Pairs, losses_of, train_heads
-from sslpipe.methods.cluster.scan import Problem
+from sslpipe.methods.cluster._problem import Problem
 from sslpipe.metrics.consensus import align_heads
 from sslpipe.metrics.pca import Pca, fit_pca
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
