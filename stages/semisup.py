@@ -21,7 +21,7 @@ def semisup(
     seed: options.Seed = None,
     prepared: options.Prepared = Path("runs/prepare"),
     runs: options.Runs = Path("runs"),
-    features: options.Featured = Path("runs/features"),
+    featured: options.Featured = Path("runs/features"),
     mined: options.Mined = Path("runs/mine-neighbors"),
     out: options.MethodOut = None,
     device: options.Device = "auto",
@@ -38,7 +38,7 @@ def semisup(
     run_stage(
         "semisup",
         params,
-        partial(labelled_problem, runs=runs, features=features, mined=mined),
+        partial(labelled_problem, runs=runs, featured=featured, mined=mined),
         method=method,
         options={"start": start, "fit.epochs": epochs, "fit.batch": batch},
         seed=seed,

@@ -260,7 +260,16 @@ class InstanceHead(nn.Module):
 
 Classifier = LinearHead | MergedHead | ConsensusHead | CentroidHead
 """Heads of clusters or classes that a classifier can start from: one logit an output, `ordered` by a permutation."""
-Head = ProjectionHead | ClusterHeads | Classifier | PrototypeHead | InstanceHead | DecoupledHead | PropagationHead | nn.Identity
+Head = (
+    ProjectionHead
+    | ClusterHeads
+    | Classifier
+    | PrototypeHead
+    | InstanceHead
+    | DecoupledHead
+    | PropagationHead
+    | nn.Identity
+)
 
 
 def outputs(head: Head) -> int | None:

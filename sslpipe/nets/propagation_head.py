@@ -117,7 +117,8 @@ class PropagationHead(nn.Module):
         count = len(self.bank)
         for start in range(0, count, BLOCK):
             stop = min(start + BLOCK, count)
-            products = unit @ self.bank[start:stop].float().T
+            # Rounding to float16 has changed their norms.
+            products = unit @ F.normalize(self.bank[start:stop].float(), dim=1).T
             cosine, index = products.topk(min(self.settings.neighbors, stop - start), dim=1)
             cosines, indices = [*cosines, cosine], [*indices, index + start]
             if len(cosines) > 1:

@@ -11,6 +11,7 @@ from sslpipe.io.files import read_array
 from sslpipe.methods.cluster import scan
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.nets.model_file import load_network
+from sslpipe.running.comparison import Comparison
 from sslpipe.running.features import StoredFeatures, open_features
 from sslpipe.running.inputs import Inputs, OpenedProblem
 
@@ -22,7 +23,10 @@ def cluster_problem(inputs: Inputs, *, pretrained: Path, featured: Path, mined: 
     network, settings = load_network(pretrained, inputs.store.info), inputs.settings
     # All methods but SCAN find the groups on the stored features; these have as many neighbours as are mined.
     on_features = not isinstance(settings, scan.Settings)
-    stored = open_features(featured, inputs.store, pretrained) if on_features or settings.head_epochs else None
+    compared = settings.compare.images > 0
+    stored = None
+    if on_features or settings.head_epochs or compared:
+        stored = open_features(featured, inputs.store, pretrained)
     k = getattr(settings, "neighbors", None)
     held_out = Images(inputs.store.images("held_out"), inputs.images.device)
     return OpenedProblem(
@@ -38,6 +42,7 @@ def cluster_problem(inputs: Inputs, *, pretrained: Path, featured: Path, mined: 
             *(mined / split / "indices.npy" for split in ("train", "held_out")),
             *([stored.card] if stored else []),
         ],
+        choose=Comparison(inputs, pretrained=pretrained, stored=stored) if stored and compared else None,
     )
 
 

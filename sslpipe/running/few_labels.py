@@ -15,11 +15,11 @@ from sslpipe.running.stored_inputs import open_stored_inputs
 
 
 def labelled_problem(
-    inputs: Inputs, *, runs: Path, features: Path | None = None, mined: Path | None = None
+    inputs: Inputs, *, runs: Path, featured: Path | None = None, mined: Path | None = None
 ) -> OpenedProblem:
     """The network that the method starts from, the labelled images, and the held-out ones for its monitors.
 
-    runs: the folder of all stages' outputs, in which <stage>.methods.<method>.start names one. features, mined: folders
+    runs: the folder of all stages' outputs, in which <stage>.methods.<method>.start names one. featured, mined: folders
     of the stages features and mine-neighbors, which are opened for a method whose Settings say `reads_features`.
     """
     project, store, images = inputs.project, inputs.store, inputs.images
@@ -30,13 +30,13 @@ def labelled_problem(
     network = start_network(folder, backbone, store.info, labelled).to(images.device)
     problem = Problem(network, labelled, read_held_out(store, images.device), start_monitors(folder, labelled))
     files = list(store.labelled_files())
-    if getattr(inputs.settings, "reads_features", False) and features is not None and mined is not None:
+    if getattr(inputs.settings, "reads_features", False) and featured is not None and mined is not None:
         if folder is None:
             raise UserError(
                 f"{key_of(inputs.stage)}.methods.{inputs.method}.start: {entry.start} found, expected pretrain, since "
                 "the method reads stored features of a trained network"
             )
-        stored = open_stored_inputs(features, mined, store, folder)
+        stored = open_stored_inputs(featured, mined, store, folder)
         problem = replace(
             problem,
             features=stored.features,

@@ -1,11 +1,12 @@
 """One way to run the five training stages: settings, images, problem, method, training, model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches, Stream
 from sslpipe.data.device import choose_device
@@ -22,7 +23,10 @@ from sslpipe.nets.model_card import CARD, card_for
 from sslpipe.nets.model_file import save_model, weights_path
 from sslpipe.nets.network import Network
 from sslpipe.running.checks import check_images, check_model, check_run, report_rise, size_of
-from sslpipe.running.inputs import Inputs, OpenedProblem
+from sslpipe.running.inputs import Choice, Inputs, OpenedProblem
+
+TRAINED = "trained"
+"""Folder, within the stage's output, of the method's own model where another one has become the result."""
 
 
 def run_stage(
@@ -101,28 +105,37 @@ def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, che
     # The folder is opened first, so that one that cannot be written to fails before hours of work.
     with atomic_folder(out) as folder, checkpoint:
         try:
-            network, history = _learn(method, inputs, opened, checkpoint)
+            network, history, outputs = _learn(method, inputs, opened, checkpoint)
         except NothingLearnedError:
             checkpoint.remove()
             raise
+        choice = Choice(network) if opened.choose is None else opened.choose(folder, network, outputs)
         card = card_for(
             inputs.stage,
             store.info,
-            {**opened.metadata, **asdict(settings)},
+            {**opened.metadata, **choice.metadata, **asdict(settings)},
             parent=parent,
             inputs=opened.files_read,
             classes=opened.labelled.names if opened.labelled else (),
         )
         monitors = method.selected_monitors() if isinstance(method, BaseMethod) else None
-        save_model(folder, network, card, monitors)
+        if choice.network is network:
+            save_model(folder, network, card, monitors)
+        else:
+            save_model(folder, choice.network, card)
+            (folder / TRAINED).mkdir()
+            own = replace(card, settings={**opened.metadata, **asdict(settings)})
+            save_model(folder / TRAINED, network, own, monitors)
         write_csv(folder / "history.csv", history)
     checkpoint.remove()
 
 
 def _learn(
     method: Any, inputs: Inputs, opened: OpenedProblem, checkpoint: Checkpoint
-) -> tuple[Network, list[dict[str, float]]]:
-    """Train a method; return the network that it selects, and the history. Raises NothingLearnedError.
+) -> tuple[Network, list[dict[str, float]], Tensor | None]:
+    """Train a method; return the network that it selects, the history, and the network's outputs for training images.
+
+    Raises NothingLearnedError.
 
     inputs.settings has the method's `fit`; None there says that the method is complete as it is built. opened.labelled
     is given for a method that learns on pairs of a labelled and an unlabelled batch.
@@ -140,7 +153,7 @@ def _learn(
         check_run(method, state, where, grown=size_of(method) / before)
         history = state.history
     network: Network = method.selected()
-    check_model(method, network, inputs, intervals=len(history))
+    outputs = check_model(method, network, inputs, intervals=len(history))
     if state is not None:
         report_rise(method, state, where)
-    return network, history
+    return network, history, outputs

@@ -28,20 +28,20 @@ class StoredInputs:
     similarities: NDArray[np.float32]
     """[N, k], their cosines."""
     files: Sequence[Path]
-    """The files read."""
+    """Files that identify what was read."""
 
 
-def open_stored_inputs(features: Path, mined: Path, store: Store, model: Path) -> StoredInputs:
+def open_stored_inputs(featured: Path, mined: Path, store: Store, model: Path) -> StoredInputs:
     """Return the features of a model's backbone and the neighbours that were mined in them.
 
-    features, mined: folders of the stages features and mine-neighbors. model: folder of a model with that backbone.
+    featured, mined: folders of the stages features and mine-neighbors. model: folder of a model with that backbone.
     Raises UserError for features of another backbone, for neighbours of other images or of another model than the
     features, and for files of another form.
     """
-    stored = open_features(features, store, model)
-    cards = {folder: read_json(folder / "card.json") for folder in (mined, features)}
+    stored = open_features(featured, store, model)
+    cards = {folder: read_json(folder / "card.json") for folder in (mined, featured)}
     for key, whose in (("data", "the store's"), ("parent", "that of the features' model")):
-        found, expected = (str(cards[folder].get(key)) for folder in (mined, features))
+        found, expected = (str(cards[folder].get(key)) for folder in (mined, featured))
         if found != expected:
             raise UserError(
                 f"{mined / 'card.json'}: {key}: {found[:12]} found, expected {expected[:12]}, {whose}; {AGAIN}"
@@ -64,7 +64,7 @@ def open_stored_inputs(features: Path, mined: Path, store: Store, model: Path) -
         neighbors,
         similarities,
         [
-            *(stored.path(split) for split in ("train", "held_out")),
+            stored.card,
             *(mined / "train" / f"{name}.npy" for name in ("indices", "similarities")),
         ],
     )

@@ -15,6 +15,7 @@ from sslpipe.nets.model_card import card_for
 from sslpipe.nets.model_file import check_data, check_side, load_model, load_with_monitors, save_model, weights_path
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
+from sslpipe.nets.propagation_head import PropagationSettings
 
 TINY = BackboneSettings(name="tiny_resnet")
 INFO = StoreInfo(
@@ -68,6 +69,9 @@ HEADS = [
     ProjectionSettings(outputs=2, depth=1),
     PrototypeSettings(prototypes=3, hidden=5, outputs=2, temperature=0.07),
     InstanceSettings(classes=3),
+    PropagationSettings(answer="product", classes=3, images=7, components=5),
+    PropagationSettings(answer="propagation", classes=3, images=7, components=None),
+    PropagationSettings(answer="probe", classes=3, images=None, components=5),
 ]
 BACKBONES = [
     TINY,

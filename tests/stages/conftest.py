@@ -44,7 +44,7 @@ TINY = {
         **{name: {"prototypes": 20, "hidden": 32, "outputs": 16, "fit": SHORT} for name in ("swav", "dino")},
     },
     "mine_neighbors": {"k": 6},
-    "cluster": {"scan": {"fit": SHORT}},
+    "cluster": {"compare": {"images": 200}, "scan": {"fit": SHORT}},
     "self_label": {"confident": {"threshold": 0.1, "fit": SHORT}},
     "semisup": {
         "methods": {  # those that the demonstration leaves out

@@ -7,6 +7,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import sha256
 from sslpipe.nets.merged import MergedHead
 from sslpipe.nets.model_file import load_model
+from sslpipe.nets.unit_heads import CentroidHead, ConsensusHead
 from stages.cluster import cluster
 from stages.evaluate import evaluate
 from stages.finetune import finetune
@@ -47,6 +48,31 @@ def test_an_over_clustering_is_merged_and_goes_through_the_line(project):
     for method in ("fixmatch", "simmatch", "suave"):
         semisup(method, start="self-label", epochs=1)
     finetune("linear", start="self-label")
+    evaluate()
+    metrics = json.loads(Path("runs/evaluate/metrics.json").read_text())
+    assert metrics["cluster"]["cluster_acc"] > 0.3
+    assert metrics["semisup.fixmatch"]["acc"] > 0.3
+
+
+@pytest.mark.parametrize(("method", "head"), [("kmeans", CentroidHead), ("spectral", ConsensusHead)])
+def test_groups_of_stored_features_go_through_the_line(project, read_csv, method, head):
+    """Without a training loop; the images themselves are not read again."""
+    cluster(method=method)
+    network, card = load_model(OUT)
+    assert isinstance(network.head, head)
+    assert (card.settings["method"], card.settings["clusters"]) == (method, 10)
+    (row,) = read_csv(project / OUT / "history.csv")
+    assert 0 < float(row["modularity"]) < 0.9
+    for name, value in load_model(Path("runs/pretrain"))[0].backbone.state_dict().items():
+        assert value.equal(network.backbone.state_dict()[name]), name
+    first = sha256(OUT / "model.safetensors")
+    cluster(method=method)
+    assert sha256(OUT / "model.safetensors") == first
+    self_label(epochs=1)
+    assert isinstance(load_model(Path("runs/self-label"))[0].head, head)
+    for learner in ("fixmatch", "simmatch"):
+        semisup(learner, start="cluster", epochs=1)
+    finetune("linear", start="cluster")
     evaluate()
     metrics = json.loads(Path("runs/evaluate/metrics.json").read_text())
     assert metrics["cluster"]["cluster_acc"] > 0.3

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sslpipe.io.errors import UserError
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.metrics.modularity import neighbor_modularity
-from sslpipe.metrics.pca import Features
+from sslpipe.metrics.pca import Features, Pca
 from sslpipe.nets.heads import Head
 from sslpipe.nets.network import Network
 
@@ -24,8 +24,12 @@ class OnFeatures(nn.Module, ABC):
 
     collapse_hint = "choose another cluster.method or cluster.clusters"
 
-    def __init__(self, clusters: int, problem: Problem) -> None:
-        """Check the number of clusters, and draw the seed of the method from torch's global generator."""
+    def __init__(self, clusters: int, problem: Problem, *, pca: Pca | None = None, seed: int | None = None) -> None:
+        """Check the number of clusters.
+
+        pca: of the features, if it has been computed. seed: of all random numbers; None: drawn from torch's global
+        generator. With one the method is a baseline of another one, and prints nothing.
+        """
         super().__init__()
         if clusters > len(problem.train.images):
             raise UserError(f"cluster.clusters: {clusters} is more than {len(problem.train.images)} training images")
@@ -34,7 +38,10 @@ class OnFeatures(nn.Module, ABC):
         self.clusters = clusters
         self.network = problem.network.requires_grad_(False)
         self.train_set, self.held_out = problem.train, problem.held_out
-        self.seed = int(torch.randint(2**31 - 1, ()))
+        self.pca = pca
+        self.is_baseline = seed is not None
+        self.seed = int(torch.randint(2**31 - 1, ())) if seed is None else seed
+        self._head: Head | None = None
         self._logits: Tensor | None = None
 
     @property
@@ -52,12 +59,11 @@ class OnFeatures(nn.Module, ABC):
 
         modularity: see `neighbor_modularity`, on the mined neighbours. terms: none.
         """
-        head, columns = self.find()
-        self.network.head = head.to(self.network.mean.device)
-        self._logits = logits_of(self.network, self.features)
+        self._head, columns = self.find()
+        self._logits = logits_of(self._head, self.features)
         row = {"modularity": modularity_of(self._logits, self.train_set), **columns}
         if self.held_out.features is not None and len(self.held_out.features):
-            held_out = logits_of(self.network, self.held_out.features)
+            held_out = logits_of(self._head, self.held_out.features)
             row["held_out/modularity"] = modularity_of(held_out, self.held_out)
         return row
 
@@ -68,17 +74,19 @@ class OnFeatures(nn.Module, ABC):
 
     def selected(self) -> Network:
         """The network with the head that `find` returned."""
+        assert self._head is not None
+        self.network.head = self._head.to(self.network.mean.device)
         return self.network.requires_grad_(True)
 
 
 @torch.no_grad()
-def logits_of(network: Network, features: Features) -> Tensor:
-    """Return the output of a network's head, [N, K] on the CPU, for stored features [N, D], a chunk at a time."""
-    device, parts = network.mean.device, []
+def logits_of(head: Head, features: Features) -> Tensor:
+    """Return the output of a head on the CPU, [N, K], for stored features [N, D], a chunk at a time."""
+    parts = []
     for start in range(0, len(features), CHUNK):
         few: Any = features[start : start + CHUNK]
         rows = few if isinstance(few, Tensor) else torch.from_numpy(np.array(few))
-        parts.append(network.head(rows.to(device).float()).float().cpu())
+        parts.append(head(rows.cpu().float()).float())
     return torch.cat(parts)
 
 

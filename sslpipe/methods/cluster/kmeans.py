@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from sslpipe.io.settings import TwoOrMore
+from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.methods.cluster._on_features import OnFeatures, neighbors_of
 from sslpipe.methods.cluster._problem import Problem
 from sslpipe.metrics.pca import Pca
@@ -24,6 +25,8 @@ class Settings(WhitenedKMeansSettings):
 
     clusters: TwoOrMore
     """Number of clusters."""
+    compare: CompareSettings = CompareSettings()
+    """The comparison of the model with plain baselines."""
     fit: None = None
     """There is no training loop."""
 
@@ -36,10 +39,11 @@ class Method(OnFeatures):
     neighbours that are in the same cluster.
     """
 
-    def __init__(self, settings: Settings, problem: Problem, pca: Pca | None = None) -> None:
-        """pca: of the features, if it has been computed."""
-        super().__init__(settings.clusters, problem)
-        self.pca = pca
+    def __init__(
+        self, settings: Settings, problem: Problem, *, pca: Pca | None = None, seed: int | None = None
+    ) -> None:
+        """pca, seed: as in `OnFeatures`."""
+        super().__init__(settings.clusters, problem, pca=pca, seed=seed)
         self.settings = settings
 
     def find(self) -> tuple[Head, dict[str, float]]:

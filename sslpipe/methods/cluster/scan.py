@@ -14,6 +14,7 @@ from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, TwoOrMore
+from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.neighbors.merging import merge
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
@@ -65,6 +66,8 @@ class Settings:
     batch_statistics: BatchStatistics = "joint"
     """joint: images and neighbours share a forward pass and its batch statistics. separate: each have their own (public
     code)."""
+    compare: CompareSettings = CompareSettings()
+    """The comparison of the model with plain baselines."""
     fit: FitSettings = FitSettings(
         epochs=100,
         batch=128,

@@ -7,6 +7,7 @@ import torch
 from sslpipe.io.console import info
 from sslpipe.io.settings import TwoOrMore
 from sslpipe.methods._distil import DistilSettings, linear_of_groups
+from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.methods.cluster._on_features import OnFeatures, logits_of, neighbors_of
 from sslpipe.methods.cluster._problem import Problem
 from sslpipe.metrics.pca import Pca
@@ -26,6 +27,8 @@ class Settings(SpectralSettings):
     """Number of clusters."""
     distil: DistilSettings = DistilSettings()
     """The classifier, which predicts the groups for any image."""
+    compare: CompareSettings = CompareSettings()
+    """The comparison of the model with plain baselines."""
     fit: None = None
     """There is no training loop."""
 
@@ -33,10 +36,11 @@ class Settings(SpectralSettings):
 class Method(OnFeatures):
     """Spectral clustering; the model is a balanced logistic regression of its groups on unit features."""
 
-    def __init__(self, settings: Settings, problem: Problem, pca: Pca | None = None) -> None:
-        """pca: of the features, if it has been computed."""
-        super().__init__(settings.clusters, problem)
-        self.pca = pca
+    def __init__(
+        self, settings: Settings, problem: Problem, *, pca: Pca | None = None, seed: int | None = None
+    ) -> None:
+        """pca, seed: as in `OnFeatures`."""
+        super().__init__(settings.clusters, problem, pca=pca, seed=seed)
         self.settings = settings
 
     def find(self) -> tuple[Head, dict[str, float]]:
@@ -45,7 +49,8 @@ class Method(OnFeatures):
         found = spectral_groups(
             neighbors_of(self.train_set), clusters=settings.clusters, settings=settings, seed=self.seed
         )
-        report_parts(found)
+        if not self.is_baseline:
+            report_parts(found)
         weight, bias = linear_of_groups(
             self.features,
             found.groups,
@@ -55,10 +60,9 @@ class Method(OnFeatures):
             pca=self.pca,
         )
         head = ConsensusHead.of(torch.from_numpy(weight)[None], torch.from_numpy(bias)[None], unit_features=True)
-        self.network.head = head.to(self.network.mean.device)
         grouped = found.groups >= 0
-        kept = float((logits_of(self.network, self.features).argmax(dim=1).numpy() == found.groups)[grouped].mean())
-        if kept < LEAST_KEPT:
+        kept = float((logits_of(head, self.features).argmax(dim=1).numpy() == found.groups)[grouped].mean())
+        if kept < LEAST_KEPT and not self.is_baseline:
             info(
                 f"cluster.spectral: the model keeps the group of {kept:.0%} of the images, since a linear classifier "
                 "of the features cannot tell the groups apart; raise cluster.spectral.distil.inverse_penalty"

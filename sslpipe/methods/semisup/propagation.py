@@ -60,8 +60,8 @@ class Settings:
     """α of F = (I - αS)⁻¹ Y: the share of an image's scores that comes from its neighbours."""
     strengths: tuple[Positive, ...] = (1.0, 10.0, 100.0, 1000.0)
     """Candidates for C of the probe, which minimises C · (sum of cross-entropies) + |W|²/2 on unit features, as
-    scikit-learn's does. The one with the lowest cross-entropy of the answer on left-out labels is used, 10 where a class
-    has only one label (own choice: decades around 10)."""
+    scikit-learn's does. The one with the lowest cross-entropy of the answer on left-out labels is used, 10 where a
+    class has only one label (own choice: decades around 10)."""
     iterations: Count = 200
     """Iterations of L-BFGS of the probe."""
     components: TwoOrMore = 256
