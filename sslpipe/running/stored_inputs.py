@@ -51,7 +51,7 @@ def open_stored_inputs(featured: Path, mined: Path, store: Store, model: Path) -
     for name, array, kind in (("indices", neighbors, np.int64), ("similarities", similarities, np.float32)):
         if array.ndim != 2 or array.shape != (count, neighbors.shape[-1]) or array.dtype != kind:
             found = f"{array.dtype} {list(array.shape)}"
-            expected = f"{np.dtype(kind)} [{count}, k]"
+            expected = f"{np.dtype(kind)} [{count}, {neighbors.shape[-1]}]"
             raise UserError(f"{mined / 'train' / f'{name}.npy'}: {found} found, expected {expected}; {AGAIN}")
     if not 0 <= neighbors.min() <= neighbors.max() < count or not np.isfinite(similarities).all():
         raise UserError(

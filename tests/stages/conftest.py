@@ -50,12 +50,14 @@ TINY = {
         "methods": {  # those that the demonstration leaves out
             "mixmatch": {"start": "pretrain"},
             "uda": {"start": "self-label"},
+            "propagation": {"start": "pretrain"},
         },
         **{method: {"fit": BRIEF} for method in ("supervised", "fixmatch", "mixmatch", "uda")},
         "simmatch": {"hidden": 32, "outputs": 16, "fit": BRIEF},
         "suave": SMALL,
         "daino": {key: value for key, value in SMALL.items() if key != "queue"},
         "alternation": {"ssl_epochs": 1, "fit": BRIEF},
+        "propagation": {"neighbors": 6},
     },
     "finetune": {
         "methods": {"supervised": {"start": "pretrain"}},
