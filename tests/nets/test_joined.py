@@ -120,7 +120,7 @@ def test_what_cannot_be_joined_is_refused():
     refused("'resnt18' found, which timm does not have", names=["resnet18", "resnt18"])
     names = ["tf_efficientnet_lite0", "tf_efficientnet_lite2"]
     refused(r"side: null found, but .*lite0 expects images of 224 px .* 260 px .*such as 128", names=names, side=None)
-    with pytest.raises(UserError, match="network.unit_features: true found, expected false with the name tiny_resnet"):
+    with pytest.raises(UserError, match=r"network.unit_features: true found, expected false with the name tiny_resnet"):
         BackboneSettings(name="tiny_resnet", unit_features=True).build(3)
     with pytest.raises(UserError, match="prefix and leave_out select among the weights of a file"):
         Settings(weights=("a.pth", "b.pth"), prefix="module.")

@@ -29,6 +29,12 @@ INFO = StoreInfo(
 )
 
 
+@pytest.fixture(autouse=True)
+def no_twins(monkeypatch):
+    """Architectures that take the same weights are not searched for: test_weights_owner.py."""
+    monkeypatch.setattr("sslpipe.nets.weights_owner.twins", lambda _: ())
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Files of random weights for the architectures' own sides, made when asked for."""

@@ -81,7 +81,9 @@ def test_a_file_says_whose_weights_it_has(tmp_path, lite, kind):
     else:
         path = tmp_path / "any.pth"
         torch.save({"arch": TF_LITE, "state_dict": lite}, path)
-    refused(path, LITE, f"weights of {TF_LITE} found, according to its own metadata", f"network.architecture: {TF_LITE}")
+    refused(
+        path, LITE, f"weights of {TF_LITE} found, according to its own metadata", f"network.architecture: {TF_LITE}"
+    )
     load(path, TF_LITE)
 
 
@@ -157,7 +159,7 @@ def test_a_file_of_another_architecture_names_the_nearest(tmp_path, lite, small)
 
 def test_a_damaged_file_of_the_architecture_is_no_other_architecture(tmp_path, small):
     torch.save({name: tensor for name, tensor in small.items() if name != "bn1.bias"}, tmp_path / "weights.pth")
-    with pytest.raises(UserError, match="missing: bn1.bias$"):
+    with pytest.raises(UserError, match=r"missing: bn1.bias$"):
         load(tmp_path / "weights.pth", "test_resnet")
 
 

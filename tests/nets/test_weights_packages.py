@@ -91,7 +91,12 @@ def test_another_file_in_the_package_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("weights", "networks", "expected"),
-    [(None, 1, [None]), (None, 2, [None, None]), (("package", None), 2, ["package", None]), ("package", 1, ["package"])],
+    [
+        (None, 1, [None]),
+        (None, 2, [None, None]),
+        (("package", None), 2, ["package", None]),
+        ("package", 1, ["package"]),
+    ],
 )
 def test_weights_are_given_for_each_network(weights, networks, expected):
     assert Settings(weights=weights).sources(networks) == expected
