@@ -6,7 +6,6 @@ stored features, and each part of them if several networks are joined.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from sslpipe.data.images import Images
 from sslpipe.data.seeds import RandomStream, mix
-from sslpipe.methods.cluster import kmeans, spectral
+from sslpipe.io.params import find_module
 from sslpipe.methods.cluster._on_features import OnFeatures
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.metrics.modularity import neighbor_modularity
@@ -26,7 +25,8 @@ from sslpipe.nets.joined import names_of
 from sslpipe.nets.network import Network
 
 PIXELS, FEATURES = "pixels", "features"
-BASELINES: dict[str, ModuleType] = {"kmeans": kmeans, "spectral": spectral}
+BASELINES = ("kmeans", "spectral")
+"""Cluster methods that are baselines of the others."""
 COMPONENTS = 256
 """Principal components that the baselines of a space share, the most that any of them needs."""
 
@@ -127,9 +127,10 @@ def candidates_of(
     for space in spaces:
         near = Neighborhood(images, torch.from_numpy(space.neighbors), space.rows)
         pca = fit_pca(space.rows, COMPONENTS)
-        for baseline, module in BASELINES.items():
+        for baseline in BASELINES:
             if (baseline, space.name) == (name, FEATURES):
                 continue  # it is the stage's model
+            module = find_module("sslpipe.methods.cluster", baseline, where="cluster.method")
             settings = module.Settings(clusters=clusters)
             none = Neighborhood(images, near.neighbors)
             method = module.Method(settings, Problem(space.network, near, none), pca=pca, seed=seed)

@@ -67,7 +67,7 @@ def test_joined_networks_are_judged_in_each_ones_space(kinds):
 
 
 def test_figures_are_modularities_and_the_right_groups_are_first(kinds):
-    images, kind = kinds
+    images, _ = kinds
     network = build_network(BackboneSettings(name="tiny_resnet"), INFO)
     noise = torch.randn(120, 64, generator=torch.Generator().manual_seed(0))
     given, judges = spaces(images, network, noise)
