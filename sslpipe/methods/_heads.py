@@ -34,8 +34,8 @@ def train_heads(
 ) -> ClusterHeads:
     """Return heads trained by the SCAN loss (eq. 2) on random pairs of an image and one of its neighbours.
 
-    The heads differ in their initial weights, which torch's global generator gives. Adam with a cosine schedule, `steps`
-    steps of at most `batch` pairs, drawn with replacement. generator: on the CPU, gives the pairs.
+    The heads differ in their initial weights, which torch's global generator gives. Adam with a cosine schedule,
+    `steps` steps of at most `batch` pairs, drawn with replacement. generator: on the CPU, gives the pairs.
     """
     features, neighbors = pairs.features, pairs.neighbors
     device, size = features.device, min(batch, len(features))

@@ -1,4 +1,4 @@
-"""SCAN's linear heads on cached features (Van Gansbeke et al. 2020, arXiv:2005.12320, section 2.2), and their consensus.
+"""SCAN's linear heads on stored features (Van Gansbeke et al. 2020, arXiv:2005.12320, section 2.2), and their mean.
 
 The network is not trained: it is that of the start, with a head whose probabilities are the mean of all heads'.
 """
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, NonNegative, Positive, TwoOrMore
 from sslpipe.methods._heads import CHUNK, Pairs, losses_of, train_heads
+from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.methods.cluster._problem import Problem
 from sslpipe.metrics.consensus import align_heads
 from sslpipe.metrics.pca import Pca, fit_pca
@@ -43,6 +44,8 @@ class Settings:
     """Pairs of an image and a neighbour in a step."""
     lr: Positive = 5e-3
     """Initial learning rate of Adam, with a cosine schedule; the components together have standard deviation 1."""
+    compare: CompareSettings = CompareSettings()
+    """The comparison of the model with plain baselines."""
     fit: None = None
     """The heads are trained when the method is built, in seconds."""
 
