@@ -6,15 +6,17 @@ Nothing is downloaded here, and no weights are read but those of a file that is 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from math import lcm
 from pathlib import Path
+
+import torch
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.nets.architectures import meta_model, nearest_architectures, shapes_of, twins
 from sslpipe.nets.joined import names_of
-from sslpipe.nets.timm_backbone import multiples, patch_of, timm_config
+from sslpipe.nets.timm_backbone import TimmBackbone, multiples, patch_of, timm_config
 from sslpipe.nets.weights_files import read_weights
 from sslpipe.nets.weights_owner import owner_of
 from sslpipe.nets.weights_packages import EXTRA, PACKAGE, PACKAGES
@@ -22,6 +24,9 @@ from sslpipe.nets.weights_timm import cached_file, weights_url
 
 CPU_SIDE = 128
 """Side for a CPU, pixels: 64 px cost 0.13 of purity@5, and 224 px take three times as long (CIFAR-10, Lite0)."""
+GPU_SIDE = 224
+"""Largest side for a GPU, pixels (own choice: that of most published weights and figures; DINOv2's own 518 px take six
+times the time and the disk space)."""
 DEFAULT = "efficientnet_lite0+efficientnet_lite2"
 """Features that need no hub: both networks of the extra offline-features."""
 NAMES: Mapping[str, str] = {
@@ -53,6 +58,8 @@ class PublishedFeatures:
     """For pretrain.frozen.weights: a file, `package`, or null for timm's own."""
     patch: int
     """The side of images is a multiple of this, pixels."""
+    own_side: int
+    """The side that the weights were trained for, pixels."""
     licence: str
     """Licence of the weights; "unknown" for a file."""
     megabytes: int
@@ -82,9 +89,20 @@ class KnownFeatures:
 
     @property
     def side(self) -> int:
-        """Default side of images on a CPU, pixels: CPU_SIDE, or the nearest that is a multiple of all patches."""
+        """Default side of images on a CPU, pixels: CPU_SIDE, or the nearest that all networks accept."""
+        return self._nearest(CPU_SIDE)
+
+    @property
+    def gpu_side(self) -> int:
+        """Default side on a GPU: the smallest of the networks' own and GPU_SIDE, or the nearest that all accept."""
+        return self._nearest(min(GPU_SIDE, *(network.own_side for network in self.networks)))
+
+    def _nearest(self, wanted: int) -> int:
+        """Return a side that all networks accept; without another one, the first network's own."""
         patch = reduce(lcm, (network.patch for network in self.networks))
-        return min(multiples(CPU_SIDE, patch), key=lambda side: (abs(side - CPU_SIDE), side))
+        sides = sorted(multiples(wanted, patch), key=lambda side: (abs(side - wanted), side))
+        accepted = (side for side in sides if all(accepts(network.architecture, side) for network in self.networks))
+        return next(accepted, self.networks[0].own_side)
 
     @property
     def needs_download(self) -> bool:
@@ -135,10 +153,11 @@ def _published(name: str) -> PublishedFeatures:
             architecture=architecture,
             weights=PACKAGE,
             patch=1,
+            own_side=timm_config(architecture).input_size[-1],
             licence=package.licence,
             megabytes=package.megabytes,
             is_here=package.path() is not None,
-            source=f"the package {package.distribution} ({EXTRA})",
+            source=f"the package {package.distribution}" + ("" if package.path() else f" ({EXTRA})"),
         )
     config = timm_config(architecture)
     if not config.has_weights:
@@ -151,10 +170,11 @@ def _published(name: str) -> PublishedFeatures:
         architecture=tagged,
         weights=None,
         patch=_patch(architecture),
+        own_side=config.input_size[-1],
         licence=LICENCES.get(config.license, config.license or "unknown"),
         megabytes=_megabytes(architecture),
         is_here=cached is not None,
-        source=cached or f"a download: {weights_url(config)}",
+        source=cached or f"a download from {weights_url(config)}",
     )
 
 
@@ -168,6 +188,7 @@ def _of_file(name: str, architecture: str | None) -> PublishedFeatures:
         architecture=found,
         weights=name,
         patch=_patch(found),
+        own_side=timm_config(found).input_size[-1],
         licence="unknown",
         megabytes=round(path.stat().st_size / 1e6),
         is_here=True,
@@ -189,6 +210,19 @@ def _architecture_of(path: Path) -> str:
         raise UserError(f"--features: {path}: its architecture may be {names}, {likely[0]}; {write}")
     info(f"--features: {path}: taken for weights of {names}, {likely[0]}; if that is wrong, {write}")
     return likely[0].architecture
+
+
+@lru_cache(maxsize=64)
+def accepts(architecture: str, side: int) -> bool:
+    """Return whether an architecture takes images of a side, pixels: by a forward without memory, if it takes few."""
+    if not timm_config(architecture).fixed_input_size:
+        return True
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            TimmBackbone(architecture=architecture, channels=3, side=side).eval()(torch.zeros(1, 3, side, side))
+    except Exception:  # each architecture has errors of its own, and some compute with their weights
+        return False
+    return True
 
 
 def _patch(architecture: str) -> int:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, one_line
+from sslpipe.io.files import project_path
 from sslpipe.nets.architectures import shapes_of
 from sslpipe.nets.joined import JoinedBackbone, names_of
 from sslpipe.nets.model_file import check_weights
@@ -155,7 +155,7 @@ def _load(backbone: TimmBackbone, part: _Part, input: InputSettings, *, download
     name, weights, title = part.architecture, part.weights, f"timm's {part.architecture}"
     native = _native(backbone, part, input)
     if isinstance(weights, WeightsFile):
-        path = Path(weights.path).expanduser()
+        path = project_path(weights.path)
         content = read_weights(path)
         is_owner = check_owner(path, content, name)
         found: Mapping[str, Tensor] = selected(content.weights, weights, path)
@@ -182,7 +182,7 @@ def _load(backbone: TimmBackbone, part: _Part, input: InputSettings, *, download
         )
     backbone.model.load_state_dict(found)
     if not is_owner and isinstance(weights, WeightsFile):
-        name_twins(Path(weights.path).expanduser(), backbone, found, input.crop)
+        name_twins(project_path(weights.path), backbone, found, input.crop)
 
 
 def _native(backbone: TimmBackbone, part: _Part, input: InputSettings) -> Any:

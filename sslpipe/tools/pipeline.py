@@ -7,6 +7,7 @@ from typing import Any
 from sslpipe.io.errors import UserError
 from sslpipe.io.params import find_module
 from sslpipe.io.stages import LABELLED_STAGES, key_of
+from sslpipe.nets.weights_packages import PACKAGE
 from sslpipe.tools.yaml_text import dump, read_yaml, shipped
 
 CODE = ("sslpipe/", "stages/")
@@ -70,6 +71,8 @@ def pipeline(settings: Mapping[str, Any]) -> str:
         ]
         if name == "prepare" and reads_folder:
             inner["deps"] = [LISTING]
+        if name == "pretrain":
+            inner["deps"] = [*inner["deps"], *_weights_files(settings)]
         if not inner["deps"]:
             del inner["deps"]
         # DVC checks the params of methods, which contain ${...}.
@@ -90,6 +93,14 @@ def _is_there(stage: str, settings: Mapping[str, Any]) -> bool:
     if stage == "features":  # it needs no settings
         return all(key in settings for key in ("pretrain", "mine_neighbors"))
     return stage in ("prepare", "evaluate") or key_of(stage) in settings
+
+
+def _weights_files(settings: Mapping[str, Any]) -> list[str]:
+    """Return the files of weights that the stage pretrain reads."""
+    pretrain = settings.get("pretrain") or {}
+    weights = (pretrain.get("frozen") or {}).get("weights") if pretrain.get("method") == "frozen" else None
+    given = weights if isinstance(weights, list) else [weights]
+    return [each for each in given if each not in (None, PACKAGE)]
 
 
 def _stage_of(path: str, stages: Mapping[str, Any]) -> str | None:
