@@ -137,8 +137,10 @@ def _fit_neighbors(tree: CommentedMap, train: int, summary: FolderSummary) -> No
         if (at(tree, f"mine_neighbors.{key}") or default) > limit:
             put(tree, f"mine_neighbors.{key}", limit, "half the images of an average cluster")
     k = at(tree, "mine_neighbors.k") or 20
-    if at(tree, "cluster.method") == "scan" and (at(tree, "cluster.scan.neighbors") or 5) > k:
-        put(tree, "cluster.scan.neighbors", k, "the number of mined neighbours")
+    for stage, method, default in (("cluster", "scan", 5), ("self_label", "neighbors", 20)):
+        key = f"{stage}.{method}.neighbors"
+        if at(tree, f"{stage}.method") == method and (at(tree, key) or default) > k:
+            put(tree, key, k, "the number of mined neighbours")
 
 
 def _fit_classes(tree: CommentedMap, summary: FolderSummary) -> None:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from ruamel.yaml.comments import CommentedMap
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.version import own_version
-from sslpipe.tools.autoconfig import GUESS, settings_for
+from sslpipe.tools.autoconfig import GUESS, _fit_neighbors, settings_for
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
 from sslpipe.tools.layout_table import print_layout
 from sslpipe.tools.pipeline import pipeline, stages_of
@@ -93,6 +94,14 @@ def test_many_images_make_fewer_epochs_and_few_make_small_batches():
     assert few["mine_neighbors"] == {"k": 18, "held_out_k": 2}
     val = fitted(summary(images=2040, held_out=40))
     assert val["mine_neighbors"] == {"k": 20, "held_out_k": 2}
+
+
+def test_methods_count_no_more_neighbours_than_are_mined():
+    tree = CommentedMap(mine_neighbors=CommentedMap(), cluster=CommentedMap(method="kmeans"))
+    tree["self_label"] = CommentedMap(method="neighbors")
+    _fit_neighbors(tree, 72, summary(images=100, classes=("a", "b"), labelled=100, rarest=50))
+    assert tree["mine_neighbors"]["k"] == tree["self_label"]["neighbors"]["neighbors"] == 18
+    assert tree["cluster"] == {"method": "kmeans"}
 
 
 def test_without_labels_no_stage_needs_any():

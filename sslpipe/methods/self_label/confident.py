@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Batch
-from sslpipe.data.images import Images
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod, not_finite
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.console import info
 from sslpipe.io.settings import BelowOne, Count, Fraction
+from sslpipe.methods.self_label._problem import Problem
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.network import Network
 from sslpipe.nets.statistics import recompute_statistics
@@ -49,16 +49,6 @@ class Settings:
         batch=1000,
         optimizer=OptimizerSettings(name="adam", lr=1e-4, weight_decay=1e-4, decay_all=True),
     )
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What self-labelling is given."""
-
-    network: Network
-    """With one cluster head, as the cluster stage writes it."""
-    images: Images
-    """All training images."""
 
 
 class Method(BaseMethod):
