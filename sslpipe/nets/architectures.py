@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from re import findall
@@ -16,7 +16,7 @@ from sslpipe.nets.timm_backbone import timm_config
 
 SECONDS = 6.0
 """Longest search for an architecture, seconds (own choice: some 60 architectures, nearest names first)."""
-SIMILAR_NAMES = 16
+SIMILAR_NAMES = 24
 """Architectures that are compared to find those with the same tensors (own choice)."""
 WORTH_NAMING = 0.5
 """Least share of tensors with the same shapes for an architecture that is named as the nearest (own choice)."""
@@ -120,29 +120,24 @@ def likeness(found: Shapes, architecture: str) -> Likeness:
     return Likeness(architecture, bool(body) and own == body, order_of(found, architecture) is not None, share)
 
 
-def nearest_architectures(found: Shapes, names: Sequence[str], *, seconds: float = SECONDS) -> list[Likeness]:
+def nearest_architectures(found: Shapes, names: Sequence[str]) -> list[Likeness]:
     """Return the architectures of timm that a file's tensors fit, or else the one with most of their shapes.
 
     names: those that the architecture may resemble, such as the file's and the one in the settings; the architectures
-    with the most similar names are compared first, until one fits and its twins are found, or the time is over.
+    with the most similar names are compared first, until one fits, to which its twins are added, or SECONDS are over.
     An empty list: none of those compared has WORTH_NAMING of the tensors' shapes.
     """
-    end = monotonic() + seconds
+    end = monotonic() + SECONDS
     best: Likeness | None = None
     for name in _by_name(names):
         each = likeness(found, name)
         if each.fits:
-            return [each, *(replaced(each, twin) for twin in twins(name))]
+            return [each, *(replace(each, architecture=twin) for twin in twins(name))]
         if best is None or each.share > best.share:
             best = each
         if monotonic() > end:
             break
     return [best] if best and best.share >= WORTH_NAMING else []
-
-
-def replaced(likeness: Likeness, architecture: str) -> Likeness:
-    """Return the likeness to a twin, which is the same."""
-    return Likeness(architecture, likeness.by_name, likeness.in_order, likeness.share)
 
 
 @lru_cache(maxsize=64)

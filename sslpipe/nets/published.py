@@ -17,9 +17,17 @@ from sslpipe.nets.model_file import check_weights
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.nets.preprocessing import InputSettings
 from sslpipe.nets.timm_backbone import TimmBackbone, timm_config
-from sslpipe.nets.weights_files import WHERE, WeightsFile, nearest_hint, read_weights, selected, with_timms_names
+from sslpipe.nets.weights_files import (
+    WHERE,
+    WeightsFile,
+    completed,
+    nearest_hint,
+    read_weights,
+    selected,
+    with_timms_names,
+)
 from sslpipe.nets.weights_owner import check_owner, name_twins
-from sslpipe.nets.weights_packages import package_of, package_weights
+from sslpipe.nets.weights_packages import package_weights
 from sslpipe.nets.weights_timm import timm_weights
 
 Weights = WeightsFile | Literal["package"] | None
@@ -127,7 +135,7 @@ def _input(config: Any, *, is_known: bool, side: int | None) -> InputSettings:
     and SCAN; timm's own preprocessing differs from one of its weights to the other. With a side the whole image is
     resized to it.
     """
-    interpolation = config.interpolation if is_known else "bilinear"
+    interpolation: Any = config.interpolation if is_known else "bilinear"
     if side is not None:
         return InputSettings(resize=side, crop=side, interpolation=interpolation)
     _, height, width = config.input_size
@@ -164,11 +172,14 @@ def _load(backbone: TimmBackbone, part: _Part, input: InputSettings, *, download
     else:
         is_owner = True
         found = package_weights(name) if weights else timm_weights(name, part.config, download=download)
-        if weights:
-            found = with_timms_names(found, native, name, Path(package_of(name).file))
+        found = completed(found, native.state_dict())
         check_weights(found, native.state_dict(), title, of=title, advice="use other weights")
     found = backbone.resampled(found)
-    check_weights(found, backbone.model.state_dict(), title, of=title, advice="use other weights")
+    if shapes_of(found) != shapes_of(backbone.model.state_dict()):
+        raise UserError(
+            f"{WHERE}.side: {input.crop} found, which {name} does not accept, since its weights cannot be resampled; "
+            f"expected {part.config.input_size[-1]} or null"
+        )
     backbone.model.load_state_dict(found)
     if not is_owner and isinstance(weights, WeightsFile):
         name_twins(Path(weights.path).expanduser(), backbone, found, input.crop)

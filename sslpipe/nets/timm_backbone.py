@@ -1,6 +1,7 @@
 """Backbones of timm without their classifiers. timm is imported where it is used, since the import takes a second."""
 
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,7 +70,10 @@ def timm_translation(weights: Mapping[str, Tensor], model: Any) -> dict[str, Ten
     It knows the names of the architecture's original files, and interpolates position embeddings.
     """
     change = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    return dict(change(dict(weights), model)) if change else dict(weights)
+    if change is None:
+        return dict(weights)
+    with warnings.catch_warnings(action="ignore"):  # for timm's developers
+        return dict(change(dict(weights), model))
 
 
 def timm_config(architecture: str) -> Any:

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, one_line
-from sslpipe.nets.architectures import COUNT, body_shapes, is_classifier, nearest_architectures, order_of, shapes_of
+from sslpipe.nets.architectures import COUNT, is_classifier, likeness, nearest_architectures, order_of, shapes_of
 from sslpipe.nets.timm_backbone import timm_translation
 
 WHERE = "pretrain.frozen"
 """Key of the settings in params.yaml, for error messages."""
+DAMAGED = 0.9
+"""Share of an architecture's shapes above which a file is one of its own, though not all tensors fit (own choice)."""
 
 
 @dataclass(frozen=True)
@@ -113,33 +115,36 @@ def with_timms_names(
     expected = native.state_dict()
     translated = _without_classifier(plain, expected, architecture)
     if shapes_of(translated).keys() == shapes_of(expected).keys():
-        return _completed(translated, expected)
+        return completed(translated, expected)
     theirs = _by_timm(plain, native, architecture)
     if theirs is not None:
         info(f"{path}: the names of its weights are not timm's; timm translates them for {architecture}")
-        return _completed(theirs, expected)
+        return completed(theirs, expected)
     order = order_of(shapes_of(plain), architecture)
     if order is None:
-        return _completed(translated, expected)
+        return completed(translated, expected)
     pairs = list(order.items())
     info(
-        f"{path}: the names of its weights are not timm's; they are taken in order, since all {len(order)} shapes agree "
-        f"with {architecture}'s ({pairs[0][0]} is {pairs[0][1]}, ..., {pairs[-1][0]} is {pairs[-1][1]}); if that is "
-        "wrong, give a file with timm's names"
+        f"{path}: the names of its weights are not timm's; they are taken in order, since all {len(order)} shapes "
+        f"agree with {architecture}'s ({pairs[0][0]} is {pairs[0][1]}, ..., {pairs[-1][0]} is {pairs[-1][1]}); if that "
+        "is wrong, give a file with timm's names"
     )
-    return _completed({own: plain[name] for name, own in pairs}, expected)
+    return completed({own: plain[name] for name, own in pairs}, expected)
 
 
-def nearest_hint(found: Mapping[str, Tensor], architecture: str, path: Path | None) -> str:
+def nearest_hint(found: Mapping[str, Tensor], architecture: str, path: Path) -> str:
     """Return the end of an error: which architectures of timm the weights fit, or resemble most, if any.
 
-    The names of the architecture in the settings and of the file say which are compared first.
+    The names of the architecture in the settings and of the file say which are compared first. Weights with more than
+    DAMAGED of the architecture's shapes are not searched for, since they are its own, of which some are missing.
     """
-    stem = path.name.partition(".")[0] if path else ""
+    own = architecture.partition(".")[0]
     shapes = shapes_of(_without_prefix(found, set()))
-    likely = [each for each in nearest_architectures(shapes, [architecture, stem]) if each.architecture != architecture]
-    if not likely:
-        return "; none of the architectures of timm with similar names fits; expected network.architecture to name it"
+    if likeness(shapes, own).share > DAMAGED:
+        return ""
+    likely = nearest_architectures(shapes, [own, path.name.partition(".")[0]])
+    if not likely or likely[0].architecture == own:
+        return "; none of timm's architectures with similar names has these shapes"
     names = " or ".join(each.architecture for each in likely)
     return f"; did you mean network.architecture: {names}, {likely[0]}?"
 
@@ -187,7 +192,7 @@ def _sizes(weights: Mapping[str, Tensor]) -> Counter[int]:
     return Counter(tensor.numel() for name, tensor in weights.items() if not name.endswith(COUNT))
 
 
-def _completed(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def completed(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights in the types of `expected`, with the counts of batches that old files lack."""
     complete = {
         name: tensor.to(expected[name].dtype) if name in expected else tensor for name, tensor in weights.items()

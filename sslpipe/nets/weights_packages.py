@@ -87,7 +87,7 @@ def package_weights(architecture: str) -> dict[str, Tensor]:
     path = package.path()
     if path is None:
         raise UserError(
-            f"{WHERE}.weights: {package.distribution} is not installed, which has the weights of {architecture}; {EXTRA}"
+            f"{WHERE}.weights: {package.distribution}, with the weights of {architecture}, is not installed; {EXTRA}"
         )
     if sha256(path) != package.sha256:
         raise UserError(
