@@ -15,7 +15,9 @@ IMAGES_PER_LIST = 39
 """Minimum number of images per list by which faiss' k-means places a centroid without a warning."""
 PER_LIST = 64
 """Number of images per list on which the lists of very many images are trained; faiss uses up to 256 (own choice)."""
-ADDED = 65536
+SAMPLED = 1 << 29
+"""Maximum size in bytes of the vectors on which the lists are trained, unless there are more lists."""
+ADDED = 16384
 """Number of images that are added to an index at a time."""
 QUERIES = 4096
 """Number of queries per call of faiss, which bounds the memory and the time between two updates of the progress."""
@@ -102,7 +104,7 @@ def _build_index(bank: UnitVectors, settings: SearchSettings, device: torch.devi
 
 def _sample(bank: UnitVectors, lists: int) -> NDArray[np.float32]:
     """Return the vectors that the lists are trained on: all, or evenly spaced ones where faiss would draw some."""
-    count = min(len(bank), lists * PER_LIST)
+    count = min(len(bank), lists * PER_LIST, max(lists, SAMPLED // (4 * bank.shape[1])))
     if bank.resident is not None or count == len(bank):
         return bank[:].numpy()
     rows = np.linspace(0, len(bank) - 1, count).astype(np.int64)
