@@ -197,12 +197,12 @@ def rows(name: str) -> tuple[Rows, Rows]:
         add(what, one.steps * one.flops, one.steps, *one.numbers)
         sizes.append([name, what, *(short(each / 1e9) for each in one.bytes)])
         if stage == "pretrain" and "mine_neighbors" in settings:
-            add("features", (n + m) * alone.forward, *"----", f"{n + m} × {side} px")
+            add("features", (n + m + test) * alone.forward, *"----", f"{n + m + test} × {side} px")
             head = settings["mine_neighbors"].get("layer") == "head"
             length = settings[stage][method]["projection"]["outputs"] if head else alone.outputs
             # Pairs of training images once, pairs of those held out once, and these against the training images.
             add("mine-neighbors: search", length * (n * n + m * m + 2 * n * m), *"-----", rate=A100.search)
-            sizes.append([name, "features", short(4 * alone.outputs * (n + m) / 1e9), *"----"])
+            sizes.append([name, "features", short(2 * alone.outputs * (n + m + test) / 1e9), *"----"])
     scored = (test or train) * len(runs)
     add("evaluate", scored * alone.forward, *"----", f"{scored} × {side} px")
     return times, sizes

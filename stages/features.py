@@ -9,7 +9,7 @@ from sslpipe.io import options
 
 
 def features(
-    runtime: Annotated[str | None, typer.Option(help="auto or torch (params: features.runtime).")] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto, torch or onnxruntime (params: features.runtime).")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per forward (params: features.batch).")] = None,
     prepared: options.Prepared = Path("runs/prepare"),
     pretrained: options.Pretrained = Path("runs/pretrain"),
@@ -23,7 +23,8 @@ def features(
     from sslpipe.data.device import choose_device
     from sslpipe.data.store import Store
     from sslpipe.io.params import Params
-    from sslpipe.running.feature_pass import FeatureSettings, write_features
+    from sslpipe.running.feature_pass import write_features
+    from sslpipe.running.feature_runtime import FeatureSettings
 
     project = Params(params)
     project.override({"features.runtime": runtime, "features.batch": batch}, assignments, stage="features")

@@ -50,7 +50,7 @@ def linear_of_groups(
     if len(used) > settings.images:
         used = np.sort(np.random.default_rng(seed).choice(used, settings.images, replace=False))
     pca = (pca or fit_pca(features, settings.components)).first(settings.components)
-    components, group = pca.transform(features)[used], groups[used]
+    components, group = pca.transform(features if len(used) == len(features) else features[used]), groups[used]
     weight, bias = np.zeros((clusters, components.shape[1])), np.full(clusters, NEVER)
     present = np.unique(group)
     bias[present] = 0

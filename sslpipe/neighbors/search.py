@@ -1,18 +1,16 @@
 """Nearest neighbours by cosine similarity: settings, checks and the choice of the backend."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sslpipe.io.errors import UserError
 from sslpipe.neighbors import faiss_search, torch_search
 from sslpipe.neighbors.mining import SearchSettings
+from sslpipe.neighbors.unit_vectors import Features, UnitVectors
 
-Features = Tensor | NDArray[Any]
 Advance = Callable[[int], None]
 Neighbors = tuple[NDArray[np.int64], NDArray[np.float32]]
 EXACT = SearchSettings()
@@ -37,7 +35,7 @@ def nearest_neighbors(
     Raises UserError if there are fewer than k other images or if settings contradict each other, and ValueError if
     features are not finite or not [N, D].
     """
-    bank = unit_vectors(features, _search_device(settings, device))
+    bank = UnitVectors(features, _search_device(settings, device))
     if k >= len(bank):
         raise UserError(f"mine_neighbors.k: {k} is more than the {len(bank) - 1} other images")
     return _search(bank, bank, k, True, settings, device, advance)
@@ -58,7 +56,7 @@ def nearest_in(
     Returns indices and similarities, [Q, k] each.
     """
     search_device = _search_device(settings, device)
-    unit_queries, bank = unit_vectors(queries, search_device), unit_vectors(features, search_device)
+    unit_queries, bank = UnitVectors(queries, search_device), UnitVectors(features, search_device)
     if k > len(bank):
         raise UserError(f"mine_neighbors.k: {k} is more than the {len(bank)} images")
     if unit_queries.shape[1] != bank.shape[1]:
@@ -66,31 +64,9 @@ def nearest_in(
     return _search(unit_queries, bank, k, False, settings, device, advance)
 
 
-def unit_vectors(features: Features, device: torch.device) -> Tensor:
-    """Return a copy of features [N, D] on `device`, float32, scaled to norm 1; a zero vector remains zero.
-
-    Raises ValueError if features are not finite or not [N, D].
-    """
-    if features.ndim != 2 or 0 in features.shape:
-        raise ValueError(f"features: shape {tuple(features.shape)} found, expected [N, D]")
-    if isinstance(features, Tensor):
-        unit = features.detach().to(device, torch.float32, copy=True)
-    else:
-        unit = torch.tensor(features, dtype=torch.float32, device=device)
-    # Divided by the largest entry first, because the squares of very large or small entries overflow float32.
-    largest = torch.linalg.vector_norm(unit, torch.inf, dim=1, keepdim=True)
-    bad = ~largest.isfinite().flatten()
-    if bad.any():
-        first = int(bad.int().argmax())
-        raise ValueError(f"features: NaN or infinity in {int(bad.sum())} of {len(unit)} vectors, the first at {first}")
-    unit /= largest.where(largest > 0, 1)
-    unit /= torch.linalg.vector_norm(unit, dim=1, keepdim=True).clamp_min(1)
-    return unit
-
-
 def _search(
-    queries: Tensor,
-    bank: Tensor,
+    queries: UnitVectors,
+    bank: UnitVectors,
     k: int,
     exclude_self: bool,
     settings: SearchSettings,
@@ -104,8 +80,8 @@ def _search(
     if _uses_torch(settings):
         return torch_search.search(queries, bank, k=k, exclude_self=exclude_self, advance=advance)
     return faiss_search.search(
-        queries.numpy(),
-        bank.numpy(),
+        queries,
+        bank,
         k=k,
         exclude_self=exclude_self,
         settings=settings,

@@ -8,6 +8,7 @@ its columns.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,14 +19,28 @@ TILE = {"cpu": 4096, "cuda": 8192}
 """Device type → rows and columns of a tile: 64 MB and 256 MB of similarities; large, as each tile needs a merge."""
 BLOCK = 32
 """Entries per block; blocks are first compared by their maximum. 32 was the fastest of 16, 32 and 64 for k = 20."""
+
+
 MAX_INDEX = 2**32 - 1
 EMPTY = torch.iinfo(torch.int64).min
 """Key that is lower than that of any candidate."""
 
 
+class Vectors(Protocol):
+    """Vectors [N, D] of which a slice is used at a time: a tensor, or vectors that are scaled when they are used."""
+
+    device: torch.device
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        """Return some of the rows, float32 on the device."""
+        ...
+
+
 def search(
-    queries: Tensor,
-    bank: Tensor,
+    queries: Vectors,
+    bank: Vectors,
     *,
     k: int,
     exclude_self: bool,
@@ -34,10 +49,10 @@ def search(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the k rows of `bank` with the highest inner product with each query.
 
-    queries: [Q, D]. bank: [N, D]. Both are float32 on one device. exclude_self: the queries are the bank, and query i
-    is not its own neighbour. advance: called with the number of queries done since the last call. tile: maximum
-    number of rows and of columns of a tile; None: TILE. Returns indices and products clipped to [-1, 1], [Q, k] each,
-    highest first.
+    queries: [Q, D]. bank: [N, D]. Both are float32 on one device; only a tile of each is used at a time. exclude_self:
+    the queries are the bank, and query i is not its own neighbour. advance: called with the number of queries done
+    since the last call. tile: maximum number of rows and of columns of a tile; None: TILE. Returns indices and products
+    clipped to [-1, 1], [Q, k] each, highest first.
     """
     device = queries.device
     # Tiles of equal size, because a narrow last tile takes as many operations as a wide one.
@@ -47,8 +62,9 @@ def search(
     best = _Best(len(queries), k, device)
     with _full_precision():
         for top in range(0, len(queries), rows):
+            own = queries[top : top + rows]
             for left in range(top if exclude_self else 0, len(bank), columns):
-                _multiply(queries[top : top + rows], bank[left : left + columns], scores)
+                _multiply(own, own if exclude_self and left == top else bank[left : left + columns], scores)
                 if exclude_self and left == top:
                     scores.fill_diagonal_(-torch.inf)
                 best.offer(scores, top, left)

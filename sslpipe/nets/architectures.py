@@ -16,7 +16,7 @@ from sslpipe.nets.timm_backbone import timm_config
 
 SECONDS = 6.0
 """Longest search for an architecture, seconds (own choice: some 60 architectures, nearest names first)."""
-SIMILAR_NAMES = 16
+SIMILAR_NAMES = 24
 """Architectures that are compared to find those with the same tensors (own choice)."""
 WORTH_NAMING = 0.5
 """Least share of tensors with the same shapes for an architecture that is named as the nearest (own choice)."""

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sslpipe.data.images import Images
-from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.io.params import find_module
 from sslpipe.methods.cluster._on_features import OnFeatures
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
@@ -71,14 +70,6 @@ def rank(figures: Mapping[str, float]) -> float:
     """
     parts = [value for space, value in figures.items() if space not in (PIXELS, FEATURES)]
     return min(parts) if parts else float(np.mean([figures[PIXELS], figures[FEATURES]]))
-
-
-def sampled(count: int, most: int, seed: int) -> NDArray[np.int64]:
-    """Return the indices of at most `most` of `count` images, ascending."""
-    if count <= most:
-        return np.arange(count)
-    rng = np.random.default_rng(mix(seed, RandomStream.COMPARE_SAMPLE))
-    return np.sort(rng.choice(count, most, replace=False))
 
 
 def spaces_of(

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sslpipe.data.samples import sampled
 from sslpipe.io.console import info
 from sslpipe.io.files import write_csv
 from sslpipe.methods.cluster._compare import CompareSettings
@@ -13,7 +14,7 @@ from sslpipe.metrics.table import print_cells
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import load_network
 from sslpipe.nets.network import Network, pixel_network
-from sslpipe.running.candidates import Candidate, candidates_of, sampled, spaces_of
+from sslpipe.running.candidates import Candidate, candidates_of, spaces_of
 from sslpipe.running.features import StoredFeatures
 from sslpipe.running.inputs import Choice, Inputs
 

@@ -1,45 +1,30 @@
 """The stage features: the backbone's features of every image, computed once, for all later stages."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sslpipe.data.device import autocast
 from sslpipe.data.store import SPLITS, Store
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.interrupts import listening
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_json
-from sslpipe.io.settings import Count
 from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
 from sslpipe.nets.model_card import CARD, card_for
 from sslpipe.nets.model_file import load_network, weights_path
-from sslpipe.nets.network import Network
 from sslpipe.running.feature_files import FeatureFiles
+from sslpipe.running.feature_runtime import FeatureSettings, Forward, choose_forward
 from sslpipe.running.features import STAGE_CARD
 
 ROUNDING = 0.01
 """Largest change of a feature vector by float16, as a share of its norm. Within float16's range it is below 0.0005;
 values beyond 65,504 become infinite, and vectors of values below some 1e-6 lose their digits."""
-Forward = Callable[[Tensor], Tensor]
-"""A function of uint8 images [B, C, H, W] to features [B, D]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureSettings:
-    """The block `features`: how the features of all images are computed."""
-
-    runtime: Literal["auto", "torch"] = "auto"
-    """What computes the features."""
-    batch: Count = 256
-    """Images per forward. Results of batches of another size may differ within float16's rounding."""
 
 
 def write_features(
@@ -61,16 +46,21 @@ def write_features(
     """
     network = load_network(pretrained, store.info)
     dimension = network.backbone.dimension
-    forward = torch_forward(network, device)
+    runtime, forward = choose_forward(settings, network, store, device)
     checkpoint = Checkpoint.of_stage(
         "features",
-        settings=[settings],
+        settings=[settings, runtime],
         inputs=[store.root / "store.json", pretrained / CARD, weights_path(pretrained)],
         every_seconds=checkpoint_seconds,
     )
     card = card_for("features", store.info, settings, parent=sha256(weights_path(pretrained)))
     parts: Any = getattr(network.backbone, "parts", (dimension,))
-    about = {"backbone": backbone_fingerprint(pretrained), "dimension": dimension, "parts": list(parts)}
+    about = {
+        "runtime": runtime,
+        "backbone": backbone_fingerprint(pretrained),
+        "dimension": dimension,
+        "parts": list(parts),
+    }
     counts = {split: store.info.count(split) for split in SPLITS}
     with (
         atomic_folder(out) as folder,
@@ -85,18 +75,6 @@ def write_features(
         files.finish()
         write_json(folder / STAGE_CARD, {**asdict(card), **about})
     checkpoint.remove()
-
-
-def torch_forward(network: Network, device: torch.device) -> Forward:
-    """Return the function of uint8 images to the features by torch on a device; the network is moved there."""
-    network.to(device).eval()
-
-    @torch.inference_mode()
-    def forward(images: Tensor) -> Tensor:
-        with autocast(device):
-            return network.features(images.to(device).float() / 255).float().cpu()
-
-    return forward
 
 
 def _compute(files: FeatureFiles, store: Store, forward: Forward, batch: int, source: Path) -> None:

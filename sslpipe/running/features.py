@@ -16,7 +16,7 @@ from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
 
 STAGE_CARD = "card.json"
 AGAIN = "run the stage features again"
-CHECKED = 1 << 22
+CHECKED = 1 << 20
 """Values that are checked at a time when features are read."""
 
 

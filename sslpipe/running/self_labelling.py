@@ -4,12 +4,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from sslpipe.data.samples import sampled
+from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.methods.self_label._problem import Problem
+from sslpipe.neighbors.search import nearest_neighbors
+from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import load_network
 from sslpipe.running.features import STAGE_CARD, find_features
 from sslpipe.running.inputs import Inputs, OpenedProblem
 from sslpipe.running.stored_inputs import open_stored_inputs
+
+SAMPLE = 10_000
+"""Images whose pixels are compared (own choice, as in `cluster.compare`)."""
 
 
 def self_label_problem(inputs: Inputs, *, clustered: Path, featured: Path, mined: Path) -> OpenedProblem:
@@ -20,7 +29,10 @@ def self_label_problem(inputs: Inputs, *, clustered: Path, featured: Path, mined
     """
     problem = Problem(load_network(clustered, inputs.store.info), inputs.images)
     files: Sequence[Path] = ()
-    if getattr(inputs.settings, "reads_features", False):
+    reads_features = getattr(inputs.settings, "reads_features", False)
+    if reads_features and problem.network.settings.name == "pixels":
+        problem = with_pixels(problem, inputs)
+    elif reads_features:
         if (featured / STAGE_CARD).exists() and find_features(featured, inputs.store, clustered) is None:
             raise UserError(
                 f"{inputs.where}: the features in {featured} are not those of the backbone in {clustered}, which the "
@@ -37,3 +49,19 @@ def self_label_problem(inputs: Inputs, *, clustered: Path, featured: Path, mined
         files_read=files,
         metadata={"method": inputs.method},
     )
+
+
+def with_pixels(problem: Problem, inputs: Inputs) -> Problem:
+    """Return the problem of a model of raw pixels with the pixels of at most SAMPLE images, and their neighbours.
+
+    The stage cluster writes such a model where a plain baseline is better than its method (`cluster.compare`).
+    """
+    index = sampled(len(problem.images), SAMPLE, inputs.project.seed)
+    few = problem.images.subset(torch.from_numpy(index))
+    info(
+        f"{inputs.where}: the clusters are found on raw pixels, so the neighbours are those of {len(few)} images there"
+    )
+    network = problem.network.to(few.device).eval()
+    pixels = infer(network.features, few)
+    neighbors, _ = nearest_neighbors(pixels, k=min(inputs.settings.neighbors, len(few) - 1), device=few.device)
+    return replace(problem, features=pixels.half().cpu().numpy(), neighbors=neighbors)

@@ -15,7 +15,8 @@ from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.methods._heads import Pairs, losses_of
 from sslpipe.methods._heads import train_heads as train_scan_heads
 from sslpipe.neighbors.merging import count_links, merge_steps, merged
-from sslpipe.neighbors.search import nearest_neighbors, unit_vectors
+from sslpipe.neighbors.search import nearest_neighbors
+from sslpipe.neighbors.unit_vectors import unit_vectors
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
 from sslpipe.objectives.scan import scan
 from sslpipe.tools.cluster_scores import Scores, agreement, mean_stability, neighbors_counted, silhouette, stability

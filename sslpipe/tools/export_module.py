@@ -18,11 +18,10 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 from torch.nn import functional as F
 
-from sslpipe.data.images import central_square
 from sslpipe.io.files import write_bytes
 from sslpipe.nets.heads import ClusterHeads, InstanceHead
 from sslpipe.nets.network import Network
-from sslpipe.nets.preprocessing import InputSettings, is_view
+from sslpipe.nets.pixels_module import PixelsModule
 
 INPUT = "images"
 """Name of the input."""
@@ -36,27 +35,15 @@ Forward = Callable[[Tensor], Tensor]
 """A function of uint8 images [B, C, H, W] to the output [B, K] or [B, D]."""
 
 
-class ExportModule(nn.Module):
-    """A network from uint8 images [B, C, size, size] to probabilities [B, K], or to unit features [B, D].
-
-    Unlike `Network` its forward has no branch that depends on the batch size. It resizes images by two matrix products,
-    which every runtime supports, unlike torch's antialiased interpolation.
-    """
-
-    mean: Tensor
-    """Mean of each channel, [C, 1, 1]."""
-    std: Tensor
-    """Standard deviation of each channel, [C, 1, 1]."""
-    resize: Tensor | None
-    """The matrix of `resize_matrix`; None if images are not resized."""
+class ExportModule(PixelsModule):
+    """A network from uint8 images [B, C, size, size] to probabilities [B, K], or to unit features [B, D]."""
 
     def __init__(self, network: Network, *, size: int, features: bool) -> None:
         """Share the modules of a network.
 
         size: side of the images, pixels. features: whether the output is the unit features instead of probabilities.
         """
-        super().__init__()
-        self.backbone = network.backbone
+        super().__init__(network, size=size)
         self.head: nn.Module = network.head
         if features:
             self.head = nn.Identity()
@@ -65,37 +52,11 @@ class ExportModule(nn.Module):
         elif isinstance(network.head, InstanceHead):
             self.head = network.head.classifier  # without the projection, which is not needed
         self.features = features
-        input = None if is_view(size, network.side) else network.input
-        self.overshoots = input is not None and input.interpolation == "bicubic"
-        self.side = network.side
-        self.register_buffer("mean", network.mean)
-        self.register_buffer("std", network.std)
-        self.register_buffer("resize", resize_matrix(input, size) if input else None)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map uint8 images [B, C, size, size] to float32 [B, K] or [B, D]."""
-        pixels = images.float() / 255
-        if self.resize is not None:
-            pixels = self.resize @ pixels @ self.resize.T  # [B, C, crop, crop]
-            if self.overshoots:
-                pixels = pixels.clamp(0, 1)
-        elif self.side is not None:
-            pixels = central_square(pixels, self.side)
-        output: Tensor = self.head(self.backbone((pixels - self.mean) / self.std))
+        output: Tensor = self.head(super().forward(images))
         return F.normalize(output, dim=1) if self.features else output.softmax(dim=1)
-
-
-def resize_matrix(settings: InputSettings, size: int) -> Tensor:
-    """Return the matrix R [crop, size] with R X Rᵀ = `resize_and_crop` of a square X [size, size], without its clamp.
-
-    Interpolation is linear, separable and the same for rows and columns, so that R is the interpolated identity matrix.
-    """
-    options: dict[str, Any] = {}
-    if settings.interpolation != "nearest":
-        options = {"mode": settings.interpolation, "antialias": True}
-    rows = F.interpolate(torch.eye(size)[None, None], [settings.resize, size], **options)[0, 0]  # [resize, size]
-    top = round((settings.resize - settings.crop) / 2)
-    return rows[top : top + settings.crop].contiguous()
 
 
 def reference(network: Network, *, features: bool) -> Forward:

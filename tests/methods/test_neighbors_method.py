@@ -77,13 +77,24 @@ def test_images_that_agree_with_their_neighbours_are_those_of_a_plain_loop(seed,
     assert agreeing(groups, neighbors, share).tolist() == expected
 
 
-def test_accuracy_rises(problem, blobs):
+def test_accuracy_rises(problem, blobs, capsys):
     blob, before = blobs[2], start_of(problem)
     _, after, row = run(problem)
     assert 0.6 < (before == blob).mean() < 0.9
     assert (after == blob).mean() > (before == blob).mean() + 0.1
     assert row["modularity"] > row["start_modularity"]
     assert row["changed"] == pytest.approx((after != before).mean())
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{(after != before).sum()} of 300 images change their group; neighbour modularity is" in said
+    assert "may be the better ones" not in said
+
+
+def test_a_lower_modularity_is_reported(problem, capsys, monkeypatch):
+    values = iter([0.2, 0.3])
+    monkeypatch.setattr("sslpipe.methods.self_label.neighbors.neighbor_modularity", lambda *_: next(values))
+    run(problem)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "modularity is 0.200, before 0.300, so the groups of cluster may be the better ones" in said
 
 
 @pytest.mark.parametrize("settings", [{}, {"share": 0.5, "neighbors": 10}, {"share": 0.0}])

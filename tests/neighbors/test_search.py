@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from sslpipe.io.errors import UserError
 from sslpipe.neighbors import torch_search
+from sslpipe.neighbors import unit_vectors as unit_vectors_module
 from sslpipe.neighbors.mining import SearchSettings
-from sslpipe.neighbors.search import nearest_in, nearest_neighbors, unit_vectors
+from sslpipe.neighbors.search import nearest_in, nearest_neighbors
+from sslpipe.neighbors.unit_vectors import unit_vectors
 
 Floats = NDArray[np.float32]
 FAISS = SearchSettings(backend="faiss")
@@ -270,3 +272,29 @@ def test_without_faiss_only_those_who_ask_for_it_hear_of_it(monkeypatch: pytest.
     for how in (FAISS, IVF):
         with pytest.raises(UserError, match="faiss is not installed; install faiss-gpu"):
             nearest_neighbors(features(5, 3), k=1, settings=how)
+
+
+@pytest.mark.parametrize("chosen", [SearchSettings(), SearchSettings(index="ivf", lists=4, probes=4)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_many_vectors_are_scaled_as_they_are_used_with_the_same_result(chosen, dtype, tmp_path, monkeypatch):
+    features = np.random.default_rng(3).normal(size=(300, 24)).astype(dtype)
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    whole = nearest_neighbors(features, k=7, settings=chosen), nearest_in(features[:40], features, k=5)
+    monkeypatch.setitem(unit_vectors_module.RESIDENT, "cpu", 0)
+    monkeypatch.setitem(torch_search.TILE, "cpu", 64)
+    lazy = nearest_neighbors(mapped, k=7, settings=chosen), nearest_in(mapped[:40], mapped, k=5)
+    approximately = chosen.index == "ivf"  # their lists hold float16
+    for (indices, similarities), (expected, values) in zip(lazy, whole, strict=True):
+        assert np.allclose(similarities, values, atol=1e-3 if approximately else 1e-6)
+        assert (indices == expected).mean() > (0.97 if approximately else 0.9999)
+        approximately = False
+
+
+def test_vectors_that_are_not_finite_are_found_without_a_copy(monkeypatch):
+    monkeypatch.setitem(unit_vectors_module.RESIDENT, "cpu", 0)
+    monkeypatch.setattr(unit_vectors_module, "CHECKED", 60)
+    features = np.ones((50, 20), np.float16)
+    features[[7, 31], 3] = np.inf
+    with pytest.raises(ValueError, match="NaN or infinity in 2 of 50 vectors, the first at 7"):
+        nearest_neighbors(features, k=3)

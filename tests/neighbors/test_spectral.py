@@ -88,6 +88,17 @@ def test_parts_of_a_graph_that_falls_apart_are_groups(monkeypatch, dense, sizes)
     assert adjusted_rand_score(part, found.groups) == 1
 
 
+def test_groups_that_single_links_join_are_all_found():
+    """Their eigenvalues differ by some 1e-5, which a loose tolerance takes for one."""
+    neighbors, part = separate([200] * 10, k=8)
+    for each in range(9):
+        neighbors[np.flatnonzero(part == each)[0], 0] = np.flatnonzero(part == each + 1)[0]
+    found = spectral_groups(neighbors, clusters=10, seed=0)
+    assert found.parts == 1
+    assert (found.eigenvalues > 0.999).all()
+    assert adjusted_rand_score(part, found.groups) == 1
+
+
 @pytest.mark.parametrize("dense", [500, 0])
 def test_more_parts_than_groups_still_work(monkeypatch, dense):
     monkeypatch.setattr(module, "DENSE", dense)

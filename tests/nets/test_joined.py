@@ -26,6 +26,12 @@ INFO = StoreInfo(
 )
 
 
+@pytest.fixture(autouse=True)
+def no_twins(monkeypatch):
+    """Architectures that take the same weights are not searched for: test_weights_owner.py."""
+    monkeypatch.setattr("sslpipe.nets.weights_owner.twins", lambda _: ())
+
+
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Files of random weights of three networks, of which one expects another normalisation."""

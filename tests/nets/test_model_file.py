@@ -136,6 +136,11 @@ def test_a_card_of_before_the_networks_side_still_loads(folder):
     assert load_model(folder)[0].side is None
 
 
+def test_a_card_of_before_unit_features_still_loads(folder):
+    change_card(folder, lambda card: card["network"]["backbone"].pop("unit_features"))
+    assert load_model(folder)[0].settings == TINY
+
+
 def test_a_card_of_before_published_networks_still_loads(folder):
     change_card(folder, lambda card: (card["network"].pop("input"), card["network"]["backbone"].pop("architecture")))
     network, _ = load_model(folder)
@@ -168,6 +173,7 @@ def test_the_card_says_what_the_model_is_and_where_it_is_from(folder):
             "backbone": {
                 "name": "tiny_resnet",
                 "architecture": None,
+                "unit_features": False,
                 "stem": "cifar",
                 "batch_norm_momentum": 0.1,
                 "drop_path": 0.0,

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from sslpipe.data.images import Images
+from sslpipe.data.samples import sampled
 from sslpipe.data.store import StoreInfo
 from sslpipe.metrics.modularity import neighbor_modularity
 from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.nets.network import BackboneSettings, build_network, pixel_network
-from sslpipe.running.candidates import candidates_of, rank, sampled, spaces_of
+from sslpipe.running.candidates import candidates_of, rank, spaces_of
 
 INFO = StoreInfo(size=8, channels=1, mean=(0.3,), std=(0.4,), train=120, held_out=1, test=0, protocol="split",
                  fingerprint="0" * 64)  # fmt: skip

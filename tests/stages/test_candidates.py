@@ -56,6 +56,8 @@ def test_a_better_baseline_becomes_the_result(project, monkeypatch, capsys, name
     assert card.classes == own_card.classes
     self_label(epochs=1)
     evaluate()
+    self_label(method="neighbors", assignments=["neighbors.neighbors=5"])
+    assert load_model(Path("runs/self-label"))[0].settings.name == network.settings.name
 
 
 def test_the_trained_model_is_kept_unless_it_is_to_be_replaced(project, monkeypatch, capsys):

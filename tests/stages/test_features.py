@@ -15,7 +15,7 @@ from sslpipe.data.store import SPLITS, Store
 from sslpipe.io.errors import UserError
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import load_model, save_model
-from sslpipe.running import feature_pass
+from sslpipe.running import feature_runtime
 from sslpipe.running.features import open_features
 from stages.features import features
 
@@ -191,36 +191,24 @@ def test_other_arrays_are_refused(change, message, project):
 @pytest.mark.parametrize(
     ("factor", "message"),
     [
-        (1e7, "features of 256 of the train images 0 to 255 are out of float16's range, with values up to"),
+        (1e7, "features of 64 of the train images 0 to 63 are out of float16's range, with values up to"),
         (
             float("nan"),
-            "features of 256 of the train images 0 to 255 are not finite; train it again, or use other weig",
+            "features of 64 of the train images 0 to 63 are not finite; train it again, or use other weig",
         ),
-        (1e-7, "features of 256 of the train images 0 to 255 are out of float16's range, with values up to"),
+        (1e-7, "features of 64 of the train images 0 to 63 are out of float16's range, with values up to"),
     ],
 )
 def test_features_that_float16_cannot_represent_are_refused(factor, message, project, monkeypatch):
     before = content()
-    original = feature_pass.torch_forward
+    original = feature_runtime.torch_forward
 
     def scaled(network, device):
         forward = original(network, device)
         return lambda images: forward(images) * factor
 
-    monkeypatch.setattr(feature_pass, "torch_forward", scaled)
+    monkeypatch.setattr(feature_runtime, "torch_forward", scaled)
     with pytest.raises(UserError, match=message):
         features()
     assert content() == before
     assert not list(Path(".sslpipe/checkpoints").glob("features-*"))
-
-
-def test_the_memory_needed_does_not_hold_the_images(project, monkeypatch):
-    """A split of 6 MB at 16 images a time."""
-    import tracemalloc
-
-    features(batch=16)
-    tracemalloc.start()
-    features(batch=16)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 20e6

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,10 @@ from sslpipe.tools.estimate_clusters import (
     train_heads,
 )
 from sslpipe.tools.estimate_report import rows_of, shown, warnings_of
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from stored import write_model, write_store, write_stored_features
+
 from stages.tools.estimate_clusters import estimate_clusters
 
 CPU = torch.device("cpu")
@@ -256,9 +261,13 @@ def test_the_command_writes_the_curve_and_a_suggestion(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     mined, out = Path("runs/mine-neighbors"), Path("runs/estimate-clusters")
-    for split, features in zip(("train", "held_out"), cloud(4, 0), strict=True):
+    clouds = dict(zip(("train", "held_out"), cloud(4, 0), strict=True))
+    blank = {split: np.zeros((len(features), 1, 8, 8), np.uint8) for split, features in clouds.items()}
+    store = write_store(Path("runs/prepare"), blank)
+    write_model(Path("runs/pretrain"), store)
+    write_stored_features(Path("runs/features"), store, Path("runs/pretrain"), clouds)
+    for split, features in clouds.items():
         (mined / split).mkdir(parents=True)
-        np.save(mined / split / "features.npy", features)
         np.save(mined / split / "indices.npy", nearest_neighbors(features, k=5)[0])
     Path("params.yaml").write_text("seed: 3\n")
     estimate_clusters(at_most=6, seeds=4, device="cpu")
@@ -270,7 +279,7 @@ def test_the_command_writes_the_curve_and_a_suggestion(
     assert [row["clusters"] for row in rows(out / "curve.csv")] == ["2", "3", "4", "5", "6"]
     assert [row["groups"] for row in rows(out / "merge.csv")] == ["5", "4", "3", "2"]
 
-    (mined / "held_out/features.npy").unlink()
-    with pytest.raises(UserError, match=r"features.npy: no such file; run 'sslpipe mine-neighbors' or 'dvc repro'"):
+    Path("runs/features/held_out/features.npy").unlink()
+    with pytest.raises(UserError, match=r"features.npy: no such file; run 'sslpipe features' or 'dvc repro'"):
         estimate_clusters(device="cpu")
     assert json.loads((out / "suggestion.json").read_text()) == written

@@ -29,6 +29,7 @@ from sslpipe.nets.heads import (
 from sslpipe.nets.model_card import ModelCard
 from sslpipe.nets.model_file import load_model, save_model
 from sslpipe.nets.network import BACKBONES, BackboneSettings, Network
+from sslpipe.nets.pixels_module import resize_matrix
 from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
 from sslpipe.nets.resnet import BasicBlock, Bottleneck, ResNet
 from sslpipe.nets.unit_heads import CentroidSettings, ConsensusSettings
@@ -36,7 +37,7 @@ from sslpipe.nets.vit import VisionTransformer
 from sslpipe.nets.wide_resnet import WideResNet
 from sslpipe.tools import export as tool
 from sslpipe.tools.export import check_images, export_model
-from sslpipe.tools.export_module import FORMATS, resize_matrix, trace
+from sslpipe.tools.export_module import FORMATS, trace
 from stages.tools.export import export
 
 CLASSES = ("cat", "dog", "Käfer")
@@ -329,7 +330,7 @@ def refused(model, form, out, *parts):
 
 def test_a_wrong_graph_is_caught_and_nothing_stays(tmp_path, monkeypatch):
     """The crop's place is one pixel off."""
-    monkeypatch.setattr("sslpipe.tools.export_module.resize_matrix", lambda *given: resize_matrix(*given).roll(1, 0))
+    monkeypatch.setattr("sslpipe.nets.pixels_module.resize_matrix", lambda *given: resize_matrix(*given).roll(1, 0))
     model = make(tmp_path / "model", input=ENLARGED)
     refused(model, "torch", tmp_path / "out", "out/model.pt2: outputs that differ by ", "expected at most 1.0e-04")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
