@@ -34,9 +34,11 @@ def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
     tree = read_yaml(shipped("dvc.yaml"))
     wanted = [name for name in tree["stages"] if _is_there(name, settings)]
     for name in wanted:
-        for dep in tree["stages"][name].get("deps", []):
+        stage = tree["stages"][name]
+        for dep in stage.get("do", stage).get("deps", []):
             before = _stage_of(str(dep), tree["stages"])
-            if before and before not in wanted and not _may_lack(name, before, settings):
+            # A start, such as ${item.start}, is known by the method alone.
+            if before and before in tree["stages"] and before not in wanted and not _may_lack(name, before, settings):
                 raise UserError(f"params.yaml: {key_of(before)}: missing, expected a block: {name} reads its outputs")
     return tuple(wanted)
 

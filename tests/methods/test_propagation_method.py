@@ -225,6 +225,13 @@ def test_more_neighbours_than_were_mined_are_refused(pixels, network):
         Method(Settings(neighbors=30), problem_of(pixels, network, 2))
 
 
+def test_fewer_mined_neighbours_are_all_used_by_default(pixels, network):
+    problem = problem_of(pixels, network, 3)
+    few = replace(problem, neighbors=problem.neighbors[:, :7], similarities=problem.similarities[:, :7])
+    assert Method(Settings(), few).selected().head.settings.neighbors == 7
+    assert Method(Settings(), problem).selected().head.settings.neighbors == 20
+
+
 def test_an_alpha_too_close_to_one_is_refused(pixels, network, monkeypatch):
     monkeypatch.setattr("sslpipe.neighbors.propagation.ITERATIONS", 2)
     with pytest.raises(UserError, match=r"semisup.propagation.alpha: 0.999 is too close to 1 .*; lower it"):

@@ -57,7 +57,7 @@ TINY = {
         "suave": SMALL,
         "daino": {key: value for key, value in SMALL.items() if key != "queue"},
         "alternation": {"ssl_epochs": 1, "fit": BRIEF},
-        "propagation": {"neighbors": 6},
+        "propagation": {},
     },
     "finetune": {
         "methods": {"supervised": {"start": "pretrain"}},

@@ -32,6 +32,8 @@ from sslpipe.nets.network import Network
 from sslpipe.nets.propagation_head import FLOOR, Answer, PropagationHead, PropagationSettings
 
 WHERE = "semisup.propagation"
+NEIGHBORS = 20
+"""Neighbours in the graph of the measurements that `_answers.PRODUCT_FROM` cites."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,9 @@ class Settings:
     choice)."""
     folds: TwoOrMore = 5
     """Number of folds of the cross-validation; at most as many as the rarest class has labels."""
-    neighbors: Count = 20
-    """Mined neighbours of each image in the graph, and images that the classes of a new image come from."""
+    neighbors: Count | None = None
+    """Mined neighbours of each image in the graph, and images that the classes of a new image come from; null: 20, or
+    mine_neighbors.k if fewer are mined, as for a few images."""
     power: Positive = 3.0
     """Power of the cosine that is a neighbour's weight (Iscen et al. 2019, arXiv:1904.04717)."""
     alpha: BelowOne = 0.99
@@ -83,14 +86,14 @@ class Method(nn.Module):
     def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__()
         self.network, self.problem = problem.network, problem
-        features, graph = _stored(problem, settings)
+        features, graph, neighbors = _stored(problem, settings)
         index, label = problem.labelled.index.cpu().numpy(), problem.labelled.label.cpu()
         basis = principal_basis(features, settings.components)
         unit = reduced_features(features, basis)
         self.solution = _solve(settings, graph, index, label, unit, problem.labelled.classes)
         _report(self.solution, settings)
         probability, weight = _bank(self.solution, graph, unit)
-        self.network.head = _head(self.solution, settings, basis, unit, probability, weight).to(
+        self.network.head = _head(self.solution, settings, neighbors, basis, unit, probability, weight).to(
             self.network.mean.device
         )
         self.logits = _logits(self.solution, unit, probability)
@@ -128,16 +131,16 @@ class _Solution:
     classes: int
 
 
-def _stored(problem: Problem, settings: Settings) -> tuple[NDArray[Any], Graph]:
-    """The stored features [N, D] of the training images and their graph."""
+def _stored(problem: Problem, settings: Settings) -> tuple[NDArray[Any], Graph, int]:
+    """The stored features [N, D] of the training images, their graph, and its number of neighbours."""
     if problem.features is None or problem.neighbors is None or problem.similarities is None:
         raise ValueError("semisup.propagation: no stored features and neighbours given")
     mined = problem.neighbors.shape[1]
-    if mined < settings.neighbors:
-        raise UserError(f"{WHERE}.neighbors: {settings.neighbors} asked, {mined} mined; raise mine_neighbors.k")
-    nearest = slice(0, settings.neighbors)
-    graph = neighbor_graph(problem.neighbors[:, nearest], problem.similarities[:, nearest], power=settings.power)
-    return problem.features, graph
+    neighbors = settings.neighbors or min(NEIGHBORS, mined)
+    if mined < neighbors:
+        raise UserError(f"{WHERE}.neighbors: {neighbors} asked, {mined} mined; raise mine_neighbors.k")
+    graph = neighbor_graph(problem.neighbors[:, :neighbors], problem.similarities[:, :neighbors], power=settings.power)
+    return problem.features, graph, neighbors
 
 
 def _solve(
@@ -243,6 +246,7 @@ def _bank(
 def _head(
     solution: _Solution,
     settings: Settings,
+    neighbors: int,
     basis: NDArray[np.float32] | None,
     unit: NDArray[np.float16],
     probability: NDArray[np.float32] | None,
@@ -255,7 +259,7 @@ def _head(
         classes=solution.classes,
         images=None if answer == "probe" else len(unit),
         components=None if basis is None else unit.shape[1],
-        neighbors=settings.neighbors,
+        neighbors=neighbors,
         power=settings.power,
     )
     with torch.no_grad():
