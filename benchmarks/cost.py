@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Spread, interleave
 from benchmarks.report import Options, Table
-from benchmarks.steps import Pass, Setup, bare, images, published, trainer, watched
+from benchmarks.steps import Pass, Setup, bare, images, published, settings_of, trainer, watched
 from sslpipe.data.images import Images
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import parse
@@ -186,13 +186,13 @@ def rows(name: str) -> tuple[Rows, Rows]:
         one, eight = duration(flops / rate), duration(flops / rate / 8 / A100.eight)
         times.append([name, what, *cells, short(flops / 1e15), one, eight])
 
-    alone_in = {"pretrain": settings.get("pretrain", {}).get("method"), "cluster": "scan", "self_label": "confident"}
-    runs = [(stage, method) for stage, method in alone_in.items() if stage in settings]
+    alone = ("pretrain", "cluster", "self_label")
+    runs = [(stage, settings[stage]["method"]) for stage in alone if stage in settings]
     runs += [("semisup", method) for method in settings.get("semisup", {}).get("methods", ())]
     for stage, method in runs:
         if method == "frozen":
             continue  # which trains nothing
-        one = cost(stage, method, settings[stage].get(method, settings[stage]), network, side, n)
+        one = cost(stage, method, settings_of(settings, stage, method), network, side, n)
         what = f"{stage.replace('_', '-')}: {method}"
         add(what, one.steps * one.flops, one.steps, *one.numbers)
         sizes.append([name, what, *(short(each / 1e9) for each in one.bytes)])

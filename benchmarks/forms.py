@@ -2,6 +2,7 @@
 
 Each case changes a few settings of params.yaml and trains a method with its 40 labels, or self-label, for some seeds,
 each with its own split and start; every run has one thread. Options: `--seeds 0,1,2 --jobs 2 --cases NAME,NAME`.
+`--images FOLDER` takes photographs instead, a folder of class folders, with the changes of benchmarks/photographs.yaml.
 Prints a table of test accuracies, mean ± standard deviation. What is finished in FOLDER is not run again.
 """
 
@@ -17,6 +18,7 @@ import yaml
 
 from benchmarks.pretexts import cell, stage
 
+PHOTOGRAPHS = Path(__file__).with_name("photographs.yaml")
 GEOMETRY = {"flip": 0.0}  # a mirrored digit is another one
 
 
@@ -175,8 +177,12 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--images", type=Path)
     given = parser.parse_args()
     params = yaml.safe_load(Path("params.yaml").read_text())
+    if given.images:
+        params = merged(params, yaml.safe_load(PHOTOGRAPHS.read_text()))
+        params["prepare"]["folder"] = {"path": str(given.images.resolve())}
     seeds = [int(seed) for seed in given.seeds.split(",")]
     with ThreadPoolExecutor(given.jobs) as pool:
         list(pool.map(lambda seed: started(given.folder, params, seed), seeds))

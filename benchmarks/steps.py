@@ -27,6 +27,7 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.engine.loop import Trainer
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import parse
+from sslpipe.io.stages import SHARED_KEYS
 from sslpipe.methods.cluster import scan
 from sslpipe.methods.pretrain import _base as pretext
 from sslpipe.methods.self_label import confident
@@ -168,13 +169,19 @@ Blocks = Mapping[tuple[str, str], dict[str, Any]]
 """(stage, method) → its settings."""
 
 
+def settings_of(tree: Mapping[str, Any], stage: str, method: str) -> dict[str, Any]:
+    """A method's settings in the content of a params file, with the keys that all methods of the stage share."""
+    return {key: tree[stage][key] for key in SHARED_KEYS.get(stage, ())} | tree[stage][method]
+
+
 def demonstration() -> Blocks:
     """The methods of params.yaml and of recipes/digits-*.yaml; MixMatch and UDA with the settings of the others."""
     params = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
     digits = [yaml.safe_load(recipes.text(name)) for name in recipes.names() if name.startswith("digits-")]
     pretrain = [tree["pretrain"] for tree in (params, *digits)]
     blocks = {("pretrain", block["method"]): block[block["method"]] for block in pretrain}
-    blocks |= {("cluster", "scan"): params["cluster"], ("self_label", "confident"): params["self_label"]}
+    alone = (("cluster", "scan"), ("self_label", "confident"))
+    blocks |= {(stage, method): settings_of(params, stage, method) for stage, method in alone}
     blocks |= {("semisup", name): block for name, block in params["semisup"].items() if name != "methods"}
     few = {**params["semisup"]["supervised"], "head_init": "logistic"}
     uda = {**few, "strong": params["semisup"]["fixmatch"]["strong"]}
@@ -184,17 +191,13 @@ def demonstration() -> Blocks:
 def published() -> Blocks:
     """Of the experiments on CIFAR."""
 
-    def of(recipe: str, stage: str) -> dict[str, Any]:
-        block: dict[str, Any] = yaml.safe_load(recipes.text(recipe))[stage]
-        return block
+    def of(recipe: str, stage: str, method: str) -> dict[str, Any]:
+        return settings_of(yaml.safe_load(recipes.text(recipe)), stage, method)
 
     scan, few = "scan-cifar10-code", {"fixmatch": "cifar10-40", "simmatch": "cifar10-40", "suave": "cifar100-400"}
-    blocks = {
-        ("pretrain", "simclr"): of(scan, "pretrain")["simclr"],
-        ("cluster", "scan"): of(scan, "cluster"),
-        ("self_label", "confident"): of(scan, "self_label"),
-    }
-    return blocks | {("semisup", name): of(f"{name}-{data}", "semisup")[name] for name, data in few.items()}
+    chosen = (("pretrain", "simclr"), ("cluster", "scan"), ("self_label", "confident"))
+    blocks = {(stage, method): of(scan, stage, method) for stage, method in chosen}
+    return blocks | {("semisup", name): of(f"{name}-{data}", "semisup", name) for name, data in few.items()}
 
 
 def table(title: str, blocks: Blocks, setup: Setup, batch: int | None, *, rounds: int, steps: int) -> Table:

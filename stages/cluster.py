@@ -9,8 +9,11 @@ from sslpipe.io import options
 
 
 def cluster(
+    method: options.MethodName = None,
     clusters: Annotated[int | None, typer.Option(help="Number of clusters (params: cluster.clusters).")] = None,
-    entropy_weight: Annotated[float | None, typer.Option(help="λ of eq. 2 (params: cluster.entropy_weight).")] = None,
+    entropy_weight: Annotated[
+        float | None, typer.Option(help="λ of SCAN's eq. 2 (params: cluster.scan.entropy_weight).")
+    ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
     seed: options.Seed = None,
@@ -34,6 +37,7 @@ def cluster(
         "cluster",
         params,
         partial(cluster_problem, pretrained=pretrained, featured=featured, mined=mined),
+        method=method,
         options={
             "clusters": clusters,
             "entropy_weight": entropy_weight,

@@ -26,6 +26,7 @@ def evaluate(
     from sslpipe.data.device import choose_device
     from sslpipe.data.store import Store
     from sslpipe.io.params import Params
+    from sslpipe.io.stages import TRAINING_STAGES, key_of
     from sslpipe.metrics.table import chosen_metrics, print_table
     from sslpipe.running.evaluation import evaluate_project
 
@@ -33,7 +34,7 @@ def evaluate(
     project = Params(params)
     project.override({"seed": seed}, assignments, stage="evaluate")
     # DVC runs other stages only for keys that they read; evaluate runs for every one in these blocks.
-    project.check_stages({stage: f"sslpipe.methods.{stage}" for stage in ("pretrain", "semisup", "finetune")})
+    project.check_stages({stage: f"sslpipe.methods.{stage}" for stage in map(key_of, TRAINING_STAGES)})
     metrics = evaluate_project(
         project,
         Store(prepared),

@@ -9,19 +9,24 @@ from sslpipe.io import options
 
 
 def self_label(
-    threshold: Annotated[float | None, typer.Option(help="Confidence threshold (params: threshold).")] = None,
+    method: options.MethodName = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Confidence threshold (params: self_label.confident.threshold).")
+    ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
     seed: options.Seed = None,
     prepared: options.Prepared = Path("runs/prepare"),
     clustered: options.Clustered = Path("runs/cluster"),
+    featured: options.Featured = Path("runs/features"),
+    mined: options.Mined = Path("runs/mine-neighbors"),
     out: options.Out = Path("runs/self-label"),
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
-    """Refine the clusters by self-training on confident pseudo-labels (SCAN, section 2.3)."""
+    """Refine the clusters by training on their most reliable images."""
     from functools import partial
 
     from sslpipe.running.self_labelling import self_label_problem
@@ -30,7 +35,8 @@ def self_label(
     run_stage(
         "self-label",
         params,
-        partial(self_label_problem, clustered=clustered),
+        partial(self_label_problem, clustered=clustered, featured=featured, mined=mined),
+        method=method,
         options={"threshold": threshold, "fit.epochs": epochs, "fit.batch": batch},
         seed=seed,
         assignments=assignments,

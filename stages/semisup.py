@@ -21,6 +21,8 @@ def semisup(
     seed: options.Seed = None,
     prepared: options.Prepared = Path("runs/prepare"),
     runs: options.Runs = Path("runs"),
+    featured: options.Featured = Path("runs/features"),
+    mined: options.Mined = Path("runs/mine-neighbors"),
     out: options.MethodOut = None,
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
@@ -36,7 +38,7 @@ def semisup(
     run_stage(
         "semisup",
         params,
-        partial(labelled_problem, runs=runs),
+        partial(labelled_problem, runs=runs, featured=featured, mined=mined),
         method=method,
         options={"start": start, "fit.epochs": epochs, "fit.batch": batch},
         seed=seed,

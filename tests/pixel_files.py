@@ -1,6 +1,7 @@
 """Image files written without Pillow: by tifffile, or byte by byte. PIXELS lists them with what is to be stored."""
 
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import tifffile
+
+sys.path.insert(0, str(Path(__file__).parent))
+from heic_files import heic
 
 RNG = np.random.default_rng(12)
 SIDE = 4
@@ -195,7 +199,7 @@ FLOATS = RNG.uniform(0, 1, (SIDE, SIDE, 3)).astype(np.float32)
 CMYK8 = np.stack([RGB8[..., 0], RGB8[..., 1], RGB8[..., 2], np.zeros_like(GREY8)], -1)
 CMYK16 = CMYK8.astype(np.uint16) * 257
 HALF = np.float16(FLOAT)
-TWELVE = (GREY16 >> 4).astype(np.uint16)
+TEN, TWELVE = GREY16 >> 6, GREY16 >> 4
 V257 = "value / 257"
 PIXELS = [
     Row("PNG", "1 bit", "grey", "0 or 255", "png", content(png(packed(_bits(1), 1), 1, 0)), _bits(1) * 255),
@@ -400,5 +404,16 @@ PIXELS = [
         content(fits((GREY16 ^ 0x8000).view(np.int16), BZERO=32768)), scaled(GREY16, 65535), GREY16,
     ),
     Row("FITS", "32 bits, float", "grey", "value × 255", "fits", content(fits(FLOAT)), scaled(FLOAT, 1), FLOAT),
+    Row("HEIC", "8 bits", "grey", "as it is", "heic", content(heic(GREY8)), GREY8),
+    Row(
+        "HEIC", "10 bits", "grey", "value × 255 / 1023", "heic",
+        content(heic(TEN, depth=10)), scaled(TEN, 1023), TEN,
+    ),
+    Row("HEIC", "8 bits", "RGB", "as it is", "heic", content(heic(RGB8)), RGB8),
+    Row("HEIC", "10 bits", "RGB", "the upper 8 bits", "heic", content(heic(RGB16 >> 6, depth=10)), RGB16 >> 8),
+    Row("HEIC", "8 bits", "RGBA", "on its ground", "heic", content(heic(RGB8, alpha=ALPHA8)), on_white(RGB8)),
+    Row("HEIC", "8 bits", "several images", "the primary image", "heic",
+        content(heic(255 - RGB8, RGB8, primary=1)), RGB8, further=True,
+    ),
 ]  # fmt: skip
 """One file of each kind, of 4 x 4 pixels; 8 x 8 for JPEG."""

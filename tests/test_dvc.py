@@ -9,6 +9,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from import_closure import ROOT, closure, stages, value_at
 
+from sslpipe.io.stages import SHARED_KEYS, TRAINING_STAGES, key_of
+
 
 def methods_of(stage):
     return sorted(path.stem for path in (ROOT / "sslpipe/methods" / stage).glob("[a-z]*.py"))
@@ -27,8 +29,7 @@ def params_with_every_method():
 PARAMS = params_with_every_method()
 STAGES = stages(PARAMS)
 FOUND_BY_NAME = {"prepare": "sslpipe/sources"} | {
-    stage: f"sslpipe/methods/{stage.replace('-', '_')}"
-    for stage in ("pretrain", "cluster", "self-label", "semisup", "finetune")
+    stage: f"sslpipe/methods/{key_of(stage)}" for stage in TRAINING_STAGES
 }
 """Stage → folder in which it finds a module by name."""
 
@@ -78,7 +79,7 @@ def test_the_name_law():
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if "@" not in stage])
 def test_a_stage_is_run_again_for_its_own_settings_only(stage):
     own = stage.replace("-", "_")
-    of_all = {"seed", "protocol", "network"} | ({"pretrain", "semisup", "finetune"} if stage == "evaluate" else set())
+    of_all = {"seed", "protocol", "network"} | (set(map(key_of, TRAINING_STAGES)) if stage == "evaluate" else set())
     rest = set(STAGES[stage]["params"]) - of_all
     assert own in {param.partition(".")[0] for param in rest}
     assert {param.partition(".")[0] for param in rest} == {own}
@@ -100,7 +101,8 @@ def test_params_hold_what_runs_and_nothing_else():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for stage in ("semisup", "finetune"):
         assert set(params[stage]) - {"methods"} == set(params[stage]["methods"])
-    assert set(params["pretrain"]) == {"method", params["pretrain"]["method"]}
+    for stage in ("pretrain", "cluster", "self_label"):
+        assert set(params[stage]) == {"method", *SHARED_KEYS.get(stage, ()), params[stage]["method"]}
     assert "&" not in (ROOT / "params.yaml").read_text()
 
 

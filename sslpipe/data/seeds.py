@@ -26,6 +26,8 @@ class RandomStream(IntEnum):
     """Choice of the labelled images, per fold."""
     KMEANS_SAMPLE = 21
     """Images that k-means is fitted to if not all of them fit into memory."""
+    COMPARE_SAMPLE = 22
+    """Images on which a cluster model is compared with plain baselines."""
     ESTIMATE_SAMPLE = 30
     """Images that `estimate-clusters` uses."""
     ESTIMATE_BATCHES = 31

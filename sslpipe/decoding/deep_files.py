@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sslpipe.decoding.deep_image import SIXTEEN_BITS, DeepImage, of_samples
+from sslpipe.decoding.heic_files import FORMAT, deep_heic
 from sslpipe.decoding.image_formats import BrokenImageError
 from sslpipe.decoding.raw_layout import first_bytes, load_as, rawmode, sample_halves
 from sslpipe.decoding.tiff_files import deep_tiff
@@ -27,6 +28,8 @@ def read_deep(image: Image.Image, source: Path | bytes) -> DeepImage | None:
         return deep_tiff(image, source)
     if image.format == "PNG" and rawmode(image).endswith(";16B"):
         return _deep_png(image, source)
+    if image.format == FORMAT:
+        return deep_heic(image)
     if image.mode[0] not in "IF":
         _check_jpeg_2000(image, source)
         return None

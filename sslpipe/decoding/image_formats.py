@@ -20,7 +20,11 @@ RAW_SUFFIXES = {
     *(".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
 }
 """Suffixes of raw camera files. Pillow and tifffile read the thumbnail of some of them, so they are not read."""
-UNREAD_SUFFIXES = {".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif", ".jxl", ".svg", ".svgz"}
+HEIC_SUFFIXES = {".heic", ".heics", ".heif", ".heifs", ".hif"}
+"""Suffixes of HEIC, which is read by heic_files.py."""
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+"""Words in the first bytes of HEIC; mif1 and msf1, the only other ones of some files, stand for AVIF too."""
+UNREAD_SUFFIXES = {".avifs", ".jxl", ".svg", ".svgz"}
 """Suffixes of other pictures that Pillow does not read; they count as broken images, so that each is reported."""
 RAW = "a raw camera file, of which only the thumbnail could be read; convert it to TIFF or JPEG"
 DNG_VERSION = 50706
@@ -29,7 +33,7 @@ OTHER_CONTENTS = {
     rb"\Z": "an empty file",
     rb"\0{256}": "a file of zeros",
     rb"version https://git-lfs": "a pointer of Git LFS ('git lfs pull' fetches the file)",
-    rb"....ftyp(hei|hev|mif1|msf1)": "HEIC (convert it to JPEG or PNG)",
+    rb"....ftyp(hei|hev|mif1|msf1)": "HEIC",
     rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL (convert it to JPEG or PNG)",
     rb"(\xef\xbb\xbf)?\s*<": "HTML, XML or SVG",
     rb"PK\x03\x04": "a workbook or a ZIP file",
@@ -71,7 +75,7 @@ def image_suffixes() -> frozenset[str]:
 def has_image_suffix(name: str) -> bool:
     """Return whether a file is an image by its name, even if it is of a kind that is not read."""
     suffix = os.path.splitext(name)[1].lower()
-    return suffix in image_suffixes() or suffix in RAW_SUFFIXES or suffix in UNREAD_SUFFIXES
+    return suffix in image_suffixes() or suffix in HEIC_SUFFIXES | RAW_SUFFIXES | UNREAD_SUFFIXES
 
 
 def check_read(name: str) -> None:
@@ -91,7 +95,20 @@ def is_image(path: Path) -> bool:
         with quiet_pillow(), Image.open(path, formats=image_formats()):
             return True
     except Exception:  # Pillow raises many types of exceptions for malformed headers.
+        try:
+            with path.open("rb") as file:
+                return is_heic(file.read(FIRST_BYTES))
+        except OSError:
+            return False
+
+
+def is_heic(head: bytes) -> bool:
+    """Return whether a file that Pillow does not open is HEIC, by its first bytes."""
+    if head[4:8] != b"ftyp":
         return False
+    end = min(len(head), int.from_bytes(head[:4]))
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
+    return bool(brands & HEIC_BRANDS) or (head[8:12] in (b"mif1", b"msf1") and not brands & {b"avif", b"avis"})
 
 
 def is_raw(image: Image.Image) -> bool:

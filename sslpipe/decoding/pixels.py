@@ -15,6 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from sslpipe.decoding.color_profiles import Conversion, srgb_conversion
 from sslpipe.decoding.deep_files import read_deep
 from sslpipe.decoding.deep_image import DeepImage, ValueRange, check_size
+from sslpipe.decoding.heic_files import FORMAT as HEIF
+from sslpipe.decoding.heic_files import heic_errors, open_heic
 from sslpipe.decoding.image_formats import (
     FIRST_BYTES,
     RAW,
@@ -22,6 +24,7 @@ from sslpipe.decoding.image_formats import (
     check_plain,
     check_read,
     image_formats,
+    is_heic,
     is_raw,
     other_content,
     quiet_libtiff,
@@ -115,24 +118,29 @@ def _read_again(path: Path, error: Exception, form: Form) -> Pixels:
 
 def _read(source: Path | bytes, form: Form, profile: bytes | None = None) -> Pixels:
     """Read a file or its content. profile: an ICC profile that is not in the content."""
+    image: Image.Image
     try:
         image = Image.open(as_file(source), formats=image_formats())
     except UnidentifiedImageError:
-        if what := other_content(first_bytes(source, FIRST_BYTES)):
+        head = first_bytes(source, FIRST_BYTES)
+        if is_heic(head):
+            image = open_heic(source)
+        elif what := other_content(head):
             raise BrokenImageError(f"{what} found, expected an image") from None
-        if not is_tiff(source):
+        elif is_tiff(source):
+            return _finish_deep(read_tiff(source, form.max_pixels), form.value_range)
+        else:
             raise
-        return _finish_deep(read_tiff(source, form.max_pixels), form.value_range)
     with image:
         width, height = image.size
         check_size(width * height, form.max_pixels)
         if is_raw(image):
             raise BrokenImageError(RAW)
-        as_tiff = image.format == "TIFF"
+        as_tiff, as_heic = image.format == "TIFF", image.format == HEIF
         further = _has_further(image, source)
         scale_transparency(image)
         profile = profile or image.info.get("icc_profile")
-        with quiet_libtiff() if as_tiff else nullcontext():
+        with quiet_libtiff() if as_tiff else heic_errors() if as_heic else nullcontext():
             image.draft(None, (2 * form.size, 2 * form.size))
             try:
                 deep = read_deep(image, source)
@@ -140,7 +148,8 @@ def _read(source: Path | bytes, form: Form, profile: bytes | None = None) -> Pix
                 return _finish_deep(read_tiff(source, form.max_pixels), form.value_range)
             if deep is None or not as_tiff:
                 image.load()
-        orientation = 1 if as_tiff else orientation_of(image)  # Pillow transposes a TIFF when it loads it
+        # Pillow transposes a TIFF when it loads it, and pi-heif HEIC.
+        orientation = 1 if as_tiff or as_heic else orientation_of(image)
         if deep is not None:
             return _finish_deep(deep, form.value_range, orientation, profile, further)
         return _finish(image, orientation, profile, size=(width, height), further=further)

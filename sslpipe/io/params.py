@@ -13,7 +13,7 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.renamed import unknown_key
 from sslpipe.io.settings import parse
-from sslpipe.io.stages import STAGES, key_of
+from sslpipe.io.stages import SHARED_KEYS, STAGES, key_of
 from sslpipe.io.version import own_version
 
 T = TypeVar("T")
@@ -88,11 +88,14 @@ class Params:
     def method(self, stage: str, package: str) -> str:
         """Return the name of the method that a stage is to use.
 
-        Raises UserError if the stage's block has keys other than `method` and the names of the modules of
-        `package`.
+        stage: its block. Raises UserError if the block has no `method`, or has keys other than that one, those that all
+        methods share, and the names of the modules of `package`.
         """
-        self.check_keys(stage, ["method", *siblings(package)])
-        return str(self._block(stage).get("method"))
+        names = siblings(package)
+        self.check_keys(stage, ["method", *SHARED_KEYS.get(stage, ()), *names])
+        if (method := self._block(stage).get("method")) is None:
+            raise UserError(f"{stage}.method: missing, expected one of {', '.join(names)}")
+        return str(method)
 
     def check_stages(self, packages: Mapping[str, str]) -> None:
         """Raise UserError for a key that no stage reads; packages: stage with methods → the package of its methods."""
@@ -101,7 +104,7 @@ class Params:
                 raise UserError(f"{key}: unknown key{nearest(str(key), TOP_LEVEL)}")
         for stage, package in packages.items():
             if stage in self.tree:
-                self.check_keys(stage, ["method", "methods", *siblings(package)])
+                self.check_keys(stage, ["method", "methods", *SHARED_KEYS.get(stage, ()), *siblings(package)])
 
     def check_keys(self, where: str, known: Sequence[str]) -> None:
         """Raise UserError for a key of the block `where` that is not among the known ones."""
@@ -120,6 +123,14 @@ class Params:
     def parse(self, cls: type[T], where: str) -> T:
         """Return the block at the dotted key `where` as settings of class `cls`; a missing block is empty."""
         return parse(cls, self._block(where), where=where)
+
+    def parse_method(self, cls: type[T], stage: str, method: str) -> T:
+        """Return the settings of a stage's method: its block, and the keys of the stage's block that methods share.
+
+        stage: the stage's block, such as cluster.
+        """
+        where, around = f"{stage}.{method}", self._block(stage)
+        return parse(cls, self._block(where), where=where, around=around, shared=SHARED_KEYS.get(stage, ()))
 
     def _block(self, where: str) -> Any:
         block: Any = self.tree

@@ -27,6 +27,42 @@ REMOVED = {
     "*.methods.*.objective": "the code deps of dvc.yaml are folders",
 }
 """Pattern of a dotted old key → why nothing takes its place (0.2.0)."""
+MOVED = {
+    "cluster": (
+        "scan",
+        (
+            "merge_to",
+            "heads",
+            "select_head_by",
+            "neighbors",
+            "pair_with_itself",
+            "entropy_weight",
+            "held_out_entropy_weight",
+            "head_epochs",
+            "head_inputs",
+            "backbone_rate",
+            "views",
+            "batch_statistics",
+            "fit",
+        ),
+    ),
+    "self_label": (
+        "confident",
+        (
+            "threshold",
+            "balance",
+            "targets",
+            "target_statistics",
+            "final_statistics",
+            "ema_decay",
+            "patience",
+            "min_delta",
+            "views",
+            "fit",
+        ),
+    ),
+}
+"""Block of a stage → the method whose block now has these keys (0.4.0)."""
 REMOVED_VALUES = {
     ("*.name", "torchvision"): "published networks come from timm: name: timm, architecture: resnet50.tv_in1k",
 }
@@ -42,6 +78,9 @@ def unknown_key(where: str, key: str, known: Collection[str]) -> UserError:
     new, values = RENAMED.get(key, ("", ""))
     if new in known:
         hint = f"; renamed to {new} in 0.2.0" + (f" ({values})" if values else "")
+    method, moved = MOVED.get(where, ("", ()))
+    if (latest := new if new in moved else key) in moved:
+        hint = f"; moved to {where}.{method}.{latest} in 0.4.0"
     for pattern, reason in REMOVED.items():
         if fnmatchcase(f"{where}.{key}", pattern):
             hint = f"; removed in 0.2.0, delete it: {reason}"

@@ -1,7 +1,7 @@
 """Conversion of mappings to frozen, typed settings, with errors that name the key."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from math import inf
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -39,19 +39,31 @@ TwoOrMore = Annotated[int, Range(low=2)]
 CountOrZero = Annotated[int, Range(low=0)]
 
 
-def parse(cls: type[T], block: Any, *, where: str, base: T | None = None) -> T:
+def parse(
+    cls: type[T],
+    block: Any,
+    *,
+    where: str,
+    base: T | None = None,
+    around: Mapping[str, Any] | None = None,
+    shared: Collection[str] = (),
+) -> T:
     """Return settings of class `cls` from a mapping.
 
     block: the content of params.yaml at the key `where`. A missing key takes its value from `base` if that is given,
     else from the field's default. The default of a nested block is its `base`, with two exceptions: a block with the
     key that its class names in `PRESET` has no base, and the base of a class with a method `base_for` is
     `default.base_for(block)`.
+    around, shared: the block that `block` lies in, and the fields whose values are there.
     Raises UserError for an unknown key, a missing key without a default, a wrong type or a value out of range.
     """
     if not isinstance(block, Mapping):
         raise UserError(f"{where}: {_shown(block)} found, expected a block of keys")
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+    outside = where.rpartition(".")[0]
     for key in block:
+        if key in shared:
+            raise UserError(f"{where}.{key}: unknown key; set {outside}.{key}, which all methods share")
         if key not in known:
             raise unknown_key(where, str(key), known)
     hints = get_type_hints(cls, include_extras=True)
@@ -59,12 +71,13 @@ def parse(cls: type[T], block: Any, *, where: str, base: T | None = None) -> T:
     for name, field in known.items():
         made = field.default_factory() if field.default_factory is not MISSING else field.default
         default = made if base is None else getattr(base, name)
-        if name in block:
-            values[name] = _convert(hints[name], block[name], f"{where}.{name}", default)
+        source, place = (around or {}, outside) if name in shared else (block, where)
+        if name in source:
+            values[name] = _convert(hints[name], source[name], f"{place}.{name}", default)
         elif default is not MISSING:
             values[name] = default
         else:
-            raise UserError(f"{where}.{name}: missing, expected {_expected(hints[name])}")
+            raise UserError(f"{place}.{name}: missing, expected {_expected(hints[name])}")
     try:
         return cls(**values)
     except UserError as error:  # raised by __post_init__

@@ -10,6 +10,9 @@ LABELLED_STAGES = ("semisup", "finetune")
 """Stages that train with labels, by one or several methods: each method has a folder runs/<stage>/<method>, a block
 <stage>.<method> and an entry in <stage>.methods."""
 TRAINING_STAGES = ("pretrain", *CLUSTER_STAGES, *LABELLED_STAGES)
+SHARED_KEYS = {"cluster": ("clusters", "compare")}
+"""Block of a stage → its keys that are fields of every method's settings: `cluster.clusters`, not
+`cluster.<method>.clusters`."""
 
 
 def key_of(stage: str) -> str:

@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.io.settings import Count, Positive
+from sslpipe.nets.decoupled import DecoupledHead, DecoupledSettings
 from sslpipe.nets.merged import MergedHead, MergedSettings
+from sslpipe.nets.propagation_head import PropagationHead, PropagationSettings
+from sslpipe.nets.unit_heads import CentroidHead, CentroidSettings, ConsensusHead, ConsensusSettings, stacked
 
 Activation = Literal["relu", "gelu"]
 
@@ -105,21 +109,6 @@ class InstanceSettings:
         return InstanceHead(dimension, self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DecoupledSettings:
-    """Settings of a head that classifies rotations by half of the features and embeds the other half."""
-
-    kind: Literal["decoupled"] = "decoupled"
-    rotations: Count = 4
-    """Number of rotations."""
-    outputs: Count = 128
-    """Dimension of the embedding."""
-
-    def build(self, dimension: int) -> "DecoupledHead":
-        """Return the head for features [B, dimension]."""
-        return DecoupledHead(dimension, self)
-
-
 HeadSettings = (
     ProjectionSettings
     | ClusterSettings
@@ -128,6 +117,9 @@ HeadSettings = (
     | PrototypeSettings
     | InstanceSettings
     | DecoupledSettings
+    | ConsensusSettings
+    | CentroidSettings
+    | PropagationSettings
 )
 
 
@@ -176,6 +168,14 @@ class ClusterHeads(nn.Module):
         """Map features [B, D] to logits [H, B, C]."""
         logits: Tensor = self.linear(features)
         return logits.view(len(features), self.settings.heads, self.settings.clusters).transpose(0, 1)
+
+    def consensus(self, order: NDArray[Any]) -> ConsensusHead:
+        """Return a copy of all heads, their probabilities averaged: features [B, D] to logits [B, C].
+
+        order: [H, C], the output of each head that becomes output c, as `align_heads` returns it.
+        """
+        weight, bias = stacked(self.linear, self.settings.heads, self.settings.clusters)
+        return ConsensusHead.of(weight, bias, order=order, unit_features=False)
 
     @torch.no_grad()
     def single(self, head: int) -> LinearHead:
@@ -258,32 +258,17 @@ class InstanceHead(nn.Module):
         return F.normalize(self.projection(features), dim=1)
 
 
-class DecoupledHead(nn.Module):
-    """The two linear layers of Feature Decoupling, each on half of the features (Feng et al. 2019, section 3)."""
-
-    def __init__(self, dimension: int, settings: DecoupledSettings) -> None:
-        super().__init__()
-        self.settings = settings
-        half = dimension // 2
-        self.rotation = nn.Linear(half, settings.rotations)
-        self.projection = nn.Linear(dimension - half, settings.outputs)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features [B, D] to the unit embedding [B, outputs] of the rotation-invariant half."""
-        return self.embed(self.halves(features)[1])
-
-    def halves(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Split features [B, D] into the rotation half [B, D // 2] and the rotation-invariant half [B, D - D // 2]."""
-        covariant, invariant = torch.split(features, [self.rotation.in_features, self.projection.in_features], dim=1)
-        return covariant, invariant
-
-    def embed(self, invariant: Tensor) -> Tensor:
-        """Map invariant halves [B, D - D // 2] to L2-normalised embeddings [B, outputs]."""
-        return F.normalize(self.projection(invariant), dim=1)
-
-
+Classifier = LinearHead | MergedHead | ConsensusHead | CentroidHead
+"""Heads of clusters or classes that a classifier can start from: one logit an output, `ordered` by a permutation."""
 Head = (
-    ProjectionHead | ClusterHeads | LinearHead | MergedHead | PrototypeHead | InstanceHead | DecoupledHead | nn.Identity
+    ProjectionHead
+    | ClusterHeads
+    | Classifier
+    | PrototypeHead
+    | InstanceHead
+    | DecoupledHead
+    | PropagationHead
+    | nn.Identity
 )
 
 
@@ -291,6 +276,8 @@ def outputs(head: Head) -> int | None:
     """Return the number of clusters or classes of a head that a classifier can start from, None for other heads."""
     if isinstance(head, MergedHead):
         return head.groups
+    if isinstance(head, ConsensusHead | CentroidHead):
+        return head.settings.outputs
     return head.out_features if isinstance(head, LinearHead) else None
 
 

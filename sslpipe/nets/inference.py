@@ -1,6 +1,7 @@
 """Outputs of a network for all images of a split."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,18 @@ def head_output(network: Network, features: Tensor) -> Tensor:
     features: [N, D] of any floating type; they are converted to float32 in batches.
     """
     return torch.cat([network.head(batch.float()).float() for batch in torch.split(features, BATCH)])
+
+
+@torch.no_grad()
+def head_logits(network: Network, features: NDArray[Any]) -> Tensor:
+    """Return the output of the head, in eval mode, for stored features [N, D] of any type: float32 [N, …].
+
+    The features are read in chunks, so that those in a file need not fit into memory.
+    """
+    network.eval()
+    device = network.mean.device
+    chunks = (np.array(features[start : start + BATCH]) for start in range(0, len(features), BATCH))
+    return torch.cat([head_output(network, torch.from_numpy(chunk).to(device).float()) for chunk in chunks])
 
 
 def probabilities(network: Network, images: Images) -> NDArray[np.float32]:

@@ -18,6 +18,11 @@ class Backbone(nn.Module):
     """Side of the whole images that the backbone is trained on, pixels, whose crops have smaller ones; None: unknown.
     Vision transformers place the patches of a crop in the whole image's grid."""
 
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Dimensions of the joined networks' features, in their order; (dimension,) for a single network."""
+        return (self.dimension,)
+
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
     """Return a convolution that keeps the image's size at stride 1; it has no bias, since a batch norm follows it."""

@@ -22,6 +22,8 @@ from sslpipe.nets.merged import MergedSettings
 from sslpipe.nets.model_card import CARD, Architecture, ModelCard, expect, read_card
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import Network
+from sslpipe.nets.propagation_head import PropagationSettings
+from sslpipe.nets.unit_heads import CentroidSettings, ConsensusSettings
 
 WEIGHTS = "model.safetensors"
 MONITORS = "monitors."
@@ -150,13 +152,13 @@ def check_classes(card: ModelCard, network: Network, info: StoreInfo, classes: S
 
 def _classes_of(head: HeadSettings | None) -> int | None:
     """Return the number of outputs of a head that predicts classes; None for another head."""
-    if isinstance(head, LinearSettings):
+    if isinstance(head, LinearSettings | ConsensusSettings | CentroidSettings):
         return head.outputs
     if isinstance(head, MergedSettings):
         return len(set(head.groups))
     if isinstance(head, PrototypeSettings):
         return head.prototypes
-    return head.classes if isinstance(head, InstanceSettings) else None
+    return head.classes if isinstance(head, InstanceSettings | PropagationSettings) else None
 
 
 def _check_images(card: ModelCard, channels: int, size: int, path: Path) -> None:

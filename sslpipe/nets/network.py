@@ -12,11 +12,13 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, Range
 from sslpipe.nets.heads import Head, HeadSettings, build_head
+from sslpipe.nets.joined import names_of, timm_backbone
 from sslpipe.nets.layers import Backbone, ConvolutionInit
 from sslpipe.nets.passes import BatchStatistics, forward_groups
+from sslpipe.nets.pixels import Pixels
 from sslpipe.nets.preprocessing import InputSettings, is_view, seen_of
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
-from sslpipe.nets.timm_backbone import TimmBackbone
+from sslpipe.nets.small_resnet import small_resnet
 from sslpipe.nets.tiny_resnet import tiny_resnet
 from sslpipe.nets.vit import vit_mini_4, vit_small_16, vit_tiny_4
 from sslpipe.nets.wide_resnet import WideResNet
@@ -28,20 +30,24 @@ VITS: Builders = {"vit_small_16": vit_small_16, "vit_tiny_4": vit_tiny_4, "vit_m
 """Backbones with the setting `drop_path`."""
 BACKBONES: Builders = {
     "tiny_resnet": tiny_resnet,
+    "small_resnet": small_resnet,
     "wrn_28_2": partial(WideResNet, groups=3, widen=2),
     "wrn_28_8": partial(WideResNet, groups=3, widen=8),
     "wrn_37_2": partial(WideResNet, groups=4, widen=2),
     **RESNETS,
     **VITS,
-    "timm": TimmBackbone,
+    "timm": timm_backbone,
+    "pixels": Pixels,
 }
 OPTIONS: dict[str, str] = {
     **dict.fromkeys(RESNETS, "stem"),
     **dict.fromkeys(VITS, "drop_path"),
     "timm": "architecture",
 }
-"""The setting of BackboneSettings that a backbone has; the others have none."""
+"""The setting of BackboneSettings that a backbone has; the others have none. timm's also have unit_features."""
 
+PIXEL_SIDE = 32
+"""Largest side of images whose pixels are compared (own choice: 3,072 values of a colour image)."""
 RESIZED_AT_ONCE = 64
 """Images per forward in eval mode if they are resized, which limits the memory needed (own choice)."""
 
@@ -52,6 +58,7 @@ class BackboneSettings:
 
     name: Literal[
         "tiny_resnet",
+        "small_resnet",
         "resnet18",
         "resnet34",
         "resnet50",
@@ -62,10 +69,14 @@ class BackboneSettings:
         "vit_tiny_4",
         "vit_mini_4",
         "timm",
+        "pixels",
     ]
     architecture: str | None = None
     """timm's name of the architecture, with or without the tag of its weights (resnet50.tv_in1k: torchvision's); null
-    for all other backbones."""
+    for all other backbones. Several, joined by +, give the features of each, one after the other; they need
+    unit_features."""
+    unit_features: bool = False
+    """Whether the features of each network of timm are L2-normalised, so that joined ones count alike."""
     stem: Stem = "cifar"
     """First layers of resnet18, 34 and 50. cifar: 3×3, for 32 px. stl: 3×3 and max-pool of 2, for 96 px. imagenet: 7×7
     of stride 2 and max-pool of 3, for 224 px. All other backbones have only cifar, which stands for their own stem."""
@@ -85,14 +96,19 @@ class BackboneSettings:
     """Side of the squares that the network sees, pixels, at most prepare.size; null: prepare.size. It is trained on
     crops of this side and answers on the centre of an image. On ImageNet 224 of 256 px, in nearly all public code."""
 
-    def build(self, channels: int) -> Backbone:
+    def build(self, channels: int, *, side: int | None = None) -> Backbone:
         """Return the backbone for images of `channels` channels, initialised from torch's global generator.
 
-        Raises UserError for a stem, a stochastic depth or an architecture that the backbone does not have.
+        side: of the images that a network of timm is built for, pixels, if it takes one side alone; None: its own.
+        Raises UserError for a stem, a stochastic depth, an architecture or a side that the backbone does not have.
         """
         option = OPTIONS.get(self.name)
         self._check(option)
         options = {option: getattr(self, option)} if option else {}
+        if option == "architecture":
+            options["unit_features"] = self.unit_features
+        if self.name in ("timm", "pixels"):
+            options["side"] = side
         backbone = BACKBONES[self.name](channels=channels, **options)
         for layer in backbone.modules():
             if isinstance(layer, nn.BatchNorm2d):
@@ -114,6 +130,13 @@ class BackboneSettings:
             raise UserError(
                 f"network.architecture: '{self.architecture}' found, expected none with the name {self.name}; "
                 "set network.name: timm"
+            )
+        if option != "architecture" and self.unit_features:
+            raise UserError(f"network.unit_features: true found, expected false with the name {self.name}")
+        if self.architecture and len(names_of(self.architecture)) > 1 and not self.unit_features:
+            raise UserError(
+                "network.unit_features: false found, expected true, since the features of several networks "
+                f"({self.architecture}) are joined"
             )
         if option != "stem" and self.stem != "cifar":
             raise UserError(f"network.stem: '{self.stem}' found, expected 'cifar', the only one of {self.name}")
@@ -162,7 +185,7 @@ class Network(nn.Module):
         self.channels = channels or len(mean)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
-        self.backbone = backbone.build(len(mean))
+        self.backbone = backbone.build(len(mean), side=None if input is None else input.crop)
         self.backbone.whole_side = backbone.side or (size if input is None else input.crop)
         self.head: Head = build_head(head, self.backbone.dimension)
 
@@ -203,6 +226,19 @@ class Network(nn.Module):
         """Return the output of the head for float images [B, C, H, W] in [0, 1]."""
         output: Tensor = self.head(self.features(images))
         return output
+
+
+def pixel_network(info: StoreInfo) -> Network:
+    """Return a network without a head whose features are the pixels of the whole images, at PIXEL_SIDE px at most."""
+    side = min(info.size, PIXEL_SIDE)
+    return Network(
+        BackboneSettings(name="pixels"),
+        mean=[0.0] * info.channels,
+        std=[1.0] * info.channels,
+        input=InputSettings(resize=side, crop=side, interpolation="bilinear"),
+        channels=info.channels,
+        size=info.size,
+    )
 
 
 def build_network(backbone: BackboneSettings, info: StoreInfo) -> Network:

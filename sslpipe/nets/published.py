@@ -1,71 +1,103 @@
-"""A published network of timm, used without training: its weights, and the preprocessing that they expect."""
+"""Published networks of timm, used without training: their weights, and the preprocessing that they expect."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, one_line
+from sslpipe.io.files import project_path
+from sslpipe.nets.architectures import shapes_of
+from sslpipe.nets.joined import JoinedBackbone, names_of
 from sslpipe.nets.model_file import check_weights
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.nets.preprocessing import InputSettings
-from sslpipe.nets.timm_backbone import timm_config
+from sslpipe.nets.timm_backbone import TimmBackbone, timm_config
+from sslpipe.nets.weights_files import (
+    WHERE,
+    WeightsFile,
+    completed,
+    nearest_hint,
+    read_weights,
+    selected,
+    with_timms_names,
+)
+from sslpipe.nets.weights_owner import check_owner, name_twins
+from sslpipe.nets.weights_packages import package_weights
+from sslpipe.nets.weights_timm import timm_weights
 
-WHERE = "pretrain.frozen"
-"""Key of the settings in params.yaml, for error messages."""
+Weights = WeightsFile | Literal["package"] | None
+"""Where the weights of a network are: a file, an installed package of weights, or None: with timm."""
 
 
 @dataclass(frozen=True)
-class WeightsFile:
-    """A file of weights, and which of them are the backbone's."""
+class _Part:
+    """One of the networks that are joined."""
 
-    path: str
-    prefix: str = ""
-    """Beginning of their names, which is removed; weights with other names are left out."""
-    leave_out: tuple[str, ...] = ()
-    """Beginnings, after the prefix, of the names of further weights that are left out."""
+    architecture: str
+    weights: Weights
+    config: Any
+    """timm's configuration of the architecture's weights."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the configuration is that of the weights."""
+        return not isinstance(self.weights, WeightsFile) or "." in self.architecture
 
 
 def published_network(
-    backbone: BackboneSettings, weights: WeightsFile | None, *, channels: int, download: bool
+    backbone: BackboneSettings,
+    weights: Sequence[Weights],
+    *,
+    channels: int,
+    download: bool,
+    side: int | None = None,
 ) -> Network:
     """Return a network without a head, in eval mode, with published weights and the preprocessing that they expect.
 
-    backbone: a backbone of timm; its architecture names the tag of the weights, unless they are in a file.
-    weights: a file with timm's names; None means the weights that timm offers. channels: number of image channels, 1
-    or 3. download: whether weights that are not on this machine may be downloaded.
+    backbone: networks of timm; an architecture names the tag of its weights, unless they are in a file. weights: of
+    each. channels: number of image channels, 1 or 3. download: whether weights that are not on this machine may be
+    downloaded. side: to which whole images are resized, pixels; None: the weights' own resizing and crop.
     The state of torch's generator does not change. Raises UserError for a backbone that is not timm's, for weights that
-    are missing or cannot be read or downloaded, and for those of another architecture.
+    are missing or cannot be read or downloaded, for those of another architecture, and for a side that a network does
+    not take.
     """
     if backbone.name != "timm" or backbone.architecture is None:
         raise UserError(
             f"network: name {backbone.name} and architecture {backbone.architecture or 'null'} found, expected name "
             "timm and one of its architectures, such as resnet50.tv_in1k, whose weights are published"
         )
-    file = Path(weights.path).expanduser() if weights else None
-    config = timm_config(backbone.architecture)
+    names = names_of(backbone.architecture)
+    if len(weights) != len(names):
+        raise UserError(
+            f"{WHERE}.weights: {len(weights)} found, expected {len(names)}, one for each network of "
+            f"network.architecture ({backbone.architecture})"
+        )
+    parts = [_Part(name, each, timm_config(name)) for name, each in zip(names, weights, strict=True)]
     with torch.random.fork_rng(devices=[]):
-        input = _input(config, is_known=file is None or "." in backbone.architecture)
+        input = _common_input(parts, side)
         _check_side(backbone, input)
-        network = Network(backbone, mean=config.mean, std=config.std, input=input, channels=channels)
-        found = _read(file) if file else _timm_weights(backbone.architecture, config, download=download)
-        if file and weights and (weights.prefix or weights.leave_out):
-            found = _selected(found, weights, file)
-    model = network.backbone.model
-    assert isinstance(model, torch.nn.Module)
-    if file:
-        found = _translated(found, model, config.classifier or ())
-    title = f"timm's {backbone.architecture}"
-    check_weights(found, model.state_dict(), str(file or title), of=title, advice="use other weights")
-    model.load_state_dict(found)
-    return network.eval()
+        first = parts[0].config
+        network = Network(backbone, mean=first.mean, std=first.std, input=input, channels=channels)
+        for part, each in zip(parts, _networks(network), strict=True):
+            _load(each, part, input, download=download)
+        if isinstance(network.backbone, JoinedBackbone):
+            network.backbone.normalise([part.config.mean for part in parts], [part.config.std for part in parts])
+        network.eval()
+        if side is not None:
+            _try(network, backbone.architecture, side)
+    return network
+
+
+def _networks(network: Network) -> list[TimmBackbone]:
+    """Return the networks of timm in a network."""
+    backbone = network.backbone
+    found = list(backbone.networks) if isinstance(backbone, JoinedBackbone) else [backbone]
+    return [each for each in found if isinstance(each, TimmBackbone)]
 
 
 def _check_side(backbone: BackboneSettings, input: InputSettings) -> None:
@@ -77,133 +109,96 @@ def _check_side(backbone: BackboneSettings, input: InputSettings) -> None:
         )
 
 
-def _input(config: Any, *, is_known: bool) -> InputSettings:
+def _common_input(parts: Sequence[_Part], side: int | None) -> InputSettings:
+    """Return how images are prepared for all networks; raises UserError if they have no common way of their own."""
+    inputs = [_input(part.config, is_known=part.is_known, side=side) for part in parts]
+    for part, each in zip(parts, inputs, strict=True):
+        first = inputs[0]
+        if (each.resize, each.crop) != (first.resize, first.crop):
+            raise UserError(
+                f"{WHERE}.side: null found, but {parts[0].architecture} expects images of {first.crop} px (resized to "
+                f"{first.resize}) and {part.architecture} of {each.crop} px (resized to {each.resize}); set a side for "
+                "all of them, such as 128"
+            )
+        if each.interpolation != first.interpolation:
+            info(
+                f"{WHERE}: {part.architecture} expects images that are resized by {each.interpolation} interpolation; "
+                f"they are resized as for {parts[0].architecture}, {first.interpolation}; the first network decides"
+            )
+    return inputs[0]
+
+
+def _input(config: Any, *, is_known: bool, side: int | None) -> InputSettings:
     """Return how images are prepared for weights; is_known: whether `config` is that of the weights.
 
     Images for other weights are resized to 256 for crops of 224 px, bilinearly, as in the public code of MoCo v2, SwAV
-    and SCAN; timm's own preprocessing differs from one of its weights to the other.
+    and SCAN; timm's own preprocessing differs from one of its weights to the other. With a side the whole image is
+    resized to it.
     """
+    interpolation: Any = config.interpolation if is_known else "bilinear"
+    if side is not None:
+        return InputSettings(resize=side, crop=side, interpolation=interpolation)
     _, height, width = config.input_size
     if height != width or config.crop_pct > 1:
         raise UserError(
             f"network.architecture: '{config.architecture}' found, whose images are {height}×{width} px, "
-            f"{config.crop_pct:g} of the resized ones; expected squares and at most 1; use another one"
+            f"{config.crop_pct:g} of the resized ones; expected squares and at most 1; use another one, or set "
+            f"{WHERE}.side"
         )
-    if not is_known:
-        return InputSettings(resize=height * 256 // 224, crop=height, interpolation="bilinear")
     # The size is rounded down, as in timm's own evaluation.
-    return InputSettings(resize=floor(height / config.crop_pct), crop=height, interpolation=config.interpolation)
+    resize = floor(height / config.crop_pct) if is_known else height * 256 // 224
+    return InputSettings(resize=resize, crop=height, interpolation=interpolation)
 
 
-def _timm_weights(architecture: str, config: Any, *, download: bool) -> Mapping[str, Tensor]:
-    """Return the weights that timm offers, from the Hugging Face hub's cache or, if `download` is set, downloaded."""
-    import timm
-    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+def _load(backbone: TimmBackbone, part: _Part, input: InputSettings, *, download: bool) -> None:
+    """Load the weights of one network, whose names and shapes must be those of timm's; raises UserError otherwise."""
+    name, weights, title = part.architecture, part.weights, f"timm's {part.architecture}"
+    native = _native(backbone, part, input)
+    if isinstance(weights, WeightsFile):
+        path = project_path(weights.path)
+        content = read_weights(path)
+        is_owner = check_owner(path, content, name)
+        found: Mapping[str, Tensor] = selected(content.weights, weights, path)
+        given, found = found, with_timms_names(found, native, name, path)
+        if (shapes := shapes_of(found)) != shapes_of(native.state_dict()):
+            # Weights that were already resampled, or trained, for this side fit the network itself.
+            native = backbone.model if shapes == shapes_of(backbone.model.state_dict()) else native
+        try:
+            check_weights(found, native.state_dict(), str(path), of=title, advice="use other weights")
+        except UserError as error:
+            if shapes == shapes_of(native.state_dict()) or not given:
+                raise
+            raise UserError(f"{error}{nearest_hint(given, name, path)}") from None
+    else:
+        is_owner = True
+        found = package_weights(name) if weights else timm_weights(name, part.config, download=download)
+        found = completed(found, native.state_dict())
+        check_weights(found, native.state_dict(), title, of=title, advice="use other weights")
+    found = backbone.resampled(found)
+    if shapes_of(found) != shapes_of(backbone.model.state_dict()):
+        raise UserError(
+            f"{WHERE}.side: {input.crop} found, which {name} does not accept, since its weights cannot be resampled; "
+            f"expected {part.config.input_size[-1]} or null"
+        )
+    backbone.model.load_state_dict(found)
+    if not is_owner and isinstance(weights, WeightsFile):
+        name_twins(project_path(weights.path), backbone, found, input.crop)
 
-    if not config.has_weights:
-        raise UserError(
-            f"network.architecture: timm has no weights for {architecture}; use another architecture, or set "
-            f"{WHERE}.weights to a file"
-        )
-    if "." not in architecture:
-        raise UserError(
-            f"network.architecture: '{architecture}' found, expected the tag of its weights too, such as "
-            f"{architecture}.{config.tag}"
-        )
-    names = ("model.safetensors", "pytorch_model.bin") if config.hf_hub_id else ()
-    cached = [path for name in names if isinstance(path := try_to_load_from_cache(config.hf_hub_id, name), str)]
-    url = hf_hub_url(config.hf_hub_id, names[0]) if names else config.url
-    advice = f"download {url} on another machine and set {WHERE}.weights to the file"
-    if not cached and not download:
-        raise UserError(
-            f"{WHERE}.weights: timm's {architecture} not found on this machine; set {WHERE}.download: true, or {advice}"
-        )
-    # A file is read without asking the hub. With the classifier, timm refuses files that lack weights.
-    place = {"file": cached[0], "custom_load": False} if cached else {}
+
+def _native(backbone: TimmBackbone, part: _Part, input: InputSettings) -> Any:
+    """Return timm's model for the side that its weights expect: the backbone's, or one without memory for weights."""
+    if not part.config.fixed_input_size or input.crop in part.config.input_size[1:]:
+        return backbone.model
+    with torch.device("meta"):
+        return TimmBackbone(architecture=part.architecture, channels=len(part.config.mean)).model
+
+
+@torch.no_grad()
+def _try(network: Network, architecture: str, side: int) -> None:
+    """Raise UserError if the networks do not accept images of this side."""
     try:
-        model: Any = timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=place)
-    except Exception as error:  # of a damaged file, from the operating system, or one of several HTTP clients
-        if cached:
-            raise UserError(f"{cached[0]}: not readable as weights of {architecture} ({one_line(error)})") from None
+        network.features(torch.zeros(1, network.channels, side, side))
+    except (RuntimeError, ValueError, UserError) as error:
         raise UserError(
-            f"{WHERE}.weights: timm's {architecture} cannot be downloaded ({one_line(error)}); {advice}"
+            f"{WHERE}.side: {side} found, which {architecture} does not accept ({one_line(error)}); set another side"
         ) from None
-    model.reset_classifier(0)
-    weights: Mapping[str, Tensor] = model.state_dict()
-    return weights
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    """Return the weights in a file; raises UserError for a file that is missing, unreadable or without weights."""
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        # weights_only: reads tensors and plain containers and, unlike pickle, runs no code from the file.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(
-            f"{WHERE}.weights: {path}: no such file; timm's own weights are named by network.architecture, such as "
-            "resnet50.tv_in1k, with weights: null"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except SafetensorError as error:
-        raise UserError(f"{path}: not readable as weights ({one_line(error)})") from None
-    except Exception:  # torch raises many kinds of errors for a damaged file, with advice for programmers
-        raise UserError(
-            f"{path}: not readable as weights; expected named tensors and no objects that run code when loaded"
-        ) from None
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(each, Tensor) for each in content.values()):
-        raise UserError(
-            f"{path}: no named weights found, expected them at the top level or under 'state_dict' or 'model'"
-        )
-    return content
-
-
-def _selected(found: Mapping[str, Tensor], weights: WeightsFile, path: Path) -> Mapping[str, Tensor]:
-    """Return the backbone's weights without their prefix, and print how many others are left out.
-
-    Raises UserError for a prefix or a name to leave out that no weight has.
-    """
-    prefix, others = weights.prefix, weights.leave_out
-    own = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
-    for key, beginning, names in (("prefix", prefix, found), *(("leave_out", each, own) for each in others)):
-        if not any(name.startswith(beginning) for name in names):
-            first = ", ".join(list(names)[:3])
-            raise UserError(
-                f"{WHERE}.{key}: '{beginning}' found, which begins no name in {path}; its first are {first}"
-            )
-    kept = {name: value for name, value in own.items() if not name.startswith(others)}
-    info(f"{path}: {len(kept)} of {len(found)} weights are the backbone's; {len(found) - len(kept)} are left out")
-    return kept
-
-
-def _translated(
-    weights: Mapping[str, Tensor], model: torch.nn.Module, classifiers: str | Collection[str]
-) -> dict[str, Tensor]:
-    """Return a file's weights as the model has them: without a prefix that all names share, and without classifiers.
-
-    Old files lack the batch norms' counts of batches, which are not used here.
-    """
-    children = {name for name, _ in model.named_children()}
-    while weights and all("." in name for name in weights):
-        first = {name.partition(".")[0] for name in weights}
-        if len(first) > 1 or first <= children:
-            break
-        weights = {name.partition(".")[2]: tensor for name, tensor in weights.items()}
-    prefixes = tuple(f"{name}." for name in ((classifiers,) if isinstance(classifiers, str) else classifiers))
-    expected = model.state_dict()
-    translated = {}
-    for name, tensor in weights.items():
-        if name in expected:
-            translated[name] = tensor.to(expected[name].dtype)
-        elif not name.startswith(prefixes):
-            translated[name] = tensor
-    for name, count in expected.items():
-        stem, _, last = name.rpartition(".")
-        if last == "num_batches_tracked" and f"{stem}.running_mean" in translated:
-            translated.setdefault(name, count)
-    return translated

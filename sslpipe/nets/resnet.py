@@ -69,7 +69,7 @@ class Bottleneck(_Block):
 
 
 class ResNet(Backbone):
-    """A stem, groups of residual blocks and global average pooling; every group but the first halves the image."""
+    """A stem, groups of residual blocks and global average pooling; every group after the first halves the image."""
 
     def __init__(
         self,
@@ -79,18 +79,21 @@ class ResNet(Backbone):
         widths: Sequence[int],
         stem: Stem,
         channels: int,
+        first_stride: int = 1,
     ) -> None:
         """Build the network.
 
         blocks, widths: number of blocks of each group, and their width. channels: number of image channels.
+        first_stride: stride of the first group; 2 halves the image there too.
         """
         super().__init__()
         self.stem = _stem(stem, channels, widths[0])
         layers: list[nn.Module] = []
         inputs = widths[0]
         for group, (count, width) in enumerate(zip(blocks, widths, strict=True)):
+            stride = 2 if group > 0 else first_stride
             for place in range(count):
-                layers.append(block(inputs, width, stride=2 if group > 0 and place == 0 else 1))
+                layers.append(block(inputs, width, stride=stride if place == 0 else 1))
                 inputs = width * block.expansion
         self.blocks = nn.Sequential(*layers)
         self.dimension = inputs

@@ -1,25 +1,41 @@
 """Backbones of timm without their classifiers. timm is imported where it is used, since the import takes a second."""
 
+import sys
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from sslpipe.io.errors import UserError, nearest
+from sslpipe.io.errors import UserError, nearest, one_line
 from sslpipe.nets.layers import Backbone
 
 
 class TimmBackbone(Backbone):
     """A backbone of timm without its classifier, initialised by timm."""
 
-    def __init__(self, *, architecture: str, channels: int) -> None:
-        """Build the backbone; raises UserError for an architecture that timm does not have."""
+    def __init__(self, *, architecture: str, channels: int, side: int | None = None) -> None:
+        """Build the backbone; raises UserError for an architecture that timm does not have, or not for this side.
+
+        side: of the images, pixels, for architectures that take one side alone (vision transformers); None: their own.
+        """
         import timm
 
         super().__init__()
-        timm_config(architecture)
+        config = timm_config(architecture)
         self.architecture = architecture
-        model: Any = timm.create_model(architecture, num_classes=0, in_chans=channels)
+        options: dict[str, Any] = {}
+        if side is not None and config.fixed_input_size and side not in config.input_size[1:]:
+            options["img_size"] = side
+        try:
+            model: Any = timm.create_model(architecture, num_classes=0, in_chans=channels, **options)
+        except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+            if not options:
+                raise
+            raise _wrong_side(architecture, side, f"it was made for {config.input_size[-1]} px: {error}") from None
         self.model = model
+        if side not in config.input_size[1:]:
+            _check_patches(model, architecture, side)
         if model.pretrained_cfg.get("fixed_input_size"):
             self.side_multiple = None
         # num_features is that of the last feature map; in mobilenets and vggs a layer follows before the classifier.
@@ -36,6 +52,29 @@ class TimmBackbone(Backbone):
             ) from None
         return features
 
+    def resampled(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights for the architecture's own side as those for this backbone's side, by timm's own function.
+
+        It interpolates the position embeddings of vision transformers; weights that need no change are returned as
+        they are.
+        """
+        own = self.model.state_dict()
+        if all(name in own and own[name].shape == tensor.shape for name, tensor in weights.items()):
+            return dict(weights)
+        return timm_translation(weights, self.model)
+
+
+def timm_translation(weights: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
+    """Return what timm makes of a file's weights for a model: its module's `checkpoint_filter_fn`, if it has one.
+
+    It knows the names of the architecture's original files, and interpolates position embeddings.
+    """
+    change = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if change is None:
+        return dict(weights)
+    with warnings.catch_warnings(action="ignore"):  # for timm's developers
+        return dict(change(dict(weights), model))
+
 
 def timm_config(architecture: str) -> Any:
     """Return timm's `PretrainedCfg` of the architecture's weights, those of its tag or else the default ones.
@@ -51,6 +90,36 @@ def timm_config(architecture: str) -> Any:
         return timm.models.get_pretrained_cfg(architecture)
     except RuntimeError:  # the tag is unknown
         raise _unknown(architecture, timm.list_pretrained(f"{name}.*")) from None
+
+
+def patch_of(model: Any) -> int:
+    """Return the side of a vision transformer's patches, pixels, of which the images' side is a multiple; else 1."""
+    size = getattr(getattr(model, "patch_embed", None), "patch_size", None) or 1
+    return int(size[0] if isinstance(size, tuple | list) else size)
+
+
+def multiples(side: int, patch: int) -> tuple[int, ...]:
+    """Return the multiples of `patch` that are nearest to `side`, below and above."""
+    below = side // patch * patch
+    return tuple(each for each in dict.fromkeys((below, below if below == side else below + patch)) if each > 0)
+
+
+def _check_patches(model: Any, architecture: str, side: int | None) -> None:
+    """Raise UserError unless the side is a multiple of the model's patches."""
+    patch = patch_of(model)
+    if side is not None and side % patch:
+        near = " or ".join(map(str, multiples(side, patch)))
+        raise UserError(
+            f"pretrain.frozen.side: {side} found, expected a multiple of {patch} px, the patches of {architecture}, "
+            f"such as {near}"
+        )
+
+
+def _wrong_side(architecture: str, side: int | None, why: str) -> UserError:
+    return UserError(
+        f"pretrain.frozen.side: {side} found, which {architecture} does not accept ({one_line(Exception(why))}); "
+        "set another side, or null for its own"
+    )
 
 
 def _unknown(name: str, known: list[str]) -> UserError:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 
+from sslpipe.decoding.heic_files import is_left_out
 from sslpipe.io.files import write_bytes
 from sslpipe.preparation.image_files import find_images
 
@@ -20,7 +21,8 @@ def write_listing(out: Path, root: Path, others: Sequence[Path], *, where: str) 
     """Write the CSV `out` with a row for each image in the folder `root` and for the files `others`; returns its rows.
 
     Columns: file, relative to `root`; bytes; modified, nanoseconds since 1970. A file without a size, such as a broken
-    link, has empty columns. Raises UserError, with the params key `where`, if the folder cannot be read.
+    link, has empty columns, and so has HEIC without pi-heif: once that is installed, prepare has to run again. Raises
+    UserError, with the params key `where`, if the folder cannot be read.
     """
     found = find_images(root, where=where, skip=others)
     # The names are the same in each worktree, for a file elsewhere too.
@@ -36,6 +38,9 @@ def write_listing(out: Path, root: Path, others: Sequence[Path], *, where: str) 
 
 def _rows(folder: Path, names: Iterable[str]) -> Iterable[tuple[str, int | str, int | str]]:
     for name in names:
+        if is_left_out(name):
+            yield name, "", ""
+            continue
         try:
             status = os.stat(folder / name)
             yield name, status.st_size, status.st_mtime_ns

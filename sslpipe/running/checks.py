@@ -1,7 +1,7 @@
 """Checks of what a training stage is given and of what it has learned; the latter come before any model is written."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sslpipe.data.store import Store
 from sslpipe.engine.checkpoint import State
@@ -74,8 +74,10 @@ def report_rise(method: BaseMethod, state: State, where: str) -> None:
             )
 
 
-def check_model(method: nn.Module, network: Network, inputs: Inputs, *, intervals: int) -> None:
+def check_model(method: nn.Module, network: Network, inputs: Inputs, *, intervals: int) -> Tensor | None:
     """Raise NothingLearnedError if a network is of no use, and print a line if it does not use all its clusters.
+
+    Returns its outputs for the training images, [N, K]; None if it predicts neither clusters nor classes.
 
     network: the one to be written, which `method` selected. intervals: rows of the run's history. A classifier that
     predicts one class after a single interval, as in a short trial, is only a line.
@@ -84,9 +86,11 @@ def check_model(method: nn.Module, network: Network, inputs: Inputs, *, interval
     way_out = "start from another model" if inputs.settings.fit is None else _way_out(where)
     if name := not_finite(network.state_dict()):
         raise NothingLearnedError(f"{where}: values that are not finite in '{name}' of the model; {way_out}")
-    if inputs.stage == "pretrain":  # a pretext task predicts neither clusters nor classes
-        return
-    logits = infer(network.eval(), inputs.images)
+    if inputs.stage == "pretrain":
+        return None
+    # A method on stored features has the predictions; to compute the features again would take most of its time.
+    stored = getattr(method, "training_logits", None)
+    logits = infer(network.eval(), inputs.images) if stored is None else stored()
     if not logits.isfinite().all():
         raise NothingLearnedError(f"{where}: predictions that are not finite; {way_out}")
     used, outputs = int(logits.argmax(dim=1).bincount().count_nonzero()), logits.shape[1]
@@ -100,6 +104,7 @@ def check_model(method: nn.Module, network: Network, inputs: Inputs, *, interval
         info(found)
     if used < outputs and predicts_clusters:
         info(f"{where}: {used} of {outputs} clusters have training images, {outputs - used} have none")
+    return logits
 
 
 def _way_out(where: str) -> str:

@@ -8,8 +8,10 @@ from sslpipe.data.images import Images
 from sslpipe.data.store import Split
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_array
-from sslpipe.methods.cluster.scan import Neighborhood, Problem
+from sslpipe.methods.cluster import scan
+from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.nets.model_file import load_network
+from sslpipe.running.comparison import Comparison
 from sslpipe.running.features import StoredFeatures, open_features
 from sslpipe.running.inputs import Inputs, OpenedProblem
 
@@ -19,36 +21,45 @@ AGAIN = "run the stage mine-neighbors again"
 def cluster_problem(inputs: Inputs, *, pretrained: Path, featured: Path, mined: Path) -> OpenedProblem:
     """The pretrained network, and the mined neighbours and stored features of training and held-out images."""
     network, settings = load_network(pretrained, inputs.store.info), inputs.settings
-    stored = open_features(featured, inputs.store, pretrained) if settings.head_epochs else None
+    # All methods but SCAN find the groups on the stored features; these have as many neighbours as are mined.
+    on_features = not isinstance(settings, scan.Settings)
+    compared = settings.compare.images > 0
+    stored = None
+    if on_features or settings.head_epochs or compared:
+        stored = open_features(featured, inputs.store, pretrained)
+    k = getattr(settings, "neighbors", None)
     held_out = Images(inputs.store.images("held_out"), inputs.images.device)
     return OpenedProblem(
         problem=Problem(
             network,
-            read_neighborhood(inputs.images, mined, "train", stored, k=settings.neighbors),
-            read_neighborhood(held_out, mined, "held_out", stored, k=None),
+            read_neighborhood(inputs.images, mined, "train", stored, k=k, where=inputs.where),
+            read_neighborhood(held_out, mined, "held_out", stored, k=None, where=inputs.where),
         ),
         started_from=pretrained,
+        cache_key=[inputs.method],
+        metadata={"method": inputs.method},
         files_read=[
             *(mined / split / "indices.npy" for split in ("train", "held_out")),
             *([stored.card] if stored else []),
         ],
+        choose=Comparison(inputs, pretrained=pretrained, stored=stored) if stored and compared else None,
     )
 
 
 def read_neighborhood(
-    images: Images, mined: Path, split: Split, stored: StoredFeatures | None, *, k: int | None
+    images: Images, mined: Path, split: Split, stored: StoredFeatures | None, *, k: int | None, where: str
 ) -> Neighborhood:
     """The first k mined neighbours of a split's images (all for None), and their features if they are stored.
 
-    mined: output folder of mine-neighbors. Raises UserError for neighbours that do not fit the images or are fewer than
-    asked for, and for features that do not fit.
+    mined: output folder of mine-neighbors. where: the params key of the method's settings. Raises UserError for
+    neighbours that do not fit the images or are fewer than asked for, and for features that do not fit.
     """
     folder = mined / split
     indices = read_array(folder / "indices.npy")
     if len(indices) != len(images):
         raise UserError(f"{folder / 'indices.npy'}: {len(indices)} rows found, expected {len(images)}, one an image")
     if k is not None and indices.shape[1] < k:
-        raise UserError(f"cluster.neighbors: {k} asked, {indices.shape[1]} mined; raise mine_neighbors.k")
+        raise UserError(f"{where}.neighbors: {k} asked, {indices.shape[1]} mined; raise mine_neighbors.k")
     if indices.size and not 0 <= indices.min() <= indices.max() < len(images):
         raise UserError(
             f"{folder / 'indices.npy'}: indices from {indices.min()} to {indices.max()} found, expected those of "

@@ -1,14 +1,17 @@
 """What every training stage opens, and what it makes of that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.store import Store
 from sslpipe.io.params import Params
+from sslpipe.nets.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,20 @@ class Inputs:
     """The training images, on the device."""
 
 
+@dataclass(frozen=True)
+class Choice:
+    """The network that becomes a stage's result."""
+
+    network: Network
+    """The one that the method has selected, or another one; the method's is then written to the folder `trained`."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Written to model.json besides the settings."""
+
+
+Choose = Callable[[Path, Network, Tensor | None], Choice]
+"""A function of the output folder, a method's network, and its outputs for the training images if they are known."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OpenedProblem:
     """The problem of a method, and what identifies it in the checkpoint's key and in model.json."""
@@ -43,3 +60,5 @@ class OpenedProblem:
     """Written to model.json besides the settings."""
     labelled: LabelledImages | None = None
     """Given for a method that learns on pairs of a labelled and an unlabelled batch."""
+    choose: Choose | None = None
+    """Chooses the result after training; None: the network that the method selects."""

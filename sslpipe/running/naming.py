@@ -10,9 +10,8 @@ from sslpipe.data.labelled import LabelledImages
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.metrics.mappings import k_best_mappings
-from sslpipe.nets.heads import LinearHead, outputs
+from sslpipe.nets.heads import Classifier, outputs
 from sslpipe.nets.inference import infer
-from sslpipe.nets.merged import MergedHead
 from sslpipe.nets.network import Network
 
 LEAST_PROBABILITY = 0.01
@@ -87,10 +86,10 @@ def permanent_shares(score: NDArray[np.float64]) -> tuple[float, NDArray[np.floa
     return evidence, shares / evidence
 
 
-def named_head(network: Network, labelled: LabelledImages, folder: Path) -> LinearHead | MergedHead:
+def named_head(network: Network, labelled: LabelledImages, folder: Path) -> Classifier:
     """The cluster head with its outputs in the order of the classes; prints the mapping's probability."""
     head = network.head
-    if not isinstance(head, LinearHead | MergedHead) or outputs(head) != labelled.classes:
+    if not isinstance(head, Classifier) or outputs(head) != labelled.classes:
         found = outputs(head) or "no"
         raise UserError(
             f"{folder}: {found} clusters found, expected {labelled.classes}, one per class; "

@@ -1,11 +1,12 @@
 """One way to run the five training stages: settings, images, problem, method, training, model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches, Stream
 from sslpipe.data.device import choose_device
@@ -17,15 +18,15 @@ from sslpipe.engine.method import BaseMethod
 from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_csv
 from sslpipe.io.params import Params, find_module, siblings
-from sslpipe.io.stages import LABELLED_STAGES, key_of
+from sslpipe.io.stages import LABELLED_STAGES, SHARED_KEYS, key_of
 from sslpipe.nets.model_card import CARD, card_for
 from sslpipe.nets.model_file import save_model, weights_path
 from sslpipe.nets.network import Network
 from sslpipe.running.checks import check_images, check_model, check_run, report_rise, size_of
-from sslpipe.running.inputs import Inputs, OpenedProblem
+from sslpipe.running.inputs import Choice, Inputs, OpenedProblem
 
-ONLY_METHOD = {"cluster": "scan", "self-label": "confident"}
-"""The method of each stage that has only one."""
+TRAINED = "trained"
+"""Folder, within the stage's output, of the method's own model where another one has become the result."""
 
 
 def run_stage(
@@ -45,29 +46,33 @@ def run_stage(
     """Train a stage's method on its problem and write the model to `out`.
 
     open_problem: reads the stage's further inputs and builds the method's problem. method: its module in
-    sslpipe.methods.<stage>; None: pretrain.method, or the stage's only one. options: key within the method's block →
-    value, None where not given; seed, options and then assignments ("key=value") override params.yaml.
+    sslpipe.methods.<stage>; None: the one that <stage>.method names. options: key within the method's block, or one
+    that all methods of the stage share → value, None where not given; seed, options and then assignments ("key=value")
+    override params.yaml.
     Raises UserError for a method, key or value that is not known, for inputs that do not fit, and for a model that is
     of no use.
     """
     project = Params(params)
     key, package = key_of(stage), f"sslpipe.methods.{key_of(stage)}"
     name, where = str(method), f"{key}.{method}"
-    if stage in ONLY_METHOD:
-        name, where = ONLY_METHOD[stage], key
-    elif stage == "pretrain":
+    if stage not in LABELLED_STAGES:
         # Assignments come first, because they may name the method; their keys lie in the stage's block.
-        project.override({"pretrain.method": method}, assignments, stage=key)
+        project.override({f"{key}.method": method}, assignments, stage=key)
         name, assignments = project.method(key, package), None
         where = f"{key}.{name}"
     module = find_module(package, name, where="--method" if stage in LABELLED_STAGES else f"{key}.method")
     # `start` is a setting of the list of methods, not of the method.
     starts = {f"{key}.methods.{name}.start": options.get("start")}
-    rest = {f"{where}.{option}": value for option, value in options.items() if option != "start"}
+    shared = SHARED_KEYS.get(key, ())
+    rest = {
+        f"{key if option in shared else where}.{option}": value
+        for option, value in options.items()
+        if option != "start"
+    }
     project.override({"seed": seed, **starts, **rest}, assignments, stage=where)
     if stage in LABELLED_STAGES:
         project.check_keys(key, ["methods", *siblings(package)])
-    settings = project.parse(module.Settings, where)
+    settings = project.parse_method(module.Settings, key, name)
 
     store = Store(prepared)
     check_images(store)
@@ -100,28 +105,37 @@ def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, che
     # The folder is opened first, so that one that cannot be written to fails before hours of work.
     with atomic_folder(out) as folder, checkpoint:
         try:
-            network, history = _learn(method, inputs, opened, checkpoint)
+            network, history, outputs = _learn(method, inputs, opened, checkpoint)
         except NothingLearnedError:
             checkpoint.remove()
             raise
+        choice = Choice(network) if opened.choose is None else opened.choose(folder, network, outputs)
         card = card_for(
             inputs.stage,
             store.info,
-            {**opened.metadata, **asdict(settings)},
+            {**opened.metadata, **choice.metadata, **asdict(settings)},
             parent=parent,
             inputs=opened.files_read,
             classes=opened.labelled.names if opened.labelled else (),
         )
         monitors = method.selected_monitors() if isinstance(method, BaseMethod) else None
-        save_model(folder, network, card, monitors)
+        if choice.network is network:
+            save_model(folder, network, card, monitors)
+        else:
+            save_model(folder, choice.network, card)
+            (folder / TRAINED).mkdir()
+            own = replace(card, settings={**opened.metadata, **asdict(settings)})
+            save_model(folder / TRAINED, network, own, monitors)
         write_csv(folder / "history.csv", history)
     checkpoint.remove()
 
 
 def _learn(
     method: Any, inputs: Inputs, opened: OpenedProblem, checkpoint: Checkpoint
-) -> tuple[Network, list[dict[str, float]]]:
-    """Train a method; return the network that it selects, and the history. Raises NothingLearnedError.
+) -> tuple[Network, list[dict[str, float]], Tensor | None]:
+    """Train a method; return the network that it selects, the history, and the network's outputs for training images.
+
+    Raises NothingLearnedError.
 
     inputs.settings has the method's `fit`; None there says that the method is complete as it is built. opened.labelled
     is given for a method that learns on pairs of a labelled and an unlabelled batch.
@@ -139,7 +153,7 @@ def _learn(
         check_run(method, state, where, grown=size_of(method) / before)
         history = state.history
     network: Network = method.selected()
-    check_model(method, network, inputs, intervals=len(history))
+    outputs = check_model(method, network, inputs, intervals=len(history))
     if state is not None:
         report_rise(method, state, where)
-    return network, history
+    return network, history, outputs

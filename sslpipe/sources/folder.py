@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sslpipe.data.store import UNKNOWN
 from sslpipe.decoding.entries import Entry
+from sslpipe.decoding.heic_files import heic_note
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import project_path
 from sslpipe.io.text import listed
@@ -55,7 +56,13 @@ class Source:
             raise UserError(f"{WHERE}: no image found in {self.root}{_instead(found)}")
         given = read_labels(files, found.images, self.root, no_label=settings.no_label, found=settings.labels is None)
         self.layout = read_layout(found.images, settings.layout, labelled=given.label)
-        self.notes = (*self.layout.notes, *masks_note(found.images), *given.notes, *found.notes())
+        self.notes = (
+            *self.layout.notes,
+            *masks_note(found.images),
+            *heic_note(found.images),
+            *given.notes,
+            *found.notes(),
+        )
         """What was left out, read in another way or guessed, a sentence each."""
         images = self.layout.images
         label = {

@@ -1,6 +1,7 @@
 """Settings of a new project: a recipe, adapted to the images in a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from ruamel.yaml.comments import CommentedMap
 
@@ -10,11 +11,21 @@ from sslpipe.io.stages import LABELLED_STAGES, TRAINING_STAGES, key_of
 from sslpipe.io.text import counted
 from sslpipe.io.version import own_version
 from sslpipe.tools import recipes
+from sslpipe.tools.features_choice import FeaturesChoice
 from sslpipe.tools.folder_summary import FolderSummary
 from sslpipe.tools.yaml_text import at, comment_at, flat, in_one_line, put, set_comment
 
 OWN = "own-images"
 """Start of the names of recipes for your own images, whose size is adapted to the images."""
+FEATURES = f"{OWN}-features"
+"""Recipe with published features, the default."""
+READ_NEIGHBORS: Mapping[str, int] = {
+    "cluster.scan": 5,
+    "cluster.scan_heads": 20,
+    "self_label.neighbors": 20,
+    "semisup.propagation": 20,
+}
+"""Block with a key `neighbors`, at most the number of mined ones → its default."""
 GUESS = 10
 """Number of clusters if there are no classes."""
 FEW = 10
@@ -34,10 +45,18 @@ def versioned(settings: CommentedMap) -> CommentedMap:
     return tree
 
 
-def settings_for(recipe: str, summary: FolderSummary, images: str, labels: str | None) -> CommentedMap:
+def settings_for(
+    recipe: str,
+    summary: FolderSummary,
+    images: str,
+    labels: str | None,
+    features: FeaturesChoice | None = None,
+    folder: Path = Path(),
+) -> CommentedMap:
     """Return the content of params.yaml: the settings of a recipe, adapted to the images.
 
-    images, labels: paths for params.yaml. Raises UserError for an unknown recipe and for too few images.
+    images, labels: paths for params.yaml. features: of a recipe with published features, for a project in `folder`.
+    Raises UserError for an unknown recipe and for too few images.
     """
     source = recipes.load(recipe)
     if (images_to_train := summary.images - summary.test - summary.held_out) < LEAST:
@@ -49,7 +68,11 @@ def settings_for(recipe: str, summary: FolderSummary, images: str, labels: str |
     settings = versioned(source.settings)
     settings.insert(1, "recipe", recipe)
     set_comment(settings, "recipe", "the recipe of these settings; 'sslpipe init --labels' adds its stages with labels")
-    _fit_images(settings, summary, images, labels, own=own)
+    if features is not None:
+        features.put_into(settings, folder)
+    # Networks that are trained halve the size several times.
+    multiple = 4 if features is None else 1
+    _fit_images(settings, summary, images, labels, multiple=multiple if own else None)
     train = training_images(settings, summary)
     fit_batches(settings, train, source.card.images_at_most)
     _fit_neighbors(settings, train, summary)
@@ -57,8 +80,10 @@ def settings_for(recipe: str, summary: FolderSummary, images: str, labels: str |
     return settings
 
 
-def _fit_images(tree: CommentedMap, summary: FolderSummary, images: str, labels: str | None, *, own: bool) -> None:
-    """Write the block `prepare`; own: whether the recipe is for your own images."""
+def _fit_images(
+    tree: CommentedMap, summary: FolderSummary, images: str, labels: str | None, *, multiple: int | None
+) -> None:
+    """Write the block `prepare`; multiple: of which the size of small images is, None: they are enlarged."""
     size = at(tree, "prepare.size") or 32
     test, held_out = at(tree, "prepare.test"), at(tree, "prepare.held_out")
     few = 0 < summary.rarest < FEW and summary.labelled < summary.images
@@ -81,8 +106,11 @@ def _fit_images(tree: CommentedMap, summary: FolderSummary, images: str, labels:
         tree, "prepare.folder.layout", layout, "what sub-folders are: flat, classes or parts; null: seen by their names"
     )
     put(tree, "prepare.folder.labels", labels, "a table with the columns file,label; null: labels.csv in the folder")
-    if own and summary.side < size:
-        put(tree, "prepare.size", max(8, summary.side // 4 * 4), "pixels; the size of the images")
+    if multiple and summary.side < size:
+        side = max(8, summary.side // multiple * multiple)
+        put(tree, "prepare.size", side, "pixels; the size of the images")
+    elif multiple == 1:
+        put(tree, "prepare.size", size, "pixels; the side that the networks see")
     else:
         put(tree, "prepare.size", size, "pixels; a larger size shows more detail and takes longer")
     put(tree, "prepare.channels", summary.channels)
@@ -136,9 +164,15 @@ def _fit_neighbors(tree: CommentedMap, train: int, summary: FolderSummary) -> No
     for key, default, limit in (("k", 20, most), ("held_out_k", 5, held_out)):
         if (at(tree, f"mine_neighbors.{key}") or default) > limit:
             put(tree, f"mine_neighbors.{key}", limit, "half the images of an average cluster")
+    limit_to_mined(tree)
+
+
+def limit_to_mined(tree: CommentedMap) -> None:
+    """Limit the neighbours that methods read to the number of mined ones."""
     k = at(tree, "mine_neighbors.k") or 20
-    if (at(tree, "cluster.neighbors") or 5) > k:
-        put(tree, "cluster.neighbors", k, "the number of mined neighbours")
+    for block, default in READ_NEIGHBORS.items():
+        if at(tree, block) is not None and (at(tree, f"{block}.neighbors") or default) > k:
+            put(tree, f"{block}.neighbors", k, "the number of mined neighbours")
 
 
 def _fit_classes(tree: CommentedMap, summary: FolderSummary) -> None:

@@ -12,6 +12,8 @@ from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.io.console import progress
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
+from sslpipe.methods._heads import Pairs, losses_of
+from sslpipe.methods._heads import train_heads as train_scan_heads
 from sslpipe.neighbors.merging import count_links, merge_steps, merged
 from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.neighbors.unit_vectors import unit_vectors
@@ -162,26 +164,18 @@ def train_heads(sample: Sample, clusters: int, settings: EstimateSettings, *, se
 
     The heads differ in their initial weights. All random draws depend only on `seed` and `clusters`.
     """
-    features, device = sample.features, sample.features.device
-    k = min(settings.neighbors, sample.neighbors.shape[1])
-    generator = torch.Generator().manual_seed(mix(seed, RandomStream.ESTIMATE_BATCHES, clusters))
+    pairs = Pairs(sample.features, sample.neighbors[:, : settings.neighbors])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, RandomStream.ESTIMATE_WEIGHTS, clusters))
-        heads = ClusterHeads(features.shape[1], ClusterSettings(clusters=clusters, heads=settings.seeds)).to(device)
-    optimizer = torch.optim.Adam(heads.parameters(), lr=settings.lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    size = min(settings.batch, len(features))
-    for _ in range(settings.steps):
-        index = torch.randint(len(features), (size,), generator=generator).to(device)
-        choice = torch.randint(k, (size,), generator=generator).to(device)
-        logits = heads(features[torch.cat([index, sample.neighbors[index, choice]])])
-        anchor, neighbor = logits.chunk(2, dim=1)
-        loss = scan(anchor, neighbor, entropy_weight=settings.entropy_weight)["loss"].sum()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-    return heads
+        return train_scan_heads(
+            pairs,
+            ClusterSettings(clusters=clusters, heads=settings.seeds),
+            entropy_weight=settings.entropy_weight,
+            lr=settings.lr,
+            steps=settings.steps,
+            batch=settings.batch,
+            generator=torch.Generator().manual_seed(mix(seed, RandomStream.ESTIMATE_BATCHES, clusters)),
+        )
 
 
 @torch.no_grad()
@@ -189,9 +183,9 @@ def score_heads(sample: Sample, heads: ClusterHeads, settings: EstimateSettings)
     """Return the scores of the heads with the lowest training loss, and their clusters of training images, [H, N]."""
     clusters = heads.settings.clusters
     logits, held_out = heads(sample.features), heads(sample.held_out)
-    neighbors = sample.neighbors[:, : settings.neighbors].T
     weight = settings.entropy_weight
-    losses = torch.stack([scan(logits, logits[:, row], entropy_weight=weight)["loss"] for row in neighbors]).mean(dim=0)
+    pairs = Pairs(sample.features, sample.neighbors[:, : settings.neighbors])
+    losses = losses_of(pairs, heads, entropy_weight=weight)
     kept = losses.argsort(stable=True)[: max(2, round(settings.kept * settings.seeds))]
     assignment = logits[kept].argmax(dim=2).cpu().numpy()
     own = held_out[kept]

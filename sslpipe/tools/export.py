@@ -18,7 +18,8 @@ from sslpipe.io.errors import UserError, nearest, one_line
 from sslpipe.io.files import atomic_folder, sha256, write_json
 from sslpipe.io.stages import CLUSTER_STAGES
 from sslpipe.io.version import own_version
-from sslpipe.nets.heads import ClusterHeads, DecoupledHead, ProjectionHead
+from sslpipe.nets.decoupled import DecoupledHead
+from sslpipe.nets.heads import ClusterHeads, ProjectionHead
 from sslpipe.nets.model_card import CARD, ModelCard
 from sslpipe.nets.model_file import load_model, weights_path
 from sslpipe.nets.network import Network
@@ -140,7 +141,8 @@ def _about(kind: Format, network: Network, card: ModelCard, names: Sequence[str]
     inside = ["divided by 255", "normalised"]
     if network.input is not None and not is_view(size, network.side):
         side, crop, how = network.input.resize, network.input.crop, network.input.interpolation
-        inside.insert(1, f"resized to {side} × {side} px ({how}), cropped to the central {crop} × {crop} px")
+        cropped = "" if crop == side else f", cropped to the central {crop} × {crop} px"
+        inside.insert(1, f"resized to {side} × {side} px ({how}){cropped}")
     elif network.side is not None and network.side < size:
         inside.insert(1, f"cropped to the central {network.side} × {network.side} px")
     kinds = "clusters" if card.stage in CLUSTER_STAGES else "classes"

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from sslpipe.io.errors import UserError
+from sslpipe.io.params import find_module
 from sslpipe.io.stages import LABELLED_STAGES, key_of
+from sslpipe.nets.weights_packages import PACKAGE
 from sslpipe.tools.yaml_text import dump, read_yaml, shipped
 
 CODE = ("sslpipe/", "stages/")
@@ -32,11 +34,22 @@ def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
     tree = read_yaml(shipped("dvc.yaml"))
     wanted = [name for name in tree["stages"] if _is_there(name, settings)]
     for name in wanted:
-        for dep in tree["stages"][name].get("deps", []):
+        stage = tree["stages"][name]
+        for dep in stage.get("do", stage).get("deps", []):
             before = _stage_of(str(dep), tree["stages"])
-            if before and before not in wanted and name != "evaluate":
+            # A start, such as ${item.start}, is known by the method alone.
+            if before and before in tree["stages"] and before not in wanted and not _may_lack(name, before, settings):
                 raise UserError(f"params.yaml: {key_of(before)}: missing, expected a block: {name} reads its outputs")
     return tuple(wanted)
+
+
+def _may_lack(stage: str, before: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether a stage does without the outputs of a stage that dvc.yaml names among its dependencies."""
+    if stage == "semisup" and before in ("features", "mine-neighbors"):
+        package = "sslpipe.methods.semisup"
+        modules = (find_module(package, name, where="semisup.methods") for name in settings["semisup"]["methods"])
+        return not any(getattr(module.Settings, "reads_features", False) for module in modules)
+    return stage == "evaluate"
 
 
 def pipeline(settings: Mapping[str, Any]) -> str:
@@ -60,6 +73,8 @@ def pipeline(settings: Mapping[str, Any]) -> str:
         ]
         if name == "prepare" and reads_folder:
             inner["deps"] = [LISTING]
+        if name == "pretrain":
+            inner["deps"] = [*inner["deps"], *_weights_files(settings)]
         if not inner["deps"]:
             del inner["deps"]
         # DVC checks the params of methods, which contain ${...}.
@@ -80,6 +95,14 @@ def _is_there(stage: str, settings: Mapping[str, Any]) -> bool:
     if stage == "features":  # it needs no settings
         return all(key in settings for key in ("pretrain", "mine_neighbors"))
     return stage in ("prepare", "evaluate") or key_of(stage) in settings
+
+
+def _weights_files(settings: Mapping[str, Any]) -> list[str]:
+    """Return the files of weights that the stage pretrain reads."""
+    pretrain = settings.get("pretrain") or {}
+    weights = (pretrain.get("frozen") or {}).get("weights") if pretrain.get("method") == "frozen" else None
+    given = weights if isinstance(weights, list) else [weights]
+    return [each for each in given if each not in (None, PACKAGE)]
 
 
 def _stage_of(path: str, stages: Mapping[str, Any]) -> str | None:

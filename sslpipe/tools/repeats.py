@@ -118,11 +118,13 @@ def prepare_folder(project: Path, repeat: Repeat, params: Params, cache: Path) -
 
 
 def _outside(project: Path, pipeline: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the absolute path of each dependency and each input of prepare outside the project, such as ../photos."""
+    """Return the absolute path of each dependency, input of prepare and file of weights outside the project."""
     stages = [stage.get("do", stage) for stage in (pipeline.get("stages") or {}).values()]
     paths = [dep for stage in stages for dep in stage.get("deps", [])]
     prepare = settings.get("prepare") or {}
     paths += [path for block in prepare.values() if isinstance(block, dict) for path in block.values()]
+    weights = ((settings.get("pretrain") or {}).get("frozen") or {}).get("weights")
+    paths += weights if isinstance(weights, list) else [weights]
     return {path: os.path.abspath(project / path) for path in paths if isinstance(path, str) and path.startswith("../")}
 
 

@@ -14,13 +14,22 @@ from ruamel.yaml.comments import CommentedMap
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import files_together
-from sslpipe.io.stages import LABELLED_STAGES
+from sslpipe.io.stages import LABELLED_STAGES, key_of
 from sslpipe.io.text import shown
 from sslpipe.preparation.folder_layout import LayoutName
 from sslpipe.tools import recipes
-from sslpipe.tools.autoconfig import OWN, fit_batches, settings_for, training_images, versioned
+from sslpipe.tools.autoconfig import (
+    FEATURES,
+    OWN,
+    fit_batches,
+    limit_to_mined,
+    settings_for,
+    training_images,
+    versioned,
+)
+from sslpipe.tools.features_choice import FeaturesChoice, choose_features
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
-from sslpipe.tools.pipeline import pipeline
+from sslpipe.tools.pipeline import pipeline, stages_of
 from sslpipe.tools.yaml_text import at, laid_out, put, read_yaml
 
 GITIGNORE = "/runs/\n/dvc_plots/\n/exported/\n/.sslpipe/\n.venv/\n"
@@ -37,10 +46,47 @@ class ProjectSummary:
     """Files that were written; git and dvc if they were initialised."""
     model: str
     """The model to predict with, as a folder under runs/."""
+    notes: tuple[str, ...] = ()
+    """What is trained and run, a line each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a new project is made of; by default published features whose weights are installed as packages."""
+
+    features: str | None = None
+    """Name of published features, as `known_features` has them; None: the default ones."""
+    download: bool = False
+    """Whether their weights may be downloaded."""
+    from_scratch: bool = False
+    """Whether a network is trained from scratch, by the recipe own-images or, without a GPU, own-images-cpu."""
+    recipe: str | None = None
+    """Name of another recipe."""
+
+    def __post_init__(self) -> None:
+        given = [("--features", self.features), ("--from-scratch", self.from_scratch), ("--recipe", self.recipe)]
+        if len(names := [option for option, value in given if value]) > 1:
+            raise UserError(f"{names[0]}: found together with {names[1]}; give one of them")
+        if self.download and not self.features:
+            raise UserError("--download: needs --features, which names what may be downloaded")
+
+    def resolve(self, *, gpu: bool) -> tuple[str, FeaturesChoice | None]:
+        """Return the name of the recipe, and its published features; raises UserError as `choose_features` does."""
+        if self.from_scratch:
+            return (OWN if gpu else f"{OWN}-cpu"), None
+        if self.recipe not in (None, FEATURES):
+            return str(self.recipe), None
+        return FEATURES, choose_features(self.features, download=self.download, gpu=gpu)
+
+
+FROM_SCRATCH = (
+    "a network is trained from scratch: this pays with many images (some 100,000) and a GPU, or for a comparison; with "
+    "a few thousand images published features give better groups (init without --from-scratch)"
+)
 
 
 def new_project(
-    folder: Path, images: Path, labels: Path | None, recipe: str | None, layout: LayoutName | None = None
+    folder: Path, images: Path, labels: Path | None, choice: Choice, layout: LayoutName | None = None
 ) -> ProjectSummary:
     """Set up a project in a folder without one; raises UserError before anything is written.
 
@@ -51,22 +97,25 @@ def new_project(
             raise UserError(f"{folder / name}: already exists; name another folder or move the file")
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(images)):
         raise UserError(f"DIR: {folder} is inside {images}, expected a folder outside of the images")
+    recipe, features = choice.resolve(gpu=torch.cuda.is_available())
     summary = scan_folder(images, labels, layout)
     paths = relative(images, folder), relative(labels, folder) if labels else None
-    tree = settings_for(recipe or (OWN if torch.cuda.is_available() else f"{OWN}-cpu"), summary, *paths)
+    tree = settings_for(recipe, summary, *paths, features, folder)
+    text = pipeline(tree)
     name = shown(Path(os.path.abspath(folder)).name)
     title = f"# {name}: created by 'sslpipe init'. Absent keys have their defaults.\n\n"
     inside = Path(os.path.realpath(images)).is_relative_to(os.path.realpath(folder))
     ignored = ignore_line(relative(images, folder)) if inside else ""
     files = {
         "params.yaml": title + laid_out(tree),
-        "dvc.yaml": pipeline(tree),
+        "dvc.yaml": text,
         ".gitignore": _with_lines(folder / ".gitignore", GITIGNORE + ignored),
         ".dvcignore": _with_lines(folder / ".dvcignore", DVCIGNORE + ignored),
     }
     with files_together(folder, files):
         initialised = _initialise(folder)
-    return ProjectSummary(summary, (*files, *initialised), _last_model(tree))
+    about = features.lines() if features else [FROM_SCRATCH] if choice.from_scratch else []
+    return ProjectSummary(summary, (*files, *initialised), _last_model(tree), (*about, _stages_line(tree)))
 
 
 def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
@@ -94,9 +143,10 @@ def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
         if stage not in tree and stage in recipe.settings:
             put(tree, stage, recipe.settings[stage])
             fit_batches(tree, training_images(tree, summary), recipe.card.images_at_most, stages=(stage,))
+    limit_to_mined(tree)
     with files_together(folder, {"params.yaml": laid_out(tree), "dvc.yaml": pipeline(tree)}):
         pass
-    return ProjectSummary(summary, ("params.yaml", "dvc.yaml"), _last_model(tree))
+    return ProjectSummary(summary, ("params.yaml", "dvc.yaml"), _last_model(tree), (_stages_line(tree),))
 
 
 def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ...]:
@@ -140,6 +190,16 @@ def _last_model(tree: CommentedMap) -> str:
         for method in at(tree, f"{stage}.methods") or ():
             return f"{stage}/{method}"
     return "self-label" if "self_label" in tree else "cluster" if "cluster" in tree else "pretrain"
+
+
+def _stages_line(tree: CommentedMap) -> str:
+    """Return the stages that `dvc repro` runs, with the methods of each."""
+    stages = []
+    for stage in stages_of(tree):
+        block = tree.get(key_of(stage)) or {}
+        methods = block.get("methods") or ([block["method"]] if "method" in block else [])
+        stages.append(f"{stage} ({', '.join(methods)})" if methods else stage)
+    return f"stages: {', '.join(stages)}"
 
 
 def _initialise(folder: Path) -> list[str]:

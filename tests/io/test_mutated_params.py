@@ -12,7 +12,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.params import Params
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-from recipe_runs import PACKAGES, read
+from recipe_runs import ALONE, PACKAGES, read
 
 ROOT = Path(__file__).parents[2]
 OTHERS = [
@@ -62,7 +62,7 @@ def test_a_mistake_is_read_as_it_stands_or_refused_in_one_line_that_names_its_bl
         path = tmp_path / "params.yaml"
         path.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
         try:
-            Params(path).check_stages({"pretrain": "sslpipe.methods.pretrain", **PACKAGES})
+            Params(path).check_stages({**ALONE, **PACKAGES})
             read(path)
         except UserError as error:
             refused += 1

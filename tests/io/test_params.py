@@ -4,6 +4,8 @@ import pytest
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.params import Params, find_module, siblings
+from sslpipe.io.stages import TRAINING_STAGES, key_of
+from sslpipe.methods.cluster import scan
 
 PACKAGE = "sslpipe.methods.pretrain"
 
@@ -84,6 +86,41 @@ def test_a_stage_with_methods_holds_nothing_else(project):
         project.method("pretrain", PACKAGE)
 
 
+def clustering(tmp_path, text):
+    """The settings of SCAN in a file."""
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return Params(path).parse_method(scan.Settings, "cluster", "scan")
+
+
+def test_a_key_that_all_methods_share_is_a_field_of_each(tmp_path):
+    settings = clustering(tmp_path, "cluster: {method: scan, clusters: 7, scan: {heads: 3}}")
+    assert (settings.clusters, settings.heads) == (7, 3)
+    assert clustering(tmp_path, "cluster: {method: scan, clusters: 7}").clusters == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clusters: 7, scan: {clusters: 7}", r"cluster\.scan\.clusters: unknown key; set cluster\.clusters, which all"),
+        ("scan: {heads: 3}", r"^cluster\.clusters: missing, expected a whole number at least 2$"),
+        ("clusters: 1", r"^cluster\.clusters: 1 is out of range, expected at least 2$"),
+        ("clusters: many", r"^cluster\.clusters: 'many' found, expected a whole number"),
+        ("clusters: 7, scan: {heads: 0}", r"^cluster\.scan\.heads: 0 is out of range"),
+    ],
+)
+def test_mistakes_in_shared_keys_name_the_key_as_it_is_written(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        clustering(tmp_path, f"cluster: {{method: scan, {text}}}")
+
+
+def test_a_stage_without_the_name_of_its_method_is_one_line(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("cluster: {clusters: 10}")
+    with pytest.raises(UserError, match=r"^cluster\.method: missing, expected one of .*\bscan\b"):
+        Params(path).method("cluster", "sslpipe.methods.cluster")
+
+
 def test_a_key_that_a_block_has_twice_is_refused_with_its_line(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("seed: 0\ncluster:\n  clusters: 10\n  heads: 2\n  clusters: 5\n")
@@ -101,12 +138,14 @@ def test_a_key_that_a_block_has_twice_is_refused_with_its_line(tmp_path):
             "semisup: {methods: {}, simmatch: {}, mixmach: {}}",
             r"semisup\.mixmach: unknown key; did you mean",
         ),
+        ("cluster: {method: scan, clusters: 10, scna: {}}", r"cluster\.scna: unknown key; did you mean 'scan'"),
+        ("self_label: {method: confident, clusters: 10}", r"self_label\.clusters: unknown key"),
         ("epochs: 2", "epochs: unknown key"),
     ],
 )
 def test_a_key_that_no_stage_reads_is_refused(tmp_path, text, message):
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    packages = {stage: f"sslpipe.methods.{stage}" for stage in ("pretrain", "semisup", "finetune")}
+    packages = {stage: f"sslpipe.methods.{stage}" for stage in map(key_of, TRAINING_STAGES)}
     with pytest.raises(UserError, match=message):
         Params(path).check_stages(packages)

@@ -1,8 +1,13 @@
+from dataclasses import fields
+
 import pytest
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.params import Params
+from sslpipe.io.renamed import MOVED
 from sslpipe.io.settings import parse
+from sslpipe.io.stages import SHARED_KEYS
+from sslpipe.methods.cluster import scan
 from sslpipe.methods.pretrain import byol, swav
 from sslpipe.methods.self_label import confident
 from sslpipe.methods.semisup import daino, fixmatch, simmatch, suave
@@ -45,6 +50,33 @@ def test_the_watch_key_of_pretrain_was_removed(tmp_path):
     path.write_text("pretrain: {method: simclr, watch: held_out}")
     with pytest.raises(UserError, match=r"pretrain\.watch: unknown key; removed in 0\.2\.0"):
         Params(path).method("pretrain", "sslpipe.methods.pretrain")
+
+
+@pytest.mark.parametrize(
+    ("block", "key", "new"),
+    [
+        ("cluster", "heads", "cluster.scan.heads"),
+        ("cluster", "head_by", "cluster.scan.select_head_by"),
+        ("cluster", "fit", "cluster.scan.fit"),
+        ("self_label", "threshold", "self_label.confident.threshold"),
+        ("self_label", "rise", "self_label.confident.min_delta"),
+    ],
+)
+def test_a_key_that_is_now_in_the_block_of_the_method_says_where(block, key, new, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"{block}: {{{key}: 1}}")
+    package = f"sslpipe.methods.{block}"
+    line = rf"^{block}\.{key}: unknown key; moved to {new} in 0\.4\.0$"
+    with pytest.raises(UserError, match=line):
+        Params(path).method(block, package)
+    with pytest.raises(UserError, match=line):
+        Params(path).check_stages({block: package})
+
+
+@pytest.mark.parametrize(("block", "module"), [("cluster", scan), ("self_label", confident)])
+def test_every_old_key_is_one_of_the_methods(block, module):
+    names = {field.name for field in fields(module.Settings)}
+    assert set(MOVED[block][1]) <= names - set(SHARED_KEYS.get(block, ()))
 
 
 def test_a_key_that_never_existed_has_no_such_hint():

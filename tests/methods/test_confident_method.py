@@ -81,7 +81,7 @@ def test_none_in_a_whole_epoch_ends_the_run_with_the_weights_that_it_began_with(
         method.network.head.weight += 1
     method.after_epoch({"confident": 0.0})
     assert method.finished
-    assert "lower self_label.threshold (0.99)" in capsys.readouterr().out
+    assert "lower self_label.confident.threshold (0.99)" in capsys.readouterr().out
     assert all(torch.equal(value, before[name]) for name, value in method.selected().state_dict().items())
 
 

@@ -7,7 +7,7 @@ from every_method import CROP, pretext_given
 
 from sslpipe.methods.pretrain import frozen
 from sslpipe.methods.pretrain._monitors import feature_diagnostics, two_views
-from sslpipe.nets.published import WeightsFile
+from sslpipe.nets.weights_files import WeightsFile
 from sslpipe.views.policies import Views
 
 
@@ -27,7 +27,7 @@ def asked(monkeypatch, network):
 def test_the_published_network_is_kept_with_the_diagnostics_of_its_features(digits, network, asked):
     problem = replace(pretext_given(digits, network), info=SimpleNamespace(channels=3))
     method = frozen.Method(frozen.Settings(weights="file.pth", download=True, views=CROP), problem)
-    assert asked == [(network.settings, WeightsFile("file.pth"), {"channels": 3, "download": True})]
+    assert asked == [(network.settings, [WeightsFile("file.pth")], {"channels": 3, "download": True, "side": None})]
     assert method.selected() is network
     views = Views(CROP, network.image_mean)
     first, second = (each.detach().double() for each in two_views(network, digits[1], views))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 
 from sslpipe.methods.finetune import linear
+from sslpipe.methods.semisup import _logistic
 from sslpipe.methods.semisup._logistic import regress
 
 
@@ -59,12 +60,12 @@ def test_every_image_is_left_out_of_one_fit_a_penalty(each, folds, order):
     number = torch.arange(len(label), dtype=torch.float64)[:, None]  # the feature of an image is its number
     fitted = []
 
-    def regress_and_record(features, label, penalty, iterations):
+    def regress_and_record(features, label, penalty, iterations, **_):
         fitted.append((penalty, features[:, 0].long()))
         return torch.zeros(3, 1, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear, "regress", regress_and_record)
+        patch.setattr(_logistic, "regress", regress_and_record)
         linear.choose_penalty(number, label, linear.Settings(folds=folds, penalties=(0.1, 1.0)))
     count = min(folds, each)
     for penalty in (0.1, 1.0):

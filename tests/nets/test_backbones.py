@@ -11,9 +11,10 @@ from sslpipe.io.errors import UserError
 from sslpipe.nets.network import BACKBONES, BackboneSettings
 from sslpipe.nets.wide_resnet import WideResNet
 
-SMALL = ["tiny_resnet", "resnet18", "wrn_28_2", "wrn_37_2"]
+SMALL = ["tiny_resnet", "small_resnet", "resnet18", "wrn_28_2", "wrn_37_2"]
 DIMENSIONS = {
     "tiny_resnet": 64,
+    "small_resnet": 256,
     "resnet18": 512,
     "resnet34": 512,
     "resnet50": 2048,
@@ -121,6 +122,24 @@ def test_tiny_resnet_has_three_groups_of_one_basic_block():
     assert parameters(tiny) == stem + sum(blocks)
 
 
+def test_small_resnet_has_four_groups_of_one_basic_block_that_halve_the_image():
+    small = build("small_resnet")
+    sides = []
+    for block in small.blocks:
+        block.register_forward_hook(lambda _, __, output: sides.append(tuple(output.shape[1:])))
+    small(torch.rand(2, 3, 32, 32))
+    assert sides == [(32, 16, 16), (64, 8, 8), (128, 4, 4), (256, 2, 2)]
+    stem = 3 * 9 * 32 + 2 * 32
+    blocks = [9 * (a * b + b * b) + 4 * b + a * b + 2 * b for a, b in [(32, 32), (32, 64), (64, 128), (128, 256)]]
+    assert parameters(small) == stem + sum(blocks) == 1_227_488
+
+
+def test_every_weight_of_small_resnet_has_a_gradient():
+    small = build("small_resnet", channels=1)
+    small(torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in small.parameters())
+
+
 @pytest.mark.parametrize("name", DIMENSIONS)
 def test_features_have_the_announced_dimension(name):
     backbone = build(name).eval()
@@ -130,7 +149,7 @@ def test_features_have_the_announced_dimension(name):
 
 def test_every_name_of_the_settings_has_a_builder():
     names = set(get_args(get_type_hints(BackboneSettings)["name"]))
-    assert names == set(BACKBONES) == {*DIMENSIONS, "timm"}  # timm: test_published.py
+    assert names == set(BACKBONES) == {*DIMENSIONS, "timm", "pixels"}  # timm: test_published.py, pixels: test_pixels.py
 
 
 @pytest.mark.parametrize("size", [8, 15, 16, 28, 32, 96])
@@ -184,13 +203,13 @@ def test_batch_norm_momentum_reaches_every_batch_norm(name):
     assert all(layer.momentum == 0.001 for layer in layers)
 
 
-@pytest.mark.parametrize("name", ["tiny_resnet", "wrn_28_2", "vit_mini_4"])
+@pytest.mark.parametrize("name", ["tiny_resnet", "small_resnet", "wrn_28_2", "vit_mini_4"])
 def test_a_stem_that_would_have_no_effect_is_refused(name):
     with pytest.raises(UserError, match=rf"network.stem: 'stl' found, expected 'cifar', the only one of {name}"):
         build(name, stem="stl")
 
 
-@pytest.mark.parametrize("name", ["tiny_resnet", "resnet18", "wrn_28_2"])
+@pytest.mark.parametrize("name", ["tiny_resnet", "small_resnet", "resnet18", "wrn_28_2"])
 def test_stochastic_depth_where_there_is_none_is_refused(name):
     with pytest.raises(UserError, match=rf"network.drop_path: 0.1 found, expected 0, since {name} has none"):
         build(name, drop_path=0.1)

@@ -15,6 +15,7 @@ from sslpipe.nets.model_card import card_for
 from sslpipe.nets.model_file import check_data, check_side, load_model, load_with_monitors, save_model, weights_path
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
+from sslpipe.nets.propagation_head import PropagationSettings
 
 TINY = BackboneSettings(name="tiny_resnet")
 INFO = StoreInfo(
@@ -68,6 +69,9 @@ HEADS = [
     ProjectionSettings(outputs=2, depth=1),
     PrototypeSettings(prototypes=3, hidden=5, outputs=2, temperature=0.07),
     InstanceSettings(classes=3),
+    PropagationSettings(answer="product", classes=3, images=7, components=5),
+    PropagationSettings(answer="propagation", classes=3, images=7, components=None),
+    PropagationSettings(answer="probe", classes=3, images=None, components=5),
 ]
 BACKBONES = [
     TINY,
@@ -132,6 +136,11 @@ def test_a_card_of_before_the_networks_side_still_loads(folder):
     assert load_model(folder)[0].side is None
 
 
+def test_a_card_of_before_unit_features_still_loads(folder):
+    change_card(folder, lambda card: card["network"]["backbone"].pop("unit_features"))
+    assert load_model(folder)[0].settings == TINY
+
+
 def test_a_card_of_before_published_networks_still_loads(folder):
     change_card(folder, lambda card: (card["network"].pop("input"), card["network"]["backbone"].pop("architecture")))
     network, _ = load_model(folder)
@@ -164,6 +173,7 @@ def test_the_card_says_what_the_model_is_and_where_it_is_from(folder):
             "backbone": {
                 "name": "tiny_resnet",
                 "architecture": None,
+                "unit_features": False,
                 "stem": "cifar",
                 "batch_norm_momentum": 0.1,
                 "drop_path": 0.0,

@@ -17,7 +17,8 @@ from sslpipe.nets.model_card import card_for
 from sslpipe.nets.model_file import load_model, save_model
 from sslpipe.nets.network import BackboneSettings
 from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
-from sslpipe.nets.published import WeightsFile, published_network
+from sslpipe.nets.published import published_network
+from sslpipe.nets.weights_files import WeightsFile
 
 SMALL = BackboneSettings(name="timm", architecture="test_resnet.r160_in1k")
 VIT = BackboneSettings(name="timm", architecture="test_vit.r160_in1k")
@@ -54,13 +55,13 @@ def small():
 
 
 def load(path, backbone=SMALL, channels=3, **selection):
-    return published_network(backbone, WeightsFile(str(path), **selection), channels=channels, download=False)
+    return published_network(backbone, [WeightsFile(str(path), **selection)], channels=channels, download=False)
 
 
 def refused(*parts, weights=None, backbone=SMALL, download=False, **selection):
     file = WeightsFile(str(weights), **selection) if weights else None
     with pytest.raises(UserError) as caught:
-        published_network(backbone, file, channels=3, download=download)
+        published_network(backbone, [file], channels=3, download=download)
     line = str(caught.value)
     assert "\n" not in line
     for part in parts:
@@ -299,7 +300,7 @@ def test_cached_weights_are_used(tmp_path, monkeypatch, small, download):
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(small, path)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(path))
-    network = published_network(SMALL, None, channels=3, download=download)
+    network = published_network(SMALL, [None], channels=3, download=download)
     state = network.backbone.model.state_dict()
     assert all(torch.equal(state[name], small[name]) for name in state)
 
@@ -329,7 +330,7 @@ def test_weights_in_a_foreign_format_are_cached_in_timms(tmp_path, monkeypatch):
     safetensors.torch.save_file(weights, tmp_path / "model.safetensors")
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
     backbone = replace(SMALL, architecture=architecture)
-    state = published_network(backbone, None, channels=3, download=False).backbone.model.state_dict()
+    state = published_network(backbone, [None], channels=3, download=False).backbone.model.state_dict()
     assert all(torch.equal(state[name], weights[name]) for name in state)
 
 

@@ -271,9 +271,9 @@ def test_digests_tell_pixels_apart_and_not_files():
 
 def test_a_class_whose_images_are_all_broken_is_refused_with_its_name_and_reason(pictures):
     for path in (pictures / "b").iterdir():
-        path.rename(path.with_suffix(".heic"))
+        path.rename(path.with_suffix(".jxl"))
     with pytest.raises(
-        UserError, match=r"none of the \d+ training images of 'b' could be decoded \(\.heic files are not"
+        UserError, match=r"none of the \d+ training images of 'b' could be decoded \(\.jxl files are not"
     ):
         prepared(pictures)
     assert not (pictures.parent / "out").exists()

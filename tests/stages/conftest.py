@@ -44,18 +44,20 @@ TINY = {
         **{name: {"prototypes": 20, "hidden": 32, "outputs": 16, "fit": SHORT} for name in ("swav", "dino")},
     },
     "mine_neighbors": {"k": 6},
-    "cluster": {"fit": SHORT},
-    "self_label": {"threshold": 0.1, "fit": SHORT},
+    "cluster": {"compare": {"images": 200}, "scan": {"fit": SHORT}},
+    "self_label": {"confident": {"threshold": 0.1, "fit": SHORT}},
     "semisup": {
         "methods": {  # those that the demonstration leaves out
             "mixmatch": {"start": "pretrain"},
             "uda": {"start": "self-label"},
+            "propagation": {"start": "pretrain"},
         },
         **{method: {"fit": BRIEF} for method in ("supervised", "fixmatch", "mixmatch", "uda")},
         "simmatch": {"hidden": 32, "outputs": 16, "fit": BRIEF},
         "suave": SMALL,
         "daino": {key: value for key, value in SMALL.items() if key != "queue"},
         "alternation": {"ssl_epochs": 1, "fit": BRIEF},
+        "propagation": {},
     },
     "finetune": {
         "methods": {"supervised": {"start": "pretrain"}},

@@ -7,6 +7,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import sha256
 from sslpipe.nets.merged import MergedHead
 from sslpipe.nets.model_file import load_model
+from sslpipe.nets.unit_heads import CentroidHead, ConsensusHead
 from stages.cluster import cluster
 from stages.evaluate import evaluate
 from stages.finetune import finetune
@@ -27,7 +28,7 @@ def test_writes_a_network_with_one_head_and_its_parent(finished, read_csv):
 
 @pytest.mark.parametrize(
     "assignments",
-    [["neighbors=0"], ["heads=3"], ["clusters=20"], ["head_epochs=1", "heads=2"]],
+    [["scan.neighbors=0"], ["scan.heads=3"], ["clusters=20"], ["scan.head_epochs=1", "scan.heads=2"]],
     ids=["K = 0", "several heads", "over-clustering", "cached features"],
 )
 def test_variants_run_to_the_end(project, assignments):
@@ -37,7 +38,7 @@ def test_variants_run_to_the_end(project, assignments):
 
 
 def test_an_over_clustering_is_merged_and_goes_through_the_line(project):
-    cluster(epochs=2, assignments=["clusters=30", "merge_to=10", "head_epochs=1"])
+    cluster(epochs=2, assignments=["clusters=30", "scan.merge_to=10", "scan.head_epochs=1"])
     network, card = load_model(OUT)
     assert isinstance(network.head, MergedHead)
     assert (network.head.groups, network.head.linear.out_features) == (10, 30)
@@ -53,8 +54,33 @@ def test_an_over_clustering_is_merged_and_goes_through_the_line(project):
     assert metrics["semisup.fixmatch"]["acc"] > 0.3
 
 
+@pytest.mark.parametrize(("method", "head"), [("kmeans", CentroidHead), ("spectral", ConsensusHead)])
+def test_groups_of_stored_features_go_through_the_line(project, read_csv, method, head):
+    """Without a training loop; the images themselves are not read again."""
+    cluster(method=method)
+    network, card = load_model(OUT)
+    assert isinstance(network.head, head)
+    assert (card.settings["method"], card.settings["clusters"]) == (method, 10)
+    (row,) = read_csv(project / OUT / "history.csv")
+    assert 0 < float(row["modularity"]) < 0.9
+    for name, value in load_model(Path("runs/pretrain"))[0].backbone.state_dict().items():
+        assert value.equal(network.backbone.state_dict()[name]), name
+    first = sha256(OUT / "model.safetensors")
+    cluster(method=method)
+    assert sha256(OUT / "model.safetensors") == first
+    self_label(epochs=1)
+    assert isinstance(load_model(Path("runs/self-label"))[0].head, head)
+    for learner in ("fixmatch", "simmatch"):
+        semisup(learner, start="cluster", epochs=1)
+    finetune("linear", start="cluster")
+    evaluate()
+    metrics = json.loads(Path("runs/evaluate/metrics.json").read_text())
+    assert metrics["cluster"]["cluster_acc"] > 0.3
+    assert metrics["semisup.fixmatch"]["acc"] > 0.3
+
+
 def test_head_only_leaves_the_backbone_as_it_was(project):
-    cluster(epochs=1, assignments=["head_epochs=1"])
+    cluster(epochs=1, assignments=["scan.head_epochs=1"])
     before, after = load_model(Path("runs/pretrain"))[0], load_model(OUT)[0]
     for name, value in before.backbone.state_dict().items():
         assert value.equal(after.backbone.state_dict()[name]), name
@@ -63,14 +89,14 @@ def test_head_only_leaves_the_backbone_as_it_was(project):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"assignments": ["neighbors=7"]}, r"cluster\.neighbors: 7 asked, 6 mined; raise mine_neighbors\.k"),
-        ({"assignments": ["merge_to=11"]}, r"cluster\.merge_to: 11 of 10 clusters with 5 neighbors is set"),
+        ({"assignments": ["scan.neighbors=7"]}, r"cluster\.scan\.neighbors: 7 asked, 6 mined; raise mine_neighbors\.k"),
+        ({"assignments": ["scan.merge_to=11"]}, r"cluster\.scan\.merge_to: 11 of 10 clusters with 5 neighbors is set"),
         (
-            {"assignments": ["merge_to=5", "neighbors=0"]},
-            r"cluster\.merge_to: 5 of 10 clusters with 0 neighbors is set",
+            {"assignments": ["scan.merge_to=5", "scan.neighbors=0"]},
+            r"cluster\.scan\.merge_to: 5 of 10 clusters with 0 neighbors is set",
         ),
         ({"clusters": 5000}, r"cluster\.clusters: 5000 is more than \d+ training images"),
-        ({"entropy_weight": -1.0}, r"cluster\.entropy_weight: -1\.0 is out of range"),
+        ({"entropy_weight": -1.0}, r"cluster\.scan\.entropy_weight: -1\.0 is out of range"),
     ],
 )
 def test_mistakes_are_one_line(project, options, message):

@@ -177,7 +177,7 @@ def test_init_that_fails_can_be_repeated(writes, at_once, monkeypatch):
     monkeypatch.setattr("sslpipe.tools.scaffold._initialise", lambda folder: [])
     for i in range(3, 40):
         shutil.copy("images/0.png", f"images/{i}.png")
-    arguments = ("init", "new", "--images", "images")
+    arguments = ("init", "new", "--images", "images", "--from-scratch")
     code, _, err = writes.run(lambda: at_once(*arguments))
     assert (code, err) == (0, "")
     files = set(Path("new").iterdir())

@@ -55,7 +55,7 @@ def line(tmp_path_factory, tiny):
         pretrain(epochs=1, batch=64)
         features()
         mine_neighbors()
-        cluster(epochs=2, batch=64, assignments=["head_epochs=1"])
+        cluster(epochs=2, batch=64, assignments=["scan.head_epochs=1"])
         self_label(epochs=1, batch=64)
         for method in ("fixmatch", "suave"):
             semisup(method, epochs=1)

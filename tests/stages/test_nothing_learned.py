@@ -18,8 +18,8 @@ PRETEXTS = ("simclr", "nce", "moco", "byol", "rotnet", "feature_decoupling", "sw
 WITH_LABELS = ("supervised", "fixmatch", "mixmatch", "uda", "simmatch", "suave", "daino", "alternation")
 TRAINED = [
     *(f"pretrain@{name}" for name in PRETEXTS),
-    "cluster",
-    "self-label",
+    "cluster@scan",
+    "self-label@confident",
     *(f"semisup@{name}" for name in WITH_LABELS),
     "finetune@supervised",
     "finetune@semisupervised",
@@ -87,7 +87,7 @@ def test_one_labelled_image_in_a_batch(refused_and_unchanged):
     assert "labelled_batch: 1 is out of range" in refused_and_unchanged("semisup@supervised", "labelled_batch=1")
 
 
-@pytest.mark.parametrize("setting", ["clusters=1", "merge_to=1"])
+@pytest.mark.parametrize("setting", ["clusters=1", "scan.merge_to=1"])
 def test_one_cluster(setting, refused_and_unchanged):
     assert "1 is out of range, expected at least 2" in refused_and_unchanged("cluster", setting)
 
@@ -126,7 +126,7 @@ def test_stages_without_labels_are_the_same_with_equal_ones(name, opened):
 def test_features_that_are_not_finite(split, project, refused_and_unchanged):
     path = FEATURES.parents[1] / split / "features.npy"
     change(path, lambda features: np.where(np.arange(len(features))[:, None] == 7, np.nan, features))
-    line = refused_and_unchanged("cluster", "head_epochs=1")
+    line = refused_and_unchanged("cluster@scan", "head_epochs=1")
     assert f"{path}: values that are not finite found in 1 of" in line
 
 
@@ -137,7 +137,7 @@ def test_features_of_another_network_and_neighbours_that_do_not_exist(refused_an
     assert "indices.npy: indices from 5 to 1217 found" in refused_and_unchanged("cluster")
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name[0] in "sf"])
+@pytest.mark.parametrize("name", ["self-label", *BY_LABELS])
 def test_other_stages_do_not_open_the_features(name, opened):
     assert opened[name]
     assert FEATURES not in opened[name]
@@ -151,7 +151,7 @@ def test_other_stages_do_not_open_the_features(name, opened):
         ("pretrain@simclr", "fit.optimizer.lr=0", "lr: 0.0 is out of range"),
         ("pretrain@swav", "prototypes=1", "prototypes: 1 is out of range"),
         ("pretrain@dino", "ema_decay=1", "ema_decay: 1.0 is out of range, expected at least 0 and below 1"),
-        ("self-label", "ema_decay=1", "ema_decay: 1.0 is out of range"),
+        ("self-label@confident", "ema_decay=1", "ema_decay: 1.0 is out of range"),
         ("semisup@fixmatch", "ema_decay=1", "ema_decay: 1.0 is out of range"),
         ("semisup@fixmatch", "label_smoothing=1", "label_smoothing: 1.0 is out of range"),
         ("semisup@alternation", "warmup_epochs=2", "fit.epochs: 2 found, expected more than warmup_epochs, 2"),
@@ -206,8 +206,8 @@ def test_fewer_clusters_than_set_are_reported(project, capsys, at_once):
     weights["head.bias"][3:] = -1e4
     weights["head.bias"][:3] = torch.tensor([0.0, 1e-3, -1e-3])
     safetensors.torch.save_file(weights, CLUSTER / "model.safetensors")
-    self_label(epochs=1, assignments=["threshold=1.0"])
-    assert "self_label: 3 of 10 clusters have training images, 7 have none" in capsys.readouterr().out
+    self_label(epochs=1, assignments=["confident.threshold=1.0"])
+    assert "self_label.confident: 3 of 10 clusters have training images, 7 have none" in capsys.readouterr().out
     evaluate()
     said = "cluster: all images are in 3 of 10 clusters"
     assert said in capsys.readouterr().out
@@ -216,7 +216,7 @@ def test_fewer_clusters_than_set_are_reported(project, capsys, at_once):
     assert said in at_once("table")[1]
     weights["head.bias"][0] = 1e4
     safetensors.torch.save_file(weights, CLUSTER / "model.safetensors")
-    code, _, err = at_once("self-label", "--set", "self_label.threshold=1.0")
+    code, _, err = at_once("self-label", "--set", "self_label.confident.threshold=1.0")
     assert (code, "all 1213 training images are in one of 10 clusters" in err) == (2, True)
 
 
@@ -226,9 +226,9 @@ def test_more_clusters_than_groups_of_images_are_reported(project, capsys):
 
 
 def test_a_broken_self_labelling_does_not_blame_the_threshold(project, at_once):
-    _, out, err = at_once(*arguments("self-label", "fit.optimizer.lr=1e9"))
+    _, out, err = at_once(*arguments("self-label@confident", "fit.optimizer.lr=1e9"))
     assert "threshold" not in out
-    assert "lower self_label.fit.optimizer.lr" in err
+    assert "lower self_label.confident.fit.optimizer.lr" in err
 
 
 @pytest.mark.parametrize("interval", [2, 4])

@@ -63,7 +63,7 @@ def test_what_follows_takes_every_pretext(project, method, read_csv):
     assert {"held_out/feature_std", "held_out/view_retrieval@1"} <= rows[-1].keys()
     features()
     mine_neighbors()
-    cluster(epochs=1, assignments=["head_epochs=1"])  # on the cached features
+    cluster(epochs=1, assignments=["scan.head_epochs=1"])  # on the cached features
     semisup("fixmatch", start="pretrain", epochs=1)
     for path in (Path("runs/cluster"), Path("runs/semisup/fixmatch")):
         assert json.loads((path / "model.json").read_text())["parent"] == sha256(WEIGHTS)
@@ -172,7 +172,11 @@ def photographs(tmp_path, monkeypatch, tiny):
     network = {"name": "timm", "architecture": "test_resnet.r160_in1k"}
     prepared = {**tiny["prepare"], "source": "folder", "folder": {"path": "images"}, "size": 12, "channels": 3}
     prepared |= {"labelled": {"per_class": 2}, "held_out": 0.2}
-    clustered = {**tiny["cluster"], "clusters": 3, "fit": {"epochs": 1, "batch": 16}}
+    clustered = {
+        "method": "scan",
+        "clusters": 3,
+        "scan": {**tiny["cluster"]["scan"], "fit": {"epochs": 1, "batch": 16}},
+    }
     changes = {"prepare": prepared, "network": network, "cluster": clustered, "mine_neighbors": {"k": 5}}
     Path("params.yaml").write_text(yaml.safe_dump({**tiny, **changes}))
     torch.manual_seed(0)
@@ -196,7 +200,7 @@ def test_a_published_network_is_taken_as_it_is_with_its_own_preprocessing(photog
     with torch.no_grad():
         found = expected(prepared).numpy()
     assert np.allclose(np.load("runs/features/train/features.npy"), found, atol=0.02)
-    cluster(assignments=["head_epochs=1"])  # heads alone, on the cached features
+    cluster(assignments=["scan.head_epochs=1"])  # heads alone, on the cached features
     semisup("fixmatch", start="pretrain", epochs=1, batch=16, assignments=["labelled_batch=6"])
     assert json.loads(Path("runs/semisup/fixmatch/model.json").read_text())["parent"] == sha256(WEIGHTS)
 

@@ -79,7 +79,7 @@ def noisy(tmp_path_factory):
     [
         ("prepare", "--workers", "1"),
         ("prepare", "--workers", "2"),
-        ("init", "project", "--images", "noisy"),
+        ("init", "project", "--images", "noisy", "--from-scratch"),
         ("predict", "model", "noisy", "--neighbors", "0", "--workers", "1"),
         ("predict", "model", "noisy", "--neighbors", "0", "--workers", "2", "--out", "second.csv"),
     ],

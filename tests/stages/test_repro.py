@@ -110,8 +110,8 @@ def test_runs_what_changed_and_nothing_else(repository):
     # A method depends on its own settings.
     with changed(repository, semisup__alternation__radius=0.3, finetune__linear__iterations=100):
         assert stale(repository) == {"semisup@alternation", "finetune@linear", "evaluate"}
-    with changed(repository, cluster__entropy_weight=3.0):
-        assert stale(repository) == {"cluster"}
+    with changed(repository, cluster__scan__entropy_weight=3.0):
+        assert stale(repository) == {"cluster", "evaluate"}
     with changed(repository, pretrain__nce__temperature=0.2, semisup__uda__threshold=0.3):
         assert stale(repository) == {"evaluate"}  # which refuses keys of these blocks that no stage reads
 

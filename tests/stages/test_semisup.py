@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from stages.semisup import semisup
 
 ROOT = Path(__file__).parents[2]
 METHODS = sorted(path.stem for path in (ROOT / "sslpipe/methods/semisup").glob("[a-z]*.py"))
+TRAINED = [method for method in METHODS if method != "propagation"]
+"""Those with a training loop."""
 OUT = Path("runs/semisup/fixmatch")
 WEIGHTS = OUT / "model.safetensors"
 LABELLED = Path("runs/prepare/labelled")
@@ -40,7 +43,7 @@ def test_writes_a_classifier_and_says_what_it_is_made_of(finished, tiny, read_cs
     assert card.parent == (None if entry["start"] == "prepare" else sha256(start))
     assert (card.stage, len(card.classes)) == ("semisup", 10)
     rows = read_csv(folder / "history.csv")
-    assert [float(row["epoch"]) for row in rows] == [1, 2]
+    assert [float(row["epoch"]) for row in rows if "epoch" in row] == ([1, 2] if method in TRAINED else [])
     assert all(0 < float(row["monitor/held_out_acc"]) <= 1 for row in rows)
 
 
@@ -60,7 +63,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(project):
 
 
 @pytest.mark.parametrize("start", ["prepare", "cluster", "self-label", "semisup/simmatch"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRAINED)
 def test_every_method_goes_on_from_every_start(project, capsys, method, start):
     semisup(method, start=start, epochs=1, batch=600)
     card = load_model(Path("runs/semisup", method))[1]
@@ -150,3 +153,67 @@ def test_a_start_of_other_images_is_refused(project, refused):
 
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(project, killed_and_resumed):
     killed_and_resumed(WEIGHTS, "semisup", "--method", "fixmatch", "--epochs", "3")
+
+
+def test_propagation_reads_stored_features_and_not_the_images(project, monkeypatch, read_csv):
+    out = Path("runs/semisup/propagation")
+    before = sha256(out / "model.safetensors")
+
+    def no_pass(*_, **__):
+        raise AssertionError("a pass over the images")
+
+    monkeypatch.setattr("sslpipe.running.checks.infer", no_pass)
+    monkeypatch.setattr("sslpipe.nets.network.Network.features", no_pass)
+    semisup("propagation")
+    assert sha256(out / "model.safetensors") == before
+    card = load_model(out)[1]
+    assert {Path(path).as_posix() for path in card.inputs} >= {
+        "runs/features/card.json",
+        "runs/mine-neighbors/train/indices.npy",
+    }
+    (row,) = read_csv(out / "history.csv")
+    assert row["labels"] == "40"
+
+
+def test_propagation_starts_from_any_model_with_the_backbone_of_the_features(project, refused):
+    semisup("propagation", start="semisup/propagation", out=Path("elsewhere"))
+    assert load_model(Path("elsewhere"))[1].settings["start"] == "semisup/propagation"
+    line = refused("semisup", "--method", "propagation", "--start", "semisup/fixmatch")
+    assert "runs/features/card.json: backbone: " in line
+    line = refused("semisup", "--method", "propagation", "--start", "prepare")
+    assert "semisup.methods.propagation.start: prepare found, expected pretrain" in line
+
+
+def change_card(**changes):
+    path = Path("runs/mine-neighbors/card.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda: shutil.rmtree("runs/features"), "runs/features/card.json: no such file; run 'sslpipe features'"),
+        (lambda: shutil.rmtree("runs/mine-neighbors"), "runs/mine-neighbors/card.json: no such file"),
+        (lambda: change_card(parent="0" * 64), "runs/mine-neighbors/card.json: parent: 000000000000 found, expected"),
+        (lambda: change_card(data="0" * 64), "runs/mine-neighbors/card.json: data: 000000000000 found, expected"),
+        (
+            lambda: np.save("runs/mine-neighbors/train/indices.npy", np.zeros((1213, 7), np.int64)),
+            "similarities.npy: float32 [1213, 6] found, expected float32 [1213, 7]; run the stage mine-neighbors again",
+        ),
+        (
+            lambda: np.save("runs/mine-neighbors/train/indices.npy", np.full((1213, 6), 1213)),
+            "indices from 1213 to 1213 found, expected those of 1213 images",
+        ),
+    ],
+    ids=["no features", "no neighbours", "of another model", "of other images", "another number", "no such image"],
+)
+def test_stored_inputs_that_do_not_fit_are_one_line(project, refused, spoil, message):
+    before = sha256(Path("runs/semisup/propagation/model.safetensors"))
+    spoil()
+    assert message in refused("semisup", "--method", "propagation")
+    assert sha256(Path("runs/semisup/propagation/model.safetensors")) == before
+
+
+def test_a_model_with_propagated_labels_is_evaluated_on_test_images(finished, read_csv):
+    rows = read_csv(finished / "runs/evaluate/table.csv")
+    assert float(next(row for row in rows if row["model"] == "semisup.propagation")["acc"]) > 0.35

@@ -31,7 +31,7 @@ def run_all(tmp_path, monkeypatch, tiny):
         pretrain(epochs=1, batch=32)
         features()
         mine_neighbors()
-        cluster(epochs=2, batch=32, assignments=["head_epochs=1"])
+        cluster(epochs=2, batch=32, assignments=["scan.head_epochs=1"])
         self_label(epochs=1, batch=32)
         if labelled:
             semisup("fixmatch", start="self-label", epochs=1, batch=32)

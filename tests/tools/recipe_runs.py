@@ -29,7 +29,9 @@ from sslpipe.preparation.splits import protocol_named
 from sslpipe.preparation.store_writer import read_settings
 from sslpipe.running.starts import Entry
 
-SOURCES, PRETEXTS = "sslpipe.sources", "sslpipe.methods.pretrain"
+SOURCES = "sslpipe.sources"
+ALONE = {stage: f"sslpipe.methods.{stage}" for stage in ("pretrain", "cluster", "self_label")}
+"""Stage with one method at a time → the package of its methods."""
 PACKAGES = {"semisup": "sslpipe.methods.semisup", "finetune": "sslpipe.methods.finetune"}
 
 
@@ -54,16 +56,12 @@ def read(path):
     found.backbone = project.parse(BackboneSettings, "network")
     found.evaluate = project.parse(EvaluateSettings, "evaluate")
     found.pretrain = found.mining = found.cluster = found.self_label = None
-    if "pretrain" in project.tree:
-        name = project.method("pretrain", PRETEXTS)
-        module = find_module(PRETEXTS, name, where="pretrain.method")
-        found.pretrain = Chosen(module, project.parse(module.Settings, f"pretrain.{name}"))
+    for stage, package in project.present(ALONE).items():
+        name = project.method(stage, package)
+        module = find_module(package, name, where=f"{stage}.method")
+        setattr(found, stage, Chosen(module, project.parse_method(module.Settings, stage, name)))
     if "mine_neighbors" in project.tree:
         found.mining = project.parse(MiningSettings, "mine_neighbors")
-    if "cluster" in project.tree:
-        found.cluster = project.parse(scan.Settings, "cluster")
-    if "self_label" in project.tree:
-        found.self_label = project.parse(confident.Settings, "self_label")
     found.methods = {stage: few_label_methods(project, stage) for stage in PACKAGES}
     return found
 
@@ -87,7 +85,7 @@ def count_classes(found):
     if found.prepare.source == "cifar100":
         return {"fine": 100, "coarse": 20}[found.source.classes]
     if found.cluster is not None:
-        return found.cluster.clusters
+        return found.cluster.settings.clusters
     return 1000 if found.prepare.source == "imagenet" else 10
 
 
@@ -97,9 +95,7 @@ def made_small(tree):
     # An image, of which there may be a dozen views, costs billions of operations in the largest networks.
     large = tree["prepare"]["size"] > 32 or tree["network"]["name"] == "wrn_28_8"
     batch, labelled_batch = (2, 2) if large else (8, 4)
-    blocks = [tree[stage] for stage in ("cluster", "self_label") if stage in tree]
-    if "pretrain" in tree:
-        blocks.append(tree["pretrain"][tree["pretrain"]["method"]])
+    blocks = [tree[stage][tree[stage]["method"]] for stage in ALONE if stage in tree]
     for stage in PACKAGES:
         blocks += [tree[stage][name] for name in tree.get(stage, {}).get("methods", {})]
     for block in blocks:
@@ -118,7 +114,7 @@ class Pipeline:
         self.found, self.done = found, done
         size, channels, classes = found.prepare.size, found.prepare.channels, count_classes(found)
         # Alternation and clustering want more images than classes.
-        count = max(8 if size > 100 else 24, found.cluster.clusters if found.cluster else 0)
+        count = max(8 if size > 100 else 24, found.cluster.settings.clusters if found.cluster else 0)
         draw = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (min(count, 24), channels, size, size), generator=draw, dtype=torch.uint8)
         self.images = Images(np.resize(pixels.numpy(), (count, channels, size, size)), torch.device("cpu"))
@@ -153,11 +149,13 @@ class Pipeline:
             self.models["pretrain"] = method.selected()
         if found.cluster:
             method = self.clustering()
-            losses["cluster"] = self.first(method, found.cluster)
+            losses["cluster"] = self.first(method, found.cluster.settings)
             self.models["cluster"] = method.selected()
         if found.self_label:
-            method = confident.Method(found.self_label, confident.Problem(self.start("cluster"), self.images))
-            losses["self_label"] = self.first(method, found.self_label)
+            method = found.self_label.module.Method(
+                found.self_label.settings, confident.Problem(self.start("cluster"), self.images)
+            )
+            losses["self_label"] = self.first(method, found.self_label.settings)
             self.models["self-label"] = method.selected()
         for stage, methods in found.methods.items():
             for name, chosen in methods.items():
@@ -176,7 +174,7 @@ class Pipeline:
         return copy.deepcopy(self.models[folder])
 
     def clustering(self):
-        settings, count = self.found.cluster, len(self.images)
+        settings, count = self.found.cluster.settings, len(self.images)
         network = self.start("pretrain")
         neighbors = torch.randint(count, (count, settings.neighbors))
         hood = scan.Neighborhood(self.images, neighbors, torch.randn(count, network.backbone.dimension))

@@ -32,6 +32,7 @@ from sslpipe.nets.network import BACKBONES, BackboneSettings, Network
 from sslpipe.nets.pixels_module import resize_matrix
 from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
 from sslpipe.nets.resnet import BasicBlock, Bottleneck, ResNet
+from sslpipe.nets.unit_heads import CentroidSettings, ConsensusSettings
 from sslpipe.nets.vit import VisionTransformer
 from sslpipe.nets.wide_resnet import WideResNet
 from sslpipe.tools import export as tool
@@ -44,7 +45,10 @@ LINEAR = LinearSettings(outputs=3)
 PROTOTYPES = PrototypeSettings(prototypes=3, hidden=16, outputs=8)
 INSTANCES = InstanceSettings(classes=3, hidden=8, outputs=8)
 CLUSTERS = ClusterSettings(clusters=3)
+CONSENSUS = ConsensusSettings(outputs=3, heads=4, unit_features=True)
+CENTROIDS = CentroidSettings(outputs=3, components=5)
 ENLARGED = InputSettings(resize=36, crop=32, interpolation="bicubic")
+SHRUNK = InputSettings(resize=12, crop=12, interpolation="bilinear")
 
 # A block or two of each kind: the operations are those of the whole, which takes up to 20 s to trace.
 SHALLOW = {
@@ -141,6 +145,10 @@ CASES = {
     "vit_tiny_4": ("vit_tiny_4", LINEAR, {}),
     "vit_mini_4, features": ("vit_mini_4", ProjectionSettings(hidden=8, outputs=8), {"stage": "pretrain"}),
     "timm, resized": ("timm", LINEAR, {"architecture": "resnet10t", "input": ENLARGED}),
+    "small_resnet": ("small_resnet", CLUSTERS, {"size": 32, "stage": "cluster"}),
+    "consensus": ("tiny_resnet", CONSENSUS, {"stage": "cluster"}),
+    "centroids": ("tiny_resnet", CENTROIDS, {"stage": "cluster"}),
+    "pixels": ("pixels", CONSENSUS, {"stage": "cluster", "size": 20, "input": SHRUNK}),
     "tiny_resnet, centre": ("tiny_resnet", LINEAR, {"side": 11}),
     "tiny_resnet, resized with a side": ("tiny_resnet", LINEAR, {"size": 40, "side": 32, "input": ENLARGED}),
     "tiny_resnet, as large as the side": ("tiny_resnet", LINEAR, {"size": 32, "side": 32, "input": ENLARGED}),

@@ -11,6 +11,7 @@ import yaml
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.params import siblings
+from sslpipe.io.stages import SHARED_KEYS
 from sslpipe.tools import recipes
 from sslpipe.tools.recipes import (
     ABSENT,
@@ -326,8 +327,8 @@ def test_the_stages_take_a_recipe_and_it_runs_what_it_states(parsed, name):
     assert {"seed", "protocol", "prepare", "network", "evaluate"} <= set(tree)
     # One source, one pretext task, and those methods that run: nothing is left over from a base.
     assert [key for key in tree["prepare"] if key in siblings("sslpipe.sources")] == [found.prepare.source]
-    if "pretrain" in tree:
-        assert set(tree["pretrain"]) == {"method", tree["pretrain"]["method"]}
+    for stage in {"pretrain", "cluster", "self_label"} & set(tree):
+        assert set(tree[stage]) == {"method", *SHARED_KEYS.get(stage, ()), tree[stage]["method"]}
     for stage, methods in found.methods.items():
         assert set(tree.get(stage, {})) == ({"methods", *methods} if methods else set())
         assert all(set(tree[stage]["methods"][method]) == {"start"} for method in methods)
@@ -337,7 +338,7 @@ def test_the_stages_take_a_recipe_and_it_runs_what_it_states(parsed, name):
     assert found.cluster or any(found.methods.values())
     if found.cluster:
         assert found.pretrain
-        assert found.cluster.neighbors <= found.mining.k
+        assert found.cluster.settings.neighbors <= found.mining.k
         assert (found.self_label, found.prepare.held_out > 0) != (None, False)
     if "labelled" in tree["prepare"]:
         assert any(found.methods.values())

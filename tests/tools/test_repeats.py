@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sslpipe.io.errors import UserError
 from sslpipe.tools.repeats import OWN, _error_line, numbers, plan, prepare_folder, read_settings
 
-PARAMS = {"seed": 5, "prepare": {"size": 8, "labelled": {"per_class": 4}}, "cluster": {"heads": 2}}
+PARAMS = {"seed": 5, "prepare": {"size": 8, "labelled": {"per_class": 4}}, "cluster": {"scan": {"heads": 2}}}
 
 
 @pytest.fixture
@@ -93,19 +93,19 @@ def test_a_folder_is_brought_up_to_date_and_keeps_what_it_has_reached(project):
 
 def test_settings_are_the_projects_with_seed_fold_and_assignments(project, capsys):
     folder = prepared(
-        project, seeds=(1, 2), folds=(0, 3), assignments=["cluster.heads=7", "prepare.labelled.per_class=1"]
+        project, seeds=(1, 2), folds=(0, 3), assignments=["cluster.scan.heads=7", "prepare.labelled.per_class=1"]
     )
     found = settings_in(folder)
     assert found == {
         "seed": 2,
         "prepare": {"size": 8, "labelled": {"per_class": 1, "fold": 3}},
-        "cluster": {"heads": 7},
+        "cluster": {"scan": {"heads": 7}},
     }
     assert list(found) == list(yaml.safe_load((project / "params.yaml").read_text()))
     assert settings_in(folder.parent / "seed1-fold0")["prepare"]["labelled"]["fold"] == 0
     assert settings_in(project) == PARAMS
     said = capsys.readouterr().out
-    assert said.count("cluster.heads = 7") == 1  # once, not for each run
+    assert said.count("cluster.scan.heads = 7") == 1  # once, not for each run
 
 
 @pytest.mark.parametrize("prepare", [None, {"size": 8}, {"labelled": None}])

@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from ruamel.yaml.comments import CommentedMap
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.version import own_version
-from sslpipe.tools.autoconfig import GUESS, settings_for
+from sslpipe.tools.autoconfig import GUESS, _fit_neighbors, settings_for
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
 from sslpipe.tools.layout_table import print_layout
 from sslpipe.tools.pipeline import pipeline, stages_of
-from sslpipe.tools.scaffold import add_labels, new_project
+from sslpipe.tools.scaffold import Choice, add_labels, new_project
 
 SUMMARY = FolderSummary(
     images=2000, width=100, height=110, side=100, channels=3, broken=0, sampled=200,
     classes=tuple("abcdefghij"), labelled=2000, rarest=200, rarest_class="c",
 )  # fmt: skip
+SCRATCH = Choice(recipe="own-images-cpu")
 UNSUPERVISED = ["prepare", "pretrain", "features", "mine-neighbors", "cluster", "self-label", "evaluate"]
 
 
@@ -95,6 +97,14 @@ def test_many_images_make_fewer_epochs_and_few_make_small_batches():
     assert val["mine_neighbors"] == {"k": 20, "held_out_k": 2}
 
 
+def test_methods_count_no_more_neighbours_than_are_mined():
+    tree = CommentedMap(mine_neighbors=CommentedMap(), cluster=CommentedMap(method="kmeans"))
+    tree["self_label"] = CommentedMap(method="neighbors")
+    _fit_neighbors(tree, 72, summary(images=100, classes=("a", "b"), labelled=100, rarest=50))
+    assert tree["mine_neighbors"]["k"] == tree["self_label"]["neighbors"]["neighbors"] == 18
+    assert tree["cluster"] == {"method": "kmeans"}
+
+
 def test_without_labels_no_stage_needs_any():
     tree = fitted(summary(classes=(), labelled=0, rarest=0))
     assert "semisup" not in tree
@@ -158,13 +168,13 @@ def test_a_stage_that_another_reads_is_missed():
 def test_a_project_is_made_and_labels_join_it(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     project = Path("project")
-    made = new_project(project, Path("photos"), None, "own-images-cpu")
+    made = new_project(project, Path("photos"), None, SCRATCH)
     assert made.files == ("params.yaml", "dvc.yaml", ".gitignore", ".dvcignore", "git", "dvc")
     assert made.model == "self-label"
     before = yaml.safe_load((project / "params.yaml").read_text())
     assert before["prepare"]["folder"]["path"] == "../photos"
     with pytest.raises(UserError, match=r"project/params\.yaml: already exists"):
-        new_project(project, Path("photos"), None, None)
+        new_project(project, Path("photos"), None, SCRATCH)
 
     made = add_labels(project, Path("labels.csv"))
     assert made.model == "semisup/simmatch"
@@ -184,7 +194,7 @@ def test_a_project_is_made_and_labels_join_it(photos, tmp_path, monkeypatch):
 
 def test_a_pipeline_that_was_changed_by_hand_is_left_alone(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    new_project(Path("project"), Path("photos"), None, "own-images-cpu")
+    new_project(Path("project"), Path("photos"), None, SCRATCH)
     path = Path("project/dvc.yaml")
     path.write_text(path.read_text() + "\n# mine\n")
     before = Path("project/params.yaml").read_bytes()
@@ -203,7 +213,7 @@ def test_labels_alone_need_a_project(photos, tmp_path):
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_a_project_may_be_a_part_of_a_repository(photos, tmp_path):
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    made = new_project(tmp_path / "project", photos, None, "own-images-cpu")
+    made = new_project(tmp_path / "project", photos, None, SCRATCH)
     assert "git" not in made.files
     assert (tmp_path / "project/.dvc").is_dir()
 
@@ -211,19 +221,19 @@ def test_a_project_may_be_a_part_of_a_repository(photos, tmp_path):
 def test_nothing_is_written_for_a_folder_that_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no image found"):
-        new_project(tmp_path / "project", tmp_path / "empty", None, None)
+        new_project(tmp_path / "project", tmp_path / "empty", None, SCRATCH)
     assert not (tmp_path / "project").exists()
 
 
 @pytest.mark.parametrize("place", [".", "project"])
 def test_a_project_within_its_images_is_refused(photos, place):
     with pytest.raises(UserError, match=r"is inside .*photos, expected a folder outside of the images"):
-        new_project(photos / place, photos, None, None)
+        new_project(photos / place, photos, None, SCRATCH)
 
 
 def test_images_inside_the_project_are_left_to_neither_git_nor_dvc(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    new_project(Path("."), Path("photos"), None, "own-images-cpu")
+    new_project(Path("."), Path("photos"), None, SCRATCH)
     assert "/photos/" in Path(".gitignore").read_text().splitlines()
     assert "/photos/" in Path(".dvcignore").read_text().splitlines()
     assert "photos/" not in subprocess.run(["git", "status", "--short"], capture_output=True, text=True).stdout
@@ -236,7 +246,7 @@ def test_images_with_special_characters_are_left_to_neither_git_nor_dvc(tmp_path
     for place in range(40):
         write_picture(folder / f"{place}.png", size=(4, 4), value=place)
     Path(".gitignore").write_text("*.log\n/runs/")
-    new_project(Path("."), folder, None, "own-images-cpu")
+    new_project(Path("."), folder, None, SCRATCH)
     lines = Path(".gitignore").read_text().splitlines()
     assert lines[:2] == ["*.log", "/runs/"]
     assert (lines.count("/runs/"), lines.count("/exported/")) == (1, 1)
@@ -245,7 +255,7 @@ def test_images_with_special_characters_are_left_to_neither_git_nor_dvc(tmp_path
 
 
 def test_the_project_s_name_is_a_comment_of_one_line(photos, tmp_path):
-    new_project(tmp_path / "a\nb: 1", photos, None, "own-images-cpu")
+    new_project(tmp_path / "a\nb: 1", photos, None, SCRATCH)
     text = (tmp_path / "a\nb: 1" / "params.yaml").read_text()
     assert text.startswith(r"# 'a\nb: 1': created by")
     assert "b" not in yaml.safe_load(text)
@@ -256,7 +266,7 @@ def test_a_project_that_git_ignores_is_refused_with_the_reason(photos, tmp_path)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / ".gitignore").write_text("project/\n")
     with pytest.raises(UserError, match=r"dvc failed: .*is ignored by your SCM tool"):
-        new_project(tmp_path / "project", photos, None, "own-images-cpu")
+        new_project(tmp_path / "project", photos, None, SCRATCH)
 
 
 def test_test_images_alone_may_have_labels(tmp_path):

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Batch
-from sslpipe.data.images import Images
 from sslpipe.engine import world
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, TwoOrMore
+from sslpipe.methods.cluster._compare import CompareSettings
+from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.neighbors.merging import merge
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
 from sslpipe.nets.inference import infer
@@ -65,6 +66,8 @@ class Settings:
     batch_statistics: BatchStatistics = "joint"
     """joint: images and neighbours share a forward pass and its batch statistics. separate: each have their own (public
     code)."""
+    compare: CompareSettings = CompareSettings()
+    """The comparison of the model with plain baselines."""
     fit: FitSettings = FitSettings(
         epochs=100,
         batch=128,
@@ -72,32 +75,10 @@ class Settings:
     )
 
 
-@dataclass(frozen=True)
-class Neighborhood:
-    """Images of one split with their mined neighbours."""
-
-    images: Images
-    neighbors: Tensor
-    """int64 [N, K], on the images' device."""
-    features: Tensor | None = None
-    """[N, D], the stored features, float16, where heads learn on them; converted to float32 in batches."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What clustering is given."""
-
-    network: Network
-    """With the pretext task's weights; its head is replaced."""
-    train: Neighborhood
-    held_out: Neighborhood
-    """Their neighbours are mined among themselves."""
-
-
 class Method(BaseMethod):
     """SCAN, algorithm 1, lines 6 to 8, for H heads; keeps the weights at the lowest held-out loss, and one head."""
 
-    collapse_hint = "lower cluster.fit.optimizer.lr or raise cluster.entropy_weight"
+    collapse_hint = "lower cluster.scan.fit.optimizer.lr or raise cluster.scan.entropy_weight"
 
     best_loss: Tensor
     best_head: Tensor
@@ -110,7 +91,7 @@ class Method(BaseMethod):
             raise UserError(f"cluster.clusters: {settings.clusters} is more than {len(train.images)} training images")
         if settings.merge_to is not None and not (settings.neighbors and settings.merge_to <= settings.clusters):
             raise UserError(
-                f"cluster.merge_to: {settings.merge_to} of {settings.clusters} clusters with {settings.neighbors} "
+                f"cluster.scan.merge_to: {settings.merge_to} of {settings.clusters} clusters with {settings.neighbors} "
                 "neighbors is set, expected at most as many as clusters, and neighbors"
             )
         self.settings = settings
@@ -119,7 +100,8 @@ class Method(BaseMethod):
             network.backbone.dimension, ClusterSettings(clusters=settings.clusters, heads=settings.heads)
         )
         self.views = Views(settings.views, network.image_mean, side=network.side)
-        self.train_set, self.held_out = train, problem.held_out
+        self.train_set: Neighborhood = train
+        self.held_out: Neighborhood = problem.held_out
         for name, value in network.state_dict().items():
             self.register_buffer(_best(name), value.clone())
         self.register_buffer("best_loss", torch.tensor(float("inf")))
@@ -153,7 +135,7 @@ class Method(BaseMethod):
         """[H, B, C] of the images and of their neighbours, in one forward."""
         heads_alone = self._heads_alone(self.progress.step)
         if heads_alone and self.settings.head_inputs == "features":
-            assert self.train_set.features is not None
+            assert isinstance(self.train_set.features, Tensor)
             logits = self.network.head(self.train_set.features[torch.cat([batch.index, neighbors])].float())
         else:
             views = self.views(torch.cat([batch.image, self.train_set.images[neighbors]]), generator)
@@ -193,7 +175,7 @@ class Method(BaseMethod):
     def _held_out_logits(self) -> Tensor:
         """Logits [H, M, C] of the held-out images without augmentation."""
         if self._heads_alone(self.progress.step - 1):
-            assert self.held_out.features is not None
+            assert isinstance(self.held_out.features, Tensor)
             return self.network.head(self.held_out.features.float()).float()  # type: ignore[no-any-return]
         return infer(self.network.eval(), self.held_out.images, dim=1)
 

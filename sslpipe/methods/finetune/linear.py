@@ -2,17 +2,22 @@
 
 from dataclasses import dataclass
 
-import torch
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Positive, TwoOrMore
 from sslpipe.methods.semisup._base import Problem, add_classifier
-from sslpipe.methods.semisup._logistic import DEFAULT_PENALTY, labelled_features, regress, set_classifier
+from sslpipe.methods.semisup._logistic import (
+    DEFAULT_PENALTY,
+    labelled_features,
+    left_out_logits,
+    left_out_loss,
+    regress,
+    set_classifier,
+    stratified_folds,
+)
 from sslpipe.nets.network import Network
-from sslpipe.objectives.supervised import cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +66,11 @@ def choose_penalty(features: Tensor, label: Tensor, settings: Settings) -> float
     if folds < 2:
         info(f"linear: a class has only one label; penalty {DEFAULT_PENALTY:g}")
         return DEFAULT_PENALTY
-    known = label.cpu().numpy()
-    parts = [
-        [torch.from_numpy(part).to(label.device) for part in split]
-        for split in StratifiedKFold(folds).split(known, known)
-    ]
-    losses = {}
-    for penalty in settings.penalties:
-        left_out = []
-        for inside, outside in parts:
-            weight, bias = regress(features[inside], label[inside], penalty, settings.iterations)
-            left_out.append(float(cross_entropy(features[outside] @ weight.T + bias, label[outside])))
-        losses[penalty] = sum(left_out) / folds
+    parts = stratified_folds(label, folds)
+    losses = {
+        penalty: left_out_loss(left_out_logits(features, label, parts, penalty, settings.iterations), label, parts)
+        for penalty in settings.penalties
+    }
     best = min(losses, key=lambda penalty: losses[penalty])
     info(f"linear: penalty {best:g}, by {folds}-fold cross-validation over {len(label)} labels")
     return best

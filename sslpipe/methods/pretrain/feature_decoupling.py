@@ -16,7 +16,8 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.methods.pretrain._memory import MemoryBank, NoiseContrast, NormalizerBatches
-from sslpipe.nets.heads import DecoupledHead, DecoupledSettings, LinearHead
+from sslpipe.nets.decoupled import DecoupledHead, DecoupledSettings
+from sslpipe.nets.heads import LinearHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import load_network, weights_path
 from sslpipe.objectives.feature_decoupling import agreement, rotation, rotation_weights

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Batch
-from sslpipe.data.images import Images
 from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod, not_finite
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.io.console import info
 from sslpipe.io.settings import BelowOne, Count, Fraction
+from sslpipe.methods.self_label._problem import Problem
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.network import Network
 from sslpipe.nets.statistics import recompute_statistics
@@ -51,22 +51,12 @@ class Settings:
     )
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What self-labelling is given."""
-
-    network: Network
-    """With one cluster head, as the cluster stage writes it."""
-    images: Images
-    """All training images."""
-
-
 class Method(BaseMethod):
     """SCAN, algorithm 1, lines 9 to 12: self-training on confident pseudo-labels."""
 
     falling: Mapping[str, float] = {}
     """The loss rises where images that are harder become confident; the confident share is what has to rise."""
-    collapse_hint = "lower self_label.fit.optimizer.lr or set self_label.balance: true"
+    collapse_hint = "lower self_label.confident.fit.optimizer.lr or set self_label.confident.balance: true"
 
     best_confident: Tensor
     stale_epochs: Tensor
@@ -118,7 +108,7 @@ class Method(BaseMethod):
                 kept = "the model stays as it is" if self.learned else "the clusters stay as they are"
                 info(
                     f"self_label: no image was confident in a whole epoch, {kept}; "
-                    f"lower self_label.threshold ({self.settings.threshold}) or train cluster for longer"
+                    f"lower self_label.confident.threshold ({self.settings.threshold}) or train cluster for longer"
                 )
             self.finished = True
             return {}

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from math import log
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sslpipe.data.batches import Pair
@@ -41,6 +43,15 @@ class Problem:
     """Images for the history's monitors."""
     monitors: LinearMonitors | None = None
     """The start's classifiers on its layers, if it has any for the same classes."""
+    features: NDArray[np.float16] | None = None
+    """[N, D], stored features of all training images by the network's backbone, which may lie in a file; given, as are
+    the following ones, to a method whose Settings say `reads_features`."""
+    held_out_features: NDArray[np.float16] | None = None
+    """[M, D], those of the held-out images."""
+    neighbors: NDArray[np.int64] | None = None
+    """[N, k], the mined neighbours of each training image, the nearest first."""
+    similarities: NDArray[np.float32] | None = None
+    """[N, k], their cosines."""
 
 
 @dataclass(frozen=True, kw_only=True)

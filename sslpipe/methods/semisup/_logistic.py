@@ -1,4 +1,6 @@
-"""Multinomial logistic regression on a network's features."""
+"""Multinomial logistic regression on a network's features, and its cross-validation."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +22,18 @@ def labelled_features(network: Network, labelled: LabelledImages) -> tuple[Tenso
     return features.double(), labelled.label
 
 
-def regress(features: Tensor, label: Tensor, penalty: float, iterations: int) -> tuple[Tensor, Tensor]:
+def regress(
+    features: Tensor, label: Tensor, penalty: float, iterations: int, *, standardize: bool = True
+) -> tuple[Tensor, Tensor]:
     """Weights [C, D] and biases [C] that minimise mean cross-entropy + penalty/2 · |W|², by L-BFGS.
 
-    features: [L, D]; they are standardised, and the penalty applies to the weights of the standardised features.
-    label: [L]; every class occurs.
+    features: [L, D]. label: [L]; every class occurs. standardize: whether the penalty applies to the weights of
+    standardised features instead of those of the features as they are.
     """
     mean, std = features.mean(dim=0), features.std(dim=0).clamp(min=1e-8)
+    if not standardize:  # one scale for all, which only helps the solver
+        std = std.square().mean().sqrt()
+        penalty = penalty / float(std) ** 2
     features = (features - mean) / std
     classes = int(label.max()) + 1
     weight = features.new_zeros(classes, features.shape[1], requires_grad=True)
@@ -55,3 +62,43 @@ def fit_classifier(layer: nn.Module, network: Network, labelled: LabelledImages)
     """Set a linear layer on the network's backbone to the logistic regression of the labelled images' features."""
     assert isinstance(layer, nn.Linear)
     set_classifier(layer, *regress(*labelled_features(network, labelled), DEFAULT_PENALTY, 200))
+
+
+def stratified_folds(label: Tensor, folds: int) -> list[tuple[Tensor, Tensor]]:
+    """For each fold the indices [·] of the labels outside and of those inside it; label: [L], on any device.
+
+    Each class is divided as evenly as possible. folds: at least 2, at most as many as the rarest class has labels.
+    """
+    from sklearn.model_selection import StratifiedKFold  # it takes a second to load; most methods have no folds
+
+    known = label.cpu().numpy()
+    return [
+        (torch.from_numpy(others).to(label.device), torch.from_numpy(inside).to(label.device))
+        for others, inside in StratifiedKFold(folds).split(known, known)
+    ]
+
+
+def left_out_logits(
+    features: Tensor,
+    label: Tensor,
+    folds: Iterable[tuple[Tensor, Tensor]],
+    penalty: float,
+    iterations: int,
+    *,
+    standardize: bool = True,
+) -> Tensor:
+    """Logits [L, C] of each labelled image by the regression on the other folds.
+
+    features: [L, D]. label: [L]. folds: of `stratified_folds`. The other parameters are those of `regress`.
+    """
+    logits = features.new_zeros(len(label), int(label.max()) + 1)
+    for others, inside in folds:
+        weight, bias = regress(features[others], label[others], penalty, iterations, standardize=standardize)
+        logits[inside] = features[inside] @ weight.T + bias
+    return logits
+
+
+def left_out_loss(logits: Tensor, label: Tensor, folds: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """The cross-entropy of `left_out_logits` [L, C], the mean over the folds."""
+    losses = [float(cross_entropy(logits[inside], label[inside])) for _, inside in folds]
+    return sum(losses) / len(losses)

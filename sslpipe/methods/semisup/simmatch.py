@@ -18,6 +18,7 @@ from sslpipe.nets.heads import InstanceHead, InstanceSettings, LinearHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.merged import MergedHead
 from sslpipe.nets.network import Network
+from sslpipe.nets.unit_heads import CentroidHead, ConsensusHead
 from sslpipe.objectives.simmatch import propagate, similarities, simmatch
 from sslpipe.objectives.supervised import cross_entropy
 from sslpipe.views.policies import ViewSettings
@@ -148,7 +149,7 @@ def instance_head(settings: Settings, problem: Problem) -> InstanceHead:
     ).to(network.mean.device)
     if isinstance(start, LinearHead) and start.out_features == classes:
         head.classifier.load_state_dict(start.state_dict())
-    elif settings.head_init == "logistic" or isinstance(start, MergedHead):
+    elif settings.head_init == "logistic" or isinstance(start, MergedHead | ConsensusHead | CentroidHead):
         fit_classifier(head.classifier, network, problem.labelled)
     return head
 

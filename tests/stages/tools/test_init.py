@@ -20,14 +20,23 @@ def photos(tmp_path, monkeypatch):
 
 
 def test_the_next_command_can_be_copied(photos, capsys):
-    init(Path("my project's"), photos)
+    init(Path("my project's"), photos, from_scratch=True)
     line = next(line for line in capsys.readouterr().out.splitlines() if "dvc repro" in line)
     assert shlex.split(line) == ["cd", "my project's", "&&", "dvc", "repro"]
 
 
-@pytest.mark.parametrize("options", [{"layout": "classes"}, {"recipe": "own-images"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layout": "classes"},
+        {"recipe": "own-images"},
+        {"features": "dinov2_s"},
+        {"download": True},
+        {"from_scratch": True},
+    ],
+)
 def test_options_that_an_existing_project_does_not_take_are_refused(photos, options):
-    init(Path("project"), photos)
+    init(Path("project"), photos, from_scratch=True)
     Path("labels.csv").write_text("file,label\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(40)))
-    with pytest.raises(UserError, match=f"--{next(iter(options))}: needs --images"):
+    with pytest.raises(UserError, match=f"--{next(iter(options)).replace('_', '-')}: needs --images"):
         init(Path("project"), labels=Path("labels.csv"), **options)

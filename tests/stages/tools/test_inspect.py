@@ -35,7 +35,8 @@ def test_a_self_label_model_names_every_parent_back_to_the_images(project, inspe
     assert images["metadata"]["source"]["name"] == "digits"
     assert (images["metadata"]["train"], images["metadata"]["labelled"]) == (1213, 40)
     assert images["data"] == found["data"] == cluster["data"]
-    settings = yaml.safe_load(Path("params.yaml").read_text())["self_label"]
+    settings = yaml.safe_load(Path("params.yaml").read_text())["self_label"]["confident"]
+    assert found["settings"]["method"] == "confident"
     assert found["settings"]["threshold"] == settings["threshold"]
     metrics = json.loads(Path("runs/evaluate/metrics.json").read_text())
     assert found["metrics"]["test images"] == metrics["self_label"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sslpipe.io.errors import UserError
-from sslpipe.tools.scaffold import new_project
+from sslpipe.tools.scaffold import Choice, new_project
 from stages.tools.list_images import list_images
 
 BIN = Path(sys.executable).parent
@@ -42,7 +42,7 @@ def project(tmp_path_factory):
     before = os.getcwd()
     os.chdir(root)
     try:
-        new_project(Path("project"), Path("photos"), None, "own-images-cpu")
+        new_project(Path("project"), Path("photos"), None, Choice(recipe="own-images-cpu"))
     finally:
         os.chdir(before)
     return root / "project"

@@ -1,0 +1,25 @@
+"""Settings of the comparison of a cluster model with plain baselines, which all cluster methods share."""
+
+from dataclasses import dataclass
+
+from sslpipe.io.settings import Count, CountOrZero, NonNegative
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings:
+    """The block `cluster.compare`: candidates are compared by figures that need no label, see `running/candidates.py`.
+
+    They are the model that the stage has made, and k-means and spectral clustering of raw pixels and of the stored
+    features, with the same number of groups.
+    """
+
+    images: CountOrZero = 10_000
+    """Number of training images that are compared, drawn at random if there are more (own choice: some seconds a
+    candidate); 0: nothing is compared."""
+    neighbors: Count = 20
+    """Nearest neighbours of each image in the graphs of the figures."""
+    gap: NonNegative = 0.02
+    """Difference of the ranking figure below which two candidates are taken to be equally good."""
+    replace: bool = False
+    """Whether a baseline that is better by more than `gap` becomes the stage's result; the trained model is kept in
+    runs/cluster/trained. A line says in both cases which is better."""

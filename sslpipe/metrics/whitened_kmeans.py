@@ -1,0 +1,69 @@
+"""k-means on whitened principal components of features, a baseline without training."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans, MiniBatchKMeans
+
+from sslpipe.io.settings import Count
+from sslpipe.metrics.pca import CHUNK, Features, Pca, fit_pca, unit_rows
+
+MINI_BATCH = 4096
+"""Images in a mini-batch (own choice: at least a few hundred of each cluster at 10 clusters)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhitenedKMeansSettings:
+    """Settings of k-means on features: L2, PCA, whitening, L2 again, k-means."""
+
+    components: Count = 64
+    """Number of principal components."""
+    restarts: Count = 10
+    """Number of runs from different k-means++ initialisations (Arthur and Vassilvitskii 2007); the one with the lowest
+    inertia is kept."""
+    mini_batches_above: Count = 100_000
+    """Number of images above which k-means learns from mini-batches (Sculley 2010), which is faster and a little less
+    exact (own choice)."""
+
+
+@dataclass(frozen=True)
+class WhitenedKMeans:
+    """A fitted k-means."""
+
+    pca: Pca
+    centers: NDArray[np.float32]
+    """[K, C], in the space of `embed`."""
+
+    def embed(self, features: Features) -> NDArray[np.float32]:
+        """Return the unit vectors [M, C] of features [M, D] in which k-means compares them."""
+        return unit_rows(self.pca.transform(features, whiten=True))
+
+    def predict(self, embedding: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the nearest centre, [M], of each vector [M, C] of `embed`; the lower one of two equal ones."""
+        result = np.empty(len(embedding), dtype=np.int64)
+        for start in range(0, len(embedding), CHUNK):
+            few = embedding[start : start + CHUNK]
+            score = few @ self.centers.T - np.square(self.centers).sum(axis=1) / 2
+            result[start : start + CHUNK] = score.argmax(axis=1)
+        return result
+
+
+def fit_whitened_kmeans(
+    features: Features, *, clusters: int, settings: WhitenedKMeansSettings, seed: int, pca: Pca | None = None
+) -> WhitenedKMeans:
+    """Fit k-means to features [N, D]; the result depends on `seed` alone.
+
+    pca: of the features, with at least `settings.components` components; None: it is computed.
+    Memory is bounded by N · `settings.components` float32 values and one chunk of features. Raises ValueError for more
+    clusters than images and for features that are not finite.
+    """
+    if clusters > len(features):
+        raise ValueError(f"clusters: {clusters} found, expected at most the {len(features)} images")
+    pca = (pca or fit_pca(features, settings.components)).first(settings.components)
+    embedding = unit_rows(pca.transform(features, whiten=True))
+    if len(features) > settings.mini_batches_above:
+        model = MiniBatchKMeans(clusters, n_init=settings.restarts, random_state=seed, batch_size=MINI_BATCH)
+    else:
+        model = KMeans(clusters, n_init=settings.restarts, random_state=seed)
+    return WhitenedKMeans(pca, model.fit(embedding).cluster_centers_.astype(np.float32))

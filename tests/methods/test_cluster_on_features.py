@@ -1,0 +1,111 @@
+"""kmeans and spectral: their models against the groups that they were made of."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import adjusted_rand_score
+
+from sslpipe.io.errors import UserError
+from sslpipe.methods.cluster import kmeans, spectral
+from sslpipe.methods.cluster._problem import Neighborhood, Problem
+from sslpipe.metrics.modularity import neighbor_modularity
+from sslpipe.neighbors.search import nearest_neighbors
+from sslpipe.neighbors.spectral import spectral_groups
+from sslpipe.nets.inference import infer
+from sslpipe.nets.unit_heads import CentroidHead, ConsensusHead
+
+METHODS = {"kmeans": kmeans, "spectral": spectral}
+
+
+def neighborhood(images, network, k):
+    """A split as the stages give it: features in float16, neighbours by cosine."""
+    features = infer(network.eval().features, images)
+    indices, _ = nearest_neighbors(features, k=k)
+    return Neighborhood(images, torch.from_numpy(indices), features.half().numpy())
+
+
+@pytest.fixture
+def problem(digits, network):
+    return Problem(network, neighborhood(digits[0], network, 10), neighborhood(digits[1], network, 3))
+
+
+def run(module, problem, seed=0, **settings):
+    """The method after its only epoch, and the row of its history."""
+    torch.manual_seed(seed)
+    method = module.Method(module.Settings(**{"clusters": 10} | settings), problem)
+    return method, method.after_epoch({})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_model_predicts_from_images_what_it_found_on_features(name, problem, digits):
+    method, row = run(METHODS[name], problem)
+    network = method.selected().eval()
+    predicted = infer(network, digits[0]).argmax(dim=1)
+    found = method.training_logits().argmax(dim=1)
+    assert (predicted == found).float().mean() > 0.99  # float16 moves images that are between two groups
+    assert row["modularity"] == pytest.approx(neighbor_modularity(found.numpy(), problem.train.neighbors.numpy()))
+    assert adjusted_rand_score(digits[2], found.numpy()) > 0.1  # even a random network tells digits apart
+    assert -1 < row["held_out/modularity"] < 1
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_seed_decides(name, problem):
+    first, again = (run(METHODS[name], problem)[0].training_logits() for _ in range(2))
+    assert torch.equal(first, again)
+
+
+def test_the_confidence_of_k_means_is_the_agreement_of_neighbours(problem):
+    method, row = run(kmeans, problem)
+    groups = method.training_logits().argmax(dim=1)
+    agreement = (groups[problem.train.neighbors] == groups[:, None]).float().mean()
+    assert row["agreement"] == pytest.approx(float(agreement), abs=0.01)
+    confidence = method.training_logits().softmax(dim=1).amax(dim=1).mean()
+    assert float(confidence) == pytest.approx(row["agreement"], abs=0.01)
+    assert isinstance(method.selected().head, CentroidHead)
+
+
+def test_the_spectral_model_keeps_the_groups(problem):
+    method, row = run(spectral, problem)
+    torch.manual_seed(0)
+    seed = int(torch.randint(2**31 - 1, ()))
+    groups = spectral_groups(problem.train.neighbors.numpy(), clusters=10, seed=seed).groups
+    kept = (method.training_logits().argmax(dim=1).numpy() == groups).mean()
+    assert row["kept"] == pytest.approx(kept)
+    assert kept > 0.9
+    assert isinstance(method.selected().head, ConsensusHead)
+
+
+def test_a_graph_that_falls_apart_is_one_line(problem, capsys):
+    apart = torch.tensor([[i - i % 6 + j for j in range(6) if j != i % 6] for i in range(300)])
+    train = Neighborhood(problem.train.images, apart, problem.train.features)
+    run(spectral, Problem(problem.network, train, problem.held_out))
+    lines = capsys.readouterr().out.splitlines()
+    assert any("falls into 50 parts" in line and "raise mine_neighbors.k" in line for line in lines)
+
+
+def test_a_few_images_apart_get_the_group_of_similar_features(problem, capsys):
+    neighbors = problem.train.neighbors.clone()
+    neighbors[neighbors < 3] = 3  # nobody knows the first three images but they themselves
+    neighbors[:3] = torch.tensor([[1, 2], [0, 2], [0, 1]]).repeat(1, 5)
+    train = Neighborhood(problem.train.images, neighbors, problem.train.features)
+    method, row = run(spectral, Problem(problem.network, train, problem.held_out), smallest_part=0.2)
+    assert row["left_out"] == 3
+    assert "3 images in small ones are left out" in " ".join(capsys.readouterr().out.split())
+    assert method.training_logits()[:3].isfinite().all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_more_clusters_than_images_are_refused(name, problem):
+    with pytest.raises(UserError, match=r"cluster\.clusters: 301 is more than 300 training images"):
+        run(METHODS[name], problem, clusters=301)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_memory_map_is_enough(name, problem, tmp_path):
+    np.save(tmp_path / "features.npy", problem.train.features)
+    mapped = Neighborhood(
+        problem.train.images, problem.train.neighbors, np.load(tmp_path / "features.npy", mmap_mode="r")
+    )
+    other = Problem(problem.network, mapped, problem.held_out)
+    assert torch.equal(run(METHODS[name], problem)[0].training_logits(), run(METHODS[name], other)[0].training_logits())
