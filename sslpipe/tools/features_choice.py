@@ -49,7 +49,8 @@ class FeaturesChoice:
         lines = [f"published features{joined if len(networks) > 1 else ''}, at {self.side} px, used without training:"]
         for each in networks:
             fetched = "" if each.is_here else ", which 'sslpipe pretrain' fetches"
-            lines.append(f"  {each.architecture}: {each.megabytes} MB, {each.licence}; {each.source}{fetched}")
+            licence = f"licence {each.licence}" if each.licence == "unknown" else each.licence
+            lines.append(f"  {each.architecture}: {each.megabytes} MB, {licence}; {each.source}{fetched}")
         return lines
 
 

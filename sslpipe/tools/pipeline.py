@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from sslpipe.io.errors import UserError
-from sslpipe.io.params import find_module
+from sslpipe.io.params import find_module, siblings
 from sslpipe.io.stages import LABELLED_STAGES, key_of
 from sslpipe.nets.weights_packages import PACKAGE
 from sslpipe.tools.yaml_text import dump, read_yaml, shipped
 
+HISTORY = "/history.csv"
+"""End of the path of a method's history."""
 CODE = ("sslpipe/", "stages/")
 LISTING = "runs/list-images/files.csv"
 LIST_IMAGES = {
@@ -83,9 +85,18 @@ def pipeline(settings: Mapping[str, Any]) -> str:
     if reads_folder:
         stages.insert(0, "list-images", {**LIST_IMAGES, "params": ["prepare.source", f"prepare.{source}"]})
     tree["metrics"] = [path for path in tree["metrics"] if _stage_of(str(path), stages)]
-    tree["plots"] = [plot for plot in tree["plots"] if _plot_is_there(plot, stages)]
+    tree["plots"] = [plot for plot in tree["plots"] if _plot_is_there(plot, stages, settings)]
     tree.ca.comment = None  # the comment at its head, which is about this repository
     return HEAD + dump(tree)
+
+
+def same_pipeline(first: str, second: str) -> bool:
+    """Return whether two texts of dvc.yaml are the same but for curves over epochs, which only some methods have."""
+    return _without_curves(first) == _without_curves(second)
+
+
+def _without_curves(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not (line.startswith("- ") and HISTORY in line)]
 
 
 def _is_there(stage: str, settings: Mapping[str, Any]) -> bool:
@@ -113,9 +124,24 @@ def _stage_of(path: str, stages: Mapping[str, Any]) -> str | None:
     return parts[1] if parts[1] in stages or parts[1].startswith("${") else None
 
 
-def _plot_is_there(plot: Mapping[str, Any], stages: Mapping[str, Any]) -> bool:
-    """Return whether the stages write every file of a plot; confusion matrices need a stage with labels."""
+def _plot_is_there(plot: Mapping[str, Any], stages: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Return whether the stages write every file of a plot.
+
+    Confusion matrices need a stage with labels, and curves over epochs a method that trains in epochs.
+    """
     axes = [each[axis] for each in plot.values() for axis in ("x", "y") if isinstance(each.get(axis), Mapping)]
-    paths = [path for axis in axes for path in axis]
+    paths = [str(path) for axis in axes for path in axis]
     knows = any(stage in stages for stage in LABELLED_STAGES)
-    return all(_stage_of(str(path), stages) and (knows or "confusion" not in path) for path in paths)
+    return all(
+        (stage := _stage_of(path, stages))
+        and (knows or "confusion" not in path)
+        and (not path.endswith(HISTORY) or _has_epochs(stage, settings))
+        for path in paths
+    )
+
+
+def _has_epochs(stage: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether the method of a stage trains in epochs, of which its history has a row each."""
+    key = key_of(stage)
+    package, name = f"sslpipe.methods.{key}", str((settings.get(key) or {}).get("method"))
+    return name not in siblings(package) or find_module(package, name, where=f"{key}.method").Settings.fit is not None

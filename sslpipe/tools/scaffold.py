@@ -29,7 +29,7 @@ from sslpipe.tools.autoconfig import (
 )
 from sslpipe.tools.features_choice import FeaturesChoice, choose_features
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
-from sslpipe.tools.pipeline import pipeline, stages_of
+from sslpipe.tools.pipeline import pipeline, same_pipeline, stages_of
 from sslpipe.tools.yaml_text import at, laid_out, put, read_yaml
 
 GITIGNORE = "/runs/\n/dvc_plots/\n/exported/\n/.sslpipe/\n.venv/\n"
@@ -79,9 +79,9 @@ class Choice:
         return FEATURES, choose_features(self.features, download=self.download, gpu=gpu)
 
 
-FROM_SCRATCH = (
-    "a network is trained from scratch: this pays with many images (some 100,000) and a GPU, or for a comparison; with "
-    "a few thousand images published features give better groups (init without --from-scratch)"
+FROM_SCRATCH = (  # docs/results.md
+    "a network is trained from scratch: this pays with many images and a GPU, or for a comparison; with some thousand "
+    "images published features give better groups (init without --from-scratch)"
 )
 
 
@@ -131,8 +131,7 @@ def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
     path = at(tree, "prepare.folder.path")
     if "sslpipe" not in tree or path is None:
         raise UserError(f"{params}: not created by 'sslpipe init'; set prepare.folder.labels by hand")
-    old = pipeline(tree)
-    if (folder / "dvc.yaml").read_text(encoding="utf-8") != old:
+    if not same_pipeline((folder / "dvc.yaml").read_text(encoding="utf-8"), pipeline(tree)):
         raise UserError(
             f"{folder / 'dvc.yaml'}: changed since 'sslpipe init' wrote it; add the stages that need labels by hand"
         )

@@ -52,3 +52,15 @@ def test_the_seed_decides_the_result(above):
 def test_more_clusters_than_images_are_refused():
     with pytest.raises(ValueError, match="at most the 4 images"):
         fit_whitened_kmeans(blobs(4)[0], clusters=5, settings=WhitenedKMeansSettings(), seed=0)
+
+
+def test_few_images_have_few_components():
+    rows, kind = blobs(count=60, kinds=3, noise=0.5)
+    found = fit_whitened_kmeans(rows, clusters=3, seed=0, settings=WhitenedKMeansSettings())
+    assert found.pca.basis.shape[1] == 3
+    many, _ = blobs(count=400, kinds=3)
+    assert fit_whitened_kmeans(many, clusters=3, seed=0, settings=WhitenedKMeansSettings()).pca.basis.shape[1] == 25
+    random = np.random.default_rng(0)
+    noisy = np.hstack([rows[:, 2:], 0.5 * random.standard_normal((60, 40))])
+    found = fit_whitened_kmeans(noisy, clusters=3, seed=0, settings=WhitenedKMeansSettings())
+    assert adjusted_rand_score(kind, found.predict(found.embed(noisy))) > 0.9

@@ -1,9 +1,10 @@
 """The stages of a project, whose methods with few labels may need stored features or not."""
 
 import pytest
+import yaml
 
 from sslpipe.io.errors import UserError
-from sslpipe.tools.pipeline import pipeline, stages_of
+from sslpipe.tools.pipeline import pipeline, same_pipeline, stages_of
 
 SETTINGS = {"prepare": {"source": "digits"}, "pretrain": {"method": "simclr", "simclr": {}}}
 
@@ -27,3 +28,26 @@ def test_propagation_needs_features_and_neighbours():
     text = pipeline(settings)
     assert "runs/features" in text
     assert "runs/mine-neighbors" in text
+
+
+def test_curves_over_epochs_are_those_of_methods_that_have_epochs():
+    trained = {"method": "scan", "scan": {}}, {"method": "confident", "confident": {}}
+    found = {"method": "scan_heads", "scan_heads": {}}, {"method": "neighbors", "neighbors": {}}
+    texts = []
+    for (cluster, self_label), pretrain in ((trained, "simclr"), (found, "frozen")):
+        settings = {"prepare": {"source": "digits"}, "pretrain": {"method": pretrain, pretrain: {}}}
+        texts.append(pipeline({**settings, "mine_neighbors": {}, "cluster": cluster, "self_label": self_label}))
+    assert [text.count("history.csv: ") for text in texts] == [4, 0]
+    assert all("neighbour purity" in text for text in texts)
+    assert same_pipeline(*texts)
+    assert not same_pipeline(texts[0], texts[1] + "# mine\n")
+
+
+def test_a_file_of_weights_is_a_dependency_of_pretrain():
+    settings = {"prepare": {"source": "digits"}, "pretrain": {"method": "frozen", "frozen": {}}}
+    for weights, expected in (("../w.pth", ["../w.pth"]), (["package", None, "w.pth"], ["w.pth"]), (None, [])):
+        settings["pretrain"]["frozen"] = {"weights": weights}
+        deps = yaml.safe_load(pipeline(settings))["stages"]["pretrain"]["deps"]
+        assert [dep for dep in deps if not dep.startswith("runs/")] == expected
+    settings["pretrain"]["method"] = "simclr"
+    assert "w.pth" not in pipeline(settings)
