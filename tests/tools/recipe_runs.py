@@ -18,12 +18,13 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.engine.method import Progress
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.settings import parse
-from sslpipe.methods.cluster import scan
+from sslpipe.methods.cluster import _problem as cluster
 from sslpipe.methods.pretrain import _base as pretext
-from sslpipe.methods.self_label import confident
+from sslpipe.methods.self_label import _problem as self_label
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.metrics.evaluation import EvaluateSettings
 from sslpipe.neighbors.mining import MiningSettings
+from sslpipe.nets.joined import names_of
 from sslpipe.nets.network import BackboneSettings, build_network
 from sslpipe.preparation.splits import protocol_named
 from sslpipe.preparation.store_writer import read_settings
@@ -152,15 +153,16 @@ class Pipeline:
             losses["cluster"] = self.first(method, found.cluster.settings)
             self.models["cluster"] = method.selected()
         if found.self_label:
-            method = found.self_label.module.Method(
-                found.self_label.settings, confident.Problem(self.start("cluster"), self.images)
-            )
+            network, stored = self.start("cluster"), self.stored()
+            problem = self_label.Problem(network, self.images, stored["features"], stored["neighbors"])
+            method = found.self_label.module.Method(found.self_label.settings, problem)
             losses["self_label"] = self.first(method, found.self_label.settings)
             self.models["self-label"] = method.selected()
         for stage, methods in found.methods.items():
             for name, chosen in methods.items():
                 method = self.with_labels(chosen)
-                if chosen.settings.fit is None:  # it is finished as it is built
+                if chosen.settings.fit is None:
+                    self.first(method, chosen.settings)
                     self.models[f"{stage}/{name}"] = method.selected()
                     continue
                 for phase, progress in phases(chosen.settings):
@@ -177,17 +179,32 @@ class Pipeline:
         settings, count = self.found.cluster.settings, len(self.images)
         network = self.start("pretrain")
         neighbors = torch.randint(count, (count, settings.neighbors))
-        hood = scan.Neighborhood(self.images, neighbors, torch.randn(count, network.backbone.dimension))
-        return scan.Method(settings, scan.Problem(network, hood, hood))
+        hood = cluster.Neighborhood(self.images, neighbors, torch.randn(count, network.backbone.dimension))
+        return self.found.cluster.module.Method(settings, cluster.Problem(network, hood, hood))
+
+    def stored(self):
+        """What a method on stored features is given besides: features, neighbours and their cosines."""
+        count, k = len(self.images), self.found.mining.k if self.found.mining else 1
+        random, dimension = np.random.default_rng(0), self.models["pretrain"].backbone.dimension
+        return {
+            "features": random.standard_normal((count, dimension)).astype(np.float16),
+            "held_out_features": random.standard_normal((2, dimension)).astype(np.float16),
+            "neighbors": random.integers(count, size=(count, k)),
+            "similarities": random.random((count, k), dtype=np.float32),
+        }
 
     def with_labels(self, chosen):
         folder = chosen.entry.start
         network = build_network(self.found.backbone, self.info) if folder == "prepare" else self.start(folder)
-        return chosen.module.Method(chosen.settings, Problem(network, self.labelled, self.held_out))
+        stored = self.stored() if getattr(chosen.settings, "reads_features", False) else {}
+        return chosen.module.Method(chosen.settings, Problem(network, self.labelled, self.held_out, **stored))
 
     @torch.no_grad()
     def first(self, method, settings, *, labelled=False):
         """The loss of the first batch; None where such a method on such a network had one."""
+        if settings.fit is None:  # it is finished as it is built, or by this
+            method.after_epoch({})
+            return None
         seen = repr((type(method), self.found.backbone, self.found.prepare.size, settings, method.progress))
         if seen in self.done:
             return None
@@ -204,7 +221,15 @@ def frozen_with_random_weights(found, problem):
 
     These are the ones that the recipe names, and with a prefix one without it, as of another encoder.
     """
-    settings, model = found.pretrain.settings, timm.create_model(found.backbone.architecture, num_classes=0)
+    settings, names = found.pretrain.settings, names_of(found.backbone.architecture)
+    if len(names) > 1:
+        with tempfile.TemporaryDirectory() as folder:
+            paths = []
+            for name in names:
+                paths.append(str(Path(folder) / f"{name}.pth"))
+                torch.save({"arch": name, "state_dict": timm.create_model(name).state_dict()}, paths[-1])
+            return found.pretrain.module.Method(replace(settings, weights=tuple(paths)), problem)
+    model = timm.create_model(names[0], num_classes=0)
     weights = {settings.prefix + name: value for name, value in model.state_dict().items()}
     weights |= {f"{settings.prefix}{beginning}weight": torch.ones(1) for beginning in settings.leave_out}
     if settings.prefix:

@@ -13,6 +13,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, NonNegative, Positive, TwoOrMore
 from sslpipe.methods._heads import CHUNK, Pairs, losses_of, train_heads
 from sslpipe.methods.cluster._compare import CompareSettings
+from sslpipe.methods.cluster._on_features import logits_of
 from sslpipe.methods.cluster._problem import Problem
 from sslpipe.metrics.consensus import align_heads
 from sslpipe.metrics.pca import Pca, fit_pca
@@ -57,6 +58,7 @@ class Method(nn.Module):
         super().__init__()
         train, self.network = problem.train, problem.network
         assert train.features is not None
+        self.features = train.features
         if settings.clusters > len(train.features):
             raise UserError(f"cluster.clusters: {settings.clusters} is more than {len(train.features)} training images")
         pca = fit_pca(train.features, settings.components)
@@ -79,6 +81,10 @@ class Method(nn.Module):
     def selected(self) -> Network:
         """The network to keep."""
         return self.network
+
+    def training_logits(self) -> Tensor:
+        """Return the logits [N, C] of the training images, computed from their stored features."""
+        return logits_of(self.network, self.features)
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """The losses of the heads over all training images, the one row of the history."""
