@@ -18,13 +18,12 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.engine.method import Progress
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.settings import parse
-from sslpipe.methods.cluster import _problem as cluster
+from sslpipe.methods.cluster import _problem as clusters
 from sslpipe.methods.pretrain import _base as pretext
-from sslpipe.methods.self_label import _problem as self_label
+from sslpipe.methods.self_label import _problem as labelling
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.metrics.evaluation import EvaluateSettings
 from sslpipe.neighbors.mining import MiningSettings
-from sslpipe.nets.joined import names_of
 from sslpipe.nets.network import BackboneSettings, build_network
 from sslpipe.preparation.splits import protocol_named
 from sslpipe.preparation.store_writer import read_settings
@@ -149,21 +148,14 @@ class Pipeline:
                 losses["pretrain"] = self.first(method, found.pretrain.settings)
             self.models["pretrain"] = method.selected()
         if found.cluster:
-            method = self.clustering()
-            losses["cluster"] = self.first(method, found.cluster.settings)
-            self.models["cluster"] = method.selected()
+            losses["cluster"] = self.trained("cluster", found.cluster, self.clustering())
         if found.self_label:
-            network, stored = self.start("cluster"), self.stored()
-            problem = self_label.Problem(network, self.images, stored["features"], stored["neighbors"])
-            method = found.self_label.module.Method(found.self_label.settings, problem)
-            losses["self_label"] = self.first(method, found.self_label.settings)
-            self.models["self-label"] = method.selected()
+            losses["self_label"] = self.trained("self-label", found.self_label, self.self_labelling())
         for stage, methods in found.methods.items():
             for name, chosen in methods.items():
                 method = self.with_labels(chosen)
                 if chosen.settings.fit is None:
-                    self.first(method, chosen.settings)
-                    self.models[f"{stage}/{name}"] = method.selected()
+                    self.trained(f"{stage}/{name}", chosen, method)
                     continue
                 for phase, progress in phases(chosen.settings):
                     method.progress = progress
@@ -175,36 +167,48 @@ class Pipeline:
         """A copy of the network in a folder under runs/."""
         return copy.deepcopy(self.models[folder])
 
-    def clustering(self):
-        settings, count = self.found.cluster.settings, len(self.images)
-        network = self.start("pretrain")
-        neighbors = torch.randint(count, (count, settings.neighbors))
-        hood = cluster.Neighborhood(self.images, neighbors, torch.randn(count, network.backbone.dimension))
-        return self.found.cluster.module.Method(settings, cluster.Problem(network, hood, hood))
+    def trained(self, folder, chosen, method):
+        """Keep the model of a method without labels; the loss of its first batch, None for one that has no loop."""
+        loss = None
+        if chosen.settings.fit is None:
+            method.after_epoch({})
+        else:
+            loss = self.first(method, chosen.settings)
+        self.models[folder] = method.selected()
+        return loss
 
-    def stored(self):
-        """What a method on stored features is given besides: features, neighbours and their cosines."""
-        count, k = len(self.images), self.found.mining.k if self.found.mining else 1
-        random, dimension = np.random.default_rng(0), self.models["pretrain"].backbone.dimension
-        return {
-            "features": random.standard_normal((count, dimension)).astype(np.float16),
-            "held_out_features": random.standard_normal((2, dimension)).astype(np.float16),
-            "neighbors": random.integers(count, size=(count, k)),
-            "similarities": random.random((count, k), dtype=np.float32),
-        }
+    def stored(self, network):
+        """Features [N, D] and neighbours [N, k] as they are stored, random ones."""
+        count = len(self.images)
+        features = torch.randn(count, network.backbone.dimension)
+        return features, torch.randint(count, (count, self.found.mining.k))
+
+    def clustering(self):
+        chosen, network = self.found.cluster, self.start("pretrain")
+        features, neighbors = self.stored(network)
+        hood = clusters.Neighborhood(self.images, neighbors[:, : chosen.settings.neighbors], features)
+        return chosen.module.Method(chosen.settings, clusters.Problem(network, hood, hood))
+
+    def self_labelling(self):
+        chosen, network = self.found.self_label, self.start("cluster")
+        features, neighbors = (each.numpy() for each in self.stored(network))
+        return chosen.module.Method(chosen.settings, labelling.Problem(network, self.images, features, neighbors))
 
     def with_labels(self, chosen):
         folder = chosen.entry.start
         network = build_network(self.found.backbone, self.info) if folder == "prepare" else self.start(folder)
-        stored = self.stored() if getattr(chosen.settings, "reads_features", False) else {}
-        return chosen.module.Method(chosen.settings, Problem(network, self.labelled, self.held_out, **stored))
+        problem = Problem(network, self.labelled, self.held_out)
+        if getattr(chosen.settings, "reads_features", False):
+            features, neighbors = (each.numpy() for each in self.stored(network))
+            similarities = np.full(neighbors.shape, 0.5, dtype=np.float32)
+            problem = replace(
+                problem, features=features.astype(np.float16), neighbors=neighbors, similarities=similarities
+            )
+        return chosen.module.Method(chosen.settings, problem)
 
     @torch.no_grad()
     def first(self, method, settings, *, labelled=False):
         """The loss of the first batch; None where such a method on such a network had one."""
-        if settings.fit is None:  # it is finished as it is built, or by this
-            method.after_epoch({})
-            return None
         seen = repr((type(method), self.found.backbone, self.found.prepare.size, settings, method.progress))
         if seen in self.done:
             return None
@@ -217,27 +221,22 @@ class Pipeline:
 
 
 def frozen_with_random_weights(found, problem):
-    """The pretext task of a published network, on a file as the recipe's, with random weights and others to leave out.
+    """The pretext task of published networks, on files as the recipe's, with random weights and others to leave out.
 
     These are the ones that the recipe names, and with a prefix one without it, as of another encoder.
     """
-    settings, names = found.pretrain.settings, names_of(found.backbone.architecture)
-    if len(names) > 1:
-        with tempfile.TemporaryDirectory() as folder:
-            paths = []
-            for name in names:
-                paths.append(str(Path(folder) / f"{name}.pth"))
-                torch.save({"arch": name, "state_dict": timm.create_model(name).state_dict()}, paths[-1])
-            return found.pretrain.module.Method(replace(settings, weights=tuple(paths)), problem)
-    model = timm.create_model(names[0], num_classes=0)
-    weights = {settings.prefix + name: value for name, value in model.state_dict().items()}
-    weights |= {f"{settings.prefix}{beginning}weight": torch.ones(1) for beginning in settings.leave_out}
-    if settings.prefix:
-        weights["another.weight"] = torch.ones(1)
+    settings, architectures = found.pretrain.settings, found.backbone.architecture.split("+")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "weights.pth"
-        torch.save({"state_dict": weights}, path)
-        return found.pretrain.module.Method(replace(settings, weights=str(path)), problem)
+        paths = tuple(str(Path(folder) / f"{name}.pth") for name in architectures)
+        for path, name in zip(paths, architectures, strict=True):
+            model = timm.create_model(name, num_classes=0)
+            weights = {settings.prefix + name: value for name, value in model.state_dict().items()}
+            weights |= {f"{settings.prefix}{beginning}weight": torch.ones(1) for beginning in settings.leave_out}
+            if settings.prefix:
+                weights["another.weight"] = torch.ones(1)
+            torch.save({"state_dict": weights}, path)
+        given = paths if len(paths) > 1 else paths[0]
+        return found.pretrain.module.Method(replace(settings, weights=given), problem)
 
 
 def phases(settings):

@@ -99,7 +99,7 @@ def test_many_images_make_fewer_epochs_and_few_make_small_batches():
 
 def test_methods_count_no_more_neighbours_than_are_mined():
     tree = CommentedMap(mine_neighbors=CommentedMap(), cluster=CommentedMap(method="kmeans"))
-    tree["self_label"] = CommentedMap(method="neighbors")
+    tree["self_label"] = CommentedMap(method="neighbors", neighbors=CommentedMap())
     _fit_neighbors(tree, 72, summary(images=100, classes=("a", "b"), labelled=100, rarest=50))
     assert tree["mine_neighbors"]["k"] == tree["self_label"]["neighbors"]["neighbors"] == 18
     assert tree["cluster"] == {"method": "kmeans"}

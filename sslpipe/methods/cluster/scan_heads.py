@@ -3,6 +3,7 @@
 The network is not trained: it is that of the start, with a head whose probabilities are the mean of all heads'.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,7 +85,7 @@ class Method(nn.Module):
 
     def training_logits(self) -> Tensor:
         """Return the logits [N, C] of the training images, computed from their stored features."""
-        return logits_of(self.network, self.features)
+        return logits_of(copy.deepcopy(self.network.head).cpu(), self.features)
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """The losses of the heads over all training images, the one row of the history."""
