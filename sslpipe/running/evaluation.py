@@ -29,7 +29,7 @@ from sslpipe.nets.model_card import CARD, card_for
 from sslpipe.nets.model_file import check_classes, check_side, load_network, load_with_monitors, weights_path
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
-from sslpipe.running.features import open_features
+from sslpipe.running.features import find_features
 from sslpipe.running.forward import FeatureRows, Forward
 
 
@@ -48,9 +48,9 @@ def evaluate_project(
     """Write the metrics of every model whose stage has a block in params.yaml; returns the content of metrics.json.
 
     k-means on pixels and on the pretrained features is the baseline of the clusters; both see the central square of
-    network.side, as the models do. featured: folder of the stored features, which take the place of the images where a
-    project has them and a model has the pretrained backbone. Only this scores anything on the test images. Raises
-    UserError for models of another side.
+    network.side, as the models do. featured: folder of the stored features, which take the place of the images where
+    they are those of a model's backbone. Only this scores anything on the test images.
+    Raises UserError for models of another side.
     """
     settings, side = project.parse(EvaluateSettings, "evaluate"), project.parse(BackboneSettings, "network").side
     classes = store.classes
@@ -59,7 +59,9 @@ def evaluate_project(
     evaluations: dict[str, Evaluation] = {}
     with atomic_folder(out) as folder:
         backbones = project.present({"pretrain": pretrained})
-        stored = open_features(featured, store, pretrained) if backbones and "mine_neighbors" in project.tree else None
+        stored = find_features(featured, store, pretrained) if backbones else None
+        if backbones and stored is None and "mine_neighbors" in project.tree:
+            info(f"{featured}: no features of {pretrained} found, so they are computed; 'sslpipe features' stores them")
         forward = Forward(images, stored)
         cluster_models = project.present({"cluster": clustered, "self_label": self_labelled})
         predictions = {

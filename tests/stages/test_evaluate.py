@@ -210,3 +210,18 @@ def test_a_missing_model_is_named(project):
     Path("runs/self-label/model.json").unlink()
     with pytest.raises(UserError, match=r"runs/self-label/model\.json: no such file; run 'sslpipe self-label'"):
         evaluate()
+
+
+def test_stored_features_give_the_metrics_that_images_give(project, capsys):
+    """Of a model with the pretrained backbone, as the test project's clusters are, only the head is computed."""
+    evaluate()
+    assert "no features of" not in capsys.readouterr().out
+    stored = json.loads(Path("runs/evaluate/metrics.json").read_text())
+    shutil.rmtree("runs/features")
+    evaluate()
+    out = capsys.readouterr().out
+    assert "runs/features: no features of runs/pretrain found, so they are computed; 'sslpipe features' stores" in out
+    computed = json.loads(Path("runs/evaluate/metrics.json").read_text())
+    assert stored.keys() == computed.keys()
+    for name in ("cluster", "kmeans_features"):
+        assert stored[name]["cluster_acc"] == pytest.approx(computed[name]["cluster_acc"], abs=0.01)
