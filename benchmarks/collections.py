@@ -7,6 +7,7 @@ unsteady hand, grey, 64 px). Writes one folder a class. Options: `--images 2200 
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def drawing(name: str, rng: np.random.Generator) -> Image.Image:
     width = int(rng.uniform(1.0, 3.5) * DRAWN)
     for stroke in SHAPES[name]():
         points = np.array(stroke)
-        fine = np.concatenate([np.linspace(a, b, 9)[:-1] for a, b in zip(points, points[1:], strict=False)])
+        fine = np.concatenate([np.linspace(a, b, 9)[:-1] for a, b in pairwise(points)])
         fine = np.concatenate([fine, points[-1:]])
         wobble = np.cumsum(rng.normal(0, 0.02, fine.shape), axis=0)
         wobble -= np.linspace(0, 1, len(fine))[:, None] * wobble[-1] * 0.8

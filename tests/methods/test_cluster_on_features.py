@@ -111,3 +111,38 @@ def test_a_memory_map_is_enough(name, problem, tmp_path):
     )
     other = Problem(problem.network, mapped, problem.held_out)
     assert torch.equal(run(METHODS[name], problem)[0].training_logits(), run(METHODS[name], other)[0].training_logits())
+
+
+def test_the_consensus_is_the_mean_of_aligned_heads_and_the_best_one_has_the_lowest_loss(problem):
+    """Against a loop over the heads of the same run, on the components that they were trained on."""
+    heads = 4
+    consensus, row = run(scan_heads, problem, heads=heads, steps=60, neighbors=5)
+    best, again = run(scan_heads, problem, heads=heads, steps=60, neighbors=5, answer="best")
+    assert row["loss/best"] == again["loss/best"] <= row["loss/mean"] <= row["loss/worst"]
+    own = consensus.selected().head
+    unit = torch.nn.functional.normalize(torch.from_numpy(np.array(problem.train.features)).float(), dim=1)
+    each = own.linear(unit).view(len(unit), heads, 10).softmax(dim=2)
+    single = best.training_logits().softmax(dim=1)
+    assert torch.allclose(consensus.training_logits().exp(), each.mean(dim=1), atol=1e-5)
+    same = [h for h in range(heads) if torch.allclose(each[:, h], single, atol=1e-4)]
+    assert same, "the best head is one of those whose mean the consensus is"
+    for h in range(heads):  # no exchange of two outputs of a head brings it nearer to the best one
+        together = each[:, h].T @ single
+        for a in range(10):
+            for b in range(a):
+                assert together[a, a] + together[b, b] >= together[a, b] + together[b, a] - 1e-3
+
+
+def test_heads_learn_what_k_means_on_the_same_features_does_not(digits, network):
+    """Neighbours of the same class in all but few cases: SCAN's heads find the classes."""
+    label = digits[2]
+    rng = np.random.default_rng(0)
+    neighbors = np.stack([rng.choice(np.flatnonzero(label == each), 10) for each in label])
+    features = infer(network.eval().features, digits[0]).half().numpy()
+    train = Neighborhood(digits[0], torch.from_numpy(neighbors), features)
+    problem = Problem(network, train, Neighborhood(digits[1], torch.zeros(len(digits[1]), 1, dtype=torch.int64)))
+    found = {
+        name: adjusted_rand_score(label, run(METHODS[name], problem)[0].training_logits().argmax(dim=1).numpy())
+        for name in ("kmeans", "scan_heads")
+    }
+    assert found["scan_heads"] > found["kmeans"] + 0.2

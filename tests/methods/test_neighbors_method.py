@@ -86,15 +86,21 @@ def test_accuracy_rises(problem, blobs, capsys):
     assert row["changed"] == pytest.approx((after != before).mean())
     said = " ".join(capsys.readouterr().out.split())
     assert f"{(after != before).sum()} of 300 images change their group; neighbour modularity is" in said
-    assert "may be the better ones" not in said
+    assert "stay as they are" not in said
 
 
-def test_a_lower_modularity_is_reported(problem, capsys, monkeypatch):
-    values = iter([0.2, 0.3])
+@pytest.mark.parametrize(("after", "stay"), [(0.2, True), (0.279, True), (0.281, False), (0.4, False)])
+def test_groups_stay_if_the_modularity_falls_by_more_than_noise(problem, capsys, monkeypatch, after, stay):
+    before = start_of(problem)
+    values = iter([after, 0.3])
     monkeypatch.setattr("sslpipe.methods.self_label.neighbors.neighbor_modularity", lambda *_: next(values))
-    run(problem)
+    method, found, _ = run(problem)
     said = " ".join(capsys.readouterr().out.split())
-    assert "modularity is 0.200, before 0.300, so the groups of cluster may be the better ones" in said
+    assert f"modularity is {after:.3f}, before 0.300" in said
+    assert ("so the groups stay as they are" in said) == stay
+    assert np.array_equal(found, before) == stay
+    kept = head_logits(method.selected(), problem.features).argmax(dim=1).numpy()
+    assert np.array_equal(kept, found)
 
 
 @pytest.mark.parametrize("settings", [{}, {"share": 0.5, "neighbors": 10}, {"share": 0.0}])

@@ -3,23 +3,20 @@
 The network is not trained: it is that of the start, with a head whose probabilities are the mean of all heads'.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, NonNegative, Positive, TwoOrMore
 from sslpipe.methods._heads import CHUNK, Pairs, losses_of, train_heads
 from sslpipe.methods.cluster._compare import CompareSettings
-from sslpipe.methods.cluster._on_features import logits_of
+from sslpipe.methods.cluster._on_features import OnFeatures
 from sslpipe.methods.cluster._problem import Problem
 from sslpipe.metrics.consensus import align_heads
 from sslpipe.metrics.pca import Pca, fit_pca
-from sslpipe.nets.heads import ClusterHeads, ClusterSettings
-from sslpipe.nets.network import Network
+from sslpipe.nets.heads import ClusterHeads, ClusterSettings, Head
 from sslpipe.nets.unit_heads import ConsensusHead, stacked
 
 
@@ -49,48 +46,41 @@ class Settings:
     compare: CompareSettings = CompareSettings()
     """The comparison of the model with plain baselines."""
     fit: None = None
-    """The heads are trained when the method is built, in seconds."""
+    """There is no training loop of the engine: all heads are trained at once, in seconds."""
 
 
-class Method(nn.Module):
+class Method(OnFeatures):
     """The start's network with a head of clusters on its unit features."""
 
-    def __init__(self, settings: Settings, problem: Problem) -> None:
-        super().__init__()
-        train, self.network = problem.train, problem.network
-        assert train.features is not None
-        self.features = train.features
-        if settings.clusters > len(train.features):
-            raise UserError(f"cluster.clusters: {settings.clusters} is more than {len(train.features)} training images")
-        pca = fit_pca(train.features, settings.components)
-        components = torch.from_numpy(pca.transform(train.features)).to(train.neighbors.device)
+    def __init__(
+        self, settings: Settings, problem: Problem, *, pca: Pca | None = None, seed: int | None = None
+    ) -> None:
+        """pca, seed: as in `OnFeatures`."""
+        super().__init__(settings.clusters, problem, pca=pca, seed=seed)
+        self.settings = settings
+
+    def find(self) -> tuple[Head, dict[str, float]]:
+        """Train all heads; return the one that is kept, and the losses of all over all training images."""
+        settings = self.settings
+        pca = self.pca or fit_pca(self.features, settings.components)
+        components = torch.from_numpy(pca.transform(self.features)).to(self.train_set.neighbors.device)
         scale = components.std().clamp_min(1e-12)
-        pairs = Pairs(components / scale, train.neighbors[:, : settings.neighbors])
-        generator = torch.Generator().manual_seed(int(torch.randint(1 << 62, ())))
-        heads = train_heads(
-            pairs,
-            ClusterSettings(clusters=settings.clusters, heads=settings.heads),
-            entropy_weight=settings.entropy_weight,
-            lr=settings.lr,
-            steps=settings.steps,
-            batch=settings.batch,
-            generator=generator,
-        )
-        self.losses = losses_of(pairs, heads, entropy_weight=settings.entropy_weight)
-        self.network.head = _on_unit_features(heads, self.losses, settings.answer, pca, scale, pairs.features)
-
-    def selected(self) -> Network:
-        """The network to keep."""
-        return self.network
-
-    def training_logits(self) -> Tensor:
-        """Return the logits [N, C] of the training images, computed from their stored features."""
-        return logits_of(copy.deepcopy(self.network.head).cpu(), self.features)
-
-    def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """The losses of the heads over all training images, the one row of the history."""
-        losses = self.losses
-        return {"loss/best": losses.min().item(), "loss/mean": losses.mean().item(), "loss/worst": losses.max().item()}
+        pairs = Pairs(components / scale, self.train_set.neighbors[:, : settings.neighbors])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            heads = train_heads(
+                pairs,
+                ClusterSettings(clusters=settings.clusters, heads=settings.heads),
+                entropy_weight=settings.entropy_weight,
+                lr=settings.lr,
+                steps=settings.steps,
+                batch=settings.batch,
+                generator=torch.Generator().manual_seed(self.seed),
+            )
+        losses = losses_of(pairs, heads, entropy_weight=settings.entropy_weight)
+        kept = _on_unit_features(heads, losses, settings.answer, pca, scale, pairs.features)
+        columns = {"best": losses.min(), "mean": losses.mean(), "worst": losses.max()}
+        return kept.cpu(), {f"loss/{name}": value.item() for name, value in columns.items()}
 
 
 @torch.no_grad()

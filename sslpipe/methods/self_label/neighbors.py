@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import Count, Fraction
+from sslpipe.io.settings import Count, Fraction, NonNegative
 from sslpipe.methods._distil import DistilSettings, linear_of_groups
 from sslpipe.methods.self_label._problem import Problem
 from sslpipe.metrics.modularity import neighbor_modularity
@@ -35,6 +35,9 @@ class Settings:
     every image is."""
     neighbors: Count = 20
     """Mined neighbours of each image that are counted, the nearest ones; at most `mine_neighbors.k` (own choice)."""
+    gap: NonNegative = 0.02
+    """Fall of the neighbour modularity beyond which the groups stay as they are, and a line says so (own choice: within
+    0.02 the figure does not tell two groupings apart)."""
     distil: DistilSettings = DistilSettings()
     """The classifier. All groups have the same weight in its loss, whatever their size."""
     fit: None = None
@@ -63,8 +66,8 @@ class Method(nn.Module):
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """Fit the new head; return the columns of the only row of the history.
 
-        kept: share of images that are learned from. changed: share whose group changes. modularity, start_modularity:
-        `neighbor_modularity` of the new and of the old groups. terms: none.
+        kept: share of images that are learned from. changed: share whose group is another in the new head. modularity,
+        start_modularity: `neighbor_modularity` of the new and of the old groups. terms: none.
         """
         start = head_logits(self.network, self.features)
         groups = start.argmax(dim=1).cpu().numpy()
@@ -84,15 +87,20 @@ class Method(nn.Module):
             seed=self.seed,
         )
         head = ConsensusHead.of(torch.from_numpy(weight)[None], torch.from_numpy(bias)[None], unit_features=True)
-        self.network.head = head.to(self.network.mean.device)
+        former, self.network.head = self.network.head, head.to(self.network.mean.device)
         self._logits = head_logits(self.network, self.features)
         found = self._logits.argmax(dim=1).cpu().numpy()
         after, before = (neighbor_modularity(each, self.neighbors) for each in (found, groups))
         changed = int((found != groups).sum())
-        info(
-            f"{WHERE}: {changed} of {len(groups)} images change their group; neighbour modularity is {after:.3f}, "
-            f"before {before:.3f}{', so the groups of cluster may be the better ones' if after < before else ''}"
-        )
+        figures = f"neighbour modularity is {after:.3f}, before {before:.3f}"
+        if after < before - self.settings.gap:
+            self.network.head, self._logits = former, start
+            info(
+                f"{WHERE}: {changed} of {len(groups)} images would change their group, but {figures}, so the groups "
+                f"stay as they are; a larger {WHERE}.gap changes them"
+            )
+        else:
+            info(f"{WHERE}: {changed} of {len(groups)} images change their group; {figures}")
         return {
             "kept": float(kept.mean()),
             "changed": changed / len(groups),
