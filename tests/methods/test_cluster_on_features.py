@@ -43,10 +43,11 @@ def test_the_model_predicts_from_images_what_it_found_on_features(name, problem,
     predicted = infer(network, digits[0]).argmax(dim=1)
     found = method.training_logits().argmax(dim=1)
     assert (predicted == found).float().mean() > 0.99  # float16 moves images that are between two groups
-    modularity = neighbor_modularity(found.numpy(), problem.train.neighbors.numpy())
-    assert row.get("modularity", modularity) == pytest.approx(modularity)
+    if name != "scan_heads":  # whose history has losses
+        modularity = neighbor_modularity(found.numpy(), problem.train.neighbors.numpy())
+        assert row["modularity"] == pytest.approx(modularity)
+        assert -1 < row["held_out/modularity"] < 1
     assert adjusted_rand_score(digits[2], found.numpy()) > 0.1  # even a random network tells digits apart
-    assert -1 < row["held_out/modularity"] < 1
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 

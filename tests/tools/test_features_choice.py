@@ -186,10 +186,10 @@ def test_labels_join_a_project_with_features(photos, weights):
     before = yaml.safe_load(Path("project/params.yaml").read_text())
     made = add_labels(Path("project"), Path("labels.csv"))
     assert made.model == "semisup/propagation"
-    assert "semisup (propagation), finetune (linear)" in made.notes[-1]
+    assert "semisup (propagation)" in made.notes[-1]
     after = yaml.safe_load(Path("project/params.yaml").read_text())
     assert after["semisup"]["propagation"]["neighbors"] == after["mine_neighbors"]["k"] < 20
-    assert after["finetune"]["methods"] == {"linear": {"start": "pretrain"}}
+    assert after["semisup"]["methods"] == {"propagation": {"start": "pretrain"}}
     assert {key: after[key] for key in before if key != "prepare"} == {
         key: value for key, value in before.items() if key != "prepare"
     }
