@@ -19,6 +19,7 @@ import yaml
 from benchmarks.pretexts import cell, stage
 
 PHOTOGRAPHS = Path(__file__).with_name("photographs.yaml")
+CONFIDENT = "confident"
 GEOMETRY = {"flip": 0.0}  # a mirrored digit is another one
 
 
@@ -157,9 +158,11 @@ def run(root: Path, params: dict[str, Any], name: str, form: str, seed: int) -> 
                 link.symlink_to((root / f"seed{seed}" / "runs" / each).resolve())
         stage_name, _, method = case.method.partition("/")
         key = stage_name.replace("-", "_")
-        block = params[key][method] if method else params[key]
+        block = params[key][method or CONFIDENT]
         block = merged(merged(block, case.both), case.one if form == "one" else case.other)
-        methods = {"methods": {method: {"start": case.start}}, method: block} if method else block
+        methods = {"methods": {method: {"start": case.start}}, method: block}
+        if not method:
+            methods = {"method": CONFIDENT, CONFIDENT: block}
         tree = {block_key: params[block_key] for block_key in ("protocol", "prepare", "network", "evaluate")}
         (folder / "params.yaml").write_text(yaml.safe_dump({**tree, "seed": seed, key: methods}))
         stage(folder, stage_name, *(["--method", method] if method else []))

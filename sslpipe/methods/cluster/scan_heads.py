@@ -37,7 +37,7 @@ class Settings:
     """λ of eq. 2 (SCAN's public code)."""
     components: Count = 256
     """Number of principal components of the L2-normalised features that the heads see."""
-    steps: Count = 600
+    steps: Count = 1500
     """Training steps of all heads together."""
     batch: Count = 512
     """Pairs of an image and a neighbour in a step."""
