@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from sslpipe.data.samples import some_of
 from sslpipe.io.settings import Count, Positive
 from sslpipe.metrics.pca import Features, Pca, fit_pca
+from sslpipe.nets.unit_heads import ConsensusHead
 
 NEVER = -1e4
 """Bias of a group without images: its probability is 0."""
@@ -26,6 +29,20 @@ class DistilSettings:
     """Maximum number of images that it is fitted to, drawn at random (own choice)."""
     iterations: Count = 300
     """Maximum number of steps of L-BFGS."""
+
+
+def head_of_groups(
+    features: Features,
+    groups: NDArray[Any],
+    *,
+    clusters: int,
+    settings: DistilSettings,
+    seed: int,
+    pca: Pca | None = None,
+) -> ConsensusHead:
+    """Return the classifier of `linear_of_groups` as a head, on the CPU, for features that it L2-normalises."""
+    weight, bias = linear_of_groups(features, groups, clusters=clusters, settings=settings, seed=seed, pca=pca)
+    return ConsensusHead.of(torch.from_numpy(weight)[None], torch.from_numpy(bias)[None], unit_features=True)
 
 
 def linear_of_groups(
@@ -47,8 +64,7 @@ def linear_of_groups(
     used = np.flatnonzero(groups >= 0)
     if not len(used):
         raise ValueError("groups: no image with a group found")
-    if len(used) > settings.images:
-        used = np.sort(np.random.default_rng(seed).choice(used, settings.images, replace=False))
+    used = used[some_of(len(used), settings.images, np.random.default_rng(seed))]
     pca = (pca or fit_pca(features, settings.components)).first(settings.components)
     components, group = pca.transform(features if len(used) == len(features) else features[used]), groups[used]
     weight, bias = np.zeros((clusters, components.shape[1])), np.full(clusters, NEVER)

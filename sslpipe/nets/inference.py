@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.data.device import autocast
@@ -44,16 +44,23 @@ def head_output(network: Network, features: Tensor) -> Tensor:
     return torch.cat([network.head(batch.float()).float() for batch in torch.split(features, BATCH)])
 
 
-@torch.no_grad()
 def head_logits(network: Network, features: NDArray[Any]) -> Tensor:
-    """Return the output of the head, in eval mode, for stored features [N, D] of any type: float32 [N, …].
+    """Return the output of the head, in eval mode, for stored features [N, D] of any type: float32 [N, …]."""
+    return logits_of(network.eval().head, features, network.mean.device)
+
+
+@torch.no_grad()
+def logits_of(head: nn.Module, features: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
+    """Return the output of a head on a device, float32 [N, …], for stored features [N, D] of any type.
 
     The features are read in chunks, so that those in a file need not fit into memory.
     """
-    network.eval()
-    device = network.mean.device
-    chunks = (np.array(features[start : start + BATCH]) for start in range(0, len(features), BATCH))
-    return torch.cat([head_output(network, torch.from_numpy(chunk).to(device).float()) for chunk in chunks])
+    parts = []
+    for start in range(0, len(features), BATCH):
+        few = features[start : start + BATCH]
+        rows = few if isinstance(few, Tensor) else torch.from_numpy(np.array(few))
+        parts.append(head(rows.to(device).float()).float())
+    return torch.cat(parts)
 
 
 def probabilities(network: Network, images: Images) -> NDArray[np.float32]:

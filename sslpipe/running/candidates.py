@@ -6,6 +6,7 @@ stored features, and each part of them if several networks are joined.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class Candidate:
     """[n]."""
     figures: Mapping[str, float]
     """Space → neighbour modularity of the groups on its graph."""
-    method: OnFeatures | None = None
+    method: OnFeatures[Any] | None = None
     """The method that has found them; None for the model of the stage."""
 
     @property
@@ -110,7 +111,7 @@ def candidates_of(
     """
     everywhere = [*spaces, *judges]
 
-    def candidate(name: str, groups: NDArray[np.int64], method: OnFeatures | None) -> Candidate:
+    def candidate(name: str, groups: NDArray[np.int64], method: OnFeatures[Any] | None) -> Candidate:
         figures = {space.name: neighbor_modularity(groups, space.neighbors) for space in everywhere}
         return Candidate(name, groups, figures, method)
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sslpipe.data.samples import some_of
 from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.io.console import progress
 from sslpipe.io.errors import UserError
@@ -122,14 +123,14 @@ def draw_sample(
             f"{2 * settings.at_least} each for {settings.at_least} clusters"
         )
     rng = np.random.default_rng(mix(seed, RandomStream.ESTIMATE_SAMPLE))
-    rows = _some(len(train), settings.sample, rng)
+    rows = some_of(len(train), settings.sample, rng)
     used = _unit(train[rows], device, "train")
     if len(rows) < len(train):
         mined = min(neighbors.shape[1], len(rows) - 1)
         neighbors = nearest_neighbors(used, k=mined, device=device)[0]
-    scored = _unit(held_out[_some(len(held_out), settings.scored, rng)], device, "held_out")
+    scored = _unit(held_out[some_of(len(held_out), settings.scored, rng)], device, "held_out")
     nearest = nearest_neighbors(scored, k=neighbors_counted(len(scored), settings.at_least), device=device)[0]
-    shown = _some(len(used), settings.scored, rng)
+    shown = some_of(len(used), settings.scored, rng)
     unit = used[torch.from_numpy(shown).to(device)].cpu().double().numpy()
     distances = np.clip(1 - unit @ unit.T, 0, 2)
     np.fill_diagonal(distances, 0)
@@ -152,11 +153,6 @@ def _unit(features: NDArray[Any], device: torch.device, split: str) -> Tensor:
     except ValueError as error:
         again = "run 'sslpipe pretrain', 'sslpipe features' and 'sslpipe mine-neighbors' again"
         raise UserError(f"{split}/features.npy: {error}; {again}") from None
-
-
-def _some(count: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return at most `most` random indices below `count`, in order."""
-    return np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
 
 
 def train_heads(sample: Sample, clusters: int, settings: EstimateSettings, *, seed: int) -> ClusterHeads:

@@ -1,7 +1,7 @@
 """Base class of the cluster methods that give a frozen network a head, found on its stored features at once."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,29 +13,41 @@ from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.metrics.modularity import neighbor_modularity
 from sslpipe.metrics.pca import Features, Pca
 from sslpipe.nets.heads import Head
+from sslpipe.nets.inference import logits_of
 from sslpipe.nets.network import Network
 
-CHUNK = 4096
-"""Rows of features whose logits are computed at a time (own choice)."""
+CPU = torch.device("cpu")
 
 
-class OnFeatures(nn.Module, ABC):
+class SomeSettings(Protocol):
+    """What all settings of these methods have."""
+
+    @property
+    def clusters(self) -> int:
+        """Number of clusters."""
+
+
+S = TypeVar("S", bound=SomeSettings)
+
+
+class OnFeatures(nn.Module, ABC, Generic[S]):
     """A cluster method that needs no training loop: `after_epoch` finds the groups, `selected` returns the network."""
 
     collapse_hint = "choose another cluster.method or cluster.clusters"
 
-    def __init__(self, clusters: int, problem: Problem, *, pca: Pca | None = None, seed: int | None = None) -> None:
+    def __init__(self, settings: S, problem: Problem, *, pca: Pca | None = None, seed: int | None = None) -> None:
         """Check the number of clusters.
 
         pca: of the features, if it has been computed. seed: of all random numbers; None: drawn from torch's global
         generator. With one the method is a baseline of another one, and prints nothing.
         """
         super().__init__()
+        clusters = settings.clusters
         if clusters > len(problem.train.images):
             raise UserError(f"cluster.clusters: {clusters} is more than {len(problem.train.images)} training images")
         if problem.train.features is None:
             raise ValueError("problem: features are missing")
-        self.clusters = clusters
+        self.settings = settings
         self.network = problem.network.requires_grad_(False)
         self.train_set, self.held_out = problem.train, problem.held_out
         self.pca = pca
@@ -60,10 +72,10 @@ class OnFeatures(nn.Module, ABC):
         modularity: see `neighbor_modularity`, on the mined neighbours. terms: none.
         """
         self._head, columns = self.find()
-        self._logits = logits_of(self._head, self.features)
+        self._logits = logits_of(self._head, self.features, CPU)
         row = {"modularity": modularity_of(self._logits, self.train_set), **columns}
         if self.held_out.features is not None and len(self.held_out.features):
-            held_out = logits_of(self._head, self.held_out.features)
+            held_out = logits_of(self._head, self.held_out.features, CPU)
             row["held_out/modularity"] = modularity_of(held_out, self.held_out)
         return row
 
@@ -77,17 +89,6 @@ class OnFeatures(nn.Module, ABC):
         assert self._head is not None
         self.network.head = self._head.to(self.network.mean.device)
         return self.network.requires_grad_(True)
-
-
-@torch.no_grad()
-def logits_of(head: Head, features: Features) -> Tensor:
-    """Return the output of a head on the CPU, [N, K], for stored features [N, D], a chunk at a time."""
-    parts = []
-    for start in range(0, len(features), CHUNK):
-        few: Any = features[start : start + CHUNK]
-        rows = few if isinstance(few, Tensor) else torch.from_numpy(np.array(few))
-        parts.append(head(rows.cpu().float()).float())
-    return torch.cat(parts)
 
 
 def modularity_of(logits: Tensor, given: Neighborhood) -> float:

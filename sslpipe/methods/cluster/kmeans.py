@@ -8,8 +8,6 @@ import torch
 from sslpipe.io.settings import TwoOrMore
 from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.methods.cluster._on_features import OnFeatures, neighbors_of
-from sslpipe.methods.cluster._problem import Problem
-from sslpipe.metrics.pca import Pca
 from sslpipe.metrics.temperature import temperature_of
 from sslpipe.metrics.whitened_kmeans import WhitenedKMeansSettings, fit_whitened_kmeans
 from sslpipe.nets.heads import Head
@@ -31,20 +29,13 @@ class Settings(WhitenedKMeansSettings):
     """There is no training loop."""
 
 
-class Method(OnFeatures):
+class Method(OnFeatures[Settings]):
     """k-means; the confidence of the model is as high, on average, as the share of neighbours in one cluster.
 
     The distances to the centroids order the clusters, but do not say how sure that is. So the temperature of their
     softmax is chosen (own choice) such that the mean confidence of training images equals the share of pairs of mined
     neighbours that are in the same cluster.
     """
-
-    def __init__(
-        self, settings: Settings, problem: Problem, *, pca: Pca | None = None, seed: int | None = None
-    ) -> None:
-        """pca, seed: as in `OnFeatures`."""
-        super().__init__(settings.clusters, problem, pca=pca, seed=seed)
-        self.settings = settings
 
     def find(self) -> tuple[Head, dict[str, float]]:
         """Fit k-means; return the head of its centroids."""

@@ -13,7 +13,6 @@ from sslpipe.io.settings import Count, NonNegative, Positive, TwoOrMore
 from sslpipe.methods._heads import CHUNK, Pairs, losses_of, train_heads
 from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.methods.cluster._on_features import OnFeatures
-from sslpipe.methods.cluster._problem import Problem
 from sslpipe.metrics.consensus import align_heads
 from sslpipe.metrics.pca import Pca, fit_pca
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings, Head
@@ -49,15 +48,8 @@ class Settings:
     """There is no training loop of the engine: all heads are trained at once, in seconds."""
 
 
-class Method(OnFeatures):
+class Method(OnFeatures[Settings]):
     """The start's network with a head of clusters on its unit features."""
-
-    def __init__(
-        self, settings: Settings, problem: Problem, *, pca: Pca | None = None, seed: int | None = None
-    ) -> None:
-        """pca, seed: as in `OnFeatures`."""
-        super().__init__(settings.clusters, problem, pca=pca, seed=seed)
-        self.settings = settings
 
     def find(self) -> tuple[Head, dict[str, float]]:
         """Train all heads; return the one that is kept, and the losses of all over all training images."""

@@ -2,18 +2,14 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from sslpipe.io.console import info
 from sslpipe.io.settings import TwoOrMore
-from sslpipe.methods._distil import DistilSettings, linear_of_groups
+from sslpipe.methods._distil import DistilSettings, head_of_groups
 from sslpipe.methods.cluster._compare import CompareSettings
-from sslpipe.methods.cluster._on_features import OnFeatures, logits_of, neighbors_of
-from sslpipe.methods.cluster._problem import Problem
-from sslpipe.metrics.pca import Pca
+from sslpipe.methods.cluster._on_features import CPU, OnFeatures, neighbors_of
 from sslpipe.neighbors.spectral import SpectralGroups, SpectralSettings, spectral_groups
 from sslpipe.nets.heads import Head
-from sslpipe.nets.unit_heads import ConsensusHead
+from sslpipe.nets.inference import logits_of
 
 LEAST_KEPT = 0.9
 """Share of the images whose group the classifier keeps, below which a line says so (own choice)."""
@@ -33,15 +29,8 @@ class Settings(SpectralSettings):
     """There is no training loop."""
 
 
-class Method(OnFeatures):
+class Method(OnFeatures[Settings]):
     """Spectral clustering; the model is a balanced logistic regression of its groups on unit features."""
-
-    def __init__(
-        self, settings: Settings, problem: Problem, *, pca: Pca | None = None, seed: int | None = None
-    ) -> None:
-        """pca, seed: as in `OnFeatures`."""
-        super().__init__(settings.clusters, problem, pca=pca, seed=seed)
-        self.settings = settings
 
     def find(self) -> tuple[Head, dict[str, float]]:
         """Group the training images; return the classifier of the groups."""
@@ -51,7 +40,7 @@ class Method(OnFeatures):
         )
         if not self.is_baseline:
             report_parts(found)
-        weight, bias = linear_of_groups(
+        head = head_of_groups(
             self.features,
             found.groups,
             clusters=settings.clusters,
@@ -59,9 +48,8 @@ class Method(OnFeatures):
             seed=self.seed,
             pca=self.pca,
         )
-        head = ConsensusHead.of(torch.from_numpy(weight)[None], torch.from_numpy(bias)[None], unit_features=True)
         grouped = found.groups >= 0
-        kept = float((logits_of(head, self.features).argmax(dim=1).numpy() == found.groups)[grouped].mean())
+        kept = float((logits_of(head, self.features, CPU).argmax(dim=1).numpy() == found.groups)[grouped].mean())
         if kept < LEAST_KEPT and not self.is_baseline:
             info(
                 f"cluster.spectral: the model keeps the group of {kept:.0%} of the images, since a linear classifier "

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, NonNegative
-from sslpipe.methods._distil import DistilSettings, linear_of_groups
+from sslpipe.methods._distil import DistilSettings, head_of_groups
 from sslpipe.methods.self_label._problem import Problem
 from sslpipe.metrics.modularity import neighbor_modularity
 from sslpipe.nets.inference import head_logits
 from sslpipe.nets.network import Network
-from sslpipe.nets.unit_heads import ConsensusHead
 
 WHERE = "self_label.neighbors"
 ROUNDING = 1e-9
@@ -79,14 +78,13 @@ class Method(nn.Module):
         kept = with_every_group(groups, kept)
         if (used := int(kept.sum())) > (most := self.settings.distil.images):
             info(f"{WHERE}: of these {used} images {most} are drawn at random; raise {WHERE}.distil.images to use more")
-        weight, bias = linear_of_groups(
+        head = head_of_groups(
             self.features,
             np.where(kept, groups, -1),
             clusters=start.shape[1],
             settings=self.settings.distil,
             seed=self.seed,
         )
-        head = ConsensusHead.of(torch.from_numpy(weight)[None], torch.from_numpy(bias)[None], unit_features=True)
         former, self.network.head = self.network.head, head.to(self.network.mean.device)
         self._logits = head_logits(self.network, self.features)
         found = self._logits.argmax(dim=1).cpu().numpy()
