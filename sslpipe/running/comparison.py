@@ -61,7 +61,10 @@ class Comparison:
         found = candidates_of(groups, self.inputs.method, spaces, few, clusters=clusters, seed=seed)
         rows = [{"candidate": each.name, "rank": each.rank, **each.figures} for each in found]
         write_csv(folder / TABLE, rows)
-        cells = [[each.name, *(f"{value:.3f}" for value in (each.rank, *each.figures.values()))] for each in found]
+        cells = [  # a long name of joined networks is wrapped at its spaces
+            [each.name.replace("+", " + "), *(f"{value:.3f}" for value in (each.rank, *each.figures.values()))]
+            for each in found
+        ]
         title = f"cluster: candidates by neighbour modularity, {len(index)} images, no labels"
         print_cells(title, ["candidate", "rank", *found[0].figures], cells)
         return self._choose(network, found)

@@ -18,7 +18,7 @@ from sslpipe.nets.model_card import CARD, read_card
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.nets.published import published_network
 from sslpipe.nets.weights_packages import EXTRA, PACKAGES
-from sslpipe.running.feature_runtime import FeatureSettings, choose_forward
+from sslpipe.running.feature_runtime import MANY, FeatureSettings, choose_forward
 
 JUDGE_SIDE = CPU_SIDE
 """Side of the squares that judges see, pixels, as `init` has it for published features on a CPU."""
@@ -63,7 +63,7 @@ def judge_features(network: Network, images: Images, store: Store) -> Tensor:
 
     network: of `judge_network`; it is moved to the images' device.
     """
-    settings = FeatureSettings()
+    settings = FeatureSettings(runtime="auto" if len(images) >= MANY else "torch")
     _, forward = choose_forward(settings, network, store, images.device)
     parts, names = [], names_of(network.settings.architecture or "")
     with progress(f"cluster: features of {counted(len(names), 'judge')}", len(images), "images") as bar:
