@@ -75,8 +75,10 @@ class FeaturesChoice:
         if judges := installed_judges(self.known.architecture):
             put(tree, JUDGES, in_one_line(judges), "a network's own features flatter groups that are found on them")
         else:
-            why = f"without another network to judge, nothing is clearly better; {EXTRA} brings cluster.compare.judges"
-            put(tree, REPLACE, False, why)
+            why = (
+                "its own features flatter groups that are found on them, and no package of another network is installed"
+            )
+            put(tree, REPLACE, False, f"{why}; {EXTRA}, then {JUDGES}")
 
     def lines(self) -> list[str]:
         """Return what the features are, with sizes, licences and sources, a line each."""

@@ -111,7 +111,7 @@ def test_a_single_network_without_judges_replaces_nothing(bare):
     tree = fitted(choose_features("dinov2_s", download=True, gpu=False))
     assert read(tree)["cluster"]["compare"] == {"replace": False}
     line = next(line for line in laid_out(tree).splitlines() if "replace: false" in line)
-    assert re.search(r"# without another network to judge, .* pip install 'sslpipe\[offline-features\]'", line)
+    assert re.search(r"# its own features flatter .*; pip install 'sslpipe\[offline-features\]'", line)
 
 
 def test_joined_networks_judge_each_other(installed):
