@@ -50,7 +50,7 @@ def judge_network(settings: CompareSettings, own: Sequence[str], *, channels: in
         )
     bases = [name.partition(".")[0] for name in own]
     if twice := [name for name in settings.judges if name in bases]:
-        info(f"{WHERE}: {listed(twice)} is among the project's own networks, which judge already; it counts once")
+        info(f"{WHERE}: {listed(twice)} found, among the project's own networks, which judge already and count once")
     names = [name for name in settings.judges if name not in bases]
     if not names:
         return None

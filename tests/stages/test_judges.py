@@ -89,7 +89,9 @@ def test_a_published_network_and_a_judge_rank_by_the_smaller_figure(packages, pr
     assert published_without_training(Path("runs/pretrain")) == (ONE,)
     capsys.readouterr()
     cluster(method="kmeans", assignments=["compare.images=60", f"compare.judges=[{ONE},{OTHER}]"])
-    assert f"{ONE} is among the project's own networks, which judge already; it counts once" in capsys.readouterr().out
+    assert (
+        f"{ONE} found, among the project's own networks, which judge already and count once" in capsys.readouterr().out
+    )
     rows = read_csv(OUT / "candidates.csv")
     assert list(rows[0]) == ["candidate", "rank", "pixels", "features", OTHER]
     for row in rows:
