@@ -11,7 +11,7 @@
       for (const row of settings) if (!only || changed(row)) blocks.set(row.block, [...(blocks.get(row.block) ?? []), row]);
       box.replaceChildren(...[...blocks].map(([block, rows]) => report.el("section", {}, report.el("h3", {}, report.text(block)),
         report.table(["Key", "Value", "Default", "Source"], rows.map((row) =>
-          [row.key, changed(row) ? report.el("strong", {}, report.text(shown(row.value))) : shown(row.value), shown(row.default), row.source ?? ""]), `Settings of ${report.shown(block)}`))));
+          [row.key, changed(row) ? report.el("strong", {}, report.text(shown(row.value))) : shown(row.value), shown(row.default), row.source ?? ""]), `Settings of ${report.shown(block)}`, { kind: "settings" }))));
       if (!blocks.size) box.replaceChildren(report.el("p", {}, "All settings have their defaults."));
     };
     draw(false);

@@ -7,7 +7,7 @@
   report.svg = (tag, attributes = {}, ...children) => {
     const element = document.createElementNS(NS, tag);
     for (const [key, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(key, value);
-    element.append(...children.flat().filter(Boolean));
+    element.append(...children.flat(Infinity).filter(Boolean));
     return element;
   };
   const text = (x, y, content, attributes = {}) => report.svg("text", { x, y, ...attributes }, String(content));
@@ -24,7 +24,7 @@
   const short = (value, step) => Math.abs(value) >= 10_000 ? `${+(value / 1000).toPrecision(3)}k` : Math.abs(value) < 1e-3 && value !== 0
     ? value.toExponential(0) : String(+value.toFixed(Math.max(0, -Math.floor(Math.log10(step) + 1e-9))));
 
-  /* Line of [x, y] points; y may be null, where the line has a gap. */
+  /* Line through the [x, y] points whose y is not null, such as scores of some epochs only. */
   report.lineChart = (title, points, xName) => {
     const [width, height, left, right, top, bottom] = [300, 150, 44, 12, 10, 22];
     const known = points.filter(([, y]) => y !== null);
@@ -34,12 +34,7 @@
     if (y0 === y1) [y0, y1] = [y0 - Math.abs(y0 || 1) * 0.1, y1 + Math.abs(y1 || 1) * 0.1];
     const px = (x) => left + ((x - x0) / (x1 - x0 || 1)) * (width - left - right);
     const py = (y) => top + (1 - (y - y0) / (y1 - y0)) * (height - top - bottom);
-    let path = "";
-    let pen = false;
-    for (const [x, y] of points) {
-      if (y !== null) path += `${pen ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`;
-      pen = y !== null;
-    }
+    const path = known.map(([x, y], i) => `${i ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
     const across = ticks(y0, y1);
     const along = ticks(x0, x1);
     const mark = report.svg("circle", { r: 3.5, class: "mark", visibility: "hidden" });
@@ -51,6 +46,7 @@
       text(left - 6, py(y) + 4, short(y, across.step), { "text-anchor": "end" })]),
     along.values.map((x) => text(px(x), height - 5, short(x, along.step), { "text-anchor": "middle" })),
     report.svg("path", { d: path, class: "line" }),
+    known.length < points.length && known.map(([x, y]) => report.svg("circle", { cx: px(x), cy: py(y), r: 1.8, class: "mark" })),
     known.length === 1 && report.svg("circle", { cx: px(xs[0]), cy: py(ys[0]), r: 3, class: "mark" }), mark);
     chart.addEventListener("pointermove", (event) => {
       const box = chart.getBoundingClientRect();
@@ -110,7 +106,7 @@
   };
 
   /* Table with a column of numbers to the right; sortable by a click on a heading. Cells: texts, numbers, null, elements. */
-  report.table = (columns, rows, label, { sortable = false } = {}) => {
+  report.table = (columns, rows, label, { sortable = false, kind = null } = {}) => {
     const numeric = columns.map((_, c) => rows.length > 0 && rows.every((row) => row[c] === null || typeof row[c] === "number"));
     const cell = (value, c) => report.el(c === 0 ? "th" : "td", { scope: c === 0 ? "row" : null, class: numeric[c] ? "number" : null },
       value instanceof Node ? value : typeof value === "string" ? report.text(value) : report.number(value));
@@ -128,6 +124,6 @@
       sortable ? report.el("button", { type: "button", class: "sort", onclick: (event) => sort(event, c) }, report.text(column)) : report.text(column))));
     fill(rows);
     return report.el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": label },
-      report.el("table", {}, report.el("thead", {}, head), body));
+      report.el("table", { class: kind }, report.el("thead", {}, head), body));
   };
 })();

@@ -13,7 +13,7 @@
     opened = { image, list };
     const place = list.indexOf(image);
     const turn = (by) => list[place + by] !== undefined && report.open(list[place + by], list);
-    const hadFocus = box.contains(document.activeElement) ? document.activeElement.dataset.turn : null;
+    const hadFocus = box.contains(document.activeElement) ? document.activeElement.dataset.turn : "1";
     const answers = report.el("div", { class: "answers" });
     const neighbors = report.el("div", { class: "neighbors" });
     const turning = list.length > 1 && report.el("div", { class: "turning" },
@@ -29,7 +29,7 @@
       box.showModal();
       box.addEventListener("keydown", keys);
     }
-    box.querySelector(`[data-turn="${hadFocus}"]:enabled`)?.focus();
+    (box.querySelector(`[data-turn="${hadFocus}"]:enabled`) ?? box).focus();
     box.scrollTop = 0;
     const mine = ++request;
     try {

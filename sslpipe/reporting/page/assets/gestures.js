@@ -11,7 +11,7 @@
       const box = canvas.getBoundingClientRect();
       return [(event.clientX - box.left) * points.ratio, (event.clientY - box.top) * points.ratio];
     };
-    const reach = (event) => (event.pointerType === "touch" ? 18 : 7) * points.ratio + points.radius;
+    const reach = (event) => (map.pictured || event.pointerType === "touch" ? 18 : 7) * points.ratio + points.radius;
     const two = () => {
       const [[ax, ay], [bx, by]] = [...pointers.values()];
       return { distance: Math.hypot(ax - bx, ay - by), x: (ax + bx) / 2, y: (ay + by) / 2 };

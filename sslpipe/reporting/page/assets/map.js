@@ -101,6 +101,7 @@
   }
 
   function choose(map, title, indices) {
+    map.leave();
     map.points.lit = indices.length ? new Uint8Array(map.points.count) : null;
     for (const image of indices) map.points.lit[image] = 1;
     const close = () => { map.points.lit = null; map.chosen.replaceChildren(); map.moved(); map.canvas.focus(); };
@@ -154,10 +155,10 @@
     if (!points.pixels) return;
     points.draw();
     const { context, ratio } = points;
-    const few = points.zoom > 2 || points.count <= PICTURES ? points.visible(PICTURES) : null;
-    if (few) {
+    map.pictured = points.zoom > 2 || points.count <= PICTURES ? points.visible(PICTURES) : null;
+    if (map.pictured) {
       const side = 36 * ratio;
-      for (const image of few) {
+      for (const image of map.pictured) {
         const [x, y] = points.toScreen(image);
         context.fillStyle = report.dark() ? "#0007" : "#fff9";
         const picture = thumb(map, image);

@@ -8,13 +8,13 @@
   /* Rows [dy, from, to] of a shape of radius r, in px. */
   function stamp(shape, r) {
     const rows = [];
-    const whole = Math.ceil(r);
+    const [whole, side] = [Math.ceil(r), Math.round(0.86 * r)];
     for (let dy = -whole; dy <= whole; dy++) {
       const half = {
         circle: r * r - dy * dy >= 0 ? Math.sqrt(r * r - dy * dy) : -1,
-        square: Math.abs(dy) <= 0.86 * r ? 0.86 * r : -1,
+        square: Math.abs(dy) <= side ? side : -1,
         diamond: 1.2 * r - Math.abs(dy),
-        triangle: (dy + r) * 0.62,
+        triangle: dy <= r ? (dy + r) * 0.62 : -1,
       }[shape];
       if (half >= 0) rows.push([dy, -Math.round(half), Math.round(half)]);
     }

@@ -68,7 +68,7 @@ function sslpipeReport(name, value) {
       else if (key === "class") element.className = value;
       else element.setAttribute(key, value === true ? "" : value);
     }
-    element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+    element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
     return element;
   };
 
@@ -89,7 +89,7 @@ function sslpipeReport(name, value) {
   report.text = (text, attributes = {}) => report.el("bdi", attributes, report.shown(String(text)));
 
   report.count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
-  report.percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`;
+  report.percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)}\u00a0%`;
   report.number = (value) => {
     if (value === null || value === undefined) return "–";
     if (typeof value !== "number") return String(value);
@@ -132,7 +132,10 @@ function sslpipeReport(name, value) {
     report.signal = view.signal;
     page = found[0];
     for (const link of document.querySelectorAll("[data-page]")) {
-      if (link.dataset.page === page) link.setAttribute("aria-current", "page");
+      if (link.dataset.page === page) {
+        link.setAttribute("aria-current", "page");
+        link.parentElement.scrollLeft = link.offsetLeft - 40;
+      }
       else link.removeAttribute("aria-current");
     }
     document.title = `${found[1]} · ${report.summary.title}`;
@@ -147,7 +150,7 @@ function sslpipeReport(name, value) {
     }
     if (signal.aborted) return;
     main.replaceChildren(...[content].flat().filter(Boolean));
-    main.dataset.page = page;
+    main.dataset.shown = now;
     // From a group back to all groups: where one was.
     const back = last !== null && last.startsWith(`${now}/`);
     last = now;
@@ -163,7 +166,7 @@ function sslpipeReport(name, value) {
     const set = () => {
       document.documentElement.dataset.theme = kind;
       button.textContent = { auto: "◐ Auto", light: "○ Light", dark: "● Dark" }[kind];
-      button.setAttribute("aria-label", `Colours: ${kind}`);
+      button.setAttribute("aria-label", `Theme: ${kind}`);
       dispatchEvent(new Event("sslpipe-theme"));
     };
     button.addEventListener("click", () => {
@@ -191,6 +194,7 @@ function sslpipeReport(name, value) {
       label: report.array(images.label, Int16Array),
       given: report.array(images.given, Uint8Array),
     };
+    report.images.anyGiven = report.images.given.includes(1);
     document.getElementById("title").textContent = report.shown(summary.title);
     const pages = PAGES.filter(([key, , there]) => there() && (!summary.single || key === "groups" || key === "about"));
     links(pages);

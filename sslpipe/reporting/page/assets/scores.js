@@ -21,12 +21,15 @@
         model.calibration && report.el("section", {}, report.el("h2", {}, "Reliability"),
           report.el("p", { class: "hint" }, `Accuracy over confidence, darker: more images. Expected calibration error ${report.number(model.calibration.ece)}.`),
           report.reliability(model.calibration))),
-      model.confusion && confusion(model, chosen), chosen,
-      model.perClass && report.el("section", {}, report.el("h2", {}, "Classes"),
-        report.table(["Class", "Images", "Precision", "Recall", "F1"],
-          model.perClass.map((row) => [row.name, row.images, row.precision, row.recall, row.f1]), "Classes", { sortable: true })),
+      report.el("div", { class: (model.confusion?.columns.length ?? 0) <= 12 ? "columns" : "stack" },
+        model.confusion && confusion(model, chosen), model.perClass && classes(model.perClass)),
+      chosen,
     ];
   };
+
+  const classes = (rows) => report.el("section", {}, report.el("h2", {}, "Classes"),
+    report.table(["Class", "Images", "Precision", "Recall", "F1"],
+      rows.map((row) => [row.name, row.images, row.precision, row.recall, row.f1]), "Classes", { sortable: true }));
 
   const LARGE = 30;
 
@@ -58,14 +61,13 @@
     const which = report.splits.indexOf(split.replace("_", " "));
     const label = classes.indexOf(rows[row]);
     const named = model.order.filter((id) => model.groupName(id) === columns[column]);
-    const groups = new Set(columns.length === model.order.length && new Set(columns).size !== columns.length ? [byPlace(model, column)] : named);
+    const groups = new Set(named.length ? named : [[...model.groups.keys()].sort((a, b) => a - b)[column]]);
     const found = [];
     for (let image = 0; image < report.images.count; image++) {
       if (report.images.label[image] === label && groups.has(model.group[image]) && (which < 0 || report.images.split[image] === which)) found.push(image);
     }
     return found;
   }
-  const byPlace = (model, column) => [...model.groups.keys()].sort((a, b) => a - b)[column];
 
   const level = (line, count) => (count === 0 ? 0 : count / Math.max(1, line.reduce((sum, value) => sum + value, 0)));
 
