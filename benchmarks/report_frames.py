@@ -39,10 +39,12 @@ def measure(options: Options) -> list[Table]:
         index = write_example(Path(name), *example(count, 10, classes=classes), gradients(count))
         for width, height, ratio in ((1440, 900, 1), (1440, 900, 2), (390, 844, 3)):
             with opened(launched, index, "#map", width=width, height=height, device_scale_factor=ratio) as tab:
-                tab.wait_for_function("report.openMap?.points.pixels")
+                tab.wait_for_function("() => report.openMap?.points.pixels")
                 frames, work = tab.evaluate(PAN, seconds)
                 rate = 1000 * len(frames) / sum(frames)
-                rows.append([f"{width} × {height}, ratio {ratio}", rate, Spread.of(frames), max(frames), Spread.of(work)])
+                rows.append(
+                    [f"{width} × {height}, ratio {ratio}", rate, Spread.of(frames), max(frames), Spread.of(work)]
+                )
         for _ in range(1 if options.quick else 5):
             with opened(launched, index) as tab:
                 tab.goto("about:blank")

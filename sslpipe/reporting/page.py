@@ -1,4 +1,4 @@
-"""The report's files: the page, its styles and scripts, and the data as scripts that a page opened from disk can load."""
+"""The report's files: the page, its styles and scripts, and the data as scripts, which a page from disk can load."""
 
 import base64
 import hashlib
@@ -17,12 +17,6 @@ SOURCES = Path(__file__).parent / "page"
 """The template and, under assets/, the styles and scripts."""
 PART = re.compile(r"[a-z]+(-[0-9]+)?")
 """Name of a part, which is the name of its file."""
-NOT_SHOWN = "img-src data:; connect-src 'none'; base-uri 'none'; form-action 'none'"
-POLICY = (
-    "default-src 'none'; script-src 'self' file:; style-src 'self' file:; img-src 'self' file: data:; "
-    "connect-src 'none'; base-uri 'none'; form-action 'none'"
-)
-"""Content-Security-Policy of a page with its files beside it: nothing from a network, and no script in the markup."""
 TYPES = {b"\x89PNG": "image/png", b"RIFF": "image/webp", b"\xff\xd8\xff": "image/jpeg"}
 """First bytes of a picture → its media type."""
 
@@ -31,7 +25,8 @@ def write_page(folder: Path, summary: Mapping[str, Any], parts: Mapping[str, Any
     """Write index.html, assets/ and data/*.js into a folder; pictures are under sprites/, which the caller writes.
 
     folder: exists, and is replaced as a whole by the caller (`atomic_folder`).
-    summary: what every page shows; `summary["pictures"]` describes the sprite sheets.
+    summary: what every page shows; `summary["pictures"]` describes the sprite sheets. Its optional "first" lists images
+    that are once more on sheets of their own, sprites/first-0000.jpg …, in this order: those of the first page.
     parts: name, such as "images", "model-0" or "map" → content for JSON; a part that is None is left out.
     Equal arguments give equal bytes. Raises ValueError for a part with an unsuitable name or with NaN.
     """
@@ -42,7 +37,7 @@ def write_page(folder: Path, summary: Mapping[str, Any], parts: Mapping[str, Any
     scripts = [f"assets/{path.name}" for path in _assets(".js")]
     files["index.html"] = _html(
         title=str(summary["title"]),
-        policy=POLICY,
+        policy=_policy("'self' file:", "'self' file:", "'self' file: data:"),
         styles=[f"assets/{path.name}" for path in _assets(".css")],
         scripts=[*scripts, "data/summary.js", "data/images.js"],
         inline_styles=[],
@@ -73,14 +68,13 @@ def write_single(
     scripts = [asset.read_text("utf-8") for asset in _assets(".js")]
     scripts += [script(name, content) for name, content in {"summary": shown, **written}.items()]
     styles = [asset.read_text("utf-8") for asset in _assets(".css")]
-    policy = f"default-src 'none'; script-src {_hashes(scripts)}; style-src {_hashes(styles)}; {NOT_SHOWN}"
     text = _html(
         title=str(summary["title"]),
-        policy=policy,
+        policy=_policy(_hashes(scripts), _hashes(styles), "data:"),
         styles=[],
         scripts=[],
-        inline_styles=[Markup(style) for style in styles],  # noqa: S704, our own files
-        inline_scripts=[Markup(code) for code in scripts],  # noqa: S704, our own files, and escaped JSON
+        inline_styles=[Markup(style) for style in styles],
+        inline_scripts=[Markup(code) for code in scripts],  # our own files, and escaped JSON
     )
     write_bytes(path, text.encode())
 
@@ -103,13 +97,21 @@ def script(name: str, content: Any) -> str:
 
 def _assets(suffix: str = "") -> list[Path]:
     """Return the styles and scripts in the order in which they are loaded: report.js defines what the others use."""
-    found = sorted(path for path in (SOURCES / "assets").iterdir() if path.suffix in {suffix or ".js", suffix or ".css"})
+    found = sorted(
+        path for path in (SOURCES / "assets").iterdir() if path.suffix in {suffix or ".js", suffix or ".css"}
+    )
     return sorted(found, key=lambda path: path.name != "report.js")
 
 
 def _html(**values: Any) -> str:
     environment = Environment(loader=FileSystemLoader(SOURCES), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("index.html.j2").render(**values)
+
+
+def _policy(scripts: str, styles: str, images: str) -> str:
+    """Return a Content-Security-Policy that allows these sources, and nothing from a network."""
+    allowed = f"script-src {scripts}; style-src {styles}; img-src {images}"
+    return f"default-src 'none'; {allowed}; connect-src 'none'; base-uri 'none'; form-action 'none'"
 
 
 def _hashes(texts: list[str]) -> str:

@@ -28,8 +28,11 @@ def browser():
 
 
 @contextmanager
-def opened(launched, index, address="", *, width=1280, height=800, **options):
-    """A page of a report opened from disk; nothing leaves it, and neither errors nor dialogs of the browser appear."""
+def opened(launched, index, address="", *, width=1280, height=800, error=None, **options):
+    """A page of a report opened from disk; nothing leaves it, and neither errors nor dialogs of the browser appear.
+
+    error: part of a message that must appear, and each other one is like it.
+    """
     context = launched.new_context(viewport={"width": width, "height": height}, offline=True, **options)
     page = context.new_page()
     page.set_default_timeout(10_000)
@@ -43,7 +46,9 @@ def opened(launched, index, address="", *, width=1280, height=800, **options):
     page.wait_for_timeout(50)
     context.close()
     away = [url for url in requests if not url.startswith(("file://", "data:", "blob:"))]
-    assert not wrong + away, wrong + away
+    assert not away, away
+    assert (error is not None) == bool(wrong), wrong
+    assert all(error in message for message in wrong), wrong
 
 
 def go(page, index, address):

@@ -59,12 +59,15 @@ def example(count, groups, *, classes=None, names=None, seed=0, k=8):
         "map": _map(random, truth, groups),
         "neighbors": _neighbors(random, truth, groups, k),
         "doubts": _doubts(truth, split, classes),
-        "training": {"stages": [_history("pretrain", "simclr", random, 60), _history("cluster", "scan_heads", random, 30)]},
+        "training": {
+            "stages": [_history("pretrain", "simclr", random, 60), _history("cluster", "scan_heads", random, 30)]
+        },
     }
-    return _summary(count, split, models, classes), parts
+    first = [image for group in parts["model-0"]["groups"] for image in group["prototypes"][:12]]
+    return _summary(count, split, models, classes, list(dict.fromkeys(first))), parts
 
 
-def _summary(count, split, models, classes):
+def _summary(count, split, models, classes, first):
     numbers = np.bincount(split, minlength=3).tolist()
     rows = [[model["name"], model["method"], 0.8812 if classes else None, 0.9231, model["groups"]] for model in models]
     settings = [
@@ -82,14 +85,27 @@ def _summary(count, split, models, classes):
         "images": dict(zip(("train", "held_out", "test"), numbers, strict=True)),
         "size": 32,
         "classes": classes,
-        "pictures": {"side": 64, "columns": 32, "perSheet": 1024, "sheets": -(-count // 1024), "extension": "jpg"},
+        "pictures": {
+            "side": 64,
+            "columns": 32,
+            "perSheet": 1024,
+            "sheets": -(-count // 1024),
+            "extension": "jpg",
+            "first": first,
+        },
         "originals": None,
         "models": models,
         "table": {"columns": ["model", "method", "acc", "nmi", "groups"], "rows": rows},
         "labelled": f"{4 * len(classes)} labels (4 a class)" if classes else None,
         "settings": [dict(zip(("block", "key", "value", "default", "source"), row, strict=True)) for row in settings],
-        "lineage": ["runs/cluster  scan_heads, 10 groups", "└─ runs/features  tiny_resnet, 128 dimensions", "   └─ runs/data"],
-        "notes": [] if classes else ["No labels are known: purity, confusion, calibration and doubtful labels are left out."],
+        "lineage": [
+            "runs/cluster  scan_heads, 10 groups",
+            "└─ runs/features  tiny_resnet, 128 dimensions",
+            "   └─ runs/data",
+        ],
+        "notes": []
+        if classes
+        else ["No labels are known: purity, confusion, calibration and doubtful labels are left out."],
         "single": False,
     }
 
@@ -122,7 +138,9 @@ def _model(entry, random, truth, group, split, classes):
         "margin": packed(margin * 255, "u1"),
         "groups": found,
         "order": random.permutation(groups).tolist(),
-        "confusion": {"rows": classes, "columns": classes, "counts": counts.tolist(), "split": "test"} if known else None,
+        "confusion": {"rows": classes, "columns": classes, "counts": counts.tolist(), "split": "test"}
+        if known
+        else None,
         "perClass": [_scores(name, counts, row) for row, name in enumerate(classes)] if known else None,
         "calibration": _calibration(confidence[tested], (group == truth)[tested]) if known else None,
     }
@@ -132,7 +150,13 @@ def _scores(name, counts, row):
     right, images, predicted = counts[row, row], counts[row].sum(), counts[:, row].sum()
     recall, precision = right / max(1, images), right / max(1, predicted)
     f1 = 2 * recall * precision / max(1e-9, recall + precision)
-    return {"name": name, "images": int(images), "precision": float(precision), "recall": float(recall), "f1": float(f1)}
+    return {
+        "name": name,
+        "images": int(images),
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(f1),
+    }
 
 
 def _calibration(confidence, right, bins=10):
@@ -158,7 +182,11 @@ def _map(random, truth, groups):
 def _neighbors(random, truth, groups, k):
     count = len(truth)
     index = (np.arange(count)[:, None] + groups * random.integers(1, max(2, count // groups), (count, k))) % count
-    return {"k": k, "index": packed(index, "<u4"), "similarity": packed(np.tile(np.linspace(250, 180, k), (count, 1)), "u1")}
+    return {
+        "k": k,
+        "index": packed(index, "<u4"),
+        "similarity": packed(np.tile(np.linspace(250, 180, k), (count, 1)), "u1"),
+    }
 
 
 def _doubts(truth, split, classes):
@@ -169,11 +197,23 @@ def _doubts(truth, split, classes):
         | {"conflict": bool(classes) and bool(truth[a] != truth[b])}
         for number, (a, b) in enumerate(pairs)
     ]
-    labels = [
-        {"image": image, "given": int(truth[image]), "suggested": int(truth[image] + 1) % len(classes), "score": 0.95 - 0.02 * image}
-        for image in range(min(20, count))
-    ] if classes else None
-    how = {"duplicates": "Cosine similarity of the features above 0.97.", "labels": "Model and neighbours disagree with the label."}
+    labels = (
+        [
+            {
+                "image": image,
+                "given": int(truth[image]),
+                "suggested": int(truth[image] + 1) % len(classes),
+                "score": 0.95 - 0.02 * image,
+            }
+            for image in range(min(20, count))
+        ]
+        if classes
+        else None
+    )
+    how = {
+        "duplicates": "Cosine similarity of the features above 0.97.",
+        "labels": "Model and neighbours disagree with the label.",
+    }
     return {"duplicates": duplicates, "labels": labels, "how": how}
 
 
@@ -181,7 +221,10 @@ def _history(name, method, random, rows):
     steps = np.arange(1, rows + 1)
     loss = 4 * np.exp(-steps / 15) + 1 + random.normal(0, 0.03, rows)
     columns = ["step", "epoch", "lr", "loss", "skipped", "held_out_acc"]
-    values = [[int(s) * 20, int(s), 1e-3 * (1 - s / rows), float(loss[s - 1]), 0.0, None if s % 3 else float(0.9 - 0.5 / s)] for s in steps]
+    values = [
+        [int(s) * 20, int(s), 1e-3 * (1 - s / rows), float(loss[s - 1]), 0.0, None if s % 3 else float(0.9 - 0.5 / s)]
+        for s in steps
+    ]
     return {"name": name, "method": method, "columns": columns, "rows": values}
 
 
@@ -197,10 +240,11 @@ def write_example(folder, summary, parts, pictures):
     folder.mkdir(parents=True, exist_ok=True)
     write_page(folder, summary, parts)
     (folder / "sprites").mkdir(exist_ok=True)
-    for sheet in range(summary["pictures"]["sheets"]):
-        canvas = np.zeros((1024, 64, 64, 3), np.uint8)
-        part = pictures[1024 * sheet : 1024 * (sheet + 1)]
-        canvas[: len(part)] = part
-        pixels = canvas.reshape(32, 32, 64, 64, 3).swapaxes(1, 2).reshape(2048, 2048, 3)
-        Image.fromarray(pixels).save(folder / f"sprites/{sheet:04d}.jpg", quality=85)
+    for start, shown in (("", pictures), ("first-", pictures[summary["pictures"]["first"]])):
+        for sheet in range(-(-len(shown) // 1024)):
+            canvas = np.zeros((1024, 64, 64, 3), np.uint8)
+            part = shown[1024 * sheet : 1024 * (sheet + 1)]
+            canvas[: len(part)] = part
+            pixels = canvas.reshape(32, 32, 64, 64, 3).swapaxes(1, 2).reshape(2048, 2048, 3)
+            Image.fromarray(pixels).save(folder / f"sprites/{start}{sheet:04d}.jpg", quality=85)
     return folder / "index.html"

@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[2]
 ASSETS = sorted((SOURCES / "assets").iterdir())
 PNG = b"\x89PNG\r\n\x1a\n"
 TEXTS = st.text(st.characters(codec=None), max_size=30) | st.sampled_from(HOSTILE)
-CONTENT = st.recursive(TEXTS | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=8)
+CONTENT = st.recursive(
+    TEXTS | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=8
+)
 
 
 def content_of(text):
@@ -50,7 +52,9 @@ def test_numbers_that_json_lacks_are_refused_with_the_part():
 
 
 def written(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def test_equal_projects_give_equal_bytes(tmp_path):

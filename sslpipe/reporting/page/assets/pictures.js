@@ -3,30 +3,55 @@
 
 (() => {
   const sheets = new Map();
+  let first = null;
 
-  function sheet(number) {
-    if (!sheets.has(number)) {
-      const { extension } = report.summary.pictures;
-      const image = new Image();
-      const entry = { image, queue: [], ready: false };
-      image.src = `sprites/${String(number).padStart(4, "0")}.${extension.replace(/^\./, "")}`;
-      entry.decoded = image.decode().then(() => (entry.ready = true), () => (entry.ready = false));
-      sheets.set(number, entry);
-    }
-    return sheets.get(number);
+  // Pictures of the first page once more on sheets of their own, so that it does not wait for all sheets.
+  function placeOf(index) {
+    const { perSheet, first: chosen = [] } = report.summary.pictures;
+    first ??= new Map(chosen.map((image, place) => [image, place]));
+    const [place, kind] = first.has(index) ? [first.get(index), "first-"] : [index, ""];
+    return { name: `${kind}${String(Math.floor(place / perSheet)).padStart(4, "0")}`, place: place % perSheet };
   }
 
-  async function draw(number) {
-    const entry = sheet(number);
-    await entry.decoded;
-    const { side, columns, perSheet } = report.summary.pictures;
-    for (const { canvas, index, done } of entry.queue.splice(0)) {
-      const place = index % perSheet;
+  function sheet(name) {
+    if (!sheets.has(name)) {
+      const image = new Image();
+      const entry = { image, queue: [], ready: false };
+      image.src = `sprites/${name}.${report.summary.pictures.extension.replace(/^\./, "")}`;
+      entry.decoded = image.decode().then(() => (entry.ready = true), () => (entry.ready = false));
+      sheets.set(name, entry);
+    }
+    return sheets.get(name);
+  }
+
+  // Sheets one after the other, with pauses: cutting from one may decode it, some 20 ms in which nothing else moves.
+  const waiting = [];
+  let busy = false;
+
+  async function work() {
+    busy = true;
+    while (waiting.length) {
+      const start = performance.now();
+      while (waiting.length && performance.now() - start < 8) cut(waiting.shift());
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    busy = false;
+  }
+
+  function cut(entry) {
+    const { side, columns } = report.summary.pictures;
+    for (const { canvas, place, done } of entry.queue.splice(0)) {
       const [x, y] = [(place % columns) * side, Math.floor(place / columns) * side];
       if (entry.ready) canvas.getContext("2d").drawImage(entry.image, x, y, side, side, 0, 0, side, side);
       else canvas.classList.add("missing");
       done?.();
     }
+  }
+
+  async function ask(entry) {
+    await entry.decoded;
+    waiting.push(entry);
+    if (!busy) work();
   }
 
   /* A thumbnail; `done` is called when it has its pixels. */
@@ -35,11 +60,12 @@
       const source = report.parts.get("pictures")[index];
       return report.el(source ? "img" : "span", { class: "thumb missing", alt: "", src: source });
     }
-    const { side, perSheet } = report.summary.pictures;
+    const { side } = report.summary.pictures;
+    const { name, place } = placeOf(index);
     const canvas = report.el("canvas", { class: "thumb", width: side, height: side, "aria-hidden": "true" });
-    const entry = sheet(Math.floor(index / perSheet));
-    entry.queue.push({ canvas, index, done });
-    if (entry.queue.length === 1) draw(Math.floor(index / perSheet));
+    const entry = sheet(name);
+    entry.queue.push({ canvas, place, done });
+    if (entry.queue.length === 1) ask(entry);
     return canvas;
   };
 
