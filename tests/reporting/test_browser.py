@@ -279,6 +279,8 @@ def test_the_lasso_lists_what_is_inside(chrome, hostile, tmp_path):
         expected = [HOSTILE[i % len(HOSTILE)] for i in inside]
         expected = [json.dumps(n, ensure_ascii=False) if {"\n", "\t", "\u2028"} & set(n) else n for n in expected]
         assert lines == [name.translate({0xDCE9: "\ufffd", 0xDCFF: "\ufffd"}) for name in expected]
+        lasso(tab, [(0.02, 0.6), (0.98, 0.6), (0.98, 0.98), (0.02, 0.98)])  # a second one begins anew
+        assert tab.inner_text(".selection h2") not in {heading, "In the lasso (0 images)"}
         tab.get_by_role("button", name="Clear").click()
         assert tab.locator(".selection").count() == 0
 
@@ -336,6 +338,7 @@ def test_the_legend_shows_one_group_alone(chrome, labelled):
         assert f"{count}" in tab.get_by_role("button", name="frog").inner_text()
         tab.get_by_role("button", name="List what is in view").click()
         assert f"({count} images)" in tab.inner_text(".selection h2")
+        assert "highlighted in the legend" in tab.inner_text(".selection")
         for kind in ("class", "confidence", "split"):
             tab.get_by_label("Colour").select_option(kind)
             assert tab.inner_text(".legend h2") in {"Label", "Confidence", "Split"}
@@ -447,5 +450,5 @@ def test_a_single_file_shows_the_groups(chrome, tmp_path):
 def test_a_missing_file_is_named(chrome, labelled, tmp_path):
     shutil.copytree(labelled.parent, tmp_path / "copy")
     (tmp_path / "copy/data/map.js").unlink()
-    with opened(chrome, tmp_path / "copy/index.html", "#map", error="map") as tab:
+    with opened(chrome, tmp_path / "copy/index.html", "#map", error="ERR_FILE_NOT_FOUND|map.js cannot be read") as tab:
         assert tab.inner_text(".wrong") == "data/map.js cannot be read"

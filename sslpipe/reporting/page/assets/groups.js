@@ -26,10 +26,11 @@
           report.el("a", { href: report.address("groups", entry.name), "aria-current": prototypes ? null : "true" }, "Cards"),
           report.el("a", { href: report.address("groups", entry.name, "prototypes"), "aria-current": prototypes ? "true" : null }, "Prototypes"))),
       report.el("p", { class: "hint" },
-        `${report.count(model.order.length, word.replace(/(e?s)$/, (end) => (end === "es" ? "" : "")), word)} of ` +
+        `${report.count(model.order.length, entry.kind === "classes" ? "class" : "group", word)} of ` +
         `${report.count(report.images.count, "image")} by `, report.text(entry.name), ` (${entry.method}). `,
         model.named && entry.kind === "groups" ? "Names are those of the classes that match the groups best. " : "",
-        "The most confident images stand for a group; a click shows an image large."),
+        "The most confident images stand for a group; a click shows an image large.",
+        report.summary.single && " This file holds the groups alone: map, scores, doubts and all images are in the report itself."),
       list,
     ];
   };

@@ -19,7 +19,7 @@
     const legend = report.el("div", { class: "legend" });
     const chosen = report.el("div", { class: "chosen" });
     const kinds = report.colorings(model);
-    const map = { points, canvas, tip, model, signal, legend, chosen, tool: state.tool, loaded: new Map(), asked: false,
+    const map = { points, canvas, tip, model, signal, legend, chosen, tool: state.tool, loaded: new Map(), asked: false, only: null,
       kind: kinds.find((kind) => kind.key === state.color) ?? kinds[0] };
     actions(map);
     report.gestures(map);
@@ -40,11 +40,12 @@
         report.select("Colour", kinds.map((kind) => [kind.key, kind.text]), map.kind.key, (value) => {
           state.color = value;
           map.kind = kinds.find((kind) => kind.key === value);
-          points.lit = null;
+          map.only = points.lit = null;
+          map.chosen.replaceChildren();
           paint(map);
           map.moved();
         }), tool,
-        report.button("List what is in view", () => choose(map, "In view", points.visible())),
+        report.button("List what is in view", () => choose(map, "In view", () => points.visible())),
         report.el("p", { class: "hint how" }, report.shown(raw.how))),
       report.el("div", { class: "map" }, frame, legend),
       report.el("p", { class: "hint" }, "Drag to move, wheel or pinch to zoom, Shift and drag for a lasso; a click shows an image with its neighbours. ",
@@ -79,7 +80,7 @@
     map.lasso = (polygon, done) => {
       map.polygon = done ? null : polygon;
       map.moved();
-      if (done) choose(map, "In the lasso", points.inside(polygon));
+      if (done) choose(map, "In the lasso", () => points.inside(polygon));
     };
   }
 
@@ -100,12 +101,19 @@
     tip.style.top = `${Math.max(4, y + 14 + tip.offsetHeight > height ? y - 14 - tip.offsetHeight : y + 14)}px`;
   }
 
-  function choose(map, title, indices) {
+  /* Lists images, of those that the legend highlights; `find` returns them. */
+  function choose(map, title, find) {
+    const { points } = map;
     map.leave();
-    map.points.lit = indices.length ? new Uint8Array(map.points.count) : null;
-    for (const image of indices) map.points.lit[image] = 1;
-    const close = () => { map.points.lit = null; map.chosen.replaceChildren(); map.moved(); map.canvas.focus(); };
-    map.chosen.replaceChildren(report.selection(title, indices, { close }));
+    points.lit = map.only;
+    const indices = find();
+    if (indices.length) {
+      points.lit = new Uint8Array(points.count);
+      for (const image of indices) points.lit[image] = 1;
+    }
+    const close = () => { points.lit = map.only; map.chosen.replaceChildren(); map.moved(); map.canvas.focus(); };
+    const note = map.only && "Only of those that are highlighted in the legend.";
+    map.chosen.replaceChildren(report.selection(title, indices, { close, note }));
     map.chosen.querySelector("h2").focus({ preventScroll: true });
     map.chosen.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
     map.moved();
@@ -137,7 +145,8 @@
       const on = event.currentTarget.getAttribute("aria-pressed") !== "true";
       for (const button of map.legend.querySelectorAll("button")) button.setAttribute("aria-pressed", "false");
       event.currentTarget.setAttribute("aria-pressed", String(on));
-      points.lit = on ? Uint8Array.from({ length: points.count }, (_, i) => Number(kind.of(i) === id)) : null;
+      map.chosen.replaceChildren();
+      map.only = points.lit = on ? Uint8Array.from({ length: points.count }, (_, i) => Number(kind.of(i) === id)) : null;
       map.moved();
     };
     return [
@@ -160,8 +169,7 @@
       const side = 36 * ratio;
       for (const image of map.pictured) {
         const [x, y] = points.toScreen(image);
-        context.fillStyle = report.dark() ? "#0007" : "#fff9";
-        const picture = thumb(map, image);
+            const picture = thumb(map, image);
         if (!picture) continue;
         context.drawImage(picture, x - side / 2, y - side / 2, side, side);
         context.lineWidth = 2 * ratio;

@@ -128,6 +128,7 @@ function sslpipeReport(name, value) {
     const [key, ...rest] = words();
     const found = pages.find((candidate) => candidate[0] === key) ?? pages[0];
     view?.abort();
+    document.getElementById("image").close();
     view = new AbortController();
     report.signal = view.signal;
     page = found[0];
