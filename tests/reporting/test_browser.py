@@ -262,7 +262,7 @@ def lasso(tab, corners):
 
 
 def test_the_lasso_lists_what_is_inside(chrome, hostile, tmp_path):
-    with opened(chrome, hostile, "#map", accept_downloads=True) as tab:
+    with opened(chrome, hostile, "#map", reduced_motion="reduce") as tab:
         drawn(tab)
         lasso(tab, [(0.02, 0.02), (0.98, 0.02), (0.98, 0.55), (0.02, 0.55)])
         inside = tab.evaluate("""() => {
@@ -279,10 +279,29 @@ def test_the_lasso_lists_what_is_inside(chrome, hostile, tmp_path):
         expected = [HOSTILE[i % len(HOSTILE)] for i in inside]
         expected = [json.dumps(n, ensure_ascii=False) if {"\n", "\t", "\u2028"} & set(n) else n for n in expected]
         assert lines == [name.translate({0xDCE9: "\ufffd", 0xDCFF: "\ufffd"}) for name in expected]
+        tab.evaluate("scrollTo(0, 0)")
         lasso(tab, [(0.02, 0.6), (0.98, 0.6), (0.98, 0.98), (0.02, 0.98)])  # a second one begins anew
         assert tab.inner_text(".selection h2") not in {heading, "In the lasso (0 images)"}
         tab.get_by_role("button", name="Clear").click()
         assert tab.locator(".selection").count() == 0
+
+
+def test_a_lasso_of_any_shape_holds_what_the_browser_says(chrome, labelled):
+    with opened(chrome, labelled, "#map") as tab:
+        drawn(tab)
+        found, expected = tab.evaluate("""() => {
+            const { points } = report.openMap;
+            const { width, height } = points.canvas;
+            const corner = (turn) => [width * (0.5 + 0.45 * Math.sin(turn)), height * (0.5 + 0.45 * Math.cos(turn))];
+            const star = [0, 2, 4, 1, 3].map((k) => corner(2 * Math.PI * k / 5));
+            const path = new Path2D();
+            star.forEach((corner) => path.lineTo(...corner));
+            const context = document.createElement("canvas").getContext("2d");
+            const inside = (i) => context.isPointInPath(path, ...points.toScreen(i), "evenodd");
+            return [points.inside(star), [...Array(points.count).keys()].filter(inside)];
+        }""")
+    assert found == expected
+    assert 10 < len(found) < 590
 
 
 def test_the_map_is_moved_by_keys_wheel_drag_and_two_fingers(chrome, labelled):

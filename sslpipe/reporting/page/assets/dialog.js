@@ -107,7 +107,7 @@
         report.el("td", { class: "number" }, report.percent(sure)),
         report.el("td", {}, report.text(model.groupName(second)), ` ${report.percent(Math.max(0, between))}`));
     };
-    return [
+    return models.length === 0 ? [] : [
       report.el("h3", {}, models.length === 1 ? "The model's answer" : "Each model's answer"),
       report.el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Answers of the models" },
         report.el("table", {},

@@ -6,7 +6,7 @@
 
   /* indices: images; size: least width of a cell in px; caption: image → text or null; columns: a fixed number. */
   report.grid = (indices, { label, size = 72, caption = null, columns = null, limit = Infinity, tabIndex = 0 } = {}) => {
-    const box = report.el("div", { class: "grid", role: "group", "aria-label": label ?? "Images" });
+    const box = report.el("div", { class: "grid", role: "group", "aria-label": `${label ?? "Images"}; arrow keys move` });
     const list = indices.slice(0, limit);
     const cells = new Map();
     let [across, side, current, high] = [1, size, 0, size];

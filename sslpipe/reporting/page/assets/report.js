@@ -139,7 +139,7 @@ function sslpipeReport(name, value) {
       }
       else link.removeAttribute("aria-current");
     }
-    document.title = `${found[1]} · ${report.summary.title}`;
+    document.title = `${found[1]} · ${report.shown(report.summary.title)}`;
     const main = document.getElementById("main");
     const { signal } = view;
     let content;
