@@ -25,9 +25,10 @@ from PIL import Image
 
 from benchmarks.report import Table
 from sslpipe.data.store import SPLITS, Store, StoreInfo
+from sslpipe.io.files import sha256
 from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
 from sslpipe.nets.model_card import card_for
-from sslpipe.nets.model_file import save_model
+from sslpipe.nets.model_file import save_model, weights_path
 from sslpipe.nets.network import BackboneSettings, build_network
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +77,9 @@ def write_project(folder: Path, size: Size) -> None:
         _write_json(prepared / split / "files.json", [f"{split}/{number}.png" for number in range(len(label))])
         np.save(prepared / split / "images.npy", rng.integers(256, size=(len(label), 3, SIDE, SIDE), dtype=np.uint8))
         np.save(prepared / split / "labels.npy", label)
-    index = np.sort(np.concatenate([np.flatnonzero(labels["train"] == each)[: size.labels] for each in range(size.classes)]))
+    index = np.sort(
+        np.concatenate([np.flatnonzero(labels["train"] == each)[: size.labels] for each in range(size.classes)])
+    )
     _write_json(prepared / "labelled" / "classes.json", [f"class {number}" for number in range(size.classes)])
     np.save(prepared / "labelled" / "index.npy", index)
     np.save(prepared / "labelled" / "label.npy", labels["train"][index])
@@ -85,7 +88,8 @@ def write_project(folder: Path, size: Size) -> None:
     save_model(pretrained, network, card_for("pretrain", store.info, {}, parent=None))
     write_features(featured, labels, size.classes, rng)
     about = {"backbone": backbone_fingerprint(pretrained), "dimension": DIMENSION, "parts": [DIMENSION // 2] * 2}
-    _write_json(featured / "card.json", {**asdict(card_for("features", store.info, {}, parent=None)), **about})
+    card = card_for("features", store.info, {}, parent=sha256(weights_path(pretrained)))
+    _write_json(featured / "card.json", {**asdict(card), **about})
     (folder / "params.yaml").write_text(yaml.safe_dump(params(size.classes), sort_keys=False))
     (folder / "new").mkdir()
     for number, pixels in enumerate(rng.integers(256, size=(NEW, SIDE, SIDE, 3), dtype=np.uint8)):
