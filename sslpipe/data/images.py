@@ -25,9 +25,9 @@ def central_square(images: Pixels, side: int) -> Pixels:
 class Images:
     """Images, uint8 [N, C, H, W], indexed by a tensor of indices on any device.
 
-    A batch is uint8 [B, C, H, W] on `device`. From the first batch on the images are kept on the device if they fit into
-    its memory; otherwise each batch is copied from the memory-mapped file. A method that reads stored features instead
-    never needs them in memory.
+    A batch is uint8 [B, C, H, W] on `device`. From the first batch on the images are kept on the device if they fit
+    into its memory; otherwise each batch is copied from the memory-mapped file. A method that reads stored features
+    instead never needs them in memory.
     """
 
     def __init__(self, array: NDArray[np.uint8], device: torch.device) -> None:
