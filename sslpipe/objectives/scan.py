@@ -13,8 +13,8 @@ def scan(
 
     anchor_logits, neighbor_logits: [..., B, C], row i of the second from a neighbour of row i of the first; other
     dimensions are several heads, each with its own loss. batch_dim: the dimension of the images, counted from the end;
-    -3 for [B, H, C], which needs no copy of the logits of several heads. Returns, each of shape [...]: consistency, -mean log <p, q>;
-    entropy, that of the anchors' mean probability; loss, consistency - λ entropy.
+    -3 for [B, H, C], which needs no copy of the logits of several heads. Returns, each of shape [...]: consistency,
+    -mean log <p, q>; entropy, that of the anchors' mean probability; loss, consistency - λ entropy.
     They are ln C, ln C, (1 - λ) ln C for uniform logits and 0, ln C, -λ ln C for balanced, equal one-hot predictions.
     """
     log_p = anchor_logits.float().log_softmax(dim=-1)

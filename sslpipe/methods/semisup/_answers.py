@@ -39,6 +39,21 @@ def product_of(propagated: NDArray[np.float32], probed: NDArray[np.float32]) -> 
     return result
 
 
+def drawn_labels(label: NDArray[np.int64], most: int, *, least: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the indices of the labels that answers are compared on, ascending; all of them if there are no more.
+
+    label: [L]. Of more than `most`, as many of each class are drawn as possible, but at least `least` or all.
+    """
+    if len(label) <= most:
+        return np.arange(len(label))
+    order = rng.permutation(len(label))
+    rank = np.empty(len(label), dtype=np.int64)
+    for each in np.unique(label):
+        own = order[label[order] == each]
+        rank[own] = np.arange(len(own))
+    return np.flatnonzero(rank < max(np.partition(rank, most)[most], least))
+
+
 def by_rule(labels: int, classes: int) -> Answer:
     """Return the answer for so many labels: propagation below PRODUCT_FROM labels a class, else the product."""
     return "propagation" if labels < PRODUCT_FROM * classes else "product"
