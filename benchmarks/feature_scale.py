@@ -46,7 +46,7 @@ STAGES = {
     "semisup propagation": "semisup --method propagation",
     "estimate-clusters": "estimate-clusters",
     "evaluate": "evaluate",
-    "predict": "predict new --model runs/semisup/propagation --neighbors 5",
+    "predict": "predict runs/semisup/propagation new --neighbors 5",
 }
 """Stage → its command, in the order of the pipeline."""
 

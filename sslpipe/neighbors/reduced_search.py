@@ -78,7 +78,8 @@ def principal_directions(vectors: UnitVectors, components: int) -> Tensor:
         for start in range(0, len(vectors), ROWS * step):
             part = vectors[slice(start, start + ROWS * step, step)]
             moments += part.T @ part
-    return torch.linalg.eigh(moments).eigenvectors[:, -components:].float()
+    directions: Tensor = torch.linalg.eigh(moments).eigenvectors[:, -components:].float()
+    return directions
 
 
 def _mapped(vectors: UnitVectors, basis: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ class UnitVectors:
         # Squares of float16 neither overflow nor vanish in float32, so the products are scaled instead of the rows.
         near = torch.as_tensor(self._some(index.flatten())).to(self.device).float()
         norm = torch.linalg.vector_norm(near, dim=1).clamp_min(TINY).view(index.shape)
-        return torch.bmm(near.view(shape), vectors[:, :, None])[:, :, 0] / norm
+        product: Tensor = torch.bmm(near.view(shape), vectors[:, :, None])[:, :, 0] / norm
+        return product
 
     def _some(self, index: Tensor) -> Features:
         """Return rows as they are."""
