@@ -5,7 +5,6 @@ products best. Part of the queries is also searched exactly, so that what the ca
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor
 from sslpipe.neighbors import torch_search
 from sslpipe.neighbors.unit_vectors import UnitVectors
 
+Found = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Indices and similarities."""
 COMPONENTS = 256
 """Principal directions in which candidates are searched. Own choice: of the 20 nearest of 7,200 photographs by two
 networks joined (2,560 dimensions), 112 candidates in 128, 256 and 384 directions contain 99.92, 100.00 and 100.00 %."""
@@ -38,36 +39,49 @@ def candidates_for(k: int) -> int:
     return 4 * k + 32
 
 
-@dataclass(frozen=True)
-class Reduced:
-    """The neighbours that were found, and how many of the exact ones are among them."""
+class ReducedSearch:
+    """Queries and a bank in fewer dimensions.
 
-    indices: NDArray[np.int64]
-    similarities: NDArray[np.float32]
-    """[Q, k] each, as `torch_search.search` returns them."""
-    recall: float
-    """Share of the exact neighbours of `compared` queries, 0 to 1."""
-    compared: int
-
-
-def search(
-    queries: UnitVectors, bank: UnitVectors, *, k: int, exclude_self: bool, advance: Callable[[int], None]
-) -> Reduced:
-    """Return the k rows of `bank` with the highest inner product with each query among its candidates.
-
-    The arguments are those of `torch_search.search`. Memory: N · (COMPONENTS + 6 · candidates) values.
+    Memory: N · (COMPONENTS + 6 · candidates) values while `search` runs.
     """
-    half = _Half(advance)
-    basis = principal_directions(bank, COMPONENTS)
-    few = _mapped(bank, basis)
-    few_queries = few if exclude_self else _mapped(queries, basis)
-    count = min(candidates_for(k), len(bank) - exclude_self)
-    candidates, _ = torch_search.search(few_queries, few, k=count, exclude_self=exclude_self, advance=half)
-    del few, few_queries
-    indices, similarities = compare(queries, bank, candidates, k=k, advance=half)
-    drawn = np.unique(np.linspace(0, len(queries) - 1, min(COMPARED, len(queries))).astype(np.int64))
-    recall = _recall(queries, bank, drawn, similarities, exclude_self=exclude_self)
-    return Reduced(indices, similarities, recall, len(drawn))
+
+    def __init__(self, queries: UnitVectors, bank: UnitVectors, *, k: int, exclude_self: bool) -> None:
+        """The arguments are those of `torch_search.search`."""
+        self.queries, self.bank, self.k, self.exclude_self = queries, bank, k, exclude_self
+        basis = principal_directions(bank, COMPONENTS)
+        self._few = _mapped(bank, basis)
+        self._few_queries = self._few if exclude_self else _mapped(queries, basis)
+        self._count = min(candidates_for(k), len(bank) - exclude_self)
+        self.compared = min(COMPARED, len(queries))
+        """Number of queries of `recall`."""
+
+    def recall(self) -> float:
+        """Return the share of the exact neighbours of some queries that are among their candidates, 0 to 1.
+
+        Copies of one another count alike.
+        """
+        drawn = np.linspace(0, len(self.queries) - 1, self.compared).astype(np.int64)
+        index = torch.from_numpy(drawn).to(self.queries.device)
+        own, more = self.queries.rows(index), int(self.exclude_self)
+        near = torch_search.search(
+            self._few_queries[index], self._few, k=self._count + more, exclude_self=False, advance=_ignore
+        )
+        exact = torch_search.search(own, self.bank, k=self.k + more, exclude_self=False, advance=_ignore)
+        if self.exclude_self:
+            near, exact = _without(drawn, *near), _without(drawn, *exact)
+        found = compare(own, self.bank, near[0], k=self.k, advance=_ignore)
+        return float((found[1] >= exact[1][:, -1:] - ROUNDING).mean())
+
+    def search(self, advance: Callable[[int], None]) -> Found:
+        """Return the k rows of the bank with the highest inner product with each query among its candidates.
+
+        The result is that of `torch_search.search`.
+        """
+        half = _Half(advance)
+        candidates, _ = torch_search.search(
+            self._few_queries, self._few, k=self._count, exclude_self=self.exclude_self, advance=half
+        )
+        return compare(self.queries, self.bank, candidates, k=self.k, advance=half)
 
 
 def principal_directions(vectors: UnitVectors, components: int) -> Tensor:
@@ -92,13 +106,13 @@ def _mapped(vectors: UnitVectors, basis: Tensor) -> Tensor:
 
 
 def compare(
-    queries: UnitVectors,
+    queries: torch_search.Vectors,
     bank: UnitVectors,
     candidates: NDArray[np.int64],
     *,
     k: int,
     advance: Callable[[int], None],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+) -> Found:
     """Return the k of each query's candidates with the highest inner product, the lower index first if equal.
 
     candidates: [Q, M], rows of `bank`.
@@ -119,25 +133,18 @@ def compare(
     return indices, similarities
 
 
-def _recall(
-    queries: UnitVectors,
-    bank: UnitVectors,
-    drawn: NDArray[np.int64],
-    similarities: NDArray[np.float32],
-    *,
-    exclude_self: bool,
-) -> float:
-    """Return the share of the exact neighbours of the drawn queries that were found; copies of one another count alike.
+def _without(own: NDArray[np.int64], indices: NDArray[np.int64], similarities: NDArray[np.float32]) -> Found:
+    """Return the neighbours of queries [Q, k] other than the queries themselves, [Q, k - 1].
 
-    similarities: [Q, k], of all queries, those that were found.
+    own: [Q], the index of each query. indices, similarities: [Q, k + 1]. A query that is not among its own neighbours,
+    as it has many copies, loses the last one.
     """
-    k = similarities.shape[1]
-    few = queries.rows(torch.from_numpy(drawn).to(queries.device))
-    indices, exact = torch_search.search(few, bank, k=k + exclude_self, exclude_self=False, advance=lambda _: None)
-    if exclude_self:
-        exact = np.where(indices == drawn[:, None], np.float32(-2), exact)
-    least = -np.sort(-exact, axis=1)[:, k - 1 : k]  # of the k-th neighbour other than the image itself
-    return float((similarities[drawn] >= least - ROUNDING).mean())
+    order = np.argsort(indices == own[:, None], axis=1, kind="stable")[:, :-1]
+    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(similarities, order, axis=1)
+
+
+def _ignore(count: int) -> None:
+    """Report no progress."""
 
 
 class _Half:

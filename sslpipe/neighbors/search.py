@@ -108,31 +108,19 @@ def _reduced(
     queries: UnitVectors, bank: UnitVectors, k: int, exclude_self: bool, settings: SearchSettings, advance: Advance
 ) -> Neighbors:
     """Search by candidates and print what share of the exact neighbours they contain; search exactly if it is low."""
-    again = _Counted(advance)
-    found = reduced_search.search(queries, bank, k=k, exclude_self=exclude_self, advance=again)
-    enough = found.recall >= reduced_search.RECALL
+    reduced = reduced_search.ReducedSearch(queries, bank, k=k, exclude_self=exclude_self)
+    recall = reduced.recall()
     line = (
-        f"mine_neighbors: {k} neighbours of {len(queries)} images among {len(bank)}: of candidates in "
-        f"{reduced_search.COMPONENTS} principal components, compared in all {bank.shape[1]} dimensions; they have "
-        f"{found.recall:.2%} of the exact neighbours of {found.compared} images"
+        f"mine_neighbors: {k} neighbours of {len(queries)} images among {len(bank)}: candidates in "
+        f"{reduced_search.COMPONENTS} principal components, compared in all {bank.shape[1]} dimensions, have "
+        f"{recall:.2%} of the exact neighbours of {reduced.compared} images"
     )
-    if enough or settings.index == "reduced":
+    if recall >= reduced_search.RECALL or settings.index == "reduced":
         info(f"{line}; mine_neighbors.index: exact compares all images")
-        return found.indices, found.similarities
+        return reduced.search(advance)
     info(f"{line}, less than {reduced_search.RECALL:.1%}, so all are compared; mine_neighbors.index: reduced does not")
-    advance(-again.count)
+    del reduced
     return torch_search.search(queries, bank, k=k, exclude_self=exclude_self, advance=advance)
-
-
-class _Counted:
-    """Reports progress, and counts it."""
-
-    def __init__(self, advance: Advance) -> None:
-        self.advance, self.count = advance, 0
-
-    def __call__(self, count: int) -> None:
-        self.count += count
-        self.advance(count)
 
 
 def _uses_torch(settings: SearchSettings) -> bool:
