@@ -16,13 +16,13 @@ from sslpipe.io.console import info, progress
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import BelowOne, Count, Positive, TwoOrMore
 from sslpipe.methods.semisup._answers import (
-    PRODUCT_FROM,
     TINY,
     Choice,
     by_cross_validation,
     by_rule,
-    drawn_labels,
+    labels_to_compare,
     product_of,
+    rule_in_words,
 )
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.methods.semisup._feature_probe import (
@@ -163,7 +163,7 @@ def _solve(
     """
     rarest = int(label.bincount(minlength=classes).min())
     count = min(settings.folds, rarest)
-    used = _compared(label, settings, count) if rarest > 1 else np.arange(len(index))
+    used = labels_to_compare(label, settings.compared_labels, folds=count) if rarest > 1 else np.arange(len(index))
     few = label[used]
     folds = stratified_folds(few, count) if rarest > 1 else []
     compared = settings.answer == "cross_validated" and rarest >= settings.least_labels
@@ -194,20 +194,6 @@ def _solve(
     return _Solution(choice, propagated, probe, reached, len(index), classes)
 
 
-def _compared(label: Tensor, settings: Settings, folds: int) -> NDArray[np.int64]:
-    """Return the indices of the labels [L] that answers are compared on; a line says so if they are not all."""
-    most = settings.compared_labels
-    if len(label) <= most:
-        return np.arange(len(label))
-    rng = np.random.default_rng(int(torch.randint(2**31 - 1, ())))
-    used = drawn_labels(label.numpy(), most, least=folds, rng=rng)
-    info(
-        f"{WHERE}: answers and strengths are compared on {len(used)} of {len(label)} labels, drawn from each class; "
-        f"what predicts uses all; raise {WHERE}.compared_labels to compare on more"
-    )
-    return used
-
-
 def _propagate(
     settings: Settings,
     graph: Graph,
@@ -229,10 +215,7 @@ def _report(solution: _Solution, settings: Settings) -> None:
     """Print a line that says what predicts and why, and one if the graph does not connect all images with labels."""
     answer, per_class = solution.choice.answer, solution.labels / solution.classes
     if settings.answer == "cross_validated":
-        reason = solution.choice.reason or (
-            f"by the rule for {per_class:.3g} labels a class (propagation below {PRODUCT_FROM}, else product); from "
-            f"{settings.least_labels} labels of each class on they are compared by cross-validation"
-        )
+        reason = solution.choice.reason or rule_in_words(per_class, settings.least_labels)
         info(f"{WHERE}: {answer} predicts, {reason}; another: {WHERE}.answer")
     if solution.probe is not None and answer != "propagation":
         info(f"{WHERE}: probe with strength {solution.probe.strength:g}")
