@@ -3,7 +3,8 @@
 A project of the digits with small budgets runs whole once. Then, again and again, a stage starts, directly or by `dvc
 repro`, receives a signal at a random moment and, after its end, runs again to its own end. All files of runs/ must then
 be those of the undisturbed run, byte for byte, and no process, partial folder or checkpoint may be left. `--kills 60
---seed 0` are the defaults; a seed gives the same stages, signals and shares of a stage's time. Linux only: processes
+--seed 0` are the defaults; a seed gives the same stages, signals and shares of a stage's time. `--on-features` kills
+the methods on stored features instead of those that train a network. Linux only: processes
 are found in /proc. A stage that runs directly is forked from this process, which has loaded torch already, so that most
 signals come while it works; by DVC it starts as always. On two idle cores 60 kills take about 5 minutes.
 """
@@ -45,6 +46,16 @@ STAGES = {
     "evaluate": "evaluate",
 }
 """Stage → its command, in the order of the pipeline."""
+ON_FEATURES = {
+    **{name: STAGES[name] for name in ("prepare", "pretrain", "features", "mine-neighbors")},
+    "cluster": f"cluster --method scan_heads {TRAINING}",
+    "cluster-kmeans": f"cluster --method kmeans --out runs/cluster-kmeans {TRAINING}",
+    "cluster-spectral": f"cluster --method spectral --out runs/cluster-spectral {TRAINING}",
+    "self-label": f"self-label --method neighbors {TRAINING}",
+    "semisup@propagation": f"semisup --method propagation {TRAINING}",
+    "evaluate": "evaluate",
+}
+"""The same with the methods on stored features."""
 WAIT = 60.0
 """Seconds in which a process has to end after a signal that it may handle."""
 
@@ -156,6 +167,17 @@ def small(tree: dict[str, object]) -> dict[str, object]:
         block = shortened[stage]
         block["methods"] = {name: start for name, start in block["methods"].items() if name in names}
     return shortened
+
+
+def on_features(tree: dict[str, object]) -> dict[str, object]:
+    """Return small settings with the methods on stored features, and a result that a baseline may replace."""
+    changed = small(tree)
+    clusters: dict[str, object] = {"clusters": 10, "compare": {"replace": True}}
+    changed["cluster"] = {"method": "scan_heads", **clusters, "scan_heads": {"heads": 4}, "kmeans": {}, "spectral": {}}
+    changed["self_label"] = {"method": "neighbors", "neighbors": {}}
+    changed["semisup"] = {"methods": {"propagation": {"start": "pretrain"}}, "propagation": {"least_labels": 2}}
+    del changed["finetune"]
+    return changed
 
 
 class Project:
@@ -319,9 +341,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--on-features", action="store_true")
     given = parser.parse_args()
+    settings, stages = (on_features, ON_FEATURES) if given.on_features else (small, STAGES)
     with tempfile.TemporaryDirectory() as name:
-        project = Project(Path(name) / "project", small(yaml.safe_load((ROOT / "params.yaml").read_text())))
+        tree = settings(yaml.safe_load((ROOT / "params.yaml").read_text()))
+        project = Project(Path(name) / "project", tree, stages)
         project.run()
         print(f"undisturbed: {sum(project.seconds.values()):.0f} s", flush=True)
         outcomes = kill_often(project, given.kills, given.seed, lambda line: print(line, flush=True))

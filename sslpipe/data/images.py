@@ -1,5 +1,6 @@
 """The images of a split, indexed as batches on a device."""
 
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -24,14 +25,19 @@ def central_square(images: Pixels, side: int) -> Pixels:
 class Images:
     """Images, uint8 [N, C, H, W], indexed by a tensor of indices on any device.
 
-    A batch is uint8 [B, C, H, W] on `device`. The images are kept on the device if they fit into its memory; otherwise
-    each batch is copied from the memory-mapped file.
+    A batch is uint8 [B, C, H, W] on `device`. From the first batch on the images are kept on the device if they fit
+    into its memory; otherwise each batch is copied from the memory-mapped file. A method that reads stored features
+    instead never needs them in memory.
     """
 
     def __init__(self, array: NDArray[np.uint8], device: torch.device) -> None:
         self.array = array
         self.device = device
-        self._resident = torch.from_numpy(np.array(array)).to(device) if _fits(array.nbytes, device) else None
+
+    @cached_property
+    def _resident(self) -> Tensor | None:
+        """All images on the device, None if they do not fit."""
+        return torch.from_numpy(np.array(self.array)).to(self.device) if _fits(self.array.nbytes, self.device) else None
 
     def __len__(self) -> int:
         return len(self.array)

@@ -45,9 +45,8 @@ def train_heads(
     for _ in range(steps):
         index = torch.randint(len(features), (size,), generator=generator).to(device)
         choice = torch.randint(neighbors.shape[1], (size,), generator=generator).to(device)
-        logits = heads(features[torch.cat([index, neighbors[index, choice]])])
-        anchor, neighbor = logits.chunk(2, dim=1)
-        loss = scan(anchor, neighbor, entropy_weight=entropy_weight)["loss"].sum()
+        anchor, neighbor = heads.by_image(features[torch.cat([index, neighbors[index, choice]])]).chunk(2)
+        loss = scan(anchor, neighbor, entropy_weight=entropy_weight, batch_dim=-3)["loss"].sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -66,11 +65,11 @@ def losses_of(pairs: Pairs, heads: ClusterHeads, *, entropy_weight: float) -> Te
     mean = pairs.features.new_zeros(shape.heads, shape.clusters, dtype=torch.float64)
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
-        log_p = heads(pairs.features[part]).float().log_softmax(dim=-1)
-        mean += log_p.exp().sum(dim=1)
+        log_p = heads.by_image(pairs.features[part]).float().log_softmax(dim=-1)
+        mean += log_p.exp().sum(dim=0)
         for column in pairs.neighbors[part].T:
-            log_q = heads(pairs.features[column]).float().log_softmax(dim=-1)
-            consistency -= torch.logsumexp(log_p + log_q, dim=-1).sum(dim=1)
+            log_q = heads.by_image(pairs.features[column]).float().log_softmax(dim=-1)
+            consistency -= torch.logsumexp(log_p + log_q, dim=-1).sum(dim=0)
     mean /= count
     entropy = -(mean * mean.clamp_min(1e-12).log()).sum(dim=1)
     return consistency / (count * pairs.neighbors.shape[1]) - entropy_weight * entropy

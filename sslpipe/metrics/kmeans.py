@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from sslpipe.data.seeds import RandomStream, mix
+from sslpipe.io.console import info
 from sslpipe.io.settings import Count
 
 
@@ -63,7 +64,9 @@ def kmeans(
         generator = torch.Generator().manual_seed(mix(seed, RandomStream.KMEANS_SAMPLE))
         drawn = torch.randperm(len(train), generator=generator)[:fitting]
         sample = train.subset(drawn.sort().values)
-    model = KMeans(clusters, n_init=settings.restarts, random_state=seed).fit(vectors(sample))
+        info(f"evaluate: k-means is fitted to {fitting} of {len(train)} images, drawn at random, to bound its memory")
+    # The vectors are made for this call, so that scikit-learn may centre them where they are.
+    model = KMeans(clusters, n_init=settings.restarts, random_state=seed, copy_x=False).fit(vectors(sample))
     predictions = [model.predict(first)]
     for start in range(chunk, len(scored), CHUNK):
         index = torch.arange(start, min(start + CHUNK, len(scored)))

@@ -12,14 +12,16 @@ from sslpipe.io.settings import Count
 class SearchSettings:
     """Settings of the neighbour search.
 
-    The default is exact: ivf misses neighbours, and saves little time up to 20,000 images.
+    The default never chooses ivf: it misses neighbours, and saves little time up to 20,000 images.
     """
 
     backend: Literal["auto", "torch", "faiss"] = "auto"
-    """auto: torch for index exact (faster than faiss on the CPU, see benchmarks/mining.py), faiss for ivf."""
-    index: Literal["exact", "ivf"] = "exact"
-    """exact: all images are compared. ivf: images are divided into `lists` groups, and only the `probes` groups
-    nearest to an image are searched for its neighbours."""
+    """auto: faiss for index ivf, torch for all others (faster than faiss on the CPU, see benchmarks/mining.py)."""
+    index: Literal["auto", "exact", "reduced", "ivf"] = "auto"
+    """exact: all images are compared. reduced: candidates are searched in 256 principal components and then compared in
+    all dimensions; a line gives the share of exact neighbours found for a sample. ivf: images are divided into `lists`
+    groups, and only the `probes` groups nearest to an image are searched for its neighbours. auto: on a CPU, for more
+    than 50,000 images of at least 1,024 dimensions, reduced, or exact where that finds less than 99.9 %; else exact."""
     lists: Count | None = None
     """Number of groups of the ivf index; null: 4·√N (faiss' guidelines), with at least 39 images per group."""
     probes: Count | None = None

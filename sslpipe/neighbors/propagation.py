@@ -82,24 +82,32 @@ class Propagated:
     scores: NDArray[np.float32]
     """F = (I - αS)⁻¹ Y, [N, C]; 0 for images that no labelled image reaches."""
     parts: NDArray[np.float64]
-    """[P, L, C], the scores of the labelled images by the labels of each part alone; their sum is `scores[index]`."""
+    """[P, M, C], the scores of the labelled images that are in a part by the labels of each part alone; if no label is
+    without a part, their sum is `scores[index]`."""
     masses: NDArray[np.float64]
     """[P, C], sums over all images of the scores by the labels of each part alone."""
+    rest: NDArray[np.float64]
+    """[C], those by the labels in no part."""
+
+    @property
+    def mass(self) -> NDArray[np.float64]:
+        """Sums over all images of the scores, [C]."""
+        total: NDArray[np.float64] = self.masses.sum(axis=0) + self.rest
+        return total
 
     def probabilities(self) -> NDArray[np.float32]:
         """Return the probabilities of the classes for all images, [N, C]; see `class_probabilities`."""
-        return class_probabilities(self.scores, self.masses.sum(axis=0))
+        return class_probabilities(self.scores, self.mass)
 
     def totals(self) -> NDArray[np.float64]:
         """Return the sum of each image's scores divided by the classes' masses, [N], which its probabilities lack."""
-        mass = self.masses.sum(axis=0)
-        total: NDArray[np.float64] = np.maximum(self.scores, 0) @ (1 / mass)
+        total: NDArray[np.float64] = np.maximum(self.scores, 0) @ (1 / self.mass)
         return total
 
     def left_out(self, part: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the probabilities [L, C] of the labelled images by the labels of the other parts.
+        """Return the probabilities [M, C] of the labelled images in a part by the labels of the other parts.
 
-        part: [L], the part of each labelled image, as given to `propagate`.
+        part: [M], the part of each of them, as given to `propagate`.
         """
         result = np.empty(self.parts.shape[1:], dtype=np.float32)
         for left in range(len(self.parts)):
@@ -122,9 +130,9 @@ def propagate(
     """Propagate labels over a graph: F = (I - αS)⁻¹ Y by conjugate gradients.
 
     index: [L], the labelled images. label: [L], their classes. part: [L], from 0; the part that each label belongs to,
-    for cross-validation; None: all labels are one part. advance: called with the number of right-hand sides done, one
-    for each class and part, since the last call. Besides the graph and the result the memory needed is that of some
-    ten times N · COLUMNS numbers.
+    for cross-validation, -1 for a label that has none; None: all labels are one part. advance: called with the number
+    of right-hand sides done, one for each class and part, since the last call. Besides the graph and the result the
+    memory needed is that of some ten times N · COLUMNS numbers.
     Raises ArithmeticError if the solver gives up.
     """
     part = np.zeros(len(index), dtype=np.int64) if part is None else part
@@ -132,8 +140,9 @@ def propagate(
     precision = np.float32 if alpha <= SINGLE else np.float64
     normalized = graph.normalized().astype(precision)
     scores = np.zeros((count, classes), dtype=np.float32)
-    shares = np.zeros((parts, len(index), classes))
-    masses = np.zeros((parts, classes))
+    inside = index[part >= 0]
+    shares = np.zeros((parts, len(inside), classes))
+    masses, rest = np.zeros((parts, classes)), np.zeros(classes)
     columns = np.unique(np.stack([label, part], axis=1), axis=0)
     for start in range(0, len(columns), COLUMNS):
         block = columns[start : start + COLUMNS]
@@ -145,10 +154,13 @@ def propagate(
         solution = _solve(normalized, right / norm, alpha) * norm
         for column, (number, group) in enumerate(block):
             scores[:, number] += solution[:, column]
-            shares[group, :, number] = solution[index, column]
-            masses[group, number] = solution[:, column].sum(dtype=np.float64)
+            mass = solution[:, column].sum(dtype=np.float64)
+            if group < 0:
+                rest[number] = mass
+            else:
+                shares[group, :, number], masses[group, number] = solution[inside, column], mass
         advance(len(block))
-    return Propagated(scores, shares, masses)
+    return Propagated(scores, shares, masses, rest)
 
 
 def _solve(normalized: csr_array, right: NDArray[Any], alpha: float) -> NDArray[Any]:

@@ -6,14 +6,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
-from sslpipe.neighbors import faiss_search, torch_search
+from sslpipe.neighbors import faiss_search, reduced_search, torch_search
 from sslpipe.neighbors.mining import SearchSettings
 from sslpipe.neighbors.unit_vectors import Features, UnitVectors
 
 Advance = Callable[[int], None]
 Neighbors = tuple[NDArray[np.int64], NDArray[np.float32]]
-EXACT = SearchSettings()
+EXACT = SearchSettings(index="exact")
+REDUCED_IMAGES, REDUCED_DIMENSIONS = 50_000, 1024
+"""Images, and dimensions, above and from which `auto` is reduced (own choice: an exact search takes more than a minute
+of a core there)."""
 CPU = torch.device("cpu")
 
 
@@ -75,9 +79,11 @@ def _search(
 ) -> Neighbors:
     if k < 1:
         raise UserError(f"mine_neighbors.k: {k} found, expected at least 1")
-    if settings.index == "exact" and (settings.lists or settings.probes):
-        raise UserError("mine_neighbors.lists, probes: only index 'ivf' has them, index is 'exact'")
+    if settings.index != "ivf" and (settings.lists or settings.probes):
+        raise UserError(f"mine_neighbors.lists, probes: only index 'ivf' has them, index is '{settings.index}'")
     if _uses_torch(settings):
+        if _is_reduced(queries, bank, settings):
+            return _reduced(queries, bank, k, exclude_self, settings, advance)
         return torch_search.search(queries, bank, k=k, exclude_self=exclude_self, advance=advance)
     return faiss_search.search(
         queries,
@@ -90,11 +96,40 @@ def _search(
     )
 
 
+def _is_reduced(queries: UnitVectors, bank: UnitVectors, settings: SearchSettings) -> bool:
+    """Return whether candidates are searched in fewer dimensions."""
+    if settings.index != "auto":
+        return settings.index == "reduced"
+    many = len(queries) * len(bank) > REDUCED_IMAGES**2
+    return bank.device.type == "cpu" and many and bank.shape[1] >= REDUCED_DIMENSIONS
+
+
+def _reduced(
+    queries: UnitVectors, bank: UnitVectors, k: int, exclude_self: bool, settings: SearchSettings, advance: Advance
+) -> Neighbors:
+    """Search by candidates and print what share of the exact neighbours they contain; search exactly if it is low."""
+    reduced = reduced_search.ReducedSearch(queries, bank, k=k, exclude_self=exclude_self)
+    recall = reduced.recall()
+    line = (
+        f"mine_neighbors: {k} neighbours of {len(queries)} images among {len(bank)}: candidates in "
+        f"{reduced_search.COMPONENTS} principal components, compared in all {bank.shape[1]} dimensions, have "
+        f"{recall:.2%} of the exact neighbours of {reduced.compared} images"
+    )
+    if recall >= reduced_search.RECALL or settings.index == "reduced":
+        info(f"{line}; mine_neighbors.index: exact compares all images")
+        return reduced.search(advance)
+    info(f"{line}, less than {reduced_search.RECALL:.1%}, so all are compared; mine_neighbors.index: reduced does not")
+    del reduced
+    return torch_search.search(queries, bank, k=k, exclude_self=exclude_self, advance=advance)
+
+
 def _uses_torch(settings: SearchSettings) -> bool:
     """Return whether the backend is torch instead of faiss."""
     if settings.backend == "torch" and settings.index == "ivf":
         raise UserError("mine_neighbors.backend: 'torch' has no index 'ivf'; use 'faiss' or 'auto', or index 'exact'")
-    return settings.backend == "torch" or (settings.backend == "auto" and settings.index == "exact")
+    if settings.backend == "faiss" and settings.index == "reduced":
+        raise UserError("mine_neighbors.backend: 'faiss' has no index 'reduced'; use 'torch' or 'auto'")
+    return settings.backend == "torch" or (settings.backend == "auto" and settings.index != "ivf")
 
 
 def _search_device(settings: SearchSettings, device: torch.device) -> torch.device:

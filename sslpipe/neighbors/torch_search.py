@@ -60,7 +60,7 @@ def search(
     # One buffer for all tiles: to allocate memory for each takes as long as its product.
     scores = torch.empty(rows, columns, device=device)
     best = _Best(len(queries), k, device)
-    with _full_precision():
+    with full_precision():
         for top in range(0, len(queries), rows):
             own = queries[top : top + rows]
             for left in range(top if exclude_self else 0, len(bank), columns):
@@ -154,7 +154,7 @@ def _unpack(keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
     """Compute products in full float32, whatever precision training has set: TF32 and bf16 would change the order."""
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]

@@ -14,6 +14,9 @@ is scaled when it is used."""
 CHECKED = 1 << 20
 """Values that are checked at a time."""
 
+TINY = 1e-12
+"""Below the norm of any float16 vector but 0."""
+
 
 class UnitVectors:
     """The rows of features [N, D], float32 on a device, scaled to norm 1; a zero vector remains zero."""
@@ -40,6 +43,26 @@ class UnitVectors:
     def __getitem__(self, rows: slice) -> Tensor:
         """Return some of the rows."""
         return self.resident[rows] if self.resident is not None else _scaled(self._features[rows], self.device)
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Return the rows with these indices, int64 [M], in any order."""
+        return self.resident[index] if self.resident is not None else _scaled(self._some(index), self.device)
+
+    def products(self, index: Tensor, vectors: Tensor) -> Tensor:
+        """Return the inner products [B, M] of vectors [B, D] with rows [B, M] of their own."""
+        shape = (*index.shape, self.shape[1])
+        if self.resident is not None or self._some(index[:0, 0]).dtype not in (torch.float16, np.float16):
+            return torch.bmm(self.rows(index.flatten()).view(shape), vectors[:, :, None])[:, :, 0]
+        # Squares of float16 neither overflow nor vanish in float32, so the products are scaled instead of the rows.
+        near = torch.as_tensor(self._some(index.flatten())).to(self.device).float()
+        norm = torch.linalg.vector_norm(near, dim=1).clamp_min(TINY).view(index.shape)
+        product: Tensor = torch.bmm(near.view(shape), vectors[:, :, None])[:, :, 0] / norm
+        return product
+
+    def _some(self, index: Tensor) -> Features:
+        """Return rows as they are."""
+        where = index.to(self._features.device) if isinstance(self._features, Tensor) else index.cpu().numpy()
+        return self._features[where]
 
 
 def unit_vectors(features: Features, device: torch.device) -> Tensor:

@@ -166,8 +166,12 @@ class ClusterHeads(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [B, D] to logits [H, B, C]."""
+        return self.by_image(features).transpose(0, 1)
+
+    def by_image(self, features: Tensor) -> Tensor:
+        """Map features [B, D] to logits [B, H, C], as they lie in memory; operations on [H, B, C] copy them."""
         logits: Tensor = self.linear(features)
-        return logits.view(len(features), self.settings.heads, self.settings.clusters).transpose(0, 1)
+        return logits.view(len(features), self.settings.heads, self.settings.clusters)
 
     def consensus(self, order: NDArray[Any]) -> ConsensusHead:
         """Return a copy of all heads, their probabilities averaged: features [B, D] to logits [B, C].

@@ -26,6 +26,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import atomic_file, read_array, sha256, write_array
 from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
 from sslpipe.neighbors import torch_search
+from sslpipe.neighbors.unit_vectors import UnitVectors
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_card import ModelCard
 from sslpipe.nets.model_file import check_data, weights_path
@@ -79,8 +80,8 @@ class Files:
 class Bank:
     """The training images among which nearest neighbours are searched."""
 
-    features: Tensor
-    """[N, D], L2-normalised features."""
+    features: torch_search.Vectors
+    """[N, D], L2-normalised features; those in a file are scaled as they are used."""
     files: Sequence[str]
     """Names of the N files."""
 
@@ -112,8 +113,7 @@ def open_bank(
     store = Store(prepared)
     check_data(card, store.info, folder)
     if (stored := find_features(featured, store, folder)) is not None:
-        unit = stored.tensor("train", device).float()
-        return Bank(F.normalize(unit, dim=1, out=unit), store.files("train"))
+        return Bank(UnitVectors(stored.tensor("train", device), device), store.files("train"))
     what = (sha256(weights_path(folder)), card.data, network.settings, network.input)
     key = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
     cached = CACHE / f"{key}.npy"

@@ -15,7 +15,7 @@ from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.io.errors import UserError
 from sslpipe.methods.semisup import propagation
-from sslpipe.methods.semisup._answers import by_cross_validation, by_rule, product_of
+from sslpipe.methods.semisup._answers import by_cross_validation, by_rule, drawn_labels, product_of
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.methods.semisup._feature_probe import fit_probe, principal_basis, reduced_features
 from sslpipe.methods.semisup.propagation import Method, Settings
@@ -245,3 +245,37 @@ def test_no_strength_is_refused():
 
 def test_what_says_that_it_reads_features_is_this_method_alone():
     assert propagation.Settings.reads_features
+
+
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=2, max_size=5),
+    most=st.integers(1, 150),
+    least=st.integers(1, 4),
+    seed=st.integers(0, 9),
+)
+def test_labels_to_compare_on_are_drawn_evenly(counts, most, least, seed):
+    label = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    used = drawn_labels(label, most, least=least, rng=np.random.default_rng(seed))
+    assert (np.diff(used) > 0).all()
+    drawn = np.bincount(label[used], minlength=len(counts))
+    if len(label) <= most:
+        assert len(used) == len(label)
+        return
+    share = int(drawn.max())  # that of every class that has so many
+    assert drawn.tolist() == [min(count, share) for count in counts]
+    assert share >= min(least, max(counts))
+    assert len(used) <= most or share <= least
+    assert sum(min(count, share + 1) for count in counts) > most or share >= least
+
+
+def test_of_many_labels_some_are_compared_and_all_are_used(pixels, network, capsys):
+    torch.manual_seed(0)
+    problem = problem_of(pixels, network, 40)
+    whole = Method(Settings(answer="product"), problem)
+    assert "compared on" not in capsys.readouterr().out
+    few = Method(Settings(compared_labels=100), problem)
+    out = capsys.readouterr().out
+    assert "compared on 100 of 400 labels, drawn from each class" in out
+    assert "5-fold cross-validation over 100" in out
+    assert few.solution.propagated.scores == pytest.approx(whole.solution.propagated.scores, rel=1e-3, abs=1e-5)
+    assert accuracy(few, pixels) == pytest.approx(accuracy(whole, pixels), abs=0.02)

@@ -106,6 +106,21 @@ def test_labels_left_out_have_no_influence(seed, parts):
         np.testing.assert_allclose(left_out[rows], others[index[rows]], atol=1e-4)
 
 
+def test_labels_in_no_part_count_for_the_scores_alone():
+    neighbors, similarities, index, label = sample(1, each=4)
+    graph = neighbor_graph(neighbors, similarities, power=3.0)
+    part = np.empty(len(index), dtype=np.int64)
+    for each in range(3):
+        part[label == each] = [0, 1, -1, -1]
+    found = propagate(graph, index, label, classes=3, alpha=0.9, part=part)
+    inside = part >= 0
+    alone = propagate(graph, index[inside], label[inside], classes=3, alpha=0.9, part=part[inside])
+    np.testing.assert_allclose(found.left_out(part[inside]), alone.left_out(part[inside]), atol=1e-5)
+    whole = propagate(graph, index, label, classes=3, alpha=0.9)
+    np.testing.assert_allclose(found.scores, whole.scores, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.probabilities(), whole.probabilities(), atol=1e-5)
+
+
 @settings(max_examples=15)
 @given(seed=st.integers(0, 1000))
 def test_the_order_of_images_and_of_classes_does_not_matter(seed):

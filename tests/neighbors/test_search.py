@@ -212,7 +212,7 @@ def test_the_precision_that_training_asked_for_is_not_used_and_not_lost() -> Non
     before = matmul.fp32_precision
     try:
         matmul.fp32_precision = "bf16"
-        with torch_search._full_precision():
+        with torch_search.full_precision():
             assert matmul.fp32_precision == "ieee"
         assert matmul.fp32_precision == "bf16"
     finally:

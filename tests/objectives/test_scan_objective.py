@@ -58,3 +58,12 @@ def test_heads_are_scored_each_on_its_own_and_names_of_clusters_do_not_matter(se
         torch.testing.assert_close(scan(anchors[head], neighbors[head], entropy_weight=2.0)["loss"], loss[head])
     order = torch.randperm(5, generator=generator)
     torch.testing.assert_close(scan(anchors[..., order], neighbors[..., order], entropy_weight=2.0)["loss"], loss)
+
+
+def test_heads_may_follow_the_images():
+    anchor, neighbor = torch.randn(2, 3, 8, 5, generator=torch.Generator().manual_seed(0))
+    expected = scan(anchor, neighbor, entropy_weight=2.0)
+    found = scan(anchor.transpose(0, 1), neighbor.transpose(0, 1), entropy_weight=2.0, batch_dim=-3)
+    for name, value in expected.items():
+        assert value.shape == (3,)
+        torch.testing.assert_close(found[name], value)

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from sslpipe.io.console import info
 from sslpipe.nets.propagation_head import FLOOR, Answer
 
 PRODUCT_FROM = 4
@@ -39,9 +42,45 @@ def product_of(propagated: NDArray[np.float32], probed: NDArray[np.float32]) -> 
     return result
 
 
+def drawn_labels(label: NDArray[np.int64], most: int, *, least: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the indices of the labels that answers are compared on, ascending; all of them if there are no more.
+
+    label: [L]. Of more than `most`, as many of each class are drawn as possible, but at least `least` or all.
+    """
+    if len(label) <= most:
+        return np.arange(len(label))
+    order = rng.permutation(len(label))
+    rank = np.empty(len(label), dtype=np.int64)
+    for each in np.unique(label):
+        own = order[label[order] == each]
+        rank[own] = np.arange(len(own))
+    return np.flatnonzero(rank < max(np.partition(rank, most)[most], least))
+
+
+def labels_to_compare(label: Tensor, most: int, *, folds: int) -> NDArray[np.int64]:
+    """Return the indices of the labels [L] that `drawn_labels` keeps; a line says so if they are not all."""
+    if len(label) <= most:
+        return np.arange(len(label))
+    rng = np.random.default_rng(int(torch.randint(2**31 - 1, ())))
+    used = drawn_labels(label.numpy(), most, least=folds, rng=rng)
+    info(
+        f"semisup.propagation: answers and strengths are compared on {len(used)} of {len(label)} labels, drawn from "
+        "each class; what predicts uses all; raise semisup.propagation.compared_labels to compare on more"
+    )
+    return used
+
+
 def by_rule(labels: int, classes: int) -> Answer:
     """Return the answer for so many labels: propagation below PRODUCT_FROM labels a class, else the product."""
     return "propagation" if labels < PRODUCT_FROM * classes else "product"
+
+
+def rule_in_words(per_class: float, least: int) -> str:
+    """Return why `by_rule` has chosen an answer. least: labels of each class from which answers are compared."""
+    return (
+        f"by the rule for {per_class:.3g} labels a class (propagation below {PRODUCT_FROM}, else product); from "
+        f"{least} labels of each class on they are compared by cross-validation"
+    )
 
 
 def by_cross_validation(

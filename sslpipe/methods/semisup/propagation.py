@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import BelowOne, Count, Positive, TwoOrMore
-from sslpipe.methods.semisup._answers import PRODUCT_FROM, TINY, Choice, by_cross_validation, by_rule, product_of
+from sslpipe.methods.semisup._answers import (
+    TINY,
+    Choice,
+    by_cross_validation,
+    by_rule,
+    labels_to_compare,
+    product_of,
+    rule_in_words,
+)
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.methods.semisup._feature_probe import (
     Probe,
@@ -54,6 +62,9 @@ class Settings:
     choice)."""
     folds: TwoOrMore = 5
     """Number of folds of the cross-validation; at most as many as the rarest class has labels."""
+    compared_labels: Count = 10_000
+    """Labels that the answers and the strengths are compared on, drawn in equal number from each class if there are
+    more (own choice: 20 regressions on 10,000 labels of 100 classes take some minutes, in proportion to the labels)."""
     neighbors: Count | None = None
     """Mined neighbours of each image in the graph, and images that the classes of a new image come from; null: 20, or
     mine_neighbors.k if fewer are mined, as for a few images."""
@@ -151,25 +162,25 @@ def _solve(
     index, label: [L], the labelled images and their classes. unit: [N, d], reduced unit features of all images.
     """
     rarest = int(label.bincount(minlength=classes).min())
-    folds = stratified_folds(label, min(settings.folds, rarest)) if rarest > 1 else []
+    count = min(settings.folds, rarest)
+    used = labels_to_compare(label, settings.compared_labels, folds=count) if rarest > 1 else np.arange(len(index))
+    few = label[used]
+    folds = stratified_folds(few, count) if rarest > 1 else []
     compared = settings.answer == "cross_validated" and rarest >= settings.least_labels
     answer = by_rule(len(index), classes) if settings.answer == "cross_validated" else settings.answer
     reached, propagated, left_out = graph.reached(index), None, None
     if compared or answer != "probe":
         divided = folds if compared or answer == "product" else []
-        fold = np.zeros(len(index), dtype=np.int64)
+        fold = np.full(len(index), -1 if divided else 0, dtype=np.int64)
         for number, (_, inside) in enumerate(divided):
-            fold[inside.numpy()] = number
+            fold[used[inside.numpy()]] = number
         propagated = _propagate(settings, graph, index, label.numpy(), classes, fold)
-        left_out = propagated.left_out(fold) if divided else None
+        left_out = propagated.left_out(fold[used]) if divided else None
     choice, probe = Choice(answer, "", {}), None
     if compared or answer != "propagation" or not reached.all():
         known = unit[index].astype(np.float32)
-        probed = left_out_probes(known, label, settings.strengths, folds, settings.iterations) if folds else {}
-        strengths = {
-            "probe": best_strength(probed, label, folds),
-            "product": best_strength(probed, label, folds, left_out),
-        }
+        probed = left_out_probes(known[used], few, settings.strengths, folds, settings.iterations) if folds else {}
+        strengths = {"probe": best_strength(probed, few, folds), "product": best_strength(probed, few, folds, left_out)}
         if compared:
             assert left_out is not None
             outputs: dict[Answer, NDArray[np.float32]] = {
@@ -177,7 +188,7 @@ def _solve(
                 "probe": probed[strengths["probe"]],
                 "product": product_of(left_out, probed[strengths["product"]]),
             }
-            choice = by_cross_validation(outputs, label.numpy(), folds=len(folds))
+            choice = by_cross_validation(outputs, few.numpy(), folds=len(folds))
         strength = strengths["product" if choice.answer == "product" else "probe"]
         probe = fit_probe(known, label, strength, settings.iterations)
     return _Solution(choice, propagated, probe, reached, len(index), classes)
@@ -204,10 +215,7 @@ def _report(solution: _Solution, settings: Settings) -> None:
     """Print a line that says what predicts and why, and one if the graph does not connect all images with labels."""
     answer, per_class = solution.choice.answer, solution.labels / solution.classes
     if settings.answer == "cross_validated":
-        reason = solution.choice.reason or (
-            f"by the rule for {per_class:.3g} labels a class (propagation below {PRODUCT_FROM}, else product); from "
-            f"{settings.least_labels} labels of each class on they are compared by cross-validation"
-        )
+        reason = solution.choice.reason or rule_in_words(per_class, settings.least_labels)
         info(f"{WHERE}: {answer} predicts, {reason}; another: {WHERE}.answer")
     if solution.probe is not None and answer != "propagation":
         info(f"{WHERE}: probe with strength {solution.probe.strength:g}")
