@@ -11,7 +11,8 @@ from sslpipe.io import options
 def report(
     seed: options.Seed = None,
     single: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write only this file, with the groups alone, such as for a mail.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write only this file, with the groups alone, such as for a mail."),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     prepared: options.Prepared = Path("runs/prepare"),

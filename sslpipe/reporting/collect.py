@@ -187,8 +187,8 @@ def _notes(images: ShownImages, models: Mapping[str, Path], settings: ReportSett
     total = store.info.train + store.info.held_out + store.info.test
     if len(images) < total:
         notes.append(
-            f"{len(images):,} of {total:,} images are shown, a random sample, and sizes of groups, confusion, classes and "
-            "calibration are of these; the setting report.images raises the number. The table of models is of all images."
+            f"{len(images):,} of {total:,} images are shown, a random sample. Sizes of groups, confusion, classes and "
+            "calibration are of these, the table of models is of all; the setting report.images raises the number."
         )
     if store.info.channels > 3:
         notes.append(f"Pictures show the first three of {store.info.channels} channels.")
@@ -204,10 +204,8 @@ def _notes(images: ShownImages, models: Mapping[str, Path], settings: ReportSett
             "No label of an evaluated image is known: confusion, metrics of classes and calibration are left out, and "
             "groups are named by the other images' labels."
         )
-    elif (unknown := int((~images.known).sum())) :
+    elif unknown := int((~images.known).sum()):
         notes.append(f"{counted(unknown, 'image')} of {len(images):,} without a known label: scores are of the others.")
     if not settings.map:
         notes.append("The map is left out: report.map is false.")
     return notes
-
-

@@ -54,8 +54,8 @@ def find_duplicates(
         )
     )
     how = (
-        f"Equal pixels, or neighbours with a cosine of at least {MIN_COSINE:g} and a correlation of their pixels, reduced "
-        f"to 16 × 16, of at least {least:.3g}; a set is connected by such pairs."
+        f"Equal pixels, or neighbours with a cosine of at least {MIN_COSINE:g} and a correlation of their pixels, "
+        f"reduced to 16 × 16, of at least {least:.3g}; a set is connected by such pairs."
     )
     note = f"Of {len(sets):,} sets of duplicates, the first {MOST} are listed." if len(sets) > MOST else None
     return sets[:MOST], how, note
@@ -63,9 +63,7 @@ def find_duplicates(
 
 def pixel_groups(images: ShownImages) -> NDArray[np.int64]:
     """Return a number for each image, [N], which equal images share."""
-    digests = [
-        hashlib.blake2b(image, digest_size=16).digest() for chunk in images.chunks(ROWS) for image in chunk
-    ]
+    digests = [hashlib.blake2b(image, digest_size=16).digest() for chunk in images.chunks(ROWS) for image in chunk]
     numbers = np.unique(np.array(digests, dtype="V16"), return_inverse=True)[1]
     return numbers.reshape(-1).astype(np.int64)
 

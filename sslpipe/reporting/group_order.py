@@ -19,7 +19,7 @@ def group_links(
     The link from group a to group b is the mean probability of b, plus the share of neighbours in b, of the images in
     a; both directions are added. group: [N]. probability: [N, K]. neighbors: [N, k], indices of images.
     """
-    count, groups = probability.shape
+    groups = probability.shape[1]
     size = np.bincount(group, minlength=groups)
     order = np.argsort(group, kind="stable")
     total = np.zeros((groups, groups))

@@ -98,9 +98,7 @@ def group_part(
     }
 
 
-def _centrality(
-    group: NDArray[np.int64], size: NDArray[np.int64], vectors: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _centrality(group: NDArray[np.int64], size: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the inner product of each image's vector with the mean of its group's, [N]."""
     centre = np.zeros((len(size), vectors.shape[1]), np.float32)
     order = np.argsort(group, kind="stable")

@@ -64,7 +64,8 @@ def scaled(places: NDArray[np.float64]) -> NDArray[np.int64]:
     low, high = places.min(axis=0), places.max(axis=0)
     span = float((high - low).max()) or 1.0
     centred = (places - (low + high) / 2) / span + 0.5
-    return np.clip(np.rint(centred * HIGHEST), 0, HIGHEST).astype(np.int64)
+    whole: NDArray[np.int64] = np.clip(np.rint(centred * HIGHEST), 0, HIGHEST).astype(np.int64)
+    return whole
 
 
 def _start(vectors: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -39,7 +39,9 @@ def read_metrics(evaluated: Path, store: Store, models: Mapping[str, Path]) -> d
     found = str(card.get("data"))
     if found != store.info.fingerprint:
         expected = store.info.fingerprint[:12]
-        raise UserError(f"{evaluated / 'card.json'}: data: {found[:12]} found, expected {expected}, the store's; {AGAIN}")
+        raise UserError(
+            f"{evaluated / 'card.json'}: data: {found[:12]} found, expected {expected}, the store's; {AGAIN}"
+        )
     scored = set(card.get("inputs", {}).values())
     for folder in models.values():
         if sha256(weights_path(folder)) not in scored:

@@ -13,8 +13,10 @@ from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.reporting.encoding import byte_of, encoded
 
 COMPONENTS = 128
-"""Principal components in which neighbours are searched (own choice). Of 1,280 dimensions they take a tenth of the time;
-of the 8 nearest of 10,000 photographs in the features of two published networks, 93 % are those in all dimensions."""
+"""Principal components in which neighbours are searched (own choice: of 2,560 dimensions, a twentieth of the
+time). Of the 8 nearest of each of 10,000 CIFAR-10 images, 74 % are among the 8 nearest in all dimensions."""
+FITTED = 10_000
+"""Most images, evenly spaced, that the components are fitted to (own choice)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def compressed(features: Features) -> NDArray[np.float32]:
     """Return L2-normalised features [N, D] in the span of their mean and of COMPONENTS principal components."""
     if len(features) < 2 or features.shape[1] <= COMPONENTS:
         return np.concatenate([unit for _, unit in unit_chunks(features)])
-    pca = fit_pca(features, COMPONENTS)
+    pca = fit_pca(features[:: -(-len(features) // FITTED)], COMPONENTS)
     span = np.linalg.qr(np.column_stack([pca.mean, pca.basis]).astype(np.float64))[0].astype(np.float32)
     return np.concatenate([unit @ span for _, unit in unit_chunks(features)])
 

@@ -43,9 +43,7 @@ def score_part(
     }
 
 
-def class_rows(
-    counts: NDArray[np.int64], mapping: NDArray[np.int64], classes: Sequence[str]
-) -> list[dict[str, Any]]:
+def class_rows(counts: NDArray[np.int64], mapping: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
     """Return images, precision, recall and F1 of each class; None where the denominator is 0.
 
     counts: [classes, outputs]. mapping: class of each output, [outputs]. Images of outputs that are UNMAPPED are
@@ -89,5 +87,3 @@ def calibration(probability: NDArray[np.float32], label: NDArray[np.int64]) -> d
             }
         )
     return {"bins": bins, "ece": rounded(calibration_error(probability, label, bins=BINS))}
-
-

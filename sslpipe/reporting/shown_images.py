@@ -38,7 +38,8 @@ class ShownImages:
     @property
     def known(self) -> NDArray[np.bool_]:
         """[N], whether the label is known."""
-        return self.label != UNKNOWN
+        known: NDArray[np.bool_] = self.label != UNKNOWN
+        return known
 
     @cached_property
     def given(self) -> NDArray[np.bool_]:

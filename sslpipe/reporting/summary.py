@@ -40,7 +40,7 @@ def title_of_project(prepared: Path) -> str:
 
 
 def originals(prepared: Path, out: Path) -> str | None:
-    """Return the URL of the folder of images, relative to the report's folder, with a / at its end; None without one."""
+    """Return the URL of the folder of images, relative to the report's folder, with a / at its end; None for none."""
     path = _source(prepared).get("path")
     if not path:
         return None

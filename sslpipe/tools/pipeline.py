@@ -29,7 +29,7 @@ HEAD = """\
 
 
 def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the stages of a project in pipeline order: prepare, evaluate, report and all stages with a block in its settings.
+    """Return the stages of a project in pipeline order: prepare, evaluate, report and all with a block in its settings.
 
     Raises UserError if a stage reads the outputs of a stage without a block.
     """
