@@ -22,6 +22,8 @@ MIN_CORRELATION = 0.9
 SHARE_OF_TYPICAL = 0.2
 """One minus the correlation is at most this share of what it typically (in the median) is for nearest neighbours: among
 images that are all alike, such as digits, similar ones are not taken for copies."""
+NEARLY = 0.9999
+"""Highest similarity of images whose pixels are not all equal, as it is rounded."""
 MOST = 500
 """Sets that are listed (own choice)."""
 ROWS = 4096
@@ -38,6 +40,8 @@ def find_duplicates(
     """
     first, second, correlation, least = _pairs(similar, pixels)
     equal = pixel_groups(images)
+    near = equal[first] != equal[second]
+    first, second, correlation = first[near], second[near], np.minimum(correlation[near], NEARLY)
     order = np.argsort(equal, kind="stable")
     same = np.flatnonzero(np.diff(equal[order]) == 0)
     first = np.concatenate([order[same], first])

@@ -19,8 +19,8 @@ MOST = 500
 """Images that are listed (own choice)."""
 ROWS = 4096
 PENALTY = 1e-2
-"""Ridge penalty of the linear classifier, for each image (own choice): with 2 % of 10,000 CIFAR-10 labels changed, in the
-features of two published networks, 73 of the first 100 are changed ones; by votes alone 63."""
+"""Ridge penalty of the linear classifier, for each image (own choice): with 2 % of 10,000 CIFAR-10 labels changed, in
+the features of two published networks, 73 of the first 100 are changed ones; by votes alone 63."""
 HOW = (
     "Confident learning (Northcutt et al. 2021, arXiv:1911.00068). An image's probability of a class is the mean of "
     "two, both without its own label: the votes of the {voters} most similar images with a label, and a linear "
