@@ -205,7 +205,7 @@ def test_another_model_than_the_evaluated_one_is_refused(tmp_path):
     path = project.runs / "evaluate/card.json"
     card = json.loads(path.read_text())
     path.write_text(json.dumps({**card, "inputs": {"runs/cluster/model.safetensors": "0" * 64}}))
-    with pytest.raises(UserError, match="not of the model that is in .*cluster; run 'sslpipe evaluate' again"):
+    with pytest.raises(UserError, match=r"not of the model that is in .*cluster; run 'sslpipe evaluate' again"):
         write_report(inputs, tmp_path / "report")
     path.write_text(json.dumps({**card, "data": "0" * 64}))
     with pytest.raises(UserError, match="data: 000000000000 found, expected ffffffffffff, the store's"):
