@@ -137,7 +137,7 @@ def _ridge(given: Labelled) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     for start in range(0, len(given.label), ROWS):
         rows = _with_one(given.vectors[start : start + ROWS])
         products += rows.T @ rows
-        np.add.at(targets.T, given.label[start : start + ROWS], rows)
+        targets += (np.eye(given.classes)[given.label[start : start + ROWS]].T @ rows).T
     ridge = PENALTY * len(given.label) * np.eye(dimension)
     inverse = np.linalg.inv(products + ridge).astype(np.float64)
     return inverse @ targets, inverse

@@ -81,13 +81,13 @@ class ShownImages:
             yield np.concatenate(parts)
 
     def forward(self, function: Callable[[Tensor], Tensor], device: torch.device, title: str) -> Tensor:
-        """Return a function's output for all images, float32 [N, …] on the device; see `infer`."""
+        """Return a function's output for all images, float32 [N, …] on the device; see `infer`. title: "" for none."""
         parts = []
         for split in SPLITS:
             if len(index := self.index[split]):
                 array = self.store.images(split)
                 images = Images(array if len(index) == len(array) else array[index], device)
-                parts.append(infer(function, images, title=f"{title}, {split}"))
+                parts.append(infer(function, images, title=title and f"{title}, {split}"))
         return torch.cat(parts)
 
 

@@ -47,8 +47,11 @@ def read_predictions(table: Path, paths: Sequence[Path]) -> list[Predicted]:
     ]
 
 
-def check_folder(folder: Path) -> None:
-    """Raise UserError unless a folder does not exist or is empty."""
+def check_folder(folder: Path, images: Sequence[Path] = ()) -> None:
+    """Raise UserError unless a folder does not exist or is empty, and is outside of the folders among `images`."""
+    for path in images:
+        if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+            raise UserError(f"--sort-into: {folder} is inside of {path}, expected a folder outside of the images")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--sort-into: {folder} is a file; name a folder")
     if folder.exists() and any(folder.iterdir()):

@@ -52,7 +52,7 @@ def predict(
     if link and sort is None:
         raise UserError("--link: only with --sort-into DIR")
     if sort is not None:
-        check_folder(sort)
+        check_folder(sort, images)
     called = read_names(names) if names else {}
     files = Files(images)
     inputs = [Path(entry.name) for entry in files.entries]

@@ -48,6 +48,8 @@ def test_a_folder_with_content_is_refused(images, tmp_path):
         sort_into(tmp_path / "sorted", predicted(images), link=False)
     with pytest.raises(UserError, match=r"1\.png is a file; name a folder"):
         check_folder(images[0])
+    with pytest.raises(UserError, match="new is inside of .*, expected a folder outside"):
+        check_folder(tmp_path / "in/a/new", [tmp_path / "in"])
     assert os.listdir(tmp_path / "sorted") == ["note.txt"]
 
 
