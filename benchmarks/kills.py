@@ -43,6 +43,7 @@ STAGES = {
     "semisup@fixmatch": f"semisup --method fixmatch {TRAINING}",
     "finetune@linear": f"finetune --method linear {TRAINING}",
     "evaluate": "evaluate",
+    "report": "report",
 }
 """Stage → its command, in the order of the pipeline."""
 WAIT = 60.0

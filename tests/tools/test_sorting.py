@@ -1,4 +1,5 @@
 import csv
+import errno
 import os
 
 import pytest
@@ -48,7 +49,7 @@ def test_a_folder_with_content_is_refused(images, tmp_path):
         sort_into(tmp_path / "sorted", predicted(images), link=False)
     with pytest.raises(UserError, match=r"1\.png is a file; name a folder"):
         check_folder(images[0])
-    with pytest.raises(UserError, match="new is inside of .*, expected a folder outside"):
+    with pytest.raises(UserError, match=r"new is inside of .*, expected a folder outside"):
         check_folder(tmp_path / "in/a/new", [tmp_path / "in"])
     assert os.listdir(tmp_path / "sorted") == ["note.txt"]
 
@@ -102,3 +103,13 @@ def test_broken_images_have_no_place(images, tmp_path):
         writer.writerows([[path, "cat", "0.5", ""] for path in images[:3]])
         writer.writerow([images[3], "", "", "truncated"])
     assert [each.path for each in read_predictions(table, images)] == images[:3]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(images, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr("shutil.copy2", full)
+    with pytest.raises(UserError, match=r"sorted/cat/1\.png: cannot be written: No space left on device"):
+        sort_into(tmp_path / "sorted", predicted(images), link=False)
+    assert not (tmp_path / "sorted").exists()
