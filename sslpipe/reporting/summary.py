@@ -44,10 +44,10 @@ def originals(prepared: Path, out: Path) -> str | None:
     path = _source(prepared).get("path")
     if not path:
         return None
-    folder = project_path(str(path))
-    if not folder.is_dir():
+    if not project_path(str(path)).is_dir():
         return None
-    return quote(Path(os.path.relpath(folder, out)).as_posix()) + "/"
+    # Not of the path that was found, which `dvc exp run --temp` finds outside of its temporary copy of the project.
+    return quote(Path(os.path.relpath(os.path.expanduser(str(path)), out)).as_posix()) + "/"
 
 
 def _source(prepared: Path) -> dict[str, Any]:
