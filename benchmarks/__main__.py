@@ -17,7 +17,7 @@ import benchmarks
 from benchmarks.report import Options
 from sslpipe.data.device import choose_device
 
-HELPERS = {"__main__", "collections", "forms", "kills", "measure", "pretexts", "report"}
+HELPERS = {"__main__", "cluster_methods", "collections", "forms", "kills", "measure", "pretexts", "report"}
 
 
 def parts() -> list[str]:

@@ -32,6 +32,9 @@ from sslpipe.reporting.summary import labelled_text, originals, setting_rows, st
 from sslpipe.reporting.training import method_of, training_part
 from sslpipe.running.features import find_features
 
+FIRST_OF_GROUP, FIRST_AT_MOST = 12, 4096
+"""Pictures of a group, and of all groups, on the sheets of the first page (own choice: at most four sheets)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
@@ -66,7 +69,7 @@ def write_report(inputs: Inputs, out: Path) -> None:
     with atomic_folder(out) as folder:
         content = collect(inputs, settings, out, whole=True)
         (folder / FOLDER).mkdir()
-        pictures = write_sheets(content.images, folder / FOLDER)
+        pictures = write_sheets(content.images, folder / FOLDER, first_page(content.parts))
         write_page(folder, {**content.summary, "pictures": pictures}, content.parts)
         files = [inputs.evaluated / "card.json", *content.files]
         card = card_for("report", inputs.store.info, settings, parent=None, inputs=files)
@@ -168,6 +171,13 @@ def _whole(
         "neighbors": neighbors_part(similar, settings.neighbors),
         "doubts": {"duplicates": sets, "labels": doubtful, "how": {"duplicates": how_sets, "labels": how_labels}},
     }
+
+
+def first_page(parts: Mapping[str, Any]) -> list[int]:
+    """Return the images of the first page, the first prototypes of each group of the first model, each once."""
+    groups = parts["model-0"]["groups"] if "model-0" in parts else []
+    shown = dict.fromkeys(image for group in groups for image in group["prototypes"][:FIRST_OF_GROUP])
+    return list(shown)[:FIRST_AT_MOST]
 
 
 def images_part(images: ShownImages) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Small pictures of images, one by one and on sprite sheets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -34,33 +34,39 @@ def picture(image: NDArray[np.uint8]) -> Image.Image:
     return found.resize((SIDE, SIDE), Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX)
 
 
-def write_sheets(images: ShownImages, folder: Path) -> dict[str, Any]:
+def write_sheets(images: ShownImages, folder: Path, first: Sequence[int] = ()) -> dict[str, Any]:
     """Write the pictures of all images on sheets of COLUMNS × COLUMNS, one sheet in memory at a time.
 
-    Picture i is on sheet i // PER_SHEET, in row (i % PER_SHEET) // COLUMNS and column i % COLUMNS. Returns what the
-    page needs to know about them.
+    Picture i is on sheet i // PER_SHEET, in row (i % PER_SHEET) // COLUMNS, column i % COLUMNS. first: images that
+    are once more on sheets of their own, in this order, so that the first page does not wait for all sheets. Returns
+    what the page needs to know about them.
     """
-    sheets = 0
     with progress("pictures", len(images), "images") as bar:
+        sheets = 0
         for chunk in images.chunks(PER_SHEET):
-            rows = -(-len(chunk) // COLUMNS)
-            # The last sheet is only as high as its pictures.
-            sheet = Image.new("L" if chunk.shape[1] < 3 else "RGB", (COLUMNS * SIDE, rows * SIDE))
-            for i, image in enumerate(chunk):
-                sheet.paste(picture(image), (i % COLUMNS * SIDE, i // COLUMNS * SIDE))
-            write_bytes(folder / f"{sheets:04d}.{SUFFIX}", _jpeg(sheet))
+            write_bytes(folder / f"{sheets:04d}.{SUFFIX}", _jpeg(_sheet(chunk)))
             sheets += 1
             bar.advance(len(chunk))
-    return {"side": SIDE, "columns": COLUMNS, "perSheet": PER_SHEET, "sheets": sheets, "extension": SUFFIX}
+    for number, start in enumerate(range(0, len(first), PER_SHEET)):
+        chunk = images.take(np.array(first[start : start + PER_SHEET], np.int64))
+        write_bytes(folder / f"first-{number:04d}.{SUFFIX}", _jpeg(_sheet(chunk)))
+    size = {"side": SIDE, "columns": COLUMNS, "perSheet": PER_SHEET}
+    return {**size, "sheets": sheets, "extension": SUFFIX, "first": list(first)}
 
 
-def single_pictures(images: ShownImages, wanted: NDArray[np.int64]) -> Iterator[bytes]:
-    """Yield the JPEG file of each of the wanted images; wanted: ascending indices among the images."""
-    start = 0
-    for chunk in images.chunks(PER_SHEET):
-        for i in wanted[(wanted >= start) & (wanted < start + len(chunk))]:
-            yield _jpeg(picture(chunk[i - start]))
-        start += len(chunk)
+def _sheet(images: NDArray[np.uint8]) -> Image.Image:
+    """Return the pictures of up to PER_SHEET images [L, C, H, W] side by side; the sheet is only as high as they are."""
+    rows = -(-len(images) // COLUMNS)
+    sheet = Image.new("L" if images.shape[1] < 3 else "RGB", (COLUMNS * SIDE, rows * SIDE))
+    for i, image in enumerate(images):
+        sheet.paste(picture(image), (i % COLUMNS * SIDE, i // COLUMNS * SIDE))
+    return sheet
+
+
+def single_pictures(images: ShownImages, wanted: Sequence[int]) -> Iterator[bytes]:
+    """Yield the JPEG file of each of the wanted images, indices among the N."""
+    for i in wanted:
+        yield _jpeg(picture(images.take(np.array([i]))[0]))
 
 
 def _jpeg(image: Image.Image) -> bytes:

@@ -62,23 +62,23 @@ class ShownImages:
             names += [of_split[i] for i in self.index[split].tolist()]
         return names
 
-    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield the images in chunks [size, C, H, W], the last of which may be smaller; chunks span splits."""
-        parts: list[NDArray[np.uint8]] = []
-        count = 0
+    def take(self, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the images with these indices among the N, [L], in this order: uint8 [L, C, H, W]."""
+        info = self.store.info
+        result = np.empty((len(wanted), info.channels, info.size, info.size), np.uint8)
+        start = 0
         for split in SPLITS:
-            array, index = self.store.images(split), self.index[split]
-            start = 0
-            while start < len(index):
-                rows = index[start : start + size - count]
-                parts.append(np.asarray(array[rows]))
-                start += len(rows)
-                count += len(rows)
-                if count == size:
-                    yield np.concatenate(parts)
-                    parts, count = [], 0
-        if parts:
-            yield np.concatenate(parts)
+            index = self.index[split]
+            inside = np.flatnonzero((wanted >= start) & (wanted < start + len(index)))
+            if len(inside):
+                result[inside] = self.store.images(split)[index[wanted[inside] - start]]
+            start += len(index)
+        return result
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """Yield the images in order, in chunks [size, C, H, W], the last of which may be smaller."""
+        for start in range(0, len(self), size):
+            yield self.take(np.arange(start, min(start + size, len(self))))
 
     def forward(self, function: Callable[[Tensor], Tensor], device: torch.device, title: str) -> Tensor:
         """Return a function's output for all images, float32 [N, …] on the device; see `infer`. title: "" for none."""

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from sslpipe.io.console import info
 from sslpipe.reporting.groups import MOST
 from sslpipe.reporting.pictures import single_pictures
@@ -39,7 +37,7 @@ def cut_for_single(
         notes.append(f"Of each group, {shown} a list are shown; the report in a folder has up to {MOST}.")
         info(f"report: {notes[-1]}")
     wanted = sorted({image for file in files for group in kept[file]["groups"] for image in _listed(group)})
-    pictures = dict(zip(wanted, single_pictures(images, np.array(wanted, np.int64)), strict=True))
+    pictures = dict(zip(wanted, single_pictures(images, wanted), strict=True))
     return {**summary, "notes": notes, "single": True}, kept, pictures
 
 

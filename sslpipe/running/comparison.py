@@ -14,9 +14,10 @@ from sslpipe.metrics.table import print_cells
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import load_network
 from sslpipe.nets.network import Network, pixel_network
-from sslpipe.running.candidates import Candidate, candidates_of, spaces_of
+from sslpipe.running.candidates import Candidate, Judges, candidates_of, spaces_of
 from sslpipe.running.features import StoredFeatures
 from sslpipe.running.inputs import Choice, Inputs
+from sslpipe.running.judges import judge_features, judge_network, published_without_training
 
 TABLE = "candidates.csv"
 
@@ -25,9 +26,14 @@ class Comparison:
     """Compares the model of the stage cluster with plain baselines, and chooses which of them is the result."""
 
     def __init__(self, inputs: Inputs, *, pretrained: Path, stored: StoredFeatures) -> None:
-        """pretrained: folder of the network whose features are stored."""
+        """Load the judges, so that errors come before a training.
+
+        pretrained: folder of the network whose features are stored. Raises UserError as `judge_network` does.
+        """
         self.inputs, self.pretrained, self.stored = inputs, pretrained, stored
         self.settings: CompareSettings = inputs.settings.compare
+        self.published = published_without_training(pretrained)
+        self.judge = judge_network(self.settings, self.published, channels=inputs.store.info.channels)
 
     def __call__(self, folder: Path, network: Network, logits: Tensor | None) -> Choice:
         """Print the table of candidates, write it to a folder, and return the network that becomes the result.
@@ -41,18 +47,24 @@ class Comparison:
         clusters = predicted.shape[1]
         if clusters >= len(index):
             return Choice(network)
-        spaces, judges = spaces_of(
+        judges = Judges(self.judge, judge_features(self.judge, few, self.inputs.store)) if self.judge else None
+        spaces = spaces_of(
             load_network(self.pretrained, self.inputs.store.info).to(images.device),
             self.stored.tensor("train", torch.device("cpu"))[index],
             pixel_network(self.inputs.store.info).to(images.device),
             few,
+            published=self.published,
+            judges=judges,
             neighbors=settings.neighbors,
         )
         groups = predicted.argmax(dim=1).cpu().numpy()
-        found = candidates_of(groups, self.inputs.method, spaces, judges, few, clusters=clusters, seed=seed)
+        found = candidates_of(groups, self.inputs.method, spaces, few, clusters=clusters, seed=seed)
         rows = [{"candidate": each.name, "rank": each.rank, **each.figures} for each in found]
         write_csv(folder / TABLE, rows)
-        cells = [[each.name, *(f"{value:.3f}" for value in (each.rank, *each.figures.values()))] for each in found]
+        cells = [  # a long name of joined networks is wrapped at its spaces
+            [each.name.replace("+", " + "), *(f"{value:.3f}" for value in (each.rank, *each.figures.values()))]
+            for each in found
+        ]
         title = f"cluster: candidates by neighbour modularity, {len(index)} images, no labels"
         print_cells(title, ["candidate", "rank", *found[0].figures], cells)
         return self._choose(network, found)

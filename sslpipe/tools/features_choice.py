@@ -1,4 +1,7 @@
-"""Which published features a new project has: what `sslpipe init --features` names, and what must be downloaded."""
+"""Which published features a new project has, and which of them judge its groups.
+
+The former are what `sslpipe init --features` names, and may have to be downloaded; the latter are installed packages.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +11,32 @@ from ruamel.yaml.comments import CommentedMap
 from sslpipe.io.errors import UserError
 from sslpipe.io.text import listed
 from sslpipe.nets.known_features import DEFAULT, KnownFeatures, known_features
-from sslpipe.nets.weights_packages import EXTRA, PACKAGE, package_of
+from sslpipe.nets.weights_packages import EXTRA, PACKAGE, PACKAGES, package_of
 from sslpipe.tools.folder_summary import relative
 from sslpipe.tools.yaml_text import in_one_line, put
+
+JUDGES, REPLACE = "cluster.compare.judges", "cluster.compare.replace"
+JUDGED_IMAGES = 2000
+"""Images that are compared in a project from scratch (own choice: two networks at 128 px take some 20 ms an image)."""
+
+
+def installed_judges(besides: str = "") -> list[str]:
+    """Return the architectures whose weights are installed as packages, other than one, with or without its tag."""
+    base = besides.partition(".")[0]
+    return [name for name, package in PACKAGES.items() if name != base and package.path() is not None]
+
+
+def put_scratch_judges(tree: CommentedMap) -> list[str]:
+    """Let the installed packages of weights judge the groups of a network that is trained; return lines about that."""
+    if not (judges := installed_judges()):
+        names = ", ".join(PACKAGES)
+        return [
+            f"the groups are not compared with those of published features, which are not installed; {EXTRA}, and set "
+            f"{JUDGES}: [{names}]"
+        ]
+    put(tree, JUDGES, in_one_line(judges), "published networks: a network's own features flatter its groups")
+    put(tree, "cluster.compare.images", JUDGED_IMAGES, "own choice: two judges take some 20 ms an image on a CPU")
+    return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +67,18 @@ class FeaturesChoice:
         put(tree, "pretrain.frozen.side", self.side, "pixels; whole images are resized to it for the networks")
         put(tree, "pretrain.frozen.download", self.download, "whether timm's weights may be downloaded")
         put(tree, "prepare.size", self.side)
+        if len(networks) == 1:
+            self._put_judges(tree)
+
+    def _put_judges(self, tree: CommentedMap) -> None:
+        """Let other networks judge the groups found on those of a single one; several networks judge each other's."""
+        if judges := installed_judges(self.known.architecture):
+            put(tree, JUDGES, in_one_line(judges), "a network's own features flatter groups that are found on them")
+        else:
+            why = (
+                "its own features flatter groups that are found on them, and no package of another network is installed"
+            )
+            put(tree, REPLACE, False, f"{why}; {EXTRA}, then {JUDGES}")
 
     def lines(self) -> list[str]:
         """Return what the features are, with sizes, licences and sources, a line each."""

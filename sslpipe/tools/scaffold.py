@@ -27,7 +27,7 @@ from sslpipe.tools.autoconfig import (
     training_images,
     versioned,
 )
-from sslpipe.tools.features_choice import FeaturesChoice, choose_features
+from sslpipe.tools.features_choice import FeaturesChoice, choose_features, put_scratch_judges
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
 from sslpipe.tools.pipeline import pipeline, same_pipeline, stages_of
 from sslpipe.tools.yaml_text import at, laid_out, put, read_yaml
@@ -101,6 +101,9 @@ def new_project(
     summary = scan_folder(images, labels, layout)
     paths = relative(images, folder), relative(labels, folder) if labels else None
     tree = settings_for(recipe, summary, *paths, features, folder)
+    about = features.lines() if features else []
+    if choice.from_scratch:
+        about = [FROM_SCRATCH, *put_scratch_judges(tree)]
     text = pipeline(tree)
     name = shown(Path(os.path.abspath(folder)).name)
     title = f"# {name}: created by 'sslpipe init'. Absent keys have their defaults.\n\n"
@@ -114,7 +117,6 @@ def new_project(
     }
     with files_together(folder, files):
         initialised = _initialise(folder)
-    about = features.lines() if features else [FROM_SCRATCH] if choice.from_scratch else []
     return ProjectSummary(summary, (*files, *initialised), _last_model(tree), (*about, _stages_line(tree)))
 
 

@@ -24,8 +24,9 @@ def test_pictures_are_where_their_numbers_say(tmp_path):
     project = Project(tmp_path, counts=(1100, 30, 40))
     images = choose_shown(project.store, 10**6, 0)
     (tmp_path / "sprites").mkdir()
-    about = write_sheets(images, tmp_path / "sprites")
-    assert about == {"side": 64, "columns": 32, "perSheet": 1024, "sheets": 2, "extension": "jpg"}
+    about = write_sheets(images, tmp_path / "sprites", [1169, 3])
+    sizes = {"side": 64, "columns": 32, "perSheet": 1024}
+    assert about == {**sizes, "sheets": 2, "extension": "jpg", "first": [1169, 3]}
     pixels = np.concatenate([project.store.images(split) for split in ("train", "held_out", "test")])
     for i in (0, 31, 32, 1023, 1024, 1099, 1100, 1169):
         with Image.open(tmp_path / f"sprites/{i // 1024:04d}.jpg") as sheet:
@@ -34,7 +35,12 @@ def test_pictures_are_where_their_numbers_say(tmp_path):
         expected = np.asarray(picture(pixels[i]), np.float64)
         others = np.asarray(picture(pixels[i - 1]), np.float64)
         assert np.abs(found - expected).mean() < np.abs(found - others).mean() / 2
-    wanted = np.array([5, 1100, 1169])
+    with Image.open(tmp_path / "sprites/first-0000.jpg") as sheet:
+        assert sheet.size == (2048, 64)
+        for place, i in enumerate((1169, 3)):
+            found = np.asarray(sheet.crop((place * 64, 0, place * 64 + 64, 64)), np.float64)
+            assert np.abs(found - np.asarray(picture(pixels[i]), np.float64)).mean() < 40
+    wanted = [5, 1100, 1169]
     for i, data in zip(wanted, single_pictures(images, wanted), strict=True):
         found = np.asarray(Image.open(BytesIO(data)), np.float64)
         assert np.abs(found - np.asarray(picture(pixels[i]), np.float64)).mean() < 40

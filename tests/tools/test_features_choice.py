@@ -40,6 +40,12 @@ def installed(monkeypatch, tmp_path):
 
 
 @pytest.fixture
+def bare(monkeypatch):
+    """No package of weights is installed."""
+    monkeypatch.setattr(WeightsPackage, "path", lambda package: None)
+
+
+@pytest.fixture
 def weights(tmp_path):
     """A file of weights of a small network."""
     path = tmp_path / "weights.pth"
@@ -84,6 +90,54 @@ def test_both_networks_of_the_extra_are_the_default(installed):
     assert list(stages_of(tree)) == [
         "prepare", "pretrain", "features", "mine-neighbors", "cluster", "self-label", "evaluate", "report"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "judges"),
+    [
+        ("efficientnet_lite0", ["tf_efficientnet_lite2"]),
+        ("efficientnet_lite2", ["tf_efficientnet_lite0"]),
+        ("tf_efficientnet_lite0.in1k", ["tf_efficientnet_lite2"]),
+        ("dinov2_s", ["tf_efficientnet_lite0", "tf_efficientnet_lite2"]),
+    ],
+)
+def test_a_single_network_is_judged_by_others(installed, name, judges):
+    tree = fitted(choose_features(name, download=True, gpu=False))
+    assert read(tree)["cluster"]["compare"] == {"replace": True, "judges": judges}
+    assert "# a network's own features flatter" in laid_out(tree)
+
+
+def test_a_single_network_without_judges_replaces_nothing(bare):
+    tree = fitted(choose_features("dinov2_s", download=True, gpu=False))
+    assert read(tree)["cluster"]["compare"] == {"replace": False}
+    line = next(line for line in laid_out(tree).splitlines() if "replace: false" in line)
+    assert re.search(r"# its own features flatter .*; pip install 'sslpipe\[offline-features\]'", line)
+
+
+def test_joined_networks_judge_each_other(installed):
+    for name in (None, "efficientnet_lite0+dinov2_s"):
+        tree = read(fitted(choose_features(name, download=True, gpu=False)))
+        assert tree["cluster"]["compare"] == {"replace": True}
+
+
+def test_published_networks_judge_a_project_from_scratch(photos, installed):
+    made = new_project(Path("project"), photos, None, Choice(from_scratch=True))
+    text = Path("project/params.yaml").read_text()
+    assert yaml.safe_load(text)["cluster"]["compare"] == {
+        "judges": ["tf_efficientnet_lite0", "tf_efficientnet_lite2"],
+        "images": 2000,
+    }
+    assert "judges: [tf_efficientnet_lite0, tf_efficientnet_lite2] # published networks" in text
+    assert not [line for line in made.notes if "compared" in line]
+
+
+def test_a_project_from_scratch_without_judges_says_what_brings_them(photos, bare):
+    made = new_project(Path("project"), photos, None, Choice(from_scratch=True))
+    assert yaml.safe_load(Path("project/params.yaml").read_text())["cluster"]["compare"] == {}
+    (line,) = (line for line in made.notes if "compared" in line)
+    assert "pip install 'sslpipe[offline-features]'" in line
+    assert "cluster.compare.judges: [tf_efficientnet_lite0, tf_efficientnet_lite2]" in line
+    assert made.notes.index(line) == 1
 
 
 def test_the_side_is_the_networks_own_on_a_gpu(installed):

