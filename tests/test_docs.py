@@ -164,7 +164,7 @@ def test_metrics(few_labels):
 def test_report(few_labels):
     shell, _ = few_labels
     printed = shell.page("report.md")
-    assert "runs/report/index.html" in printed["sslpipe report"]
+    assert (shell.folder / "runs/report/index.html").stat().st_size > 500
     assert (shell.folder / "groups.html").stat().st_size < 5_000_000
     command = "sslpipe predict runs/semisup/propagation ../new --sort-into sorted --review 0.6"
     assert "of 10 images with a confidence below 0.6" in printed[command]

@@ -55,7 +55,7 @@ def write_sheets(images: ShownImages, folder: Path, first: Sequence[int] = ()) -
 
 
 def _sheet(images: NDArray[np.uint8]) -> Image.Image:
-    """Return the pictures of up to PER_SHEET images [L, C, H, W] side by side; the sheet is only as high as they are."""
+    """Return the pictures of up to PER_SHEET images [L, C, H, W] on a sheet, which is only as high as they need."""
     rows = -(-len(images) // COLUMNS)
     sheet = Image.new("L" if images.shape[1] < 3 else "RGB", (COLUMNS * SIDE, rows * SIDE))
     for i, image in enumerate(images):
