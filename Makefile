@@ -11,6 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 demo: .venv/made
 	$(BIN)/dvc repro
 	$(BIN)/sslpipe table
+	@echo "report: file://$(CURDIR)/runs/report/index.html"
 
 test: .venv/made
 	$(BIN)/python -m pytest

@@ -44,6 +44,7 @@ STAGES = {
     "semisup@fixmatch": f"semisup --method fixmatch {TRAINING}",
     "finetune@linear": f"finetune --method linear {TRAINING}",
     "evaluate": "evaluate",
+    "report": "report",
 }
 """Stage → its command, in the order of the pipeline."""
 ON_FEATURES = {

@@ -15,6 +15,7 @@ from stages.finetune import finetune
 from stages.mine_neighbors import mine_neighbors
 from stages.prepare import prepare
 from stages.pretrain import pretrain
+from stages.report import report
 from stages.self_label import self_label
 from stages.semisup import semisup
 from stages.tools.estimate_clusters import estimate_clusters
@@ -58,7 +59,7 @@ app = App(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for stage in (prepare, pretrain, features, mine_neighbors, cluster, self_label, semisup, finetune, evaluate):
+for stage in (prepare, pretrain, features, mine_neighbors, cluster, self_label, semisup, finetune, evaluate, report):
     app.command(rich_help_panel="Stages")(stage)
 for tool in (init, predict, export, inspect, estimate_clusters, table, repeat, list_images):
     app.command(rich_help_panel="Tools")(tool)

@@ -30,6 +30,7 @@ PAGES = {
     "adding-a-method.md",
     "scaling.md",
     "cost-model.md",
+    "report.md",
 }
 WITHOUT_COMMANDS = {"architecture.md", "pixels.md", "results.md", "speed.md"}
 
@@ -158,6 +159,17 @@ def test_metrics(few_labels):
     shell, _ = few_labels
     printed = shell.page("metrics.md")
     assert "image" in printed["sslpipe inspect runs/self-label --json"]
+
+
+def test_report(few_labels):
+    shell, _ = few_labels
+    printed = shell.page("report.md")
+    assert (shell.folder / "runs/report/index.html").stat().st_size > 500
+    assert (shell.folder / "groups.html").stat().st_size < 5_000_000
+    command = "sslpipe predict runs/semisup/propagation ../new --sort-into sorted --review 0.6"
+    assert "of 10 images with a confidence below 0.6" in printed[command]
+    assert len(list((shell.folder / "sorted").glob("*/*.jpg"))) == 10
+    assert all(path.is_symlink() for path in (shell.folder / "linked").glob("*/*.jpg"))
 
 
 def test_scaling(photos, warm, tmp_path):

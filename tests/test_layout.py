@@ -46,6 +46,7 @@ def test_every_name_of_a_stage_is_a_command_with_help_from_its_docstring():
         "semisup",
         "finetune",
         "evaluate",
+        "report",
     ]
     places = [shown.stdout.index(f" {name} ") for name in [*order, "table", "repeat"]]
     assert places == sorted(places)

@@ -2,6 +2,7 @@
 
 STAGES = (
     *("prepare", "pretrain", "features", "mine-neighbors", "cluster", "self-label", "semisup", "finetune", "evaluate"),
+    "report",
 )
 """All stages, in the order of the pipeline."""
 CLUSTER_STAGES = ("cluster", "self-label")

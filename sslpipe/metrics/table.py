@@ -79,6 +79,9 @@ def print_table(metrics: Mapping[str, Mapping[str, Any]], chosen: Sequence[str] 
 
     metrics: model → its metrics and metadata, the content of metrics.json. chosen: as in `present`.
     """
+    if not metrics:
+        info("no model to evaluate: params.yaml has no stage with a model, and no label is known for k-means on pixels")
+        return
     shown = present(metrics.values(), chosen, Shown.RUN)
     metadata = next(iter(metrics.values()))
     title = f"protocol {metadata['protocol']}, {metadata['images']} images scored, seed {metadata['seed']}"

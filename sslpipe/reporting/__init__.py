@@ -1,1 +1,1 @@
-"""The report of a project: pages that open from disk, without a network."""
+"""The report: groups, map, duplicates, doubtful labels and metrics of a project, as pages that open from disk."""

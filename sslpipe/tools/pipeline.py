@@ -29,7 +29,7 @@ HEAD = """\
 
 
 def stages_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the stages of a project in pipeline order: prepare, evaluate and all stages with a block in its settings.
+    """Return the stages of a project in pipeline order: prepare, evaluate, report and all with a block in its settings.
 
     Raises UserError if a stage reads the outputs of a stage without a block.
     """
@@ -51,7 +51,7 @@ def _may_lack(stage: str, before: str, settings: Mapping[str, Any]) -> bool:
         package = "sslpipe.methods.semisup"
         modules = (find_module(package, name, where="semisup.methods") for name in settings["semisup"]["methods"])
         return not any(getattr(module.Settings, "reads_features", False) for module in modules)
-    return stage == "evaluate"
+    return stage in ("evaluate", "report")
 
 
 def pipeline(settings: Mapping[str, Any]) -> str:
@@ -105,7 +105,7 @@ def _is_there(stage: str, settings: Mapping[str, Any]) -> bool:
         return bool(block.get("methods"))
     if stage == "features":  # it needs no settings
         return all(key in settings for key in ("pretrain", "mine_neighbors"))
-    return stage in ("prepare", "evaluate") or key_of(stage) in settings
+    return stage in ("prepare", "evaluate", "report") or key_of(stage) in settings
 
 
 def _weights_files(settings: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,17 @@ def predict(
     names: Annotated[
         Path | None, typer.Option(help="CSV file with the columns cluster and class: names of clusters.")
     ] = None,
+    sort: Annotated[
+        Path | None,
+        typer.Option(
+            "--sort-into", metavar="DIR", help="Copy the images into a folder for each class or cluster, in a new DIR."
+        ),
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="With --sort-into: symbolic links instead of copies.")] = False,
+    below: Annotated[
+        float | None,
+        typer.Option("--review", min=0, metavar="CONFIDENCE", help="List the images with less confidence, 0 to 1."),
+    ] = None,
     prepared: options.Prepared = Path("runs/prepare"),
     featured: options.Featured = Path("runs/features"),
     max_pixels: Annotated[
@@ -31,15 +42,24 @@ def predict(
     from sslpipe.decoding.decode import available_cores
     from sslpipe.decoding.pixels import MAX_PIXELS
     from sslpipe.io.console import info
+    from sslpipe.io.errors import UserError
+    from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
     from sslpipe.io.text import counted, listed, shown
     from sslpipe.nets.model_file import load_model
     from sslpipe.tools.predict import Files, Predictor, check_out, open_bank, predict, read_names
+    from sslpipe.tools.sorting import check_folder, read_predictions, review, sort_into
 
+    if link and sort is None:
+        raise UserError("--link: only with --sort-into DIR")
+    if sort is not None:
+        check_folder(sort, images)
     called = read_names(names) if names else {}
     files = Files(images)
     inputs = [Path(entry.name) for entry in files.entries]
     check_out(out, [*inputs, model / "model.json", *([names] if names else [])])
     predictor = Predictor(*load_model(model), choose_device(device))
+    if predictor.card.stage not in (*CLUSTER_STAGES, *LABELLED_STAGES) and (sort is not None or below is not None):
+        raise UserError(f"{model}: predicts neither classes nor clusters, which --sort-into and --review need")
     bank = None
     if neighbors and (prepared / "store.json").exists():
         bank = open_bank(model, predictor.card, predictor.network, prepared, featured, predictor.device)
@@ -70,3 +90,9 @@ def predict(
         f"{out}: {counted(summary.images, 'image')}, {len(summary.broken)} of them broken{more}"
         + (f"; {counts}" if counts else "")
     )
+    if sort is not None or below is not None:
+        predictions = read_predictions(out, inputs)
+        if below is not None:
+            review(predictions, below, out)
+        if sort is not None:
+            sort_into(sort, predictions, link=link)

@@ -18,6 +18,7 @@ from stages.finetune import finetune
 from stages.mine_neighbors import mine_neighbors
 from stages.prepare import prepare
 from stages.pretrain import pretrain
+from stages.report import report
 from stages.self_label import self_label
 from stages.semisup import semisup
 
@@ -32,6 +33,7 @@ RUNNING = {
     "semisup": semisup,
     "finetune": finetune,
     "evaluate": evaluate,
+    "report": report,
 }
 WITH_METHODS = ("semisup", "finetune")
 BRIEF = {"epochs": 2, "batch": 240}

@@ -34,6 +34,7 @@ COMMANDS = {
     "semisup": ("semisup", "--method", "fixmatch", *BRIEF),
     "finetune": ("finetune", "--method", "linear"),
     "evaluate": ("evaluate",),
+    "report": ("report",),
     "estimate-clusters": ("estimate-clusters", "--at-least", "9", "--at-most", "10", "--seeds", "2"),
     "predict": ("predict", "runs/self-label", "images", "--workers", "1"),
     "export": ("export", "runs/self-label", "--format", "torch", "--out", "exported/self-label"),

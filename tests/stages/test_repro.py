@@ -91,7 +91,7 @@ def stale(repository):
 def test_runs_what_changed_and_nothing_else(repository):
     unsupervised = {"prepare", "pretrain", "features", "mine-neighbors", "cluster", "self-label"}
     few_labels = {f"{stage}@{method}" for stage, methods in METHODS.items() for method in methods}
-    assert repro(repository) == unsupervised | few_labels | {"evaluate"}
+    assert repro(repository) == unsupervised | few_labels | {"evaluate", "report"}
     assert repro(repository) == set()
 
     # A stage depends on the folders of code that it imports.
@@ -106,25 +106,26 @@ def test_runs_what_changed_and_nothing_else(repository):
     with edited(repository, "objectives/uda"):
         assert stale(repository) == {"pretrain", "cluster", "self-label"} | few_labels
     with edited(repository, "tools/predict"):
-        assert stale(repository) == set()
+        assert stale(repository) == {"report"}  # which reads the provenance of the models, as inspect does
     # A method depends on its own settings.
     with changed(repository, semisup__alternation__radius=0.3, finetune__linear__iterations=100):
-        assert stale(repository) == {"semisup@alternation", "finetune@linear", "evaluate"}
+        assert stale(repository) == {"semisup@alternation", "finetune@linear", "evaluate", "report"}
     with changed(repository, cluster__scan__entropy_weight=3.0):
-        assert stale(repository) == {"cluster", "evaluate"}
+        assert stale(repository) == {"cluster", "evaluate", "report"}
     with changed(repository, pretrain__nce__temperature=0.2, semisup__uda__threshold=0.3):
-        assert stale(repository) == {"evaluate"}  # which refuses keys of these blocks that no stage reads
+        # evaluate refuses keys of these blocks that no stage reads, report shows all settings.
+        assert stale(repository) == {"evaluate", "report"}
 
     with changed(repository, semisup__simmatch__threshold=0.5):
-        assert repro(repository) == {"semisup@simmatch", "evaluate"}
+        assert repro(repository) == {"semisup@simmatch", "evaluate", "report"}
     assert repro(repository) == set()
     with changed(repository, prepare__labelled__fold=1):
         assert repro(repository, "prepare") == {"prepare"}
-        assert stale(repository) == few_labels | {"evaluate"}
+        assert stale(repository) == few_labels | {"evaluate", "report"}
     assert repro(repository) == set()
     with changed(repository, pretrain__method="nce"):
         assert repro(repository, "pretrain") == {"pretrain"}
-        next_ones = {"features", "mine-neighbors", "cluster", "evaluate"}  # self-label hangs on cluster
+        next_ones = {"features", "mine-neighbors", "cluster", "evaluate", "report"}  # self-label hangs on cluster
         assert stale(repository) == next_ones | few_labels - {"semisup@supervised"}
     assert repro(repository) == set()
     metrics = yaml.safe_load(run("dvc", "metrics", "show", "--json", cwd=repository))

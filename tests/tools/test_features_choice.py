@@ -88,7 +88,7 @@ def test_both_networks_of_the_extra_are_the_default(installed):
     assert tree["cluster"]["method"] == "scan_heads"
     assert tree["self_label"]["method"] == "neighbors"
     assert list(stages_of(tree)) == [
-        "prepare", "pretrain", "features", "mine-neighbors", "cluster", "self-label", "evaluate"
+        "prepare", "pretrain", "features", "mine-neighbors", "cluster", "self-label", "evaluate", "report"
     ]  # fmt: skip
 
 

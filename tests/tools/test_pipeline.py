@@ -14,7 +14,7 @@ def with_methods(*methods, **blocks):
 
 
 def test_methods_that_read_no_features_do_without_their_stages():
-    assert stages_of(with_methods("fixmatch")) == ("prepare", "pretrain", "semisup", "evaluate")
+    assert stages_of(with_methods("fixmatch")) == ("prepare", "pretrain", "semisup", "evaluate", "report")
     text = pipeline(with_methods("fixmatch"))
     assert "runs/features" not in text
     assert "runs/mine-neighbors" not in text
@@ -24,7 +24,7 @@ def test_propagation_needs_features_and_neighbours():
     with pytest.raises(UserError, match=r"params.yaml: (features|mine_neighbors): missing, expected a block: semisup"):
         stages_of(with_methods("fixmatch", "propagation"))
     settings = with_methods("propagation", features={}, mine_neighbors={})
-    assert stages_of(settings) == ("prepare", "pretrain", "features", "mine-neighbors", "semisup", "evaluate")
+    assert stages_of(settings) == ("prepare", "pretrain", "features", "mine-neighbors", "semisup", "evaluate", "report")
     text = pipeline(settings)
     assert "runs/features" in text
     assert "runs/mine-neighbors" in text

@@ -208,7 +208,7 @@ def test_show_prints_what_use_writes(sslpipe, tmp_path):
     assert sslpipe("recipe", "use", "simmatch-cifar100-400", tmp_path / "new")[0] == 0
     assert used(tmp_path / "new" / "params.yaml") == out
     stages = yaml.safe_load((tmp_path / "new" / "dvc.yaml").read_text())["stages"]
-    assert list(stages) == ["prepare", "semisup", "evaluate"]
+    assert list(stages) == ["prepare", "semisup", "evaluate", "report"]
 
 
 def test_use_writes_over_nothing_unless_it_is_told_to(sslpipe, tmp_path, monkeypatch):

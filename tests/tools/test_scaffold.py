@@ -22,7 +22,7 @@ SUMMARY = FolderSummary(
     classes=tuple("abcdefghij"), labelled=2000, rarest=200, rarest_class="c",
 )  # fmt: skip
 SCRATCH = Choice(recipe="own-images-cpu")
-UNSUPERVISED = ["prepare", "pretrain", "features", "mine-neighbors", "cluster", "self-label", "evaluate"]
+UNSUPERVISED = ["prepare", "pretrain", "features", "mine-neighbors", "cluster", "self-label", "evaluate", "report"]
 
 
 def summary(**changes):
@@ -137,7 +137,7 @@ def test_folders_too_small_are_refused():
 def test_the_pipeline_has_the_project_s_stages_and_none_of_the_code():
     tree = fitted(SUMMARY)
     content = yaml.safe_load(pipeline(tree))
-    assert list(content["stages"]) == ["list-images", *UNSUPERVISED[:-1], "semisup", "finetune", "evaluate"]
+    assert list(content["stages"]) == ["list-images", *UNSUPERVISED[:-2], "semisup", "finetune", "evaluate", "report"]
     listing = content["stages"].pop("list-images")
     assert listing["always_changed"]
     assert listing["params"] == ["prepare.source", "prepare.folder"]
@@ -153,7 +153,7 @@ def test_a_recipe_from_scratch_has_no_stages_without_labels():
     tree = fitted(SUMMARY, recipe="fixmatch-cifar10-40")
     tree["prepare"]["source"] = "cifar10"
     content = yaml.safe_load(pipeline(tree))
-    assert list(content["stages"]) == ["prepare", "semisup", "evaluate"]
+    assert list(content["stages"]) == ["prepare", "semisup", "evaluate", "report"]
     assert content["stages"]["evaluate"]["deps"] == ["runs/prepare", "runs/semisup"]
     assert content["stages"]["evaluate"]["params"] == ["sslpipe", "seed", "network", "evaluate", "semisup"]
     assert "metrics" in content

@@ -156,3 +156,24 @@ def test_a_project_that_cannot_be_written_to_keeps_no_features_and_says_so(pictu
         capsys.readouterr().out
     )
     assert rows(tmp_path / "out.csv")[0]["neighbor_1"]
+
+
+def test_images_are_sorted_into_folders_of_their_prediction(pictures, at_once):
+    code, out, err = at_once(
+        "predict", "runs/semisup/simmatch", pictures, "--neighbors", "0", "--sort-into", "sorted", "--review", "1"
+    )
+    assert (code, err) == (0, "")
+    good = [row for row in rows() if not row["error"]]
+    placed = {path.name: path.parent.name for path in Path("sorted").rglob("*.png")}
+    assert placed == {Path(row["file"]).name: row["prediction"] for row in good}
+    assert f"{sum(float(row['confidence']) < 1 for row in good)} of 20 images with a confidence below 1" in out
+    assert "sorted: 20 images copied into" in out
+
+
+def test_mistakes_of_sorting_are_refused_before_any_work(pictures, refused):
+    Path("full").mkdir()
+    Path("full/file").touch()
+    assert "full is not empty" in refused("predict", "runs/cluster", pictures, "--sort-into", "full")
+    assert "--link: only with --sort-into" in refused("predict", "runs/cluster", pictures, "--link")
+    assert "predicts neither classes nor clusters" in refused("predict", "runs/pretrain", pictures, "--review", "0.5")
+    assert not OUT.exists()

@@ -1,0 +1,17 @@
+"""Settings of the report."""
+
+from dataclasses import dataclass
+
+from sslpipe.io.settings import Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """The block `report`: what the pages show."""
+
+    neighbors: Count = 8
+    """Nearest neighbours that are shown of each image (own choice: a row of pictures)."""
+    map: bool = True
+    """Whether the map in two dimensions is computed, which takes most of the time."""
+    images: Count = 100_000
+    """Maximum number of images that are shown; of more, a uniform sample by `seed` (own choice: some 200 MB)."""
