@@ -16,27 +16,12 @@ from sslpipe.tools.folder_summary import relative
 from sslpipe.tools.yaml_text import in_one_line, put
 
 JUDGES, REPLACE = "cluster.compare.judges", "cluster.compare.replace"
-JUDGED_IMAGES = 2000
-"""Images that are compared in a project from scratch (own choice: two networks at 128 px take some 20 ms an image)."""
 
 
 def installed_judges(besides: str = "") -> list[str]:
     """Return the architectures whose weights are installed as packages, other than one, with or without its tag."""
     base = besides.partition(".")[0]
     return [name for name, package in PACKAGES.items() if name != base and package.path() is not None]
-
-
-def put_scratch_judges(tree: CommentedMap) -> list[str]:
-    """Let the installed packages of weights judge the groups of a network that is trained; return lines about that."""
-    if not (judges := installed_judges()):
-        names = ", ".join(PACKAGES)
-        return [
-            f"the groups are not compared with those of published features, which are not installed; {EXTRA}, and set "
-            f"{JUDGES}: [{names}]"
-        ]
-    put(tree, JUDGES, in_one_line(judges), "published networks: a network's own features flatter its groups")
-    put(tree, "cluster.compare.images", JUDGED_IMAGES, "own choice: two judges take some 20 ms an image on a CPU")
-    return []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,9 @@ from sslpipe.tools.autoconfig import (
     training_images,
     versioned,
 )
-from sslpipe.tools.features_choice import FeaturesChoice, choose_features, put_scratch_judges
+from sslpipe.tools.features_choice import FeaturesChoice, choose_features
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
+from sslpipe.tools.from_scratch import put_from_scratch
 from sslpipe.tools.pipeline import pipeline, same_pipeline, stages_of
 from sslpipe.tools.yaml_text import at, laid_out, put, read_yaml
 
@@ -79,12 +80,6 @@ class Choice:
         return FEATURES, choose_features(self.features, download=self.download, gpu=gpu)
 
 
-FROM_SCRATCH = (  # docs/results.md
-    "a network is trained from scratch: this pays with many images and a GPU, or for a comparison; with some thousand "
-    "images published features give better groups (init without --from-scratch)"
-)
-
-
 def new_project(
     folder: Path, images: Path, labels: Path | None, choice: Choice, layout: LayoutName | None = None
 ) -> ProjectSummary:
@@ -97,13 +92,14 @@ def new_project(
             raise UserError(f"{folder / name}: already exists; name another folder or move the file")
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(images)):
         raise UserError(f"DIR: {folder} is inside {images}, expected a folder outside of the images")
-    recipe, features = choice.resolve(gpu=torch.cuda.is_available())
+    gpu = torch.cuda.is_available()
+    recipe, features = choice.resolve(gpu=gpu)
     summary = scan_folder(images, labels, layout)
     paths = relative(images, folder), relative(labels, folder) if labels else None
     tree = settings_for(recipe, summary, *paths, features, folder)
     about = features.lines() if features else []
     if choice.from_scratch:
-        about = [FROM_SCRATCH, *put_scratch_judges(tree)]
+        about = put_from_scratch(tree, summary.images, gpu=gpu)
     text = pipeline(tree)
     name = shown(Path(os.path.abspath(folder)).name)
     title = f"# {name}: created by 'sslpipe init'. Absent keys have their defaults.\n\n"
