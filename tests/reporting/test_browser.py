@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from browser import browser, go, opened
+from browser import browser, chromium, go, opened
 from example import HOSTILE, example, gradients, write_example
 
 from sslpipe.reporting.page import write_single
@@ -61,6 +61,15 @@ def shown(name):
     """A name as the page shows it: what is unseen or turns the text around it as an escape."""
     unseen = {code: f"\\u{code:04x}" for code in (9, 0x2028, 0x202E, 0xDCE9, 0xDCFF)}
     return name.translate(unseen | {10: "\\n"})
+
+
+@pytest.mark.parametrize(("value", "outcome"), [("required", pytest.fail), ("", pytest.skip)])
+def test_a_missing_browser_is_said(monkeypatch, value, outcome):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("SSLPIPE_BROWSER", value)
+    monkeypatch.setenv("CI", "true")  # many machines set it
+    with pytest.raises(outcome.Exception, match="not tested in a browser: none found, install one of chromium"):
+        chromium()
 
 
 def test_pages_open_without_network_and_without_errors(chrome, labelled, unlabelled):
@@ -380,6 +389,61 @@ def test_a_cell_of_the_confusion_lists_its_images(chrome, labelled):
         ]
 
 
+def test_a_group_of_mostly_another_class_says_so(chrome, tmp_path):
+    summary, parts = example(200, 4, classes=list("abcd"))
+    first, second, third, fourth = parts["model-0"]["groups"]
+    first |= {"name": "b", "mix": [[0, 0.62], [1, 0.2], [2, 0.18]], "known": first["size"]}
+    second |= {"mix": [[1, 1]], "known": 7}
+    third |= {"mix": [], "known": 0}
+    fourth |= {"name": None}
+    parts["model-1"]["groups"][0] |= {"mix": [[3, 0.6], [0, 0.4]]}
+    index = write_example(tmp_path, summary, parts, gradients(200))
+    lines = "card => [...card.querySelectorAll('.hint:not(.empty)')].slice(1).map((line) => line.innerText)"
+    with opened(chrome, index, "#groups/cluster") as tab:
+        cards = {
+            card.locator(".id").inner_text() if card.locator(".id").count() else "": card.evaluate(lines)
+            for card in tab.locator(".card").all()
+        }
+        named = "named b by the one-to-one match"
+        assert cards["group 0"] == ["a\u00a062\u00a0%, b\u00a020\u00a0%, c\u00a018\u00a0%", named]
+        assert cards["group 1"] == ["b\u00a0100\u00a0% of 7 with a label"]
+        assert cards["group 2"] == ["no label is known"]
+        assert len(cards[""]) == 1  # without a name there is none to differ
+        go(tab, index, "#groups/cluster/0")
+        assert named in tab.inner_text("main")
+        tab.locator("main .picture").first.click()
+        tab.wait_for_selector("#image .answers .other")
+        assert named in tab.inner_text("#image .answers")
+        go(tab, index, "#groups/semisup%2Fsuave/0")
+        assert "predicted as a, labelled most often as d" in tab.inner_text("main")
+
+
+def test_numbers_of_a_column_are_alike(chrome, labelled, tmp_path):
+    summary, parts = example(60, 3, classes=list("abc"))
+    rows = [["cluster", None, 0.5, 10], ["semisup", 0.0, 0.25, 9]]
+    table = {"columns": ["model", "gap", "acc", "outputs"], "rows": rows, "decimals": [None, 3, 3, None]}
+    parts["training"]["stages"][1] |= {"columns": ["epoch", "loss", "note"], "rows": [[1, 0.5, None]]}
+    index = write_example(tmp_path, summary | {"table": table}, parts, gradients(60))
+    with opened(chrome, index, "#scores") as tab:
+        models = tab.get_by_role("region", name="Models")
+        assert models.locator("td").all_inner_texts() == ["–", "0.500", "10", "0.000", "0.250", "9"]
+        assert models.locator("td:not(.number)").count() == 0
+        go(tab, index, "#training")  # of one row there is no line to draw
+        assert tab.locator("path.line").count() == 3
+        assert tab.inner_text(".once") == "loss\n0.500"
+
+
+def test_settings_that_are_given_come_first(chrome, labelled):
+    with opened(chrome, labelled, "#about") as tab:
+        keys = tab.get_by_role("region", name="Settings").locator("tbody th")
+        assert keys.all_inner_texts() == ["seed", "cluster.scan_heads.lr"]
+        tab.get_by_label("Show").select_option("")
+        assert keys.count() == 4
+        assert tab.locator("pre").count() == 0
+        tab.get_by_text("Files, fingerprints").click()
+        assert "runs/features" in tab.inner_text("pre")
+
+
 def test_tables_sort_by_number_and_by_text(chrome, labelled):
     with opened(chrome, labelled, "#scores") as tab:
         table = tab.get_by_role("region", name="Classes")
@@ -403,6 +467,7 @@ def test_duplicates_across_splits_come_first(chrome, labelled):
 def test_without_labels_nothing_of_them_is_shown(chrome, unlabelled):
     with opened(chrome, unlabelled, "#scores") as tab:
         assert tab.locator("h2").all_inner_texts() == ["Models", "Sizes of groups"]
+        assert tab.locator(".matrix, .mix").count() == 0
         go(tab, unlabelled, "#doubts")
         assert tab.locator("h2").all_inner_texts() == ["Duplicates and near duplicates (3)"]
         go(tab, unlabelled, "#about")
