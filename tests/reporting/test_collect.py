@@ -233,7 +233,7 @@ def test_settings_say_what_was_given_and_hide_this_machine(tmp_path):
         "value": 3,
         "source": "params.yaml",
     }
-    assert rows["report", "map"]["default"] is True
+    assert rows["report", "map"]["source"] == "default"
 
 
 def test_training_curves_are_numbers_or_null(tmp_path):

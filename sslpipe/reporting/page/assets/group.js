@@ -42,7 +42,7 @@
     const differs = (image) => label[image] >= 0 && label[image] !== model.classOf(id);
     const draw = () => {
       const list = members.filter((image) => (state.split === "" || split[image] === Number(state.split))
-        && model.confidence[image] <= 2.55 * state.least && (state.only === "" || differs(image) === (state.only === "differs")));
+        && 100 * model.confidence[image] <= 255 * state.least && (state.only === "" || differs(image) === (state.only === "differs")));
       found.replaceChildren(
         report.el("p", { class: "hint", role: "status" }, list.length === members.length
           ? `All ${report.count(members.length, "image")}, most confident first.`

@@ -47,7 +47,7 @@
   report.mixture = (model, group) => {
     if (!group.mix.length) return group.size > 0 && model.named && report.el("p", { class: "hint" }, "no label is known");
     const { classes } = report.summary;
-    const parts = group.mix.flatMap(([id, share], i) => [i ? ", " : "", report.text(classes[id]), `\u00a0${report.percent(share)}`]);
+    const parts = group.mix.flatMap(([id, share], i) => [i ? ", " : "", report.el("span", { class: "part" }, report.text(classes[id]), `\u00a0${report.percent(share)}`)]);
     const id = model.classOf(group.id);
     return [
       report.el("p", { class: "hint mix" }, parts, group.known < group.size && ` of ${group.known.toLocaleString("en")} with a label`),

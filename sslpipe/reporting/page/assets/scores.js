@@ -16,6 +16,8 @@
         .filter(Boolean).join(" · ")),
       table.rows.length > 0 && report.el("section", {}, report.el("h2", {}, "Models"), report.table(table.columns, table.rows, "Models", { sortable: true, decimals: table.decimals })),
       report.el("div", { class: "tools" }, report.modelChoice(entry, (other) => (location.hash = report.address("scores", other)))),
+      !model.confusion && report.el("p", { class: "hint" },
+        "Confusion, metrics of classes and calibration are left out: no label of an evaluated image is known."),
       report.el("div", { class: "panels" },
         model.confusion && confusion(model, chosen),
         report.el("section", { class: "panel" }, report.el("h2", {}, entry.kind === "classes" ? "Images predicted, by class" : "Sizes of groups"), report.sizes(model)),
@@ -56,15 +58,13 @@
 
   // Images of the split with the label of the row and the prediction of the column.
   function cell(model, row, column) {
-    const { rows, columns, split } = model.confusion;
+    const { rows, split } = model.confusion;
     const classes = report.summary.classes ?? [];
     const which = report.splits.indexOf(split.replace("_", " "));
     const label = classes.indexOf(rows[row]);
-    const named = model.order.filter((id) => model.groupName(id) === columns[column]);
-    const groups = new Set(named.length ? named : [[...model.groups.keys()].sort((a, b) => a - b)[column]]);
     const found = [];
     for (let image = 0; image < report.images.count; image++) {
-      if (report.images.label[image] === label && groups.has(model.group[image]) && (which < 0 || report.images.split[image] === which)) found.push(image);
+      if (report.images.label[image] === label && model.group[image] === column && (which < 0 || report.images.split[image] === which)) found.push(image);
     }
     return found;
   }
