@@ -14,10 +14,12 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from browser import browser, chromium, go, opened
+from browser import browser, go, opened, skip_without
 from example import HOSTILE, example, gradients, write_example
 
 from sslpipe.reporting.page import write_single
+
+skip_without()
 
 PAGES = ["groups", "groups/cluster/prototypes", "groups/cluster/3", "map", "scores", "doubts", "training", "about"]
 CLASSES = ["airplane", "cat", "dog", "frog", "ship"]
@@ -61,15 +63,6 @@ def shown(name):
     """A name as the page shows it: what is unseen or turns the text around it as an escape."""
     unseen = {code: f"\\u{code:04x}" for code in (9, 0x2028, 0x202E, 0xDCE9, 0xDCFF)}
     return name.translate(unseen | {10: "\\n"})
-
-
-@pytest.mark.parametrize(("value", "outcome"), [("required", pytest.fail), ("", pytest.skip)])
-def test_a_missing_browser_is_said(monkeypatch, value, outcome):
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setenv("SSLPIPE_BROWSER", value)
-    monkeypatch.setenv("CI", "true")  # many machines set it
-    with pytest.raises(outcome.Exception, match="not tested in a browser: none found, install one of chromium"):
-        chromium()
 
 
 def test_pages_open_without_network_and_without_errors(chrome, labelled, unlabelled):
