@@ -14,11 +14,12 @@
       report.el("h1", {}, "Scores"),
       report.el("p", { class: "hint" }, [`Images: ${counts}`, `protocol ${report.shown(protocol)}`, `seed ${seed}`, labelled && report.shown(labelled)]
         .filter(Boolean).join(" · ")),
-      table.rows.length > 0 && report.el("section", {}, report.el("h2", {}, "Models"), report.table(table.columns, table.rows, "Models", { sortable: true, decimals: table.decimals })),
       report.el("div", { class: "tools" }, report.modelChoice(entry, (other) => (location.hash = report.address("scores", other)))),
       !model.confusion && report.el("p", { class: "hint" },
         "Confusion, metrics of classes and calibration are left out: no label of an evaluated image is known."),
       report.el("div", { class: "panels" },
+        table.rows.length > 0 && report.el("section", { class: "models" }, report.el("h2", {}, "Models"),
+          report.table(table.columns, table.rows, "Models", { sortable: true, decimals: table.decimals })),
         model.confusion && confusion(model, chosen),
         report.el("section", { class: "panel" }, report.el("h2", {}, entry.kind === "classes" ? "Images predicted, by class" : "Sizes of groups"), report.sizes(model)),
         model.calibration && report.el("section", { class: "panel" }, report.el("h2", {}, "Reliability"),
