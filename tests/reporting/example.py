@@ -234,7 +234,7 @@ def gradients(count, seed=0):
     """Pictures [count, 64, 64, 3] of one hue each, with a slope, so that they differ."""
     random = np.random.default_rng(seed)
     slope = np.linspace(0.4, 1, 64)[None, :, None, None]
-    return (random.integers(40, 255, (count, 1, 1, 3)) * slope * np.ones((1, 1, 64, 1))).astype(np.uint8)
+    return (random.integers(40, 255, (count, 1, 1, 3)) * slope).astype(np.uint8).repeat(64, axis=2)
 
 
 def write_example(folder, summary, parts, pictures):
