@@ -165,11 +165,16 @@ def _whole(
     """Return the parts that the whole report has beside the groups; adds to the notes what they leave out."""
     doubtful, how_labels, label_note = label_doubts.find_label_doubts(images, similar, inputs.device)
     sets, how_sets, set_note = duplicates.find_duplicates(images, similar, small_pixels(images).numpy())
-    notes += [note for note in (set_note, label_note) if note]
+    # Without labels a note has already said what is left out.
+    notes += [note for note in (set_note, label_note if images.known.any() else None) if note]
+    how = {
+        "duplicates": f"{how_sets} {set_note}" if set_note else how_sets,
+        "labels": f"{how_labels} {label_note}" if label_note and doubtful else how_labels,
+    }
     return {
         "map": map_part(similar, inputs.project.seed, source) if settings.map else None,
         "neighbors": neighbors_part(similar, settings.neighbors),
-        "doubts": {"duplicates": sets, "labels": doubtful, "how": {"duplicates": how_sets, "labels": how_labels}},
+        "doubts": {"duplicates": sets, "labels": doubtful, "how": how},
     }
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sslpipe.data.store import UNKNOWN
 from sslpipe.metrics.clustering import cluster_accuracy, contingency
 from sslpipe.metrics.mappings import UNMAPPED
 from sslpipe.reporting.encoding import byte_of, encoded, rounded
@@ -17,6 +16,8 @@ from sslpipe.reporting.shown_images import ShownImages
 
 MOST = 24
 """Most images in a list of a group (own choice: a screen's width of two rows)."""
+MIXED = 3
+"""Most classes that are named of a group (own choice: a line of a card)."""
 ROWS = 4096
 """Images whose probabilities are compared at a time."""
 
@@ -73,14 +74,16 @@ def group_part(
     prototypes = _firsts(group, size, most, -centrality, -shown_confidence.astype(np.int64))
     least = _firsts(group, size, most, confidence)
     between = _firsts(group, size, most, margin)
-    purity = _purities(group, images.label, len(size), len(images.store.classes))
+    known, mix = _mixes(group, images, names)
     groups = [
         {
             "id": each,
             "name": names[each],
             "size": int(size[each]),
             "share": rounded(size[each] / len(images)),
-            "purity": purity[each],
+            "known": known[each],
+            "mix": mix[each],
+            "purity": mix[each][0][1] if mix[each] else None,
             "prototypes": prototypes[each],
             "least": least[each],
             "between": [[image, int(second[image])] for image in between[each]] if len(size) > 1 else [],
@@ -118,9 +121,21 @@ def _firsts(group: NDArray[np.int64], size: NDArray[np.int64], most: int, *keys:
     ]
 
 
-def _purities(group: NDArray[np.int64], label: NDArray[np.int64], groups: int, classes: int) -> list[float | None]:
-    """Return the share of the most frequent class among each group's images of known class; None without any."""
-    if (label == UNKNOWN).all():
-        return [None] * groups
-    counts = contingency(group, label, n_clusters=groups, n_classes=classes)
-    return [rounded(row.max() / row.sum()) if row.sum() else None for row in counts]
+def _mixes(
+    group: NDArray[np.int64], images: ShownImages, names: Sequence[str | None]
+) -> tuple[list[int], list[list[list[float]]]]:
+    """Return of each group the number of its images with a known label, and their most frequent classes.
+
+    The classes are [class id, share of these images], at most MIXED, the most frequent first. Among equally frequent
+    ones the class that the group is named by is first, then the lowest id.
+    """
+    classes = images.store.classes
+    if not images.known.any():
+        return [0] * len(names), [[] for _ in names]
+    counts = contingency(group, images.label, n_clusters=len(names), n_classes=len(classes))
+    mixes = []
+    for row, name in zip(counts, names, strict=True):
+        named = np.array([each == name for each in classes])
+        order = np.lexsort((~named, -row))[:MIXED]
+        mixes.append([[each, rounded(row[each] / row.sum())] for each in order.tolist() if row[each]])
+    return counts.sum(axis=1).tolist(), mixes

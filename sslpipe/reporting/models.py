@@ -50,13 +50,21 @@ def read_metrics(evaluated: Path, store: Store, models: Mapping[str, Path]) -> d
 
 
 def table_part(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the table of models as `sslpipe table` prints it: texts, and numbers where they are numbers."""
+    """Return the table of models as `sslpipe table` prints it: texts, numbers, and None for a metric that a row lacks.
+
+    decimals: of each column, None for texts and whole numbers.
+    """
     shown = present(metrics.values(), None, Shown.RUN)
     rows = [
-        [title_of(name), *(_rounded(row[metric]) if metric in row else "-" for metric in shown)]
+        [title_of(name), *(_rounded(row[metric]) if metric in row else None for metric in shown)]
         for name, row in metrics.items()
     ]
-    return {"columns": ["model", *shown], "rows": rows}
+    fractions = [any(isinstance(row.get(metric), float) for row in metrics.values()) for metric in shown]
+    return {
+        "columns": ["model", *shown],
+        "rows": rows,
+        "decimals": [None, *(3 if each else None for each in fractions)],
+    }
 
 
 def _rounded(value: float) -> float:

@@ -29,7 +29,7 @@ def score_part(
     label, probability = images.label[chosen], prediction.probability[chosen]
     output, classes = probability.argmax(axis=1), images.store.classes
     counts = contingency(output, label, n_clusters=len(names), n_classes=len(classes)).T
-    noun = "class" if prediction.is_classifier else "group"
+    noun = "Class" if prediction.is_classifier else "Group"
     columns = [name if name is not None else f"{noun} {i}" for i, name in enumerate(names)]
     return {
         "confusion": {

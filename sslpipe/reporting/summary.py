@@ -68,7 +68,7 @@ def labelled_text(store: Store) -> str | None:
 
 
 def setting_rows(project: Params, folders: Mapping[str, Path], own: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return every setting: block, key, value, default (None where params.yaml has another or the same), source.
+    """Return every setting: block, key, value, source, which is the name of the parameters file or "default".
 
     folders: name → folder of models and of stages with a card, which has the settings of the run. own: of the report.
     """
@@ -93,7 +93,7 @@ def _rows(project: Params, block: str, settings: Mapping[str, Any]) -> Iterator[
         given = _is_at(project.tree, f"{place}.{key}" if place else key)
         shown = without_machine(value)
         source = project.path.name if given else "default"
-        yield {"block": place, "key": key, "value": shown, "default": None if given else shown, "source": source}
+        yield {"block": place, "key": key, "value": shown, "source": source}
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,12 +9,15 @@ from sslpipe.tools.lineage import STAGE_CARD, Artifact, lines, trace
 
 
 def report_lineage(evaluated: Path) -> list[str]:
-    """Return what `sslpipe inspect` prints of the evaluation in a folder, without absolute paths.
+    """Return what `sslpipe inspect` prints of the evaluation in a folder, without absolute paths and its metrics.
+
+    The metrics of the evaluation are in the report's table.
 
     Raises UserError if evaluate has not run.
     """
     read_json(evaluated / STAGE_CARD)  # its error names the command that writes it
     artifact = trace(evaluated)
+    artifact.metrics = {}
     for each in _all(artifact, set()):
         each.path = without_machine(each.path)
         each.metadata, each.settings = without_machine(each.metadata), without_machine(each.settings)

@@ -71,11 +71,10 @@ def _summary(count, split, models, classes, first):
     numbers = np.bincount(split, minlength=3).tolist()
     rows = [[model["name"], model["method"], 0.8812 if classes else None, 0.9231, model["groups"]] for model in models]
     settings = [
-        ("seed", "seed", 0, 0, "own choice"),
-        ("cluster", "method", "scan_heads", "scan", "SCAN, arXiv:2005.12320"),
-        ("cluster", "scan_heads.entropy_weight", 5.0, 5.0, "SCAN, table 7"),
-        ("cluster", "scan_heads.lr", 0.001, 0.001, "own choice, measured on digits"),
-        ("semisup", "suave.temperature", 0.1, 0.1, "Suave, arXiv:2306.07483, section 4"),
+        ("", "seed", 0, "params.yaml"),
+        ("cluster.scan_heads", "entropy_weight", 5.0, "default"),
+        ("cluster.scan_heads", "lr", 0.001, "params.yaml"),
+        ("semisup.suave", "temperature", 0.1, "default"),
     ]
     return {
         "title": "An example of a report",
@@ -95,9 +94,10 @@ def _summary(count, split, models, classes, first):
         },
         "originals": None,
         "models": models,
-        "table": {"columns": ["model", "method", "acc", "nmi", "groups"], "rows": rows},
+        "table": {"columns": ["model", "method", "acc", "nmi", "groups"], "rows": rows}
+        | {"decimals": [None, None, 3, 3, None]},
         "labelled": f"{4 * len(classes)} labels (4 a class)" if classes else None,
-        "settings": [dict(zip(("block", "key", "value", "default", "source"), row, strict=True)) for row in settings],
+        "settings": [dict(zip(("block", "key", "value", "source"), row, strict=True)) for row in settings],
         "lineage": [
             "runs/cluster  scan_heads, 10 groups",
             "└─ runs/features  tiny_resnet, 128 dimensions",
@@ -120,9 +120,11 @@ def _model(entry, random, truth, group, split, classes):
         members = np.flatnonzero(group == number)
         sure = members[np.argsort(-confidence[members], kind="stable")]
         near = members[np.argsort(margin[members], kind="stable")][:24]
-        purity = float((truth[members] == number).mean()) if classes and len(members) else None
+        counts = np.bincount(truth[members], minlength=groups) / max(1, len(members))
+        mix = [[int(each), float(counts[each])] for each in np.argsort(-counts)[:3] if counts[each]] if classes else []
         found.append(
-            {"id": number, "name": classes[number] if classes else None, "size": len(members), "purity": purity}
+            {"id": number, "name": classes[number] if classes else None, "size": len(members), "mix": mix}
+            | {"known": len(members) if classes else 0, "purity": mix[0][1] if mix else None}
             | {"share": len(members) / len(group), "prototypes": sure[:24].tolist(), "least": sure[::-1][:24].tolist()}
             | {"between": [[int(image), int(second[image])] for image in near]}
         )
@@ -232,7 +234,7 @@ def gradients(count, seed=0):
     """Pictures [count, 64, 64, 3] of one hue each, with a slope, so that they differ."""
     random = np.random.default_rng(seed)
     slope = np.linspace(0.4, 1, 64)[None, :, None, None]
-    return (random.integers(40, 255, (count, 1, 1, 3)) * slope * np.ones((1, 1, 64, 1))).astype(np.uint8)
+    return (random.integers(40, 255, (count, 1, 1, 3)) * slope).astype(np.uint8).repeat(64, axis=2)
 
 
 def write_example(folder, summary, parts, pictures):

@@ -231,10 +231,9 @@ def test_settings_say_what_was_given_and_hide_this_machine(tmp_path):
         "block": "report",
         "key": "neighbors",
         "value": 3,
-        "default": None,
         "source": "params.yaml",
     }
-    assert rows["report", "map"]["default"] is True
+    assert rows["report", "map"]["source"] == "default"
 
 
 def test_training_curves_are_numbers_or_null(tmp_path):

@@ -61,7 +61,21 @@ def test_lists_of_images_by_loops(tmp_path):
         assert each["between"] == [[i, int(np.argsort(-probability[i])[1])] for i in between]
         labels = np.bincount(images.label[own])
         assert each["purity"] == pytest.approx(labels.max() / labels.sum(), abs=1e-4)
+        most = sorted((-int(count), label) for label, count in enumerate(labels) if count)[:3]
+        assert each["mix"] == [[label, pytest.approx(-count / labels.sum(), abs=1e-4)] for count, label in most]
+        assert each["known"] == len(own)
         assert (each["size"], each["share"]) == (len(own), pytest.approx(len(own) / 200, abs=1e-4))
+
+
+@pytest.mark.parametrize(("name", "first"), [(None, 0), ("class 1", 1), ("class 2", 0)])
+def test_the_class_that_names_a_group_is_first_of_equals_among_known_labels(tmp_path, name, first):
+    images = choose_shown(Project(tmp_path).store, 10**6, 0)
+    images.label[:] = [0, 1, 0, 1, 2, *[-1] * 23]
+    similar = Similar(np.ones((28, 2), np.float32), np.zeros((28, 0), np.int64), np.zeros((28, 0), np.float32))
+    prediction = Prediction("cluster", SimpleNamespace(classes=()), np.ones((28, 1), np.float32))
+    (group,) = group_part(prediction, images, similar, [name])["groups"]
+    assert group["mix"] == [[first, 0.4], [1 - first, 0.4], [2, 0.2]]
+    assert (group["known"], group["size"], group["purity"]) == (5, 28, 0.4)
 
 
 def test_links_by_loops():

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
+from browser import browser, skip_without
 from example import HOSTILE, example
 
 from sslpipe.reporting.page import SOURCES, script, write_page, write_single
@@ -131,3 +132,15 @@ def test_the_wheel_holds_the_page(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert "sslpipe/reporting/page/index.html.j2" in names
     assert {f"sslpipe/reporting/page/assets/{path.name}" for path in ASSETS} <= set(names)
+
+
+def test_without_a_browser_its_tests_are_skipped_or_fail_where_it_is_required(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("CI", "true")  # many machines set it
+    monkeypatch.delenv("SSLPIPE_BROWSER", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="not tested in a browser: none found, install one of chromium"):
+        skip_without()
+    monkeypatch.setenv("SSLPIPE_BROWSER", "required")
+    skip_without()
+    with pytest.raises(pytest.fail.Exception, match="none found"), browser():
+        pass

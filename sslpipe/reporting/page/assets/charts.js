@@ -79,7 +79,7 @@
         height: q(0) - q(bin.accuracy), class: "bar", "fill-opacity": (0.3 + 0.7 * Math.sqrt(bin.count / most)).toFixed(2) })),
       report.svg("line", { x1: p(0), y1: q(0), x2: p(1), y2: q(1), class: "diagonal" }),
       full.map((bin) => report.svg("circle", { cx: p(bin.confidence), cy: q(bin.accuracy), r: 3, class: "mark" }))),
-      report.el("details", {}, report.el("summary", {}, "Numbers"), report.table(["Confidence", "Images", "Mean confidence", "Accuracy"], rows, "Reliability")),
+      report.el("details", {}, report.el("summary", {}, "Numbers"), report.table(["Confidence", "Images", "Mean confidence", "Accuracy"], rows, "Reliability", { decimals: [null, null, 3, 3] })),
     ];
   };
 
@@ -105,11 +105,12 @@
     text(0, height + 13, most.toLocaleString("en")), text(width, height + 13, groups.at(-1).size.toLocaleString("en"), { "text-anchor": "end" }));
   };
 
-  /* Table with a column of numbers to the right; sortable by a click on a heading. Cells: texts, numbers, null, elements. */
-  report.table = (columns, rows, label, { sortable = false, kind = null } = {}) => {
+  /* Table with a column of numbers to the right; sortable by a click on a heading. Cells: texts, numbers, null, elements.
+     decimals: of each column; without them as report.number has them. */
+  report.table = (columns, rows, label, { sortable = false, kind = null, decimals = [] } = {}) => {
     const numeric = columns.map((_, c) => rows.length > 0 && rows.every((row) => row[c] === null || typeof row[c] === "number"));
     const cell = (value, c) => report.el(c === 0 ? "th" : "td", { scope: c === 0 ? "row" : null, class: numeric[c] ? "number" : null },
-      value instanceof Node ? value : typeof value === "string" ? report.text(value) : report.number(value));
+      value instanceof Node ? value : typeof value === "string" ? report.text(value) : report.number(value, decimals[c]));
     const body = report.el("tbody");
     const fill = (list) => body.replaceChildren(...list.map((row) => report.el("tr", {}, row.map(cell))));
     let order = [null, 1];

@@ -103,7 +103,8 @@
       }, report.text(model.groupName(group)));
       return report.el("tr", {},
         report.el("th", { scope: "row" }, report.text(model.entry.name)),
-        report.el("td", {}, link, wrong && report.el("span", { class: "badge warn" }, "differs from the label")),
+        report.el("td", {}, link, wrong && report.el("span", { class: "badge warn" }, "differs from the label"),
+          report.mixture(model, model.groups.get(group))),
         report.el("td", { class: "number" }, report.percent(sure)),
         report.el("td", {}, report.text(model.groupName(second)), ` ${report.percent(Math.max(0, between))}`));
     };

@@ -12,6 +12,8 @@
       report.el("section", {}, report.el("h2", {}, `Duplicates and near duplicates (${duplicates.length.toLocaleString("en")})`),
         report.el("p", { class: "hint" }, report.shown(how.duplicates)),
         duplicates.length > 0 ? copies(duplicates) : report.el("p", {}, "None found.")),
+      !labels && report.summary.classes && report.el("section", {}, report.el("h2", {}, "Doubtful labels"),
+        report.el("p", { class: "hint" }, report.shown(how.labels))),
       labels && report.el("section", {}, report.el("h2", {}, `Doubtful labels (${labels.length.toLocaleString("en")})`),
         report.el("p", { class: "hint" }, report.shown(how.labels)),
         labels.length > 0 ? doubtful(labels) : report.el("p", {}, "None found.")),

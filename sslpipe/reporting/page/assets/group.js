@@ -17,8 +17,9 @@
         report.el("a", { href: report.address("groups", model.entry.name) }, "All groups"),
         report.el("span", { class: "spread" }), beside(-1, "‹"), beside(1, "›")),
       report.el("h1", {}, report.text(model.groupName(id))),
-      report.el("p", { class: "hint" }, group.name !== null && model.entry.kind === "groups" ? `Group ${id} of ` : "By ",
+      report.el("div", {}, report.el("p", { class: "hint" }, group.name !== null && model.entry.kind === "groups" ? `Group ${id} of ` : "By ",
         report.text(model.entry.name), ` · ${report.groupFacts(group)}`),
+      report.mixture(model, group)),
       part("Prototypes", "Most confident, and near the centre of the group.", group.prototypes, sure),
       part("Least confident", "In this group, but hardly.", group.least, sure),
       part("Between two groups", "Nearly as probable in the group that is named.", [...between.keys()],
@@ -41,7 +42,7 @@
     const differs = (image) => label[image] >= 0 && label[image] !== model.classOf(id);
     const draw = () => {
       const list = members.filter((image) => (state.split === "" || split[image] === Number(state.split))
-        && model.confidence[image] <= 2.55 * state.least && (state.only === "" || differs(image) === (state.only === "differs")));
+        && 100 * model.confidence[image] <= 255 * state.least && (state.only === "" || differs(image) === (state.only === "differs")));
       found.replaceChildren(
         report.el("p", { class: "hint", role: "status" }, list.length === members.length
           ? `All ${report.count(members.length, "image")}, most confident first.`

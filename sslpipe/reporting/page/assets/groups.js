@@ -28,7 +28,7 @@
       report.el("p", { class: "hint" },
         `${report.count(model.order.length, entry.kind === "classes" ? "class" : "group", word)} of ` +
         `${report.count(report.images.count, "image")} by `, report.text(entry.name), ` (${entry.method}). `,
-        model.named && entry.kind === "groups" ? "Names are those of the classes that match the groups best. " : "",
+        model.named && entry.kind === "groups" ? "Names are those of the classes in the best one-to-one match; below them are the most frequent labels. " : "",
         "The most confident images stand for a group; a click shows an image large.",
         report.summary.single && " This file holds the groups alone: map, scores, doubts and all images are in the report itself."),
       list,
@@ -41,8 +41,21 @@
     return state.sort in by ? groups.sort(by[state.sort]) : groups;
   }
 
-  report.groupFacts = (group) => [report.count(group.size, "image"), report.percent(group.share),
-    group.purity === null ? null : `purity ${group.purity.toFixed(2)}`].filter(Boolean).join(" · ");
+  report.groupFacts = (group) => `${report.count(group.size, "image")} · ${report.percent(group.share)}`;
+
+  /* The most frequent labels of a group's images, and a line where its name is not the first of them. */
+  report.mixture = (model, group) => {
+    if (!group.mix.length) return group.size > 0 && model.named && report.el("p", { class: "hint" }, "no label is known");
+    const { classes } = report.summary;
+    const parts = group.mix.flatMap(([id, share], i) => [i ? ", " : "", report.el("span", { class: "part" }, report.text(classes[id]), `\u00a0${report.percent(share)}`)]);
+    const id = model.classOf(group.id);
+    return [
+      report.el("p", { class: "hint mix" }, parts, group.known < group.size && ` of ${group.known.toLocaleString("en")} with a label`),
+      id >= 0 && id !== group.mix[0][0] && report.el("p", { class: "hint other" }, model.entry.kind === "classes"
+        ? ["predicted as ", report.text(classes[id]), ", labelled most often as ", report.text(classes[group.mix[0][0]])]
+        : ["named ", report.text(classes[id]), " by the one-to-one match"]),
+    ];
+  };
 
   const title = (model, group) => [report.text(model.groupName(group.id)),
     group.name !== null && model.entry.kind === "groups" && report.el("span", { class: "id" }, `group ${group.id}`)];
@@ -61,7 +74,7 @@
       : report.el("p", { class: "hint empty" }, group.size ? "No pictures here." : "Empty: no image has this group as its most probable one."));
     return report.el("article", { class: "card" },
       report.el("h2", {}, link(model, group)),
-      report.el("p", { class: "hint" }, report.groupFacts(group)), share(group), strip);
+      report.el("p", { class: "hint" }, report.groupFacts(group)), report.mixture(model, group), share(group), strip);
   }
 
   function share(group) {
@@ -77,6 +90,7 @@
     report.lazy(strip, () => prototypes.length ? report.grid(prototypes, { label, columns: 10, limit: 10 })
       : report.el("p", { class: "hint empty" }, "Empty"));
     return report.el("article", { class: "row" },
-      report.el("div", {}, report.el("h2", {}, link(model, group)), report.el("p", { class: "hint" }, report.groupFacts(group))), strip);
+      report.el("div", {}, report.el("h2", {}, link(model, group)), report.el("p", { class: "hint" }, report.groupFacts(group)),
+        report.mixture(model, group)), strip);
   }
 })();

@@ -90,8 +90,9 @@ function sslpipeReport(name, value) {
 
   report.count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
   report.percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)}\u00a0%`;
-  report.number = (value) => {
+  report.number = (value, decimals = null) => {
     if (value === null || value === undefined) return "–";
+    if (decimals !== null && typeof value === "number") return value.toFixed(decimals);
     if (typeof value !== "number") return String(value);
     if (Number.isInteger(value)) return value.toLocaleString("en");
     return Math.abs(value) >= 1000 || Math.abs(value) < 0.001 ? value.toPrecision(3) : value.toFixed(3);
@@ -150,7 +151,7 @@ function sslpipeReport(name, value) {
       console.error(error);
     }
     if (signal.aborted) return;
-    main.replaceChildren(...[content].flat().filter(Boolean));
+    main.replaceChildren(...[content].flat(Infinity).filter(Boolean));
     main.dataset.shown = now;
     // From a group back to all groups: where one was.
     const back = last !== null && last.startsWith(`${now}/`);

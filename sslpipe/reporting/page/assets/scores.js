@@ -14,22 +14,25 @@
       report.el("h1", {}, "Scores"),
       report.el("p", { class: "hint" }, [`Images: ${counts}`, `protocol ${report.shown(protocol)}`, `seed ${seed}`, labelled && report.shown(labelled)]
         .filter(Boolean).join(" · ")),
-      table.rows.length > 0 && report.el("section", {}, report.el("h2", {}, "Models"), report.table(table.columns, table.rows, "Models", { sortable: true })),
       report.el("div", { class: "tools" }, report.modelChoice(entry, (other) => (location.hash = report.address("scores", other)))),
-      report.el("div", { class: "columns" },
-        report.el("section", {}, report.el("h2", {}, entry.kind === "classes" ? "Images predicted, by class" : "Sizes of groups"), report.sizes(model)),
-        model.calibration && report.el("section", {}, report.el("h2", {}, "Reliability"),
+      !model.confusion && report.el("p", { class: "hint" },
+        "Confusion, metrics of classes and calibration are left out: no label of an evaluated image is known."),
+      report.el("div", { class: "panels" },
+        table.rows.length > 0 && report.el("section", { class: "models" }, report.el("h2", {}, "Models"),
+          report.table(table.columns, table.rows, "Models", { sortable: true, decimals: table.decimals })),
+        model.confusion && confusion(model, chosen),
+        report.el("section", { class: "panel" }, report.el("h2", {}, entry.kind === "classes" ? "Images predicted, by class" : "Sizes of groups"), report.sizes(model)),
+        model.calibration && report.el("section", { class: "panel" }, report.el("h2", {}, "Reliability"),
           report.el("p", { class: "hint" }, `Accuracy over confidence, darker: more images. Expected calibration error ${report.number(model.calibration.ece)}.`),
-          report.reliability(model.calibration))),
-      report.el("div", { class: (model.confusion?.columns.length ?? 0) <= 12 ? "columns" : "stack" },
-        model.confusion && confusion(model, chosen), model.perClass && classes(model.perClass)),
+          report.reliability(model.calibration)),
+        model.perClass && classes(model.perClass)),
       chosen,
     ];
   };
 
-  const classes = (rows) => report.el("section", {}, report.el("h2", {}, "Classes"),
+  const classes = (rows) => report.el("section", { class: "panel" }, report.el("h2", {}, "Classes"),
     report.table(["Class", "Images", "Precision", "Recall", "F1"],
-      rows.map((row) => [row.name, row.images, row.precision, row.recall, row.f1]), "Classes", { sortable: true }));
+      rows.map((row) => [row.name, row.images, row.precision, row.recall, row.f1]), "Classes", { sortable: true, decimals: [null, null, 3, 3, 3] }));
 
   const LARGE = 30;
 
@@ -44,7 +47,7 @@
     };
     const pairs = counts.flatMap((line, row) => line.map((count, column) => ({ row, column, count })))
       .filter(({ row, column, count }) => count > 0 && rows[row] !== columns[column]).sort((a, b) => b.count - a.count).slice(0, 12);
-    return report.el("section", {},
+    return report.el("section", { class: "matrix-panel" },
       report.el("h2", {}, "Confusion"),
       report.el("p", { class: "hint" }, `Rows: labels; columns: predictions; images of ${report.shown(split)}. A click lists the images.`),
       rows.length * columns.length <= LARGE * LARGE ? matrix(model.confusion, open) : picture(model.confusion, open),
@@ -56,15 +59,13 @@
 
   // Images of the split with the label of the row and the prediction of the column.
   function cell(model, row, column) {
-    const { rows, columns, split } = model.confusion;
+    const { rows, split } = model.confusion;
     const classes = report.summary.classes ?? [];
     const which = report.splits.indexOf(split.replace("_", " "));
     const label = classes.indexOf(rows[row]);
-    const named = model.order.filter((id) => model.groupName(id) === columns[column]);
-    const groups = new Set(named.length ? named : [[...model.groups.keys()].sort((a, b) => a - b)[column]]);
     const found = [];
     for (let image = 0; image < report.images.count; image++) {
-      if (report.images.label[image] === label && groups.has(model.group[image]) && (which < 0 || report.images.split[image] === which)) found.push(image);
+      if (report.images.label[image] === label && model.group[image] === column && (which < 0 || report.images.split[image] === which)) found.push(image);
     }
     return found;
   }
