@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sslpipe.metrics.classification import calibration_error
 from sslpipe.metrics.clustering import contingency
+from sslpipe.metrics.mappings import UNMAPPED
 from sslpipe.reporting.encoding import rounded
 from sslpipe.reporting.predictions import Prediction
 from sslpipe.reporting.shown_images import ShownImages
@@ -30,12 +31,14 @@ def score_part(
     output, classes = probability.argmax(axis=1), images.store.classes
     counts = contingency(output, label, n_clusters=len(names), n_classes=len(classes)).T
     noun = "Class" if prediction.is_classifier else "Group"
-    columns = [name if name is not None else f"{noun} {i}" for i, name in enumerate(names)]
+    # Columns in the order of the classes, so that what is right lies on the diagonal; outputs without a class are last.
+    outputs = np.argsort(np.where(mapping == UNMAPPED, len(classes), mapping), kind="stable").tolist()
     return {
         "confusion": {
             "rows": list(classes),
-            "columns": columns,
-            "counts": counts.tolist(),
+            "columns": [names[i] if names[i] is not None else f"{noun} {i}" for i in outputs],
+            "outputs": outputs,
+            "counts": counts[:, outputs].tolist(),
             "split": " and ".join(images.store.scored_splits).replace("_", "-"),
         },
         "perClass": class_rows(counts, mapping, classes),

@@ -140,7 +140,13 @@ def _model(entry, random, truth, group, split, classes):
         "margin": packed(margin * 255, "u1"),
         "groups": found,
         "order": random.permutation(groups).tolist(),
-        "confusion": {"rows": classes, "columns": classes, "counts": counts.tolist(), "split": "test"}
+        "confusion": {
+            "rows": classes,
+            "columns": classes,
+            "outputs": list(range(len(classes))),
+            "counts": counts.tolist(),
+            "split": "test",
+        }
         if known
         else None,
         "perClass": [_scores(name, counts, row) for row, name in enumerate(classes)] if known else None,

@@ -17,7 +17,7 @@ from sslpipe.reporting.group_order import group_links, group_order
 from sslpipe.reporting.groups import first_two, group_part
 from sslpipe.reporting.neighbors import Similar
 from sslpipe.reporting.predictions import Prediction
-from sslpipe.reporting.scores import calibration, class_rows
+from sslpipe.reporting.scores import calibration, class_rows, score_part
 from sslpipe.reporting.shown_images import choose_shown
 
 
@@ -150,3 +150,14 @@ def test_arrays_come_back(values):
 def test_a_value_that_does_not_fit_is_no_other_one(value, dtype):
     with pytest.raises(ValueError, match=f"not all of them are of type {dtype}"):
         encoded(np.array([value]), dtype)
+
+
+def test_confusion_has_the_columns_in_the_order_of_the_classes():
+    label = np.array([0, 1, 2, 2, 1])
+    group = np.array([3, 0, 1, 2, 0])  # of classes -, b, c, a by the mapping; group 2 has none
+    images = SimpleNamespace(scored=np.ones(5, bool), known=np.ones(5, bool), label=label,
+                             store=SimpleNamespace(classes=("a", "b", "c"), scored_splits=("test",)))  # fmt: skip
+    prediction = SimpleNamespace(probability=np.eye(4, dtype=np.float32)[group], is_classifier=False)
+    found = score_part(prediction, images, np.array([1, 2, -1, 0]), ["b", "c", None, "a"])["confusion"]
+    assert (found["columns"], found["outputs"]) == (["a", "b", "c", "Group 2"], [3, 0, 1, 2])
+    assert found["counts"] == [[1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 1, 1]]

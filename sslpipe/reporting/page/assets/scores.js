@@ -59,13 +59,13 @@
 
   // Images of the split with the label of the row and the prediction of the column.
   function cell(model, row, column) {
-    const { rows, split } = model.confusion;
+    const { rows, outputs, split } = model.confusion;
     const classes = report.summary.classes ?? [];
     const which = report.splits.indexOf(split.replace("_", " "));
     const label = classes.indexOf(rows[row]);
     const found = [];
     for (let image = 0; image < report.images.count; image++) {
-      if (report.images.label[image] === label && model.group[image] === column && (which < 0 || report.images.split[image] === which)) found.push(image);
+      if (report.images.label[image] === label && model.group[image] === outputs[column] && (which < 0 || report.images.split[image] === which)) found.push(image);
     }
     return found;
   }
