@@ -26,6 +26,7 @@ from stages.tools.list_images import list_images
 from stages.tools.predict import predict
 from stages.tools.recipe import recipe
 from stages.tools.repeat import repeat
+from stages.tools.settings import settings
 from stages.tools.table import table
 
 
@@ -61,7 +62,7 @@ app = App(
 )
 for stage in (prepare, pretrain, features, mine_neighbors, cluster, self_label, semisup, finetune, evaluate, report):
     app.command(rich_help_panel="Stages")(stage)
-for tool in (init, predict, export, inspect, estimate_clusters, table, repeat, list_images):
+for tool in (init, predict, export, inspect, settings, estimate_clusters, table, repeat, list_images):
     app.command(rich_help_panel="Tools")(tool)
 app.add_typer(recipe, name="recipe", rich_help_panel="Tools")
 

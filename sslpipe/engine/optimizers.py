@@ -25,8 +25,12 @@ class OptimizerSettings:
     """The name of an optimiser and its settings; a setting that it does not take must keep its default."""
 
     name: Literal["sgd", "adam", "adamw", "lars"] = "adam"
+    """The optimiser: stochastic gradient descent, Adam, AdamW (decay apart from the gradient), or LARS for large
+    batches."""
     lr: Positive
+    """Initial learning rate; a larger one learns faster, until training no longer settles."""
     weight_decay: NonNegative = 0.0
+    """Strength of weight decay; a larger one keeps weights smaller."""
     momentum: Fraction = 0.9
     """Momentum of sgd and lars."""
     nesterov: bool = False

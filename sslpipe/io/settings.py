@@ -77,7 +77,7 @@ def parse(
         elif default is not MISSING:
             values[name] = default
         else:
-            raise UserError(f"{place}.{name}: missing, expected {_expected(hints[name])}")
+            raise UserError(f"{place}.{name}: missing, expected {expected(hints[name])}")
     try:
         return cls(**values)
     except UserError as error:  # raised by __post_init__
@@ -122,7 +122,7 @@ def _convert(hint: Any, value: Any, where: str, default: Any = MISSING) -> Any:
             pass
     elif hint in (str, bool, int) and type(value) is hint:
         return value
-    raise UserError(f"{where}: {_shown(value)} found, expected {_expected(hint)}")
+    raise UserError(f"{where}: {_shown(value)} found, expected {expected(hint)}")
 
 
 def _convert_union(hint: Any, value: Any, where: str) -> Any:
@@ -137,7 +137,7 @@ def _convert_union(hint: Any, value: Any, where: str) -> Any:
             return _convert(option, value, where)
         except UserError:
             continue
-    raise UserError(f"{where}: {_shown(value)} found, expected {_expected(hint)}")
+    raise UserError(f"{where}: {_shown(value)} found, expected {expected(hint)}")
 
 
 def _convert_tuple(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
@@ -149,14 +149,14 @@ def _convert_tuple(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
     return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(inner, value, strict=True)))
 
 
-def _expected(hint: Any) -> str:
+def expected(hint: Any) -> str:
     """Describe a type hint in words."""
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *bounds = get_args(hint)
-        return " ".join([_expected(inner), *(str(b) for b in bounds)])
+        return " ".join([expected(inner), *(str(b) for b in bounds)])
     if origin in (Union, types.UnionType):
-        return " or ".join(_expected(option) for option in get_args(hint))
+        return " or ".join(expected(option) for option in get_args(hint))
     if origin is Literal:
         return "one of " + ", ".join(str(option) for option in get_args(hint))
     if origin is tuple:

@@ -15,6 +15,7 @@ class DecoupledSettings:
     """Settings of a head that classifies rotations by half of the features and embeds the other half."""
 
     kind: Literal["decoupled"] = "decoupled"
+    """The kind of head."""
     rotations: Count = 4
     """Number of rotations."""
     outputs: Count = 128

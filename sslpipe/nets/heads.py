@@ -23,6 +23,7 @@ class ProjectionSettings:
     """Settings of a projection head; the defaults are SCAN's (arXiv:2005.12320): 512 → 512 → ReLU → 128."""
 
     kind: Literal["projection"] = "projection"
+    """The kind of head."""
     hidden: Count = 512
     """Width of the hidden layers."""
     outputs: Count = 128
@@ -44,6 +45,7 @@ class ClusterSettings:
     """Settings of several linear cluster heads, which differ only in their initial weights."""
 
     kind: Literal["clusters"] = "clusters"
+    """The kind of head."""
     clusters: Count
     """Number of clusters of each head."""
     heads: Count = 1
@@ -59,6 +61,7 @@ class LinearSettings:
     """Settings of a linear layer: a single cluster head, or a classifier."""
 
     kind: Literal["linear"] = "linear"
+    """The kind of head."""
     outputs: Count
     """Number of clusters or classes."""
 
@@ -72,6 +75,7 @@ class PrototypeSettings:
     """Settings of a projection with unit prototypes; the defaults are Suave's (arXiv:2306.07483) for ResNet-50."""
 
     kind: Literal["prototypes"] = "prototypes"
+    """The kind of head."""
     prototypes: Count
     """Number of prototypes; the number of classes where they are known (Suave, Daino)."""
     hidden: Count = 2048
@@ -97,6 +101,7 @@ class InstanceSettings:
     """Settings of a classifier with a projection for the similarity of images (SimMatch, arXiv:2203.06915)."""
 
     kind: Literal["instances"] = "instances"
+    """The kind of head."""
     classes: Count
     """Number of classes."""
     hidden: Count | None = None

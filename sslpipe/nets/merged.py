@@ -17,6 +17,7 @@ class MergedSettings:
     """Settings of a head that merges the outputs of a linear layer into K groups."""
 
     kind: Literal["merged"] = "merged"
+    """The kind of head."""
     groups: tuple[CountOrZero, ...]
     """Group of each of the layer's outputs: 0 to K - 1, each at least once."""
 

@@ -71,6 +71,7 @@ class BackboneSettings:
         "timm",
         "pixels",
     ]
+    """The kind of network; timm takes its architecture from `architecture`."""
     architecture: str | None = None
     """timm's name of the architecture, with or without the tag of its weights (resnet50.tv_in1k: torchvision's); null
     for all other backbones. Several, joined by +, give the features of each, one after the other; they need

@@ -28,6 +28,7 @@ class PropagationSettings:
     """Settings of a head that predicts classes from a bank of images with propagated labels, and a linear probe."""
 
     kind: Literal["propagation"] = "propagation"
+    """The kind of head."""
     answer: Answer
     """propagation: the neighbours' classes. probe: a linear layer. product: the sum of both log-probabilities."""
     classes: Count

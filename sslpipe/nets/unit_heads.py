@@ -18,6 +18,7 @@ class ConsensusSettings:
     """Settings of several linear heads whose probabilities are averaged."""
 
     kind: Literal["consensus"] = "consensus"
+    """The kind of head."""
     outputs: Count
     """Number of clusters or classes."""
     heads: Count = 1
@@ -35,6 +36,7 @@ class CentroidSettings:
     """Settings of a head of centroids in the space of whitened principal components."""
 
     kind: Literal["centroids"] = "centroids"
+    """The kind of head."""
     outputs: Count
     """Number of clusters."""
     components: Count

@@ -38,15 +38,20 @@ class Settings(MultiCropSettings):
     depth: Count = 3
     """Layers of the projection."""
     batch_norm: bool = False
+    """Whether the head's hidden layers have a batch norm."""
     activation: Activation = "gelu"
+    """Activation of the head's hidden layers."""
     student_temperature: Positive = 0.1
+    """Temperature of the student's outputs; a smaller one makes them more certain (DINO, arXiv:2104.14294)."""
     teacher_temperature: tuple[Positive, Positive] = (0.04, 0.04)
     """Temperature at the start and from epoch `teacher_temperature_epochs` on; linear in between (longer runs: 0.04 to
     0.07 in 30 epochs)."""
     teacher_temperature_epochs: NonNegative = 0.0
+    """Epochs in which the teacher's temperature goes from its first value to its last."""
     ema_decay: BelowOne = 0.996
     """Decay of the teacher's weights at the start; it rises to 1 on half a cosine."""
     center_momentum: Fraction = 0.9
+    """Decay rate of the centre that is taken off the teacher's outputs; a larger one makes it follow more slowly."""
     frozen_epochs: NonNegative = 1.0
     """First epochs in which the last layer is frozen."""
     final_weight_decay: NonNegative = 10.0
@@ -57,6 +62,7 @@ class Settings(MultiCropSettings):
     second_global_views: Mapping[str, Any] = field(default_factory=lambda: dict(DINO_SECOND))
     local_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.05, 0.4))
     local_crops: CountOrZero = 8
+    """Number of small local views of each image; more of them cost time and memory (SwAV, arXiv:2006.09882)."""
     batch_statistics: BatchStatistics = "joint"
     """joint: views of one size share a forward pass, and the projection's batch norms see all views (public code).
     separate: each view is normalised alone, by the student and by the teacher."""

@@ -33,9 +33,13 @@ class Settings:
     """Defaults: the public code's for ImageNet, but for `instances`, `normalizer` and `rotnet`."""
 
     rotation_weight: NonNegative = 1.0
+    """Weight of the loss that tells the rotation."""
     agreement_weight: NonNegative = 1.0
+    """Weight of the loss that brings the rotated copies of an image together."""
     instance_weight: NonNegative = 1.0
+    """Weight of the loss that tells images apart."""
     temperature: Positive = 0.07
+    """Temperature that the cosines are divided by; a smaller one attends to the most similar images."""
     instances: Literal["softmax", "nce"] = "softmax"
     """How instances are told apart. softmax: over the image's own row of the memory and `negatives` others, the same
     for all images of a batch. nce: noise-contrastive estimation of it, each image's own row against `negatives` of its
@@ -55,6 +59,7 @@ class Settings:
     """Folder of a model of pretrain.rotnet on the same images, which predicts p, as in the paper; null: p is this
     network's own average prediction for the image."""
     outputs: Count = 128
+    """Dimension of the embedding."""
     views: ViewSettings = ViewSettings(policy="plain", crop_scale=(0.08, 1.0), flip=0.5)
     fit: FitSettings = FitSettings(
         epochs=245,

@@ -30,6 +30,7 @@ class Settings:
     """Defaults: MoCo v2, ImageNet."""
 
     temperature: Positive = 0.2
+    """Temperature that the cosines are divided by; a smaller one attends to the most similar images."""
     ema_decay: BelowOne = 0.999
     """m of eq. 2."""
     queue: Count | None = None

@@ -24,6 +24,7 @@ class Settings(MultiCropSettings):
     """Defaults: SwAV's for ImageNet with batches of 256 images (section 4 and public code)."""
 
     prototypes: TwoOrMore = 3000
+    """Number of prototypes that the images are assigned to."""
     hidden: Count = 2048
     """Width of the projection's hidden layer."""
     outputs: Count = 128

@@ -27,6 +27,7 @@ class Settings:
     """Defaults: the SCAN paper, section 3.1."""
 
     threshold: Fraction = 0.99
+    """Confidence from which a pseudo-label is learned; a larger one takes fewer and more certain ones."""
     balance: bool = True
     """Weight each class by the inverse of its count among the confident images of the batch."""
     targets: Literal["model", "averaged"] = "model"

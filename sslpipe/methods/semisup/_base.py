@@ -66,6 +66,7 @@ class LabelledSettings:
     views: ViewSettings = ViewSettings(policy="weak")
     """Views of the labelled images."""
     label_smoothing: BelowOne = 0.0
+    """Share of each label's probability that is spread over all classes; larger ones make predictions less certain."""
     head_init: HeadInit = "random"
     """Start values of the layer to the classes, if the start has none: random (all the papers), or the logistic
     regression of the labelled images' features. A random layer distorts pretrained features in the first steps (Kumar

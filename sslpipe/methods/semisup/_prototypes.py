@@ -36,8 +36,10 @@ class PrototypesSettings(LabelledSettings, MultiCropSettings):
     """Settings that Suave and Daino share. Defaults: section A.1."""
 
     labelled_batch: TwoOrMore = 128
+    """Labelled images in a batch, beside the unlabelled ones of `fit.batch`."""
     views: ViewSettings = ViewSettings(policy="simclr", crop_scale=(0.08, 1.0))
     label_smoothing: BelowOne = 0.01
+    """Share of each label's probability that is spread over all classes; larger ones make predictions less certain."""
     hidden: Count = 2048
     """Width of the projection's hidden layer."""
     outputs: Count = 128
@@ -49,6 +51,7 @@ class PrototypesSettings(LabelledSettings, MultiCropSettings):
     """τ of the predictions."""
     local_views: ViewSettings = replace(SWAV_VIEWS, crop_scale=(0.08, 0.14))
     local_crops: CountOrZero = 8
+    """Number of small local views of each image; more of them cost time and memory (SwAV, arXiv:2006.09882)."""
     mixing: MixSettings = MixSettings()
     mix_labelled: bool = True
     """Add mixed labelled images to the labelled ones."""

@@ -37,6 +37,7 @@ class Settings:
     ssl: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the base method, except labelled_batch and fit, which are settings of the alternation."""
     labelled_batch: TwoOrMore = 64
+    """Labelled images in a batch, beside the unlabelled ones of `fit.batch`."""
     warmup_epochs: CountOrZero = 20
     """Epochs of rotation alone at the start of the run."""
     ssl_epochs: Count = 10

@@ -26,15 +26,18 @@ class Settings(PrototypesSettings):
     """Defaults: section A.1, ImageNet with ViT-S/16, and DINO's public code where the paper gives no value."""
 
     labelled_batch: TwoOrMore = 512
+    """Labelled images in a batch, beside the unlabelled ones of `fit.batch`."""
     global_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.25, 1.0), blur=1.0)
     second_global_views: Mapping[str, Any] = field(default_factory=lambda: dict(DINO_SECOND))
     local_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.05, 0.25))
     teacher_temperature: tuple[Positive, Positive] = (0.04, 0.07)
     """ε of eq. 8 at the start and from epoch `teacher_temperature_epochs` on; linear in between."""
     teacher_temperature_epochs: NonNegative = 10.0
+    """Epochs in which the teacher's temperature goes from its first value to its last."""
     ema_decay: BelowOne = 0.99
     """η of eq. 7 at the start; it rises on half a cosine to `final_ema_decay`."""
     final_ema_decay: Fraction = 1.0
+    """Decay rate of the averaged weights at the end, to which it rises by a cosine from `ema_decay`."""
     center_momentum: Fraction = 0.9
     """μ of eq. 9."""
     final_weight_decay: NonNegative = 10.0

@@ -1,0 +1,35 @@
+"""Classes of settings → text."""
+
+from typing import Annotated
+
+import typer
+
+
+def settings(
+    block: Annotated[
+        str | None, typer.Argument(metavar="[BLOCK]", help="A block or key, such as cluster, cluster.scan, network.")
+    ] = None,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="Print a block of params.yaml with all defaults.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list for programs.")] = False,
+) -> None:
+    """Print every key of params.yaml with its values, default and meaning; without BLOCK the names of all blocks."""
+    import json
+    import shutil
+    from dataclasses import asdict
+
+    from sslpipe.io.errors import UserError
+    from sslpipe.tools import settings_reference as reference
+
+    if as_yaml and as_json:
+        raise UserError("--yaml: found together with --json; give one of them")
+    if block is None and not as_json:
+        print("\n".join(reference.blocks()))
+        return
+    names = [block] if block else list(reference.blocks())
+    rows = list({row.key: row for name in names for row in reference.settings_of(name)}.values())
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+    elif as_yaml:
+        print(reference.as_yaml(rows))
+    else:
+        print(reference.as_text(rows, min(shutil.get_terminal_size().columns, 120)))

@@ -1,0 +1,19 @@
+import json
+
+
+def test_prints_the_names_of_blocks_and_their_keys(at_once):
+    code, out, _ = at_once("settings")
+    assert code == 0
+    assert {"network", "cluster.scan", "semisup.fixmatch", "prepare.folder"} <= set(out.split())
+    code, out, _ = at_once("settings", "cluster.scan.entropy_weight")
+    assert (code, out.splitlines()[0]) == (0, "cluster.scan.entropy_weight: 2.0")
+
+
+def test_json_is_a_list_of_keys(at_once):
+    found = json.loads(at_once("settings", "features", "--json")[1])
+    assert all(row.keys() == {"key", "values", "default", "text"} for row in found)
+
+
+def test_an_unknown_block_is_one_line_with_the_nearest(refused):
+    assert "did you mean 'cluster.scan'?" in refused("settings", "clutser.scan")
+    assert "--yaml" in refused("settings", "features", "--json", "--yaml")
