@@ -57,7 +57,6 @@ app = App(
     help="Cluster and classify image collections with few or no labels: self-supervised pretraining, SCAN clustering "
     "and semi-supervised learning as one reproducible DVC pipeline. 'dvc repro' runs all stages.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for stage in (prepare, pretrain, features, mine_neighbors, cluster, self_label, semisup, finetune, evaluate, report):

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sslpipe.io import completion
+
 ParamsPath = Annotated[Path, typer.Option("--params", help="File with the settings.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of all random numbers (params: seed).")]
 Device = Annotated[
@@ -26,5 +28,10 @@ MethodOut = Annotated[Path | None, typer.Option("--out", help="Folder to write; 
 Epochs = Annotated[int | None, typer.Option(help="Number of passes over the images (params: fit.epochs).")]
 Batch = Annotated[int | None, typer.Option(help="Images per step (params: fit.batch).")]
 CheckpointSeconds = Annotated[float, typer.Option(help="Minimum number of seconds between checkpoints.")]
-MethodName = Annotated[str | None, typer.Option("--method", help="Name of the method (params: method).")]
+MethodName = Annotated[
+    str | None, typer.Option("--method", help="Name of the method (params: method).", autocompletion=completion.methods)
+]
+Model = Annotated[
+    Path, typer.Argument(help="Folder of a model, such as runs/self-label.", autocompletion=completion.models)
+]
 Metric = Annotated[str | None, typer.Option(help="Show only this metric, such as cluster-acc.")]

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from sslpipe.io import options
+
 
 def export(
-    model: Annotated[Path, typer.Argument(help="Folder of a model, such as runs/semisup/fixmatch.")],
+    model: options.Model,
     form: Annotated[str, typer.Option("--format", help="onnx, or torch (an archive of torch.export).")] = "onnx",
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; by default exported/<stage> or exported/<stage>-<method>.")

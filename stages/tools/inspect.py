@@ -5,9 +5,14 @@ from typing import Annotated
 
 import typer
 
+from sslpipe.io import completion
+
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="Folder that a stage wrote, such as runs/self-label.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="Folder that a stage wrote, such as runs/self-label.", autocompletion=completion.models),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all settings.")] = False,
 ) -> None:
     """Show an artifact's provenance: settings, metrics and inputs, back to the images."""

@@ -9,7 +9,7 @@ from sslpipe.io import options
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Folder of a model, such as runs/self-label.")],
+    model: options.Model,
     images: Annotated[list[Path], typer.Argument(help="Image files and folders of images.")],
     out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("predictions.csv"),
     neighbors: Annotated[

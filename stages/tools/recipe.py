@@ -10,7 +10,16 @@ from sslpipe.io.console import info
 recipe = typer.Typer(
     name="recipe", help="List, show, use and compare the settings of published experiments.", no_args_is_help=True
 )
-Name = Annotated[str, typer.Argument(help="Name of a recipe, see 'sslpipe recipe list'.")]
+
+
+def complete(incomplete: str) -> list[str]:
+    """Return the names of recipes that the shell completes."""
+    from sslpipe.tools import recipes
+
+    return [name for name in recipes.names() if name.startswith(incomplete)]
+
+
+Name = Annotated[str, typer.Argument(help="Name of a recipe, see 'sslpipe recipe list'.", autocompletion=complete)]
 
 
 @recipe.command("list")
@@ -46,8 +55,8 @@ def use(
 
 @recipe.command()
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="Name of a recipe.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Name of another recipe.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="Name of a recipe.", autocompletion=complete)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Name of another recipe.", autocompletion=complete)],
 ) -> None:
     """Show the settings in which two recipes differ."""
     from sslpipe.tools import recipes

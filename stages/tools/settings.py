@@ -4,10 +4,17 @@ from typing import Annotated
 
 import typer
 
+from sslpipe.io import completion
+
 
 def settings(
     block: Annotated[
-        str | None, typer.Argument(metavar="[BLOCK]", help="A block or key, such as cluster, cluster.scan, network.")
+        str | None,
+        typer.Argument(
+            metavar="[BLOCK]",
+            help="A block or key, such as cluster, cluster.scan, network.",
+            autocompletion=completion.blocks,
+        ),
     ] = None,
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print a block of params.yaml with all defaults.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a list for programs.")] = False,
