@@ -18,6 +18,7 @@ from stages.pretrain import pretrain
 from stages.report import report
 from stages.self_label import self_label
 from stages.semisup import semisup
+from stages.tools.doctor import doctor
 from stages.tools.estimate_clusters import estimate_clusters
 from stages.tools.export import export
 from stages.tools.init import init
@@ -61,7 +62,7 @@ app = App(
 )
 for stage in (prepare, pretrain, features, mine_neighbors, cluster, self_label, semisup, finetune, evaluate, report):
     app.command(rich_help_panel="Stages")(stage)
-for tool in (init, predict, export, inspect, settings, estimate_clusters, table, repeat, list_images):
+for tool in (init, predict, export, inspect, settings, estimate_clusters, table, repeat, list_images, doctor):
     app.command(rich_help_panel="Tools")(tool)
 app.add_typer(recipe, name="recipe", rich_help_panel="Tools")
 
