@@ -1,0 +1,20 @@
+"""Whether the models that evaluate scored are those that are there now."""
+
+from pathlib import Path
+
+from sslpipe.io.files import read_json, sha256
+
+
+def changed_models(evaluated: Path) -> list[str]:
+    """Return the folders whose models are others now than those that evaluate scored; a missing one is not compared.
+
+    evaluated: output folder of evaluate, whose card.json has the digest of each file of weights.
+    """
+    path = evaluated / "card.json"
+    card = read_json(path) if path.exists() else {}
+    inputs = card.get("inputs", {}) if isinstance(card, dict) else {}
+    return [
+        str(Path(weights).parent)
+        for weights, digest in inputs.items()
+        if Path(weights).is_file() and sha256(Path(weights)) != digest
+    ]
