@@ -1,6 +1,12 @@
 import os
+import signal
 
 from hypothesis import settings
+
+# A shell's job in the background ignores SIGINT, and one under nohup SIGHUP; tests and their processes inherit that.
+for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if (number := getattr(signal, name, None)) and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # As the command line does; read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
@@ -13,7 +19,7 @@ settings.register_profile("sslpipe", deadline=None)
 settings.load_profile("sslpipe")
 
 LONGEST = ("test_docs.py", "test_repro.py")
-"""Files that start first, so that the two processes end at about the same time."""
+"""Files that start first, so that the processes end at about the same time."""
 
 
 def pytest_collection_modifyitems(items):
