@@ -1,6 +1,7 @@
 import os
 import signal
 
+import pytest
 from hypothesis import settings
 
 # A shell's job in the background ignores SIGINT, and one under nohup SIGHUP; tests and their processes inherit that.
@@ -24,3 +25,14 @@ LONGEST = ("test_docs.py", "test_repro.py")
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture
+def one_thread():
+    """Published networks on few images: torch's threads would wait for one another."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 
@@ -35,12 +34,7 @@ def photos(tmp_path, monkeypatch):
     Path("labels.csv").write_text("file,label\n" + "".join(f"{i}.jpg,{'ab'[i % 2]}\n" for i in range(10)))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def commands():

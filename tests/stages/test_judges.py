@@ -23,12 +23,7 @@ ONE, OTHER = "tf_efficientnet_lite0", "tf_efficientnet_lite2"
 JUDGED = ["compare.images=60", f"compare.judges=[{ONE}]"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
