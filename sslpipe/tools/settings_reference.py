@@ -61,8 +61,11 @@ def blocks() -> dict[str, type]:
     return found
 
 
-def settings_of(block: str) -> list[Setting]:
-    """Return all keys in a block, in the blocks of a stage or below a key; raises UserError if there is none."""
+def settings_of(block: str = "") -> list[Setting]:
+    """Return all keys, or those in a block, in the blocks of a stage or below a key.
+
+    Raises UserError for a block or key that does not exist.
+    """
     found = blocks()
     rows = {
         row.key: row
@@ -78,7 +81,7 @@ def settings_of(block: str) -> list[Setting]:
 
 
 def _is_in(key: str, block: str) -> bool:
-    return f"{key}.".startswith(f"{block}.")
+    return not block or f"{key}.".startswith(f"{block}.")
 
 
 def _rows(cls: type, where: str) -> Iterator[Setting]:

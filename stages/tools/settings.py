@@ -32,8 +32,7 @@ def settings(
     if block is None and not as_json:
         print("\n".join(reference.blocks()))
         return
-    names = [block] if block else list(reference.blocks())
-    rows = list({row.key: row for name in names for row in reference.settings_of(name)}.values())
+    rows = reference.settings_of(block or "")
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
     elif as_yaml:

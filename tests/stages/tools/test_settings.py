@@ -14,6 +14,14 @@ def test_json_is_a_list_of_keys(at_once):
     assert all(row.keys() == {"key", "values", "default", "text"} for row in found)
 
 
+def test_without_a_block_every_key_is_in_the_list_once(at_once):
+    keys = [row["key"] for row in json.loads(at_once("settings", "--json")[1])]
+    assert len(keys) == len(set(keys))
+    assert {"cluster.clusters", "cluster.compare.judges", "cluster.scan.entropy_weight", "report.neighbors"} <= set(
+        keys
+    )
+
+
 def test_an_unknown_block_is_one_line_with_the_nearest(refused):
     assert "did you mean 'cluster.scan'?" in refused("settings", "clutser.scan")
     assert "--yaml" in refused("settings", "features", "--json", "--yaml")
