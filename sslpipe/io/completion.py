@@ -14,13 +14,13 @@ from sslpipe.io.stages import STAGES, key_of
 
 def methods(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the methods of the stage whose command is typed; ctx: of that command."""
-    return _begin(siblings(f"sslpipe.methods.{key_of(str(ctx.info_name))}"), incomplete)
+    return begin(siblings(f"sslpipe.methods.{key_of(str(ctx.info_name))}"), incomplete)
 
 
 def models(incomplete: str) -> list[str]:
     """Return the folders below runs/ that hold a model."""
     found = {path.parent.as_posix() for depth in ("*", "*/*") for path in Path("runs").glob(f"{depth}/model.json")}
-    return _begin(sorted(found), incomplete)
+    return begin(sorted(found), incomplete)
 
 
 def blocks(incomplete: str) -> list[str]:
@@ -29,8 +29,9 @@ def blocks(incomplete: str) -> list[str]:
     for stage in map(key_of, STAGES):
         if Path(__file__).parents[1].joinpath("methods", stage).is_dir():
             names += [f"{stage}.{name}" for name in siblings(f"sslpipe.methods.{stage}")]
-    return _begin(names, incomplete)
+    return begin(names, incomplete)
 
 
-def _begin(names: Iterable[str], incomplete: str) -> list[str]:
+def begin(names: Iterable[str], incomplete: str) -> list[str]:
+    """Return the names that begin with what is typed."""
     return [name for name in names if name.startswith(incomplete)]

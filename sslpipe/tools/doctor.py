@@ -19,12 +19,10 @@ GIGABYTE = 1e9
 
 def findings(folder: Path) -> list[tuple[str, str]]:
     """Return (name, what was found) of this machine and of the project in a folder."""
-    device = choose_device("auto")
     return [
         ("sslpipe", f"{_version('sslpipe')}, from {shipped('recipes').parent}"),
         ("python", f"{platform.python_version()}, {platform.platform()}"),
-        ("device", f"{_device(device)}; --device auto takes {device.type}, {str(precision()).removeprefix('torch.')}"
-                   if device.type == "cuda" else f"{_device(device)}; --device auto takes cpu, float32"),
+        ("device", _device()),
         ("cores", f"{os.cpu_count()}, {torch.get_num_threads()} threads of torch"),
         ("disk", f"{shutil.disk_usage(folder).free / GIGABYTE:,.0f} GB free at {folder.resolve()}"),
         ("git", _program("git")),
@@ -59,11 +57,12 @@ def _weights() -> list[str]:
     return [package.distribution for package in PACKAGES.values()]
 
 
-def _device(device: torch.device) -> str:
-    if device.type != "cuda":
-        return f"no CUDA device for torch {torch.__version__} (CUDA {torch.version.cuda or 'not built in'})"
-    count = torch.cuda.device_count()
-    return f"{count} × {torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}"
+def _device() -> str:
+    if choose_device("auto").type != "cuda":
+        built = f"CUDA {torch.version.cuda or 'not built in'}"
+        return f"no CUDA device for torch {torch.__version__} ({built}); --device auto takes cpu, float32"
+    cards = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}"
+    return f"{cards}; --device auto takes cuda, {str(precision()).removeprefix('torch.')}"
 
 
 def _program(name: str) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sslpipe.io import completion
 from sslpipe.io.console import info
 
 recipe = typer.Typer(
@@ -16,7 +17,7 @@ def complete(incomplete: str) -> list[str]:
     """Return the names of recipes that the shell completes."""
     from sslpipe.tools import recipes
 
-    return [name for name in recipes.names() if name.startswith(incomplete)]
+    return completion.begin(recipes.names(), incomplete)
 
 
 Name = Annotated[str, typer.Argument(help="Name of a recipe, see 'sslpipe recipe list'.", autocompletion=complete)]
