@@ -30,6 +30,8 @@ from sslpipe.methods.self_label._problem import Problem as SelfLabelProblem
 from sslpipe.metrics.clustering import ari, cluster_accuracy, nmi
 from sslpipe.metrics.modularity import neighbor_modularity
 from sslpipe.neighbors.search import nearest_neighbors
+from sslpipe.neighbors.unit_vectors import unit_vectors
+from sslpipe.nets.joined import names_of
 from sslpipe.nets.model_file import load_network
 from sslpipe.nets.network import Network
 from sslpipe.running.features import open_features
@@ -53,7 +55,7 @@ def spaces_of(features: torch.Tensor, network: Network, neighbors: int) -> list[
     parts = network.backbone.parts
     given = {"features": features}
     if len(parts) > 1:
-        names = str(network.settings.architecture).split("+")
+        names = names_of(network.settings.architecture or "")
         given |= dict(zip(names, torch.split(features, list(parts), dim=1), strict=True))
     return [
         Space(name, rows.contiguous(), torch.from_numpy(nearest_neighbors(rows.float(), k=neighbors, device=CPU)[0]))
@@ -73,7 +75,10 @@ def candidates(
         method.after_epoch({})
         return method
 
-    yield "k-means, plain", KMeans(clusters, n_init=10, random_state=seed).fit_predict(unit(space.rows))
+    yield (
+        "k-means, plain",
+        KMeans(clusters, n_init=10, random_state=seed).fit_predict(unit_vectors(space.rows, CPU).numpy()),
+    )
     yield "kmeans", groups_of(found(kmeans))
     yield "spectral", groups_of(found(spectral))
     yield "scan_heads, best", groups_of(found(scan_heads, answer="best"))
@@ -90,11 +95,6 @@ def candidates(
 def groups_of(method: Any) -> Groups:
     """Return the group of each image."""
     return np.asarray(method.training_logits().argmax(dim=1).cpu().numpy(), dtype=np.int64)
-
-
-def unit(rows: torch.Tensor) -> NDArray[np.float32]:
-    """Return L2-normalised rows."""
-    return np.asarray(torch.nn.functional.normalize(rows.float()).numpy())
 
 
 def peers(clusters: int) -> Iterator[tuple[str, Callable[[NDArray[np.float32]], Groups]]]:
@@ -155,7 +155,7 @@ def run(project: Path, seeds: Sequence[int], neighbors: int, with_peers: bool) -
     if with_peers:
         for name, cluster in peers(clusters):
             began, wall = time.process_time(), time.time()
-            groups = cluster(unit(spaces[0].rows))
+            groups = cluster(unit_vectors(spaces[0].rows, CPU).numpy())
             results[(name, "features")] = [(*score(groups, labels), time.process_time() - began)]
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
             print(f"{name}: {time.time() - wall:.1f} s, peak of the process so far {peak:.0f} MB", flush=True)
