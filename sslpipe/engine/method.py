@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,11 @@ class Progress:
     def epochs(self) -> float:
         """Number of epochs done, with fractions."""
         return self.step / self.steps_per_epoch
+
+    @property
+    def before(self) -> Self:
+        """Position before the last step, at which its loss was computed."""
+        return replace(self, step=max(self.step - 1, 0))
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,14 @@ class BaseMethod(nn.Module, ABC):
         all random numbers, on the device, seeded by the loop for each step. An optional term "skipped" of 1 means that
         the step has nothing to learn from, and leaves all weights unchanged.
         """
+
+    def chance_loss(self) -> float | None:
+        """Return the "loss" of a model that knows nothing, with equal or independent outputs for all images.
+
+        It is shown beside the loss of the last step, and may depend on the position in the run. None: the loss has no
+        such value.
+        """
+        return None
 
     def rate(self, name: str) -> float:
         """Return the factor on the learning rate of the parameter with this name."""

@@ -1,6 +1,7 @@
 """SCAN's clustering step (Van Gansbeke et al. 2020, arXiv:2005.12320, section 2.2): neighbours share a cluster."""
 
 from dataclasses import dataclass
+from math import log
 from typing import Literal
 
 import numpy as np
@@ -115,6 +116,11 @@ class Method(BaseMethod):
         terms = scan(anchors, neighbors, entropy_weight=self.settings.entropy_weight)
         self.train_losses.lerp_(terms["loss"].detach(), LOSS_SHARE)
         return {name: value.sum() if name == "loss" else value.mean() for name, value in terms.items()}
+
+    def chance_loss(self) -> float:
+        """All C clusters are equally likely: (1 - λ) ln C of each of the H heads, whose losses are added."""
+        settings = self.settings
+        return settings.heads * (1 - settings.entropy_weight) * log(settings.clusters)
 
     def rate(self, name: str) -> float:
         """The factor on the learning rate: 1 for heads, `backbone_rate` for the backbone."""

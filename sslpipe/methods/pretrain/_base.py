@@ -58,8 +58,12 @@ class SelfSupervised(BaseMethod):
         return MultiCrop(settings, network.image_mean, size=size, multiple=network.side_multiple, side=network.side)
 
     def loss_at_chance(self) -> Mapping[str, float]:
-        """Term → its value while nothing is told apart; empty for a loss without such a value."""
+        """Term → its value while nothing is told apart, near which a warning is printed; empty for no such value."""
         return {}
+
+    def chance_loss(self) -> float | None:
+        """The value in `loss_at_chance`."""
+        return self.loss_at_chance().get("loss")
 
     def selected(self) -> Network:
         """The network to keep."""

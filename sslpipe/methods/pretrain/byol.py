@@ -70,3 +70,7 @@ class Method(SelfSupervised):
     def after_step(self) -> None:
         """Update the target network (eq. 1)."""
         self.target.update(self.network, decay=half_cosine(self.settings.ema_decay, 1.0, self.progress.fraction))
+
+    def loss_at_chance(self) -> dict[str, float]:
+        """Predictions and targets are orthogonal in both orders of the views: 2 + 2."""
+        return {"loss": 4.0}

@@ -149,5 +149,5 @@ class Method(SelfSupervised):
         return self.teacher.module if self.settings.keep == "teacher" else self.network
 
     def loss_at_chance(self) -> dict[str, float]:
-        """All outputs are the same."""
+        """All K prototypes are equally likely: ln K."""
         return {"loss": log(self.settings.prototypes)}

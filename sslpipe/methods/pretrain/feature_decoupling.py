@@ -21,7 +21,7 @@ from sslpipe.nets.heads import LinearHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import load_network, weights_path
 from sslpipe.objectives.feature_decoupling import agreement, rotation, rotation_weights
-from sslpipe.objectives.nce import instance_softmax
+from sslpipe.objectives.nce import instance_softmax, nce_at_chance
 from sslpipe.views.geometry import all_rotations
 from sslpipe.views.policies import ViewSettings
 
@@ -165,9 +165,29 @@ class Method(SelfSupervised):
             self.upright[:, index] = momentum * self.upright[:, index] + (1 - momentum) * upright
 
     def loss_at_chance(self) -> dict[str, float]:
-        """All rows of the memory are the same; a noise-contrastive estimate has no such value."""
+        """All rows of the memory are the same: ln(M + 1) for M negatives, ln N for all rows.
+
+        A noise-contrastive estimate with a constant Z has no value at which it stays.
+        """
+        return {} if self.settings.instances == "nce" else {"instances": self._instances_at_chance()}
+
+    def _instances_at_chance(self) -> float:
+        """The instance term if all images are equally likely."""
+        negatives, rows = self.settings.negatives, len(self.memory.rows)
         if self.settings.instances == "nce":
-            return {}
-        negatives = self.settings.negatives
-        rows = negatives + 1 if 0 < negatives < len(self.memory.rows) else len(self.memory.rows)
-        return {"instances": log(rows)}
+            return nce_at_chance(negatives)
+        return log(negatives + 1 if 0 < negatives < rows else rows)
+
+    def chance_loss(self) -> float | None:
+        """Outputs are the same for all images: the weighted sum of ln 4, 0 and `_instances_at_chance`.
+
+        From `ambiguity_from` on, p is 1/4 for such a network, so that the rotated images have the weight 1 - 4^-γ. None
+        then if p is a RotNet model's.
+        """
+        settings, weight = self.settings, 1.0
+        if self.progress.before.fraction >= settings.ambiguity_from:
+            if settings.rotnet is not None:
+                return None
+            weight = 1 - (ROTATIONS - 1) / ROTATIONS * ROTATIONS**-settings.gamma
+        rotation_loss = settings.rotation_weight * weight * log(ROTATIONS)
+        return rotation_loss + settings.instance_weight * self._instances_at_chance()

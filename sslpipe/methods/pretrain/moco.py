@@ -81,5 +81,5 @@ class Method(SelfSupervised):
         self.averaged.update(self.network, decay=self.settings.ema_decay)
 
     def loss_at_chance(self) -> dict[str, float]:
-        """The key and all keys of the queue are the same."""
+        """The key and all Q keys of the queue are the same: ln(Q + 1)."""
         return {"loss": log(len(self.queue.rows) + 1)}

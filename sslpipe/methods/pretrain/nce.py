@@ -15,7 +15,7 @@ from sslpipe.io.settings import CountOrZero, Fraction, NonNegative, Positive
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.methods.pretrain._memory import MemoryBank, NoiseContrast, NormalizerBatches
 from sslpipe.nets.heads import ProjectionSettings, build_head
-from sslpipe.objectives.nce import instance_softmax, proximal
+from sslpipe.objectives.nce import instance_softmax, nce_at_chance, proximal
 from sslpipe.views.policies import ViewSettings
 
 
@@ -84,5 +84,13 @@ class Method(SelfSupervised):
             self._latest = None
 
     def loss_at_chance(self) -> dict[str, float]:
-        """All rows of the memory are the same; a noise-contrastive estimate has no such value."""
+        """All N rows of the memory are the same: ln N.
+
+        A noise-contrastive estimate with a constant Z has no value at which it stays.
+        """
         return {} if self.settings.negatives else {"loss": log(len(self.memory.rows))}
+
+    def chance_loss(self) -> float:
+        """All N images are equally likely: ln N, or `nce_at_chance`; the proximal term is 0."""
+        negatives = self.settings.negatives
+        return nce_at_chance(negatives) if negatives else log(len(self.memory.rows))

@@ -48,5 +48,5 @@ class Method(SelfSupervised):
         return {"loss": rotation(logits), "rotation_acc": (logits.argmax(dim=1) == turns).float().mean()}
 
     def loss_at_chance(self) -> dict[str, float]:
-        """All four rotations are equally likely."""
+        """All four rotations are equally likely: ln 4."""
         return {"loss": log(4)}

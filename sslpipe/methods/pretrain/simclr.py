@@ -61,5 +61,5 @@ class Method(SelfSupervised):
         return {"loss": nt_xent(*gathered, temperature=settings.temperature, anchors=settings.anchors)}
 
     def loss_at_chance(self) -> dict[str, float]:
-        """All embeddings are the same."""
+        """All embeddings are the same: ln(2B - 1) for batches of B images."""
         return {"loss": log(2 * self.settings.fit.batch - 1)}

@@ -97,5 +97,5 @@ class Method(SelfSupervised):
         return {"loss": loss, "largest_share": targets.mean(dim=(0, 1)).max()}
 
     def loss_at_chance(self) -> dict[str, float]:
-        """All prototypes are equally likely."""
+        """All K prototypes are equally likely: ln K."""
         return {"loss": log(self.settings.prototypes)}

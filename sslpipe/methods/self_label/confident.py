@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from sslpipe.io.console import info
 from sslpipe.io.settings import BelowOne, Count, Fraction
 from sslpipe.methods.self_label._problem import Problem
 from sslpipe.nets.averaged import AveragedWeights
+from sslpipe.nets.heads import outputs
 from sslpipe.nets.network import Network
 from sslpipe.nets.statistics import recompute_statistics
 from sslpipe.objectives.self_label import confident_cross_entropy
@@ -95,6 +97,11 @@ class Method(BaseMethod):
             "confident": terms["confident"] / len(batch.image),
             "skipped": (terms["confident"] == 0).float(),
         }
+
+    def chance_loss(self) -> float | None:
+        """All C clusters are equally likely for the strong views, whatever the pseudo-labels are: ln C."""
+        clusters = outputs(self.network.head)
+        return None if clusters is None else log(clusters)
 
     def after_step(self) -> None:
         """Update the averaged weights."""

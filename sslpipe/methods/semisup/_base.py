@@ -120,6 +120,10 @@ class LabelledMethod(BaseMethod):
         logits = self.network(self.views(batch.labelled.image, generator))
         return {"loss": cross_entropy(logits, batch.labelled.label, smoothing=self.settings.label_smoothing)}
 
+    def chance_loss(self) -> float | None:
+        """All C classes are equally likely, with or without label smoothing: ln C."""
+        return log(self.labelled.classes)
+
     def after_step(self) -> None:
         """Update the averaged weights."""
         if self.averaged is not None:

@@ -5,6 +5,7 @@ One cross-entropy for labelled images and for unlabelled ones, whose targets a c
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from math import log
 from typing import Literal
 
 import torch
@@ -155,6 +156,18 @@ class PrototypeMethod(LabelledMethod):
             loss = loss + plain / sum(counts) * monitor_loss(self.monitors, watched, truth[:plain], smoothing=smoothing)
         share = targets.mean(dim=(0, 1)).max()
         return {"loss": loss, "labelled": known, "swapped": swapped, "largest_share": share}
+
+    def chance_loss(self) -> float:
+        """All C classes are equally likely: ln C, and that of each monitor, weighted as in `losses`."""
+        settings, chance = self.settings, log(self.labelled.classes)
+        if self.monitors is None:
+            return chance
+        crops = GLOBAL_VIEWS + settings.local_crops
+        mixed = {"none": 0, "global": GLOBAL_VIEWS, "all": crops}[settings.mix_unlabelled]
+        mixed //= 2 if settings.mix_with == "next_view" else 1
+        labelled = settings.labelled_batch * (1 + settings.mix_labelled)
+        predictions = labelled + settings.fit.batch * (crops + mixed * settings.mix_weight)
+        return chance * (1 + settings.labelled_batch / predictions * len(self.monitors.names))
 
     def _labelled(self, batch: Pair, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Views of the labelled images and their targets [·, C], followed by mixtures of them if set."""

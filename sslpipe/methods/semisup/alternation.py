@@ -1,7 +1,8 @@
 """Semi-supervised epochs alternate with clustering epochs ("Boosting SSL", Lerner et al. 2020, arXiv:2012.00504)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from math import log, sqrt
 from typing import Any, Literal
 
 import torch
@@ -201,10 +202,23 @@ class Method(BaseMethod):
         moved = (before != after).float().mean()
         return {"loss": terms["loss"], "clustering": terms["loss"], "kept": terms["kept"], "moved": moved}
 
+    def chance_loss(self) -> float | None:
+        """In the phase of the last step: ln 4, the base's value, or 2 - 2 / sqrt(K), the last divided by K for a mean.
+
+        The elements of the clustering's outputs are then equal, and their distance to a target is that of its unit
+        vector.
+        """
+        phase, clusters = self.phases.at(self.progress.before), self.base.labelled.classes
+        if phase == "rotation":
+            return log(4)
+        if phase == "semisupervised":
+            chance: float | None = self.base.chance_loss()
+            return chance
+        return (2 - 2 / sqrt(clusters)) / (clusters if self.settings.reduction == "mean" else 1)
+
     def after_step(self) -> None:
         """Update the averaged weights, in the phases of `average_in`."""
-        done = replace(self.progress, step=self.progress.step - 1)
-        if self.settings.average_in == "all" or self.phases.at(done) == "semisupervised":
+        if self.settings.average_in == "all" or self.phases.at(self.progress.before) == "semisupervised":
             self.base.after_step()
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:

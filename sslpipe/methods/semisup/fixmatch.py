@@ -1,6 +1,7 @@
 """FixMatch (Sohn et al. 2020, arXiv:2001.07685): confident predictions on weak views are targets for strong views."""
 
 from dataclasses import dataclass
+from math import log
 
 import torch
 from torch import Tensor
@@ -78,6 +79,16 @@ class Method(LabelledMethod):
             "unlabelled": terms["loss"],
             "confident": terms["confident"],
         }
+
+    def chance_loss(self) -> float:
+        """All C classes are equally likely: ln C, and λ_u ln C more if τ is so low that such images are confident.
+
+        With alignment their confidence is the largest share of a class among the labels, otherwise 1/C.
+        """
+        classes = self.labelled.classes
+        confidence = 1 / classes if self.align is None else float(self.align.target.max())
+        confident = confidence >= self.settings.threshold
+        return (1 + self.settings.unlabelled_weight * confident) * log(classes)
 
     @torch.no_grad()
     def _learn_augmentation(self, labelled: LabelledBatch, generator: torch.Generator) -> None:

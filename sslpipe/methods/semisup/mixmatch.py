@@ -53,6 +53,10 @@ class Method(LabelledMethod):
         ramp = min(1.0, self.progress.step / steps) if steps else 1.0
         return {"loss": terms["labelled"] + ramp * settings.unlabelled_weight * terms["unlabelled"], **terms}
 
+    def chance_loss(self) -> None:
+        """None: the unlabelled images are mixed with labelled ones, so their term depends on the mixtures drawn."""
+        return
+
     @torch.no_grad()
     def _guess(self, views: Tensor) -> Tensor:
         """Guessed labels [K·B, C]: the sharpened mean prediction of each image, repeated for its K views."""

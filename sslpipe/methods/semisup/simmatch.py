@@ -1,6 +1,7 @@
 """SimMatch (Zheng et al. 2022, arXiv:2203.06915): class and instance similarities calibrate each other."""
 
 from dataclasses import dataclass
+from math import log
 from typing import Literal
 
 import torch
@@ -120,6 +121,19 @@ class Method(LabelledMethod):
         instance_weight = settings.instance_weight if self.progress.epochs >= settings.instance_from_epoch else 0.0
         unlabelled_loss = settings.unlabelled_weight * terms["semantic"] + instance_weight * terms["instance"]
         return {"loss": supervised_loss + unlabelled_loss, "labelled": supervised_loss, **terms}
+
+    def chance_loss(self) -> float:
+        """All L classes and all K rows of the memory are equally likely: ln L + λ_in ln K.
+
+        λ_u ln L is added if τ is below the largest p_hat, which is α / L + (1 - α) times the largest share of a class
+        among the labels; λ_in ln K is left out before `instance_from_epoch`.
+        """
+        settings, classes, alpha = self.settings, self.labelled.classes, self.settings.propagation_alpha
+        largest = self.labelled.label.bincount().max().item() / len(self.labelled)
+        confident = alpha / classes + (1 - alpha) * largest > settings.threshold
+        begun = self.progress.before.epochs >= settings.instance_from_epoch
+        semantic = (1 + settings.unlabelled_weight * confident) * log(classes)
+        return semantic + settings.instance_weight * begun * log(len(self.bank))
 
     def selected(self) -> Network:
         """The network to keep."""

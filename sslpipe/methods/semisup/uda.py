@@ -1,6 +1,7 @@
 """UDA (Xie et al. 2020, arXiv:1904.12848): sharpened predictions on weak views are targets for strong views."""
 
 from dataclasses import dataclass
+from math import log
 from typing import Literal
 
 import torch
@@ -65,3 +66,8 @@ class Method(LabelledMethod):
             "confident": terms["confident"],
             "released": signal["released"],
         }
+
+    def chance_loss(self) -> float:
+        """All C classes are equally likely: ln C, and λ ln C more if β is so low that such images are confident."""
+        classes, settings = self.labelled.classes, self.settings
+        return (1 + settings.unlabelled_weight * (1 / classes > settings.threshold)) * log(classes)
