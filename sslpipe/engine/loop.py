@@ -107,18 +107,18 @@ def fit(
     method.train()
     with (
         listening() as interrupts,
-        progress(where, total * settings.batch, "images", done=state.step * settings.batch) as bar,
+        progress(where, total * settings.batch, "images", done=state.step * settings.batch, last_line=False) as bar,
     ):
         while state.step < total and not state.finished:
             state.add(trainer.step(state.step))
             bar.advance(settings.batch)
             row_is_due = state.step % interval == 0 or state.step == total
             if row_is_due or state.step % LOG_STEPS == 0:
-                _check(state.sums["loss"], where)
+                mean = _check(state.sums["loss"], where) / ((state.step - 1) % interval + 1)
+                bar.advance(0, note=_note(mean, method))
             if row_is_due:
                 metadata = {"epoch": state.step / batches.steps_per_epoch, "lr": trainer.lr}
-                row = _add_row(state, method, interval, metadata)
-                bar.advance(0, note=f"epoch {row['epoch']:.4g}  loss {row['loss']:.4f}")
+                _add_row(state, method, interval, metadata)
                 state.finished = method.finished
             if checkpoint.due() or interrupts.received:
                 _check(sum(state.sums.values(), torch.zeros(())), where)
@@ -130,7 +130,14 @@ def fit(
     return state
 
 
-def _add_row(state: State, method: BaseMethod, interval: int, metadata: dict[str, float]) -> dict[str, float]:
+def _note(loss: float, method: BaseMethod) -> str:
+    """Return what the progress says of the last steps: the epoch, the mean loss, and its value at chance if any."""
+    chance = method.chance_loss()
+    known = "" if chance is None else f" (chance {chance:.4g})"
+    return f"epoch {method.progress.epochs:.4g}  loss {loss:.4g}{known}"
+
+
+def _add_row(state: State, method: BaseMethod, interval: int, metadata: dict[str, float]) -> None:
     """Append a row to the history: the means of the terms, and what the method's `after_epoch` adds."""
     count = (state.step - 1) % interval + 1
     means = {name: value.item() / count for name, value in state.sums.items()}
@@ -138,11 +145,12 @@ def _add_row(state: State, method: BaseMethod, interval: int, metadata: dict[str
     row = {"step": state.step, **metadata, **means, **method.after_epoch(means)}
     method.train()
     state.history.append(row)
-    return row
 
 
-def _check(value: Tensor, where: str) -> None:
-    if not math.isfinite(value.item()):
+def _check(value: Tensor, where: str) -> float:
+    """Return a loss; raises NothingLearnedError if it is not finite."""
+    if not math.isfinite(number := value.item()):
         raise NothingLearnedError(
             f"{where}: the loss is not finite; lower {where}.fit.optimizer.lr or set {where}.fit.clip"
         )
+    return number

@@ -6,9 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import inf
+from typing import Any
 
 PLAIN_LINE_SECONDS = 10.0
 """Minimum number of seconds between plain progress lines."""
+LINES_PER_SECOND = 5
+"""How often the live line of a terminal is drawn again."""
+GOOD_BAR, SHORT_BAR, LONGEST_BAR = 10, 5, 40
+"""Lengths of the bar in characters: beside all numbers, in a narrow terminal, and at most."""
 
 
 def info(text: str) -> None:
@@ -27,6 +32,18 @@ def info(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in few characters: 90 s, 2:10 (minutes and seconds), 1:02:10, 44 h."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 10:
+        return f"{hours} h"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 class Progress:
     """Progress of a task, shown as plain lines with the rate and the time left; updated by `advance`."""
 
@@ -42,6 +59,12 @@ class Progress:
         """Mean number of units per second so far."""
         return (self.done - self._started_at) / max(time.monotonic() - self._began, 1e-9)
 
+    @property
+    def left(self) -> str:
+        """Time left at this rate; empty if nothing is done."""
+        rate = self.rate
+        return duration((self.total - self.done) / rate) if rate > 0 else ""
+
     def advance(self, by: int = 1, note: str | None = None) -> None:
         """Add `by` units to those done; `note` is shown after the numbers until the next note."""
         self.done += by
@@ -51,46 +74,88 @@ class Progress:
             self._show()
 
     def _show(self) -> None:
-        left = (self.total - self.done) / self.rate if self.rate > 0 else 0.0
-        numbers = f"{self.done}/{self.total} {self.unit}, {self.rate:.1f}/s, {left:.0f} s left"
+        numbers = f"{self.done}/{self.total} {self.unit}, {self.rate:.1f}/s, {self.left or '0 s'} left"
         info(f"{self.title}: {numbers}  {self.note}".rstrip())
 
     def finish(self) -> None:
         """Print a line with the total time and the rate, for tasks of at least one second."""
         took = time.monotonic() - self._began
         if took >= 1.0:
-            numbers = f"{self.done}/{self.total} {self.unit} in {took:.1f} s, {self.rate:.1f}/s"
+            numbers = f"{self.done}/{self.total} {self.unit} in {duration(took)}, {self.rate:.1f}/s"
             info(f"{self.title}: {numbers}  {self.note}".rstrip())
 
 
 class _Bar(Progress):
-    """A progress bar on a terminal, rendered by rich while `rich` is entered."""
+    """One live line on a terminal, rendered by rich while `live` is entered."""
 
     def __init__(self, title: str, total: int, unit: str, done: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
+        from rich.console import Console
+        from rich.live import Live
 
         super().__init__(title, total, unit, done, interval=0.0)
-        self.rich = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            transient=True,
+        self._console = Console()
+        self._numbers = ("", "")
+        self.live = Live(
+            console=self._console, get_renderable=self._line, transient=True, refresh_per_second=LINES_PER_SECOND
         )
-        self._task = self.rich.add_task(title, total=total, completed=done, rate="", note="")
 
     def _show(self) -> None:
-        self.rich.update(self._task, completed=self.done, rate=f"{self.rate:.1f} {self.unit}/s", note=self.note)
+        rate = self.rate
+        self._numbers = (f"{rate:.0f}/s" if rate >= 100 else f"{rate:.3g}/s", self.left)
+
+    def _line(self) -> Any:
+        """Return what rich renders: the title, a bar if there is room, and the numbers."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        title, room, numbers = fitted(
+            self.title, f"{self.done}/{self.total} {self.unit}", *self._numbers, self.note, self._console.width - 1
+        )
+        line = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
+        for _ in range(3):
+            line.add_column(no_wrap=True, overflow="crop")
+        bar = ProgressBar(max(self.total, 1), self.done, width=min(room, LONGEST_BAR)) if room else ""
+        cells = [title, bar, numbers] if room else [title, numbers]
+        line.add_row(*(each if isinstance(each, ProgressBar) else Text(each) for each in cells))
+        return line
+
+
+def fitted(title: str, count: str, rate: str, left: str, note: str, width: int) -> tuple[str, int, str]:
+    """Return title, length of the bar and numbers of a live line of at most `width` characters, one space between them.
+
+    count, rate, left (the time), note: what can be shown. In a narrow terminal the count is left out first, then the
+    bar becomes short, then the title's first part (that of the stage), the bar, the rate and the time are left out. The
+    length is 0 for no bar. 80 characters have room for all but the count, and for titles of up to 20.
+    """
+    name, tight = title.rpartition(".")[2], note.replace("  ", " ")
+    rate, short = (f"{each:>7}" if each else "" for each in (rate, left))
+    spelled = f"{short} left" if left else ""
+    forms = [
+        (title, GOOD_BAR, _joined("  ", count, rate, spelled, note)),
+        (title, GOOD_BAR, _joined("  ", rate, spelled, note)),
+        (title, SHORT_BAR, _joined(" ", rate, short, tight)),
+        (name, SHORT_BAR, _joined(" ", rate, short, tight)),
+        (name, 0, _joined(" ", rate, short, tight)),
+        (name, 0, _joined(" ", short, tight)),
+    ]
+    for shown, bar, numbers in forms:
+        room = width - len(shown) - len(numbers) - 2
+        if room >= bar:
+            return shown, room if bar else 0, numbers
+    return name, 0, (tight or left)[: max(width - len(name) - 1, 0)]
+
+
+def _joined(separator: str, *parts: str) -> str:
+    return separator.join(part for part in parts if part)
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
-    """Show the progress of a long task: a bar on a terminal, else a plain line every PLAIN_LINE_SECONDS.
+def progress(title: str, total: int, unit: str, done: int = 0, *, last_line: bool = True) -> Iterator[Progress]:
+    """Show the progress of a long task: one live line on a terminal, else a plain line every PLAIN_LINE_SECONDS.
 
     title: "" shows nothing. total: number of units. done: number of units done at the start, as after a resume.
+    last_line: print the time and the rate at the end.
     """
     if not title:
         yield Progress(title, total, unit, done, interval=inf)
@@ -98,9 +163,10 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progr
     shown: Progress
     if sys.stdout.isatty():
         shown = _Bar(title, total, unit, done)
-        with shown.rich:
+        with shown.live:
             yield shown
     else:
         shown = Progress(title, total, unit, done, interval=PLAIN_LINE_SECONDS)
         yield shown
-    shown.finish()
+    if last_line:
+        shown.finish()

@@ -29,7 +29,6 @@ OWN_TEST = {"self_label/confident"}
 EPOCHS = {
     "pretrain/nce softmax": 10,
     "pretrain/nce noise": 30,
-    "pretrain/feature_decoupling noise": 20,
     "pretrain/swav": 15,
 }
 """Of those that begin above the value at chance, with a memory or prototypes that are random."""
