@@ -18,7 +18,7 @@ import time
 from sslpipe.io.console import info, progress
 with progress({title!r}, 128_116_700, "images") as bar:
     for step in range(12):
-        bar.advance(512, note="epoch 12  loss -0.4321 (chance -2.303)" if step > 2 else None)
+        bar.advance(512, note="epoch 12  loss -0.4321 (chance 2.303)" if step > 2 else None)
         time.sleep(0.1)
         if step == 6:
             info("a line between")
@@ -119,4 +119,4 @@ def test_on_a_terminal_one_line_is_drawn_again_and_removed():
     assert lines[-1].startswith("self_label.confident: 6144/128116700 images in 1 s, ")
     drawn = lines[-2]
     assert drawn.startswith("self_label.confident ━")
-    assert drawn.endswith("epoch 12 loss -0.4321 (chance -2.303)")
+    assert drawn.endswith("epoch 12 loss -0.4321 (chance 2.303)")
