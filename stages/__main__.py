@@ -39,6 +39,8 @@ class App(typer.Typer):
         # OpenMP's threads spin while they wait. Long spinning makes torch ten times slower when other processes use the
         # cores; no spinning makes it a third slower on tiny images. The variable is read when the stages load torch.
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+        # Operations that torch lacks on Apple's GPUs are computed on the CPU; also read when torch is loaded.
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
         try:
             with stoppable():
                 return super().__call__(*args, **kwargs)

@@ -48,17 +48,21 @@ class Images:
 
     def __getitem__(self, index: Tensor) -> Tensor:
         if self._resident is not None:
-            return self._resident[index.to(self.device, non_blocking=True)]
+            return self._resident[index.to(self.device, non_blocking=self.device.type == "cuda")]
         batch = torch.from_numpy(self.array[index.cpu().numpy()])
-        return batch.to(self.device, non_blocking=True)
+        return batch.to(self.device, non_blocking=self.device.type == "cuda")
 
 
 def _fits(size: int, device: torch.device) -> bool:
     """Return whether `size` bytes may be kept on the device."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
+    elif device.type == "mps":
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     else:
         import os
 
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        # macOS does not say how much of its memory is free.
+        pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+        free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
     return size <= RESIDENT_SHARE * free

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Stream
-from sslpipe.data.device import autocast
+from sslpipe.data.device import autocast, image_format
 from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.engine.checkpoint import Checkpoint, State
 from sslpipe.engine.interrupts import listening
@@ -48,7 +48,7 @@ class Trainer:
 
     def __init__(self, method: BaseMethod, batches: Stream, settings: FitSettings, *, seed: int) -> None:
         """method: on the device of the batches, with its initial weights."""
-        method.to(memory_format=torch.channels_last)
+        method.to(memory_format=image_format(batches.device))
         self.method, self.batches, self.settings, self.seed = method, batches, settings, seed
         self.total = settings.steps or settings.epochs * batches.steps_per_epoch
         self.optimizer = build_optimizer(settings.optimizer, method, method.rate)

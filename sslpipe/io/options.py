@@ -10,7 +10,8 @@ from sslpipe.io import completion
 ParamsPath = Annotated[Path, typer.Option("--params", help="File with the settings.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of all random numbers (params: seed).")]
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda or cuda:N; a run-time choice that affects neither results nor caching.")
+    str,
+    typer.Option(help="auto, cpu, cuda, cuda:N or mps; a run-time choice that affects neither results nor caching."),
 ]
 Assignments = Annotated[
     list[str] | None,

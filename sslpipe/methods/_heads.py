@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sslpipe.data.device import widest_float
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
 from sslpipe.objectives.scan import scan
 
@@ -61,8 +62,9 @@ def losses_of(pairs: Pairs, heads: ClusterHeads, *, entropy_weight: float) -> Te
     The two halves of the loss are sums over images, so that only the logits of some images are in memory.
     """
     count, shape = len(pairs.features), heads.settings
-    consistency = pairs.features.new_zeros(shape.heads, dtype=torch.float64)
-    mean = pairs.features.new_zeros(shape.heads, shape.clusters, dtype=torch.float64)
+    wide = widest_float(pairs.features.device)
+    consistency = pairs.features.new_zeros(shape.heads, dtype=wide)
+    mean = pairs.features.new_zeros(shape.heads, shape.clusters, dtype=wide)
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
         log_p = heads.by_image(pairs.features[part]).float().log_softmax(dim=-1)

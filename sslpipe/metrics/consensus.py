@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from sslpipe.data.device import widest_float
+
 
 @torch.no_grad()
 def align_heads(logits: Iterable[Tensor], best: int) -> NDArray[np.int64]:
@@ -20,7 +22,7 @@ def align_heads(logits: Iterable[Tensor], best: int) -> NDArray[np.int64]:
     together: Tensor | None = None
     for chunk in logits:
         probability = chunk.float().softmax(dim=2)
-        added = torch.einsum("hbk,bl->hkl", probability, probability[best]).double()
+        added = torch.einsum("hbk,bl->hkl", probability, probability[best]).to(widest_float(chunk.device))
         together = added if together is None else together + added
     if together is None:
         raise ValueError("logits: no chunk found")

@@ -85,7 +85,7 @@ def rotated_votes(network: Network, images: Images, label: NDArray[np.int64], cl
         rotated = torch.cat([upright.rot90(rotation, (2, 3)) for rotation in range(4)])
         return torch.stack(network(rotated).float().softmax(dim=1).chunk(4)).mean(dim=0)
 
-    mean = infer(mean_probability, images).double().cpu().numpy()
+    mean = infer(mean_probability, images).cpu().double().numpy()
     return np.stack([mean[label == each].mean(axis=0) for each in range(classes)], axis=1)
 
 

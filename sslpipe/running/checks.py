@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from sslpipe.data.device import widest_float
 from sslpipe.data.store import Store
 from sslpipe.engine.checkpoint import State
 from sslpipe.engine.method import BaseMethod, not_finite
@@ -36,7 +37,9 @@ def check_images(store: Store) -> None:
 
 def size_of(method: nn.Module) -> float:
     """Return the root mean square of all parameters of a method, frozen ones included; 0 if it has none."""
-    norms = [torch.linalg.vector_norm(weight.detach(), dtype=torch.float64) for weight in method.parameters()]
+    norms = [
+        torch.linalg.vector_norm(weight.detach(), dtype=widest_float(weight.device)) for weight in method.parameters()
+    ]
     count = sum(weight.numel() for weight in method.parameters())
     return float(torch.stack(norms).square().sum() / count) ** 0.5 if count else 0.0
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslpipe.data.device import autocast
+from sslpipe.data.device import autocast, image_format
 from sslpipe.data.store import Store
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, one_line
@@ -82,12 +82,12 @@ def choose_forward(
 def torch_forward(network: Network, device: torch.device) -> Forward:
     """Return the function of uint8 images to the features by torch on a device; the network is moved there."""
     # The memory format channels_last makes convolutions twice as fast on a CPU.
-    network.to(memory_format=torch.channels_last).to(device).eval()
+    network.to(memory_format=image_format(device)).to(device).eval()
 
     @torch.inference_mode()
     def forward(images: Tensor) -> Tensor:
         with autocast(device):
-            pixels = images.to(device).contiguous(memory_format=torch.channels_last)
+            pixels = images.to(device).contiguous(memory_format=image_format(device))
             return network.features(pixels.float() / 255).float().cpu()
 
     return forward

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from sslpipe.data.device import choose_device, precision
+from sslpipe.data.device import find_device
 from sslpipe.nets.weights_packages import PACKAGES
 from sslpipe.tools.yaml_text import shipped
 
@@ -58,11 +58,11 @@ def _weights() -> list[str]:
 
 
 def _device() -> str:
-    if choose_device("auto").type != "cuda":
-        built = f"CUDA {torch.version.cuda or 'not built in'}"
-        return f"no CUDA device for torch {torch.__version__} ({built}); --device auto takes cpu, float32"
-    cards = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}"
-    return f"{cards}; --device auto takes cuda, {str(precision()).removeprefix('torch.')}"
+    cuda, count = torch.version.cuda, torch.cuda.device_count()
+    cards = [f"{count} × {torch.cuda.get_device_name(0)}, CUDA {cuda}"] if torch.cuda.is_available() else []
+    apple = ["an Apple GPU (mps)"] if torch.backends.mps.is_available() else []
+    none = f"no GPU for torch {torch.__version__} (CUDA {cuda or 'not built in'})"
+    return f"{', '.join(cards + apple) or none}; --device auto takes {find_device('auto').text}"
 
 
 def _program(name: str) -> str:

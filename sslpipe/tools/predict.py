@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslpipe.data.device import autocast
+from sslpipe.data.device import autocast, image_format
 from sslpipe.data.images import Images
 from sslpipe.data.store import Store
 from sslpipe.decoding.decode import Decoded, Decoder
@@ -135,7 +135,7 @@ class Predictor:
 
     def __init__(self, network: Network, card: ModelCard, device: torch.device) -> None:
         # The memory format channels_last makes small networks 1.5 times as fast on a CPU.
-        self.network = network.to(memory_format=torch.channels_last).to(device).eval()
+        self.network = network.to(memory_format=image_format(device)).to(device).eval()
         self.card, self.device = card, device
 
     def name(self, output: int) -> str:
@@ -146,7 +146,7 @@ class Predictor:
     def features(self, images: NDArray[np.uint8]) -> Tensor:
         """Return the features [B, D] of uint8 images [B, C, H, W]."""
         with autocast(self.device):
-            pixels = torch.from_numpy(images).to(self.device).contiguous(memory_format=torch.channels_last)
+            pixels = torch.from_numpy(images).to(self.device).contiguous(memory_format=image_format(self.device))
             return self.network.features(pixels.float() / 255)
 
     @torch.inference_mode()

@@ -78,8 +78,12 @@ def warp(
     at_x = entry[:, 0, 0] * x + entry[:, 0, 1] * y[:, None] + entry[:, 0, 2]
     at_y = entry[:, 1, 0] * x + entry[:, 1, 1] * y[:, None] + entry[:, 1, 2]
     grid = torch.stack([at_x * (2 / width), at_y * (2 / height)], dim=-1)
-    view = grid_sample(image, grid, mode=interpolation, padding_mode=padding, align_corners=False)
-    return view.clamp(0, 1) if interpolation == "bicubic" else view
+    if interpolation == "bicubic":
+        # torch has no bicubic one on Apple's GPUs, not even by its fallback.
+        source = image.cpu() if image.device.type == "mps" else image
+        view = grid_sample(source, grid.to(source.device), mode="bicubic", padding_mode=padding, align_corners=False)
+        return view.clamp(0, 1).to(image.device)
+    return grid_sample(image, grid, mode=interpolation, padding_mode=padding, align_corners=False)
 
 
 def _spread(count: int, device: torch.device) -> Tensor:

@@ -15,10 +15,15 @@ DEFAULT_PENALTY = 1e-3
 
 
 def labelled_features(network: Network, labelled: LabelledImages) -> tuple[Tensor, Tensor]:
-    """Features [L, D], float64, of the labelled images without augmentation, and their classes [L]."""
+    """Features [L, D], float64, of the labelled images without augmentation, and their classes [L].
+
+    They are on the images' device, or on the CPU if that is an Apple GPU, which has no float64.
+    """
     training = network.training
     features = infer(network.eval().features, labelled.images.subset(labelled.index))
     network.train(training)
+    if features.device.type == "mps":
+        return features.cpu().double(), labelled.label.cpu()
     return features.double(), labelled.label
 
 
