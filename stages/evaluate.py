@@ -26,8 +26,9 @@ def evaluate(
     from sslpipe.data.device import choose_device
     from sslpipe.data.store import Store
     from sslpipe.io.params import Params
+    from sslpipe.io.stage_end import print_end
     from sslpipe.io.stages import TRAINING_STAGES, key_of
-    from sslpipe.metrics.table import chosen_metrics, print_table
+    from sslpipe.metrics.table import chosen_metrics, highest, print_table
     from sslpipe.running.evaluation import evaluate_project
 
     shown = chosen_metrics(metric)
@@ -47,3 +48,4 @@ def evaluate(
         device=choose_device(device),
     )
     print_table(metrics, shown)
+    print_end("evaluate", out, f"evaluate: {highest(metrics)}", project.tree)

@@ -23,12 +23,13 @@ def features(
     from sslpipe.data.device import choose_device
     from sslpipe.data.store import Store
     from sslpipe.io.params import Params
+    from sslpipe.io.stage_end import print_end
     from sslpipe.running.feature_pass import write_features
     from sslpipe.running.feature_runtime import FeatureSettings
 
     project = Params(params)
     project.override({"features.runtime": runtime, "features.batch": batch}, assignments, stage="features")
-    write_features(
+    found = write_features(
         project.parse(FeatureSettings, "features"),
         Store(prepared),
         pretrained,
@@ -36,3 +37,4 @@ def features(
         choose_device(device),
         checkpoint_seconds=checkpoint_seconds,
     )
+    print_end("features", out, f"features: {found}", project.tree)

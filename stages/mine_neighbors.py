@@ -22,8 +22,8 @@ def mine_neighbors(
     """Find the nearest neighbours of each image in feature space."""
     from sslpipe.data.device import choose_device
     from sslpipe.data.store import Store
-    from sslpipe.io.console import info
     from sslpipe.io.params import Params
+    from sslpipe.io.stage_end import print_end
     from sslpipe.neighbors.mining import MiningSettings
     from sslpipe.running.mining import mine
 
@@ -31,5 +31,8 @@ def mine_neighbors(
     project.override({"mine_neighbors.k": k, "mine_neighbors.backend": backend}, assignments, stage="mine_neighbors")
     settings = project.parse(MiningSettings, "mine_neighbors")
     purity = mine(settings, Store(prepared), pretrained, featured, out, choose_device(device))
-    shown = ", ".join(f"{share:.3f} at k = {count}" for count, share in purity.items())
-    info(f"training neighbours of the same class: {shown or 'unknown, too few labels'}")
+    ends = [min(purity), max(purity)] if purity else []
+    shown = ", ".join(f"{purity[count]:.3f} at k = {count}" for count in dict.fromkeys(ends))
+    of_class = shown or "unknown, too few labels"
+    found = f"mine-neighbors: {settings.k} neighbours of each image; of the same class: {of_class}"
+    print_end("mine-neighbors", out, found, project.tree)

@@ -23,6 +23,7 @@ def prepare(
     from sslpipe.decoding.decode import available_cores
     from sslpipe.io.console import info
     from sslpipe.io.params import Params, find_module, siblings
+    from sslpipe.io.stage_end import print_end
     from sslpipe.preparation.splits import protocol_named
     from sslpipe.preparation.store_writer import read_settings, write_store
 
@@ -48,4 +49,4 @@ def prepare(
         workers=workers or available_cores(),
         strict=strict,
     )
-    info(f"{out}: {prepared}")
+    print_end("prepare", out, f"prepare: {prepared}", project.tree)

@@ -32,6 +32,7 @@ def report(
     from sslpipe.data.store import Store
     from sslpipe.io.console import info
     from sslpipe.io.params import Params
+    from sslpipe.io.stage_end import print_end
     from sslpipe.reporting.collect import Inputs, write_report, write_single_report
     from sslpipe.tools.report_lineage import report_lineage
 
@@ -55,6 +56,6 @@ def report(
         write_report(inputs, out)
         page = out / "index.html"
     address = page.absolute().as_uri()
-    info(f"report: {address}")
+    print_end("report", page if single else out, f"report: {address}", project.tree)
     if open_page and not webbrowser.open(address):
         info("report: no browser was found to open it")

@@ -39,6 +39,10 @@ class State:
     first: dict[str, Tensor] = field(default_factory=dict)
     """Name of a term of the loss → its value at the first step, before any update."""
     finished: bool = False
+    resumed: int = 0
+    """Step at which this process began; not saved, as is the next one."""
+    seconds: float = 0.0
+    """Time of this process in the training loop."""
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Count a step with the terms of its loss, which are scalars on the device."""
@@ -153,7 +157,14 @@ class Checkpoint:
         self._step = plain["step"]
         sums = {name: tensors[f"sums.{name}"].to(device) for name in plain["terms"]}
         first = {name: value.to(device) for name, value in _under("first.", tensors).items()}
-        return State(step=plain["step"], history=plain["history"], sums=sums, first=first, finished=plain["finished"])
+        return State(
+            step=plain["step"],
+            history=plain["history"],
+            sums=sums,
+            first=first,
+            finished=plain["finished"],
+            resumed=plain["step"],
+        )
 
     def remove(self) -> None:
         """Delete the checkpoint, after the outputs are written."""

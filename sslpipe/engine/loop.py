@@ -1,6 +1,7 @@
 """The training loop, which all methods share."""
 
 import math
+import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -105,6 +106,7 @@ def fit(
     if state.step:
         info(f"{where}: resumed after step {state.step} of {total}")
     method.train()
+    began = time.monotonic()
     with (
         listening() as interrupts,
         progress(where, total * settings.batch, "images", done=state.step * settings.batch, last_line=False) as bar,
@@ -125,6 +127,7 @@ def fit(
                 checkpoint.save(state, method, optimizer)
             if interrupts.received:
                 checkpoint.stop(f"{where}: stopped after step {state.step} of {total}")
+    state.seconds = time.monotonic() - began
     # The outputs are not yet written; a crash before they are must not lose the training.
     checkpoint.save(state, method, optimizer)
     return state

@@ -1,7 +1,9 @@
 """Output of a running stage: progress bars on a terminal, plain lines in a log."""
 
 import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,10 +21,13 @@ GOOD_BAR, SHORT_BAR, LONGEST_BAR = 10, 5, 40
 def info(text: str) -> None:
     r"""Print one line to stdout, unbuffered; characters that its encoding does not have are written as \x escapes.
 
+    On a terminal a line that is longer than its width is broken between words, with further lines indented.
     If stdout cannot be written (a full disk, a pipe or terminal that was closed), the command goes on without it.
     """
     encoding = sys.stdout.encoding or "utf-8"
     try:
+        if "\n" not in text and sys.stdout.isatty():
+            text = wrapped(text, shutil.get_terminal_size().columns)
         print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # such as of `| head`
@@ -42,6 +47,14 @@ def duration(seconds: float) -> str:
     if hours >= 10:
         return f"{hours} h"
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def wrapped(line: str, width: int) -> str:
+    """Return a line broken between words into lines of at most `width` characters; longer words stay whole."""
+    if len(line) <= width:
+        return line
+    broken = textwrap.wrap(line, max(width, 20), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(broken)
 
 
 class Progress:

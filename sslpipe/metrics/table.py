@@ -7,6 +7,7 @@ from typing import Any
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.stages import LABELLED_STAGES
+from sslpipe.io.text import counted
 
 
 class Shown(Flag):
@@ -94,6 +95,17 @@ def print_table(metrics: Mapping[str, Mapping[str, Any]], chosen: Sequence[str] 
         report_unused(name, row)
     if not shown:
         info(f"no model has {', '.join(chosen or ())}: it needs labels or a classifier")
+
+
+def highest(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the highest accuracy of the classifiers and of the clusters, and the models that have it, in words."""
+    parts = []
+    for metric in ("acc", "cluster_acc"):
+        found = {name: row[metric] for name, row in metrics.items() if row.get(metric) is not None}
+        if found:
+            best = max(found, key=lambda name: found[name])
+            parts.append(f"highest {metric} {found[best]:.3f}, {best}")
+    return f"{counted(len(metrics), 'row')}; {'; '.join(parts) or 'no labels, so no accuracy'}"
 
 
 def title_of(name: str) -> str:

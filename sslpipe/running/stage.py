@@ -18,12 +18,14 @@ from sslpipe.engine.method import BaseMethod
 from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_csv
 from sslpipe.io.params import Params, find_module, siblings
+from sslpipe.io.stage_end import print_end
 from sslpipe.io.stages import LABELLED_STAGES, SHARED_KEYS, key_of
 from sslpipe.nets.model_card import CARD, card_for
 from sslpipe.nets.model_file import save_model, weights_path
 from sslpipe.nets.network import Network
 from sslpipe.running.checks import check_images, check_model, check_run, report_rise, size_of
 from sslpipe.running.inputs import Choice, Inputs, OpenedProblem
+from sslpipe.running.learned import learned
 
 TRAINED = "trained"
 """Folder, within the stage's output, of the method's own model where another one has become the result."""
@@ -105,7 +107,7 @@ def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, che
     # The folder is opened first, so that one that cannot be written to fails before hours of work.
     with atomic_folder(out) as folder, checkpoint:
         try:
-            network, history, outputs = _learn(method, inputs, opened, checkpoint)
+            network, history, outputs, found = _learn(method, inputs, opened, checkpoint)
         except NothingLearnedError:
             checkpoint.remove()
             raise
@@ -128,14 +130,16 @@ def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, che
             save_model(folder / TRAINED, network, own, monitors)
         write_csv(folder / "history.csv", history)
     checkpoint.remove()
+    several = inputs.method if inputs.stage in LABELLED_STAGES else None
+    print_end(inputs.stage, out, f"{inputs.where}: {found}", inputs.project.tree, method=several)
 
 
 def _learn(
     method: Any, inputs: Inputs, opened: OpenedProblem, checkpoint: Checkpoint
-) -> tuple[Network, list[dict[str, float]], Tensor | None]:
+) -> tuple[Network, list[dict[str, float]], Tensor | None, str]:
     """Train a method; return the network that it selects, the history, and the network's outputs for training images.
 
-    Raises NothingLearnedError.
+    The last value is what it has learned, in words. Raises NothingLearnedError.
 
     inputs.settings has the method's `fit`; None there says that the method is complete as it is built. opened.labelled
     is given for a method that learns on pairs of a labelled and an unlabelled batch.
@@ -156,4 +160,4 @@ def _learn(
     outputs = check_model(method, network, inputs, intervals=len(history))
     if state is not None:
         report_rise(method, state, where)
-    return network, history, outputs
+    return network, history, outputs, learned(inputs.stage, method, state, history, outputs)

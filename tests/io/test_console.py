@@ -114,9 +114,25 @@ def on_terminal(source, columns):
 
 def test_on_a_terminal_one_line_is_drawn_again_and_removed():
     lines = on_terminal(SCRIPT.format(title="self_label.confident"), 80)
-    assert max(map(len, lines[:-1])) < 80
+    assert max(map(len, lines)) < 80
     assert "a line between" in lines
-    assert lines[-1].startswith("self_label.confident: 6144/128116700 images in 1 s, ")
-    drawn = lines[-2]
+    *_, drawn, last, rest = lines
+    assert last.startswith("self_label.confident: 6144/128116700 images in 1 s, ")
+    assert rest.startswith("  ")
     assert drawn.startswith("self_label.confident ━")
     assert drawn.endswith("epoch 12 loss -0.4321 (chance 2.303)")
+
+
+def test_long_lines_are_broken_between_words_on_a_terminal():
+    words = [f"word{number}" for number in range(30)]
+    lines = on_terminal(f"from sslpipe.io.console import info; info({' '.join(words)!r})", 40)
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines).split() == words
+    assert all(line.startswith("  word") for line in lines[1:])
+
+
+@given(st.text(st.sampled_from("ab -/"), max_size=200), st.integers(20, 100))
+def test_broken_lines_have_all_words(line, width):
+    broken = console.wrapped(line, width)
+    assert broken.split() == line.split()
+    assert all(len(each) <= width or len(each.split()) == 1 for each in broken.splitlines())

@@ -49,7 +49,7 @@ def test_digits(project, capsys):
     assert store.classes == tuple("0123456789")
     assert np.bincount(store.labelled()[1]).tolist() == [4] * 10
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "runs/prepare: 1213 train, 135 held_out, 449 test images of 10 classes, 40 labelled; 0 broken (report.json)"
+        "prepare: 1213 train, 135 held_out, 449 test images of 10 classes, 40 labelled; 0 broken (report.json)"
     )
 
 

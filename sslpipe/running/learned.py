@@ -1,0 +1,57 @@
+"""What a training stage has learned, in one line."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from sslpipe.engine.checkpoint import State
+from sslpipe.engine.method import BaseMethod
+from sslpipe.io.console import duration
+from sslpipe.io.stages import CLUSTER_STAGES
+
+COLUMNS = {
+    "held_out/view_retrieval@1": "held-out view retrieval@1",
+    "monitor/held_out_acc": "held-out accuracy",
+    "confident": "confident share",
+    "modularity": "neighbour modularity",
+    "penalty": "penalty",
+    "labels": "labels",
+}
+"""Column of the history → what the line calls its last value."""
+
+
+def learned(
+    stage: str, method: object, state: State | None, history: Sequence[Mapping[str, float]], outputs: Tensor | None
+) -> str:
+    """Return what a method has learned: its loss, the used clusters, and the last values of COLUMNS.
+
+    state: of the training loop; None for a method without one. outputs: the network's, [N, K], for training images.
+    """
+    last = history[-1] if history else {}
+    parts = [] if state is None else [loss_text(method, state), length_text(state)]
+    if outputs is not None and stage in CLUSTER_STAGES:
+        counts = outputs.argmax(dim=1).bincount()
+        largest = float(counts.max()) / len(outputs)
+        parts.append(f"{int(counts.count_nonzero())} of {outputs.shape[1]} clusters used, the largest {largest:.0%}")
+    parts += [f"{words} {last[column]:.3g}" for column, words in COLUMNS.items() if column in last]
+    return ", ".join(parts) or "complete as it was built, nothing was trained"
+
+
+def loss_text(method: object, state: State) -> str:
+    """Return the loss of the first step and the mean of the last interval, and the value at chance if there is one.
+
+    The first is left out where it had other terms than the last, as in a run of several phases.
+    """
+    last = state.history[-1]
+    comparable = all(name in last for name in state.first)
+    first = f"{state.first['loss'].item():.4g} → " if comparable else ""
+    chance = method.chance_loss() if isinstance(method, BaseMethod) else None
+    return f"loss {first}{last['loss']:.4g}" + ("" if chance is None else f" (chance {chance:.4g})")
+
+
+def length_text(state: State) -> str:
+    """Return the length of a run and its time; of a resumed one, only the last process is timed."""
+    epochs = state.history[-1]["epoch"]
+    length = f"{epochs:.4g} epoch{'' if epochs == 1 else 's'}"
+    time = duration(state.seconds)
+    return f"{length}, {time} since step {state.resumed}" if state.resumed else f"{length} in {time}"
