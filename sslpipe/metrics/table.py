@@ -130,19 +130,58 @@ def report_unused(name: str, row: Mapping[str, Any]) -> None:
 
 
 def print_cells(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table of the terminal's width; the first column is left-aligned, the others right-aligned."""
-    from rich.console import Console
-    from rich.table import Table
+    """Print a table of the terminal's width; the first column is left-aligned, the others right-aligned.
 
-    table = Table()
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    Where it is too wide, lines between the columns are left out and their names are broken at underscores; then the
+    last columns are left out, and a line names them. Names in the first column are broken at spaces alone.
+    """
+    from rich.console import Console
+
+    rows = list(rows)
+    width = Console().width if Console().is_terminal else LOG_WIDTH
+    shown, count = [name.replace("_", "\n") for name in columns], len(columns)
+    gap = None if _least_width(columns, rows, 3) + 4 <= width else GAP
+    if gap and _least_width(shown, rows, gap) > width:
+        gap = 1
+    while gap and count > 2 and _least_width(shown[:count], rows, gap) > width:
+        count -= 1
     if title:
         info(title)  # the title of a rich table is wrapped to the width of its columns
+    table = _table(shown[:count] if gap else columns, rows, gap)
     # A name such as [red] or :smile: is no markup.
-    Console(width=None if Console().is_terminal else LOG_WIDTH, markup=False, emoji=False).print(table)
+    Console(width=width, markup=False, emoji=False).print(table)
+    if count < len(columns):
+        info(f"not shown, since the terminal has {width} columns: {', '.join(columns[count:])}")
+
+
+GAP = 2
+"""Characters between two columns of a narrow table, 1 if it would be too wide."""
+
+
+def _least_width(columns: Sequence[str], rows: Sequence[Sequence[str]], gap: int) -> int:
+    """Return the least width of a table without its edges, with so many characters between its columns.
+
+    Names in the first column are broken at spaces, but for those at their beginning, which indent them.
+    """
+    first = [len(word) for row in rows for word in (row[0].split(" ") if row[0].strip() == row[0] else [row[0]])]
+    widths = [max(first, default=0)]
+    widths += [max((len(row[place]) for row in rows), default=0) for place in range(1, len(columns))]
+    headers = [max(map(len, column.split("\n"))) for column in columns]
+    return sum(map(max, widths, headers)) + gap * (len(columns) - 1)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], gap: int | None) -> Any:
+    """Return a rich table, with so many characters between the columns; None: with lines between them and around it."""
+    from rich import box
+    from rich.table import Table
+
+    narrow: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False}
+    table = Table() if gap is None else Table(**narrow, padding=(0, gap - 1, 0, 0))
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left", overflow="fold", no_wrap=bool(place))
+    for row in rows:
+        table.add_row(*row[: len(columns)])
+    return table
 
 
 def _decimals(value: float | None) -> str:

@@ -16,7 +16,7 @@ def table(metric: options.Metric = None) -> None:
     chosen, mined = chosen_metrics(metric), Path("runs/mine-neighbors/metrics.json")
     if mined.exists():
         shown = ", ".join(f"{name} {value:.3f}" for name, value in read_json(mined)["train"].items())
-        print(f"training neighbours of the same class: {shown or 'unknown, too few labels'}")
+        info(f"training neighbours of the same class: {shown or 'unknown, too few labels'}")
     metrics = read_json(Path("runs/evaluate/metrics.json"))
     if changed := changed_models(Path("runs/evaluate")):
         info(f"these metrics are of other models than are in {listed(changed)} now; 'sslpipe evaluate' renews them")

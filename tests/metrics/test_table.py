@@ -1,5 +1,6 @@
 """The table of metrics, as it is read in a log."""
 
+import re
 from inspect import isfunction
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from sslpipe.io.errors import UserError
 from sslpipe.metrics import definitions
 from sslpipe.metrics.clustering import clustering_metrics
-from sslpipe.metrics.table import METRICS, Shown, chosen_metrics, print_table, shown_by_default
+from sslpipe.metrics.table import METRICS, Shown, chosen_metrics, highest, print_table, shown_by_default
 
 WITH_LABELS = shown_by_default(Shown.RUN)
 
@@ -104,3 +105,29 @@ def test_a_model_that_leaves_clusters_empty_is_named(capsys: pytest.CaptureFixtu
         "cluster: all images are in 1 of 10 clusters",
         "finetune.linear: all images are in 1 of 10 classes",
     ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 130])
+def test_on_a_terminal_names_stay_whole_and_columns_without_room_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_table({**MODELS, "finetune.semisupervised/projection_1": MODELS["finetune.semisupervised"]}, None)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()[1:]
+    table = [line for line in lines if not line.startswith("not shown")]
+    assert all(len(line) <= width for line in table)
+    assert sum("finetune.semisupervised " in line for line in table) == 1
+    assert sum("  /projection_1 " in line for line in table) == 1
+    classifier = next(line for line in table if "finetune.semisupervised" in line)
+    left_out = lines[-1].partition(": ")[2].split(", ") if lines[-1].startswith("not shown") else []
+    assert classifier.count("0.965") == len(WITH_LABELS) - len(left_out)
+    assert left_out == list(WITH_LABELS[len(WITH_LABELS) - len(left_out) :])
+    assert bool(left_out) == (width < 80)
+
+
+def test_the_highest_accuracies_are_named_with_their_models() -> None:
+    assert highest(MODELS) == (
+        "2 rows; highest acc 0.965, finetune.semisupervised; highest cluster_acc 0.965, finetune.semisupervised"
+    )
+    assert highest({"cluster": {"nmi": 1.0}}) == "1 row; no labels, so no accuracy"
