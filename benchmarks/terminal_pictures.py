@@ -37,7 +37,7 @@ pre {{margin: 0; padding: 12px 16px; width: max-content; font: 15px/1.2 'DejaVu 
 PICTURES = {
     "help": ("sslpipe --help", None),
     "settings": ("sslpipe settings cluster.scan", None),
-    "run": ("sslpipe self-label", 25.0),
+    "run": ("sslpipe self-label --epochs 4", 25.0),
     "end": ("sslpipe mine-neighbors", None),
     "table": ("sslpipe table", None),
 }

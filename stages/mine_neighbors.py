@@ -34,5 +34,5 @@ def mine_neighbors(
     ends = [min(purity), max(purity)] if purity else []
     shown = ", ".join(f"{purity[count]:.3f} at k = {count}" for count in dict.fromkeys(ends))
     of_class = shown or "unknown, too few labels"
-    found = f"mine-neighbors: {settings.k} neighbours of each image; of the same class: {of_class}"
+    found = f"mine-neighbors: {settings.k} an image; of the same class: {of_class}"
     print_end("mine-neighbors", out, found, project.tree)

@@ -39,8 +39,7 @@ def written(out: Path) -> str:
     entries = sorted(out.iterdir(), key=lambda entry: (-_size(entry), entry.name))
     parts = [_entry_text(entry) for entry in entries[:ENTRIES]]
     if len(entries) > ENTRIES:
-        rest = entries[ENTRIES:]
-        parts[-1] += f" and {len(rest)} more, {size_text(sum(map(_size, rest)))}"
+        parts[-1] += f" and {len(entries) - ENTRIES} more"
     return f"{shown(str(out))}: {', '.join(parts) or 'empty'}"
 
 

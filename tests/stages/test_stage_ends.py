@@ -11,7 +11,7 @@ LEARNED = {
     "prepare": r"prepare: 1213 train, .*",
     "pretrain": r"pretrain\.simclr: loss \S+ → \S+ \(chance \S+\), 2 epochs in \d+ s, held-out view retrieval@1 \S+",
     "features": r"features: 64 features of each of 1797 images, by torch .*",
-    "mine-neighbors": r"mine-neighbors: 6 neighbours of each image; of the same class: 0\.\d+ at k = 1, 0\.\d+ at k = 6",
+    "mine-neighbors": r"mine-neighbors: 6 an image; of the same class: 0\.\d+ at k = 1, 0\.\d+ at k = 6",
     "cluster": r"cluster\.scan: loss \S+ → \S+ \(chance \S+\), 2 epochs in \d+ s, \d+ of 10 clusters used, .* \d+%",
     "self-label": r"self_label\.confident: loss .* clusters used, the largest \d+%, confident share \S+",
     "evaluate": r"evaluate: \d+ rows; highest acc 0\.\d+, \S+; highest cluster_acc 0\.\d+, \S+",
