@@ -14,7 +14,7 @@ PLAIN_LINE_SECONDS = 10.0
 """Minimum number of seconds between plain progress lines."""
 LINES_PER_SECOND = 5
 """How often the live line of a terminal is drawn again."""
-GOOD_BAR, SHORT_BAR, LONGEST_BAR = 10, 5, 40
+GOOD_BAR, SHORT_BAR, LONGEST_BAR = 10, 4, 40
 """Lengths of the bar in characters: beside all numbers, in a narrow terminal, and at most."""
 
 
@@ -142,8 +142,10 @@ def fitted(title: str, count: str, rate: str, left: str, note: str, width: int) 
     length is 0 for no bar. 80 characters have room for all but the count, and for titles of up to 20.
     """
     name, tight = title.rpartition(".")[2], note.replace("  ", " ")
-    rate, short = (f"{each:>7}" if each else "" for each in (rate, left))
-    spelled = f"{short} left" if left else ""
+    # Of constant width, so that the line does not jump.
+    rate, spelled = f"{rate:>6}" if rate else "", f"{left:>7} left" if left else ""
+    short = f"{left} left" if 0 < len(left) <= 4 else left
+    short = f"{short:>9}" if short else ""
     forms = [
         (title, GOOD_BAR, _joined("  ", count, rate, spelled, note)),
         (title, GOOD_BAR, _joined("  ", rate, spelled, note)),

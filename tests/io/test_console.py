@@ -18,7 +18,7 @@ import time
 from sslpipe.io.console import info, progress
 with progress({title!r}, 128_116_700, "images") as bar:
     for step in range(12):
-        bar.advance(512, note="epoch 12  loss -0.4321 (chance 2.303)" if step > 2 else None)
+        bar.advance(512, note="epoch 12  loss 0.4321 (chance 2.303)" if step > 2 else None)
         time.sleep(0.1)
         if step == 6:
             info("a line between")
@@ -81,14 +81,14 @@ def test_a_live_line_is_never_longer_than_the_terminal(title, count, rate, secon
     assert title.endswith(shown)
 
 
-@pytest.mark.parametrize("title", LONGEST)
-@pytest.mark.parametrize("loss", ["0.4321", "-0.4321"])
-def test_80_columns_have_room_for_everything_but_the_count(title, loss):
+@pytest.mark.parametrize(("title", "loss"), [*((title, "0.4321") for title in LONGEST), ("cluster.scan", "-20.23")])
+@pytest.mark.parametrize(("left", "spelled"), [("2:10", "2:10 left"), ("1:02:10", "  1:02:10")])
+def test_80_columns_have_room_for_everything_but_the_count(title, loss, left, spelled):
     note = f"epoch 12  loss {loss} (chance 2.303)"
-    shown, bar, numbers = console.fitted(title, "500/1000 images", "12345/s", "1:02:10", note, 79)
+    shown, bar, numbers = console.fitted(title, "500/1000 images", "12345/s", left, note, 79)
     assert shown == title
     assert bar >= console.SHORT_BAR
-    assert numbers == f"12345/s 1:02:10 {note.replace('  ', ' ')}"
+    assert numbers == f"12345/s {spelled} {note.replace('  ', ' ')}"
 
 
 def on_terminal(source, columns):
@@ -120,7 +120,7 @@ def test_on_a_terminal_one_line_is_drawn_again_and_removed():
     assert last.startswith("self_label.confident: 6144/128116700 images in 1 s, ")
     assert rest.startswith("  ")
     assert drawn.startswith("self_label.confident ━")
-    assert drawn.endswith("epoch 12 loss -0.4321 (chance 2.303)")
+    assert drawn.endswith("epoch 12 loss 0.4321 (chance 2.303)")
 
 
 def test_long_lines_are_broken_between_words_on_a_terminal():
