@@ -123,7 +123,7 @@ def main() -> None:
             for theme, colours in THEMES.items():
                 tab = browser.new_page(device_scale_factor=SCALE)
                 tab.set_content(page(lines, colours))
-                picture = Image.open(io.BytesIO(tab.locator("pre").screenshot())).quantize(32)
+                picture = Image.open(io.BytesIO(tab.locator("pre").screenshot())).quantize(64)
                 picture.convert("RGB").save(given.out / f"terminal-{name}-{theme}.webp", lossless=True, method=6)
                 tab.close()
         browser.close()

@@ -118,20 +118,15 @@ class _Bar(Progress):
 
     def _line(self) -> Any:
         """Return what rich renders: the title, a bar if there is room, and the numbers."""
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
         from rich.text import Text
 
-        title, room, numbers = fitted(
-            self.title, f"{self.done}/{self.total} {self.unit}", *self._numbers, self.note, self._console.width - 1
-        )
-        line = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
-        for _ in range(3):
-            line.add_column(no_wrap=True, overflow="crop")
-        bar = ProgressBar(max(self.total, 1), self.done, width=min(room, LONGEST_BAR)) if room else ""
-        cells = [title, bar, numbers] if room else [title, numbers]
-        line.add_row(*(each if isinstance(each, ProgressBar) else Text(each) for each in cells))
-        return line
+        count = f"{self.done}/{self.total} {self.unit}"
+        title, room, numbers = fitted(self.title, count, *self._numbers, self.note, self._console.width - 1)
+        room = min(room, LONGEST_BAR)
+        full = min(room * self.done // max(self.total, 1), room)
+        # A thick and a thin line differ on a light and on a dark terminal, and without colours.
+        bar: list[Any] = [("━" * full, "green"), ("─" * (room - full), "bright_black"), " "] if room else []
+        return Text.assemble(title, " ", *bar, numbers, no_wrap=True, overflow="crop")
 
 
 def fitted(title: str, count: str, rate: str, left: str, note: str, width: int) -> tuple[str, int, str]:

@@ -119,7 +119,7 @@ def test_on_a_terminal_one_line_is_drawn_again_and_removed():
     *_, drawn, last, rest = lines
     assert last.startswith("self_label.confident: 6144/128116700 images in 1 s, ")
     assert rest.startswith("  ")
-    assert drawn.startswith("self_label.confident ━")
+    assert drawn.startswith("self_label.confident ────")
     assert drawn.endswith("epoch 12 loss 0.4321 (chance 2.303)")
 
 
