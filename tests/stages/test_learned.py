@@ -1,0 +1,58 @@
+"""The line of what a training stage has learned."""
+
+import torch
+
+from sslpipe.engine.checkpoint import State
+from sslpipe.engine.method import BaseMethod
+from sslpipe.running.learned import learned, length_text, loss_text
+
+
+class Known(BaseMethod):
+    """A method whose loss is 2.5 at chance."""
+
+    def losses(self, batch, generator):
+        raise NotImplementedError
+
+    def chance_loss(self):
+        return 2.5
+
+
+class Unknown(Known):
+    """A method without such a value."""
+
+    def chance_loss(self):
+        return None
+
+
+def state(**changes):
+    history = [{"step": 5, "epoch": 1.0, "loss": 2.0}, {"step": 10, "epoch": 2.0, "loss": 0.123456, "confident": 0.75}]
+    return State(**{"step": 10, "history": history, "first": {"loss": torch.tensor(3.0)}, "seconds": 130.0, **changes})
+
+
+def test_the_loss_from_the_first_step_to_the_last_interval():
+    assert loss_text(Known(), state()) == "loss 3 → 0.1235 (chance 2.5)"
+    assert loss_text(Unknown(), state()) == "loss 3 → 0.1235"
+
+
+def test_losses_of_different_phases_are_not_compared():
+    first = {"loss": torch.tensor(1.4), "rotation": torch.tensor(1.4)}
+    assert loss_text(Known(), state(first=first)) == "loss 0.1235 (chance 2.5)"
+
+
+def test_the_time_of_a_resumed_run_is_that_since_its_last_start():
+    assert length_text(state()) == "2 epochs in 2:10"
+    assert length_text(state(resumed=7)) == "2 epochs, 2:10 since step 7"
+    assert length_text(state(history=state().history[:1])) == "1 epoch in 2:10"
+
+
+def test_used_clusters_and_known_columns():
+    found = state()
+    outputs = torch.eye(5)[[0, 0, 0, 1]]
+    line = learned("self-label", Known(), found, found.history, outputs)
+    assert line.endswith("2 epochs in 2:10, 2 of 5 clusters used, the largest 75%, confident share 0.75")
+    assert "clusters" not in learned("semisup", Known(), found, found.history, outputs)
+
+
+def test_methods_without_a_training_loop():
+    assert learned("cluster", object(), None, [{"modularity": 0.6543}], None) == "neighbour modularity 0.654"
+    assert learned("pretrain", object(), None, [{}], None) == "complete as it was built, nothing was trained"
