@@ -63,7 +63,7 @@ class Settings:
 
 def read_settings(project: Params, *, sources: Sequence[str]) -> Settings:
     """Return the settings in the block `prepare` of params.yaml, without the blocks of the `sources` in it."""
-    block = project.tree.get("prepare") or {}
+    block = {} if (found := project.tree.get("prepare")) is None else found
     if isinstance(block, Mapping):
         block = {key: value for key, value in block.items() if key not in sources}
     return parse(Settings, block, where="prepare")
