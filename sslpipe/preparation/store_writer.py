@@ -34,13 +34,15 @@ class Settings:
     source: str = "digits"
     """Name of a module of sslpipe.sources."""
     size: Count = 16
-    """Height and width of the images, in pixels."""
+    """Height and width of the images, in pixels. Larger: more detail, and time, memory and disk space by its square."""
     channels: Literal[1, 3] = 1
     """1 (grey) or 3 (colour)."""
     test: Fraction = 0.25
-    """Fraction of test images if the source has no test part."""
+    """Fraction of test images if the source has no test part. Larger: metrics with less noise, fewer images to train
+    on."""
     held_out: Fraction = 0.1
-    """Fraction of the other images that is held out from training, for model selection."""
+    """Fraction of the other images that is held out from training, for model selection. Larger: a surer selection,
+    fewer images to train on."""
     labelled: Labelled | None = None
     """Number of training labels that methods may use; null: all known labels."""
     draw: DrawName = "by_class"
@@ -48,10 +50,11 @@ class Settings:
     training, and only metrics without labels are available. `blind` is for labels that are added later."""
     value_range: tuple[float, float] | None = None
     """The values of images of more than 8 bits that become 0 and 255, such as [0, 4095] for 12 bits in files of 16; one
-    scale for all images. null: 0 to 65535 for integers of 16 bits, 0 to 1 for floats (docs/pixels.md)."""
+    scale for all images. null: 0 to 65535 for integers of 16 bits, 0 to 1 for floats (docs/pixels.md). Larger: darker
+    images (second value), or more dark values that become 0 (first)."""
     max_pixels: Count = MAX_PIXELS
-    """Maximum number of pixels of an image file; larger ones are broken. Reading takes up to 8 bytes per pixel, 20
-    with 16 bits per channel."""
+    """Maximum number of pixels of an image file; larger ones are broken. Reading takes up to 8 bytes per pixel, 20 with
+    16 bits per channel. Larger: larger files are read, with more memory."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a range of values without a width."""

@@ -38,7 +38,8 @@ class MultiCropSettings:
     """Without `size` a local view has 96/224 of a global one's side (all papers), but at least 18 px (solo-learn's for
     CIFAR) or the whole side, and whole patches; at 224, 96, 32 and 16 px: 96, 41, 18 and 16."""
     local_crops: CountOrZero = 6
-    """Number of small local views of each image; more of them cost time and memory."""
+    """Number of small local views of each image (SwAV, arXiv:2006.09882). More: better features for fewer epochs, more
+    time and memory in each."""
 
     def __post_init__(self) -> None:
         self.second()

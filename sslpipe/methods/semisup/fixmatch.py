@@ -23,9 +23,9 @@ class Settings(LabelledSettings):
     """Defaults: the FixMatch paper's for CIFAR-10 (section 4, table 4; CTAugment in section 2.3 and table 2)."""
 
     threshold: Fraction = 0.95
-    """τ."""
+    """τ, the confidence from which a pseudo-label is learned. Larger: fewer pseudo-labels, more of them right."""
     unlabelled_weight: NonNegative = 1.0
-    """λ_u."""
+    """λ_u, the weight of the unlabelled term. Larger: pseudo-labels count more beside the labels."""
     normalize_by: NormalizeBy = "batch"
     """Divide the unlabelled term by all images (FixMatch, eq. 4) or by the confident ones ("Boosting SSL")."""
     weak: ViewSettings | None = None
@@ -38,7 +38,8 @@ class Settings(LabelledSettings):
     alignment: bool = False
     """Align the predictions' distribution with that of the labels (section 2.5: FixMatch with DA)."""
     alignment_steps: Count = 128
-    """Steps over which the predictions are averaged (ReMixMatch, section 3.1)."""
+    """Steps over which the predictions are averaged (ReMixMatch, section 3.1). More: a steadier average, which follows
+    the predictions more slowly."""
 
 
 class Method(LabelledMethod):

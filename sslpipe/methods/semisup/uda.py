@@ -19,11 +19,12 @@ class Settings(LabelledSettings):
     """Defaults: the UDA paper's for CIFAR-10 (appendix), in FixMatch's batches and schedule."""
 
     temperature: Positive = 0.4
-    """τ of the sharpening."""
+    """τ of the sharpening. Larger: less certain targets; 1: no sharpening."""
     threshold: Fraction = 0.8
-    """β, the least confidence of an unlabelled image that is used."""
+    """β, the least confidence of an unlabelled image that is used. Larger: fewer images, more of them with the right
+    target."""
     unlabelled_weight: NonNegative = 1.0
-    """λ."""
+    """λ, the weight of the unlabelled term. Larger: consistent predictions count more beside the labels."""
     annealing: Literal["off", "linear", "log", "exp"] = "off"
     """Training signal annealing: leave out labelled images whose prediction is above a threshold that rises to 1."""
     normalize_by: NormalizeBy = "batch"
