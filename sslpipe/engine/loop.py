@@ -28,8 +28,7 @@ class FitSettings:
     """Length of a training run, its batch size and its optimisation."""
 
     epochs: Count = 1
-    """Number of passes over the images. Larger: a better fit, in proportionally more time, and in the end overfitting
-    where labels or images are few."""
+    """Number of passes over the images. Larger: a better fit, slower, and with few labels overfitting in the end."""
     steps: Count | None = None
     """Number of steps, used instead of `epochs` if given. Larger: as for `epochs`."""
     batch: TwoOrMore
@@ -41,8 +40,7 @@ class FitSettings:
     optimizer: OptimizerSettings
     schedule: ScheduleSettings = ScheduleSettings()
     clip: Positive | None = None
-    """Maximum norm of the gradient; null: no clipping. Larger: rarer clipping, so bursts of the gradient disturb the
-    weights more."""
+    """Maximum norm of the gradient; null: no clipping. Larger: rarer clipping, so bursts disturb the weights more."""
     clip_by: Literal["all", "tensor"] = "all"
     """Whether `clip` limits the norm of all gradients together or of each tensor alone (DINO, arXiv:2104.14294)."""
 

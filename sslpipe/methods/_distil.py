@@ -31,8 +31,7 @@ class DistilSettings:
     """Maximum number of images that it is fitted to, drawn at random (own choice). More: closer to the groups,
     slower."""
     iterations: Count = 300
-    """Maximum number of steps of L-BFGS, which ends earlier at the minimum. More: closer to it where it ends at this
-    number."""
+    """Maximum number of steps of L-BFGS. More: closer to the minimum, if it is not reached before."""
 
 
 def head_of_groups(

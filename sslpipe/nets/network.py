@@ -77,8 +77,8 @@ class BackboneSettings:
     for all other backbones. Several, joined by +, give the features of each, one after the other; they need
     unit_features."""
     unit_features: bool = False
-    """Whether the features of each network of timm are L2-normalised, so that joined ones count alike. true is needed
-    for several networks."""
+    """Whether the features of each network of timm are L2-normalised, so that joined ones count alike; several need
+    it."""
     stem: Stem = "cifar"
     """First layers of resnet18, 34 and 50. cifar: 3×3, for 32 px. stl: 3×3 and max-pool of 2, for 96 px. imagenet: 7×7
     of stride 2 and max-pool of 3, for 224 px. All other backbones have only cifar, which stands for their own stem."""

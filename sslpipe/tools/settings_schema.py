@@ -72,8 +72,7 @@ def schema() -> Json:
         "protocol": {
             "enum": list(PROTOCOLS),
             "default": "split",
-            "description": "split: trained on train, evaluated on test. full: trained and evaluated on all images, as "
-            "in the SCAN paper (arXiv:2005.12320).",
+            "description": "split: trained on train, evaluated on test. full: both on all images (SCAN).",
         },
     }
     stages = ("prepare", "network", *map(key_of, STAGES[1:]))
@@ -99,13 +98,9 @@ class _Definitions:
         for cls in (*found.values(), Card, Entry):
             _collect(cls, None, self._defaults)
 
-    def name(self, cls: type) -> str:
-        """Return the name of a class: its block's, for one that is a block of the pipeline."""
-        return self._names.get(cls, cls.__name__)
-
     def reference(self, cls: type) -> Json:
-        """Return a reference to the schema of a class, which is made if it is new."""
-        name = self.name(cls)
+        """Return a reference to the schema of a class, which is made if it is new; blocks have their own names."""
+        name = self._names.get(cls, cls.__name__)
         if name not in self.made:
             self.made[name] = {}  # keeps a class within itself from being made forever
             self.made[name] = self._of(cls)
@@ -184,28 +179,21 @@ def _bounds(bound: object) -> Json:
     """Return the keywords of a Range."""
     if not isinstance(bound, Range):
         return {}
-    limits = {
-        "minimum": bound.low,
-        "exclusiveMinimum": bound.above,
-        "maximum": bound.high,
-        "exclusiveMaximum": bound.below,
-    }
+    limits = {"minimum": bound.low, "exclusiveMinimum": bound.above}
+    limits |= {"maximum": bound.high, "exclusiveMaximum": bound.below}
     return {key: value for key, value in limits.items() if abs(value) < inf}
 
 
 def _stage(stage: str, found: Mapping[str, type], definitions: _Definitions) -> Json:
     """Return the schema of a block at the top of params.yaml."""
     nested = [name for name in found if name.startswith(f"{stage}.")]
-    methods: Json = {
-        name.partition(".")[2]: definitions.reference(found[name]) | {"description": _summary(found[name])}
-        for name in nested
-    }
+    methods = {name.partition(".")[2]: _described(found[name], definitions) for name in nested}
     if stage == "prepare":
         made = _prepare(methods, found, definitions)
     elif stage in map(key_of, TRAINING_STAGES):
         made = _methods(stage, methods, found, definitions)
     else:
-        made = definitions.reference(found[stage]) | {"description": _summary(found[stage])}
+        made = _described(found[stage], definitions)
         if needed := _required(found[stage]):
             made |= {"type": "object", "required": needed}
     return made
@@ -216,16 +204,15 @@ def _prepare(sources: Json, found: Mapping[str, type], definitions: _Definitions
     cls = found["prepare"]
     own = {field.name: definitions.field(cls, field) for field in fields(cls)}
     own["source"] = {"enum": list(sources), **{key: own["source"][key] for key in ("default", "description")}}
-    needing = {name: needed for name in sources if (needed := _required(found[f"prepare.{name}"]))}
     conditions = [
         {
             "if": {"properties": {"source": {"const": name}}, "required": ["source"]},
             "then": {"properties": {name: {"type": "object", "required": needed}}, "required": [name]},
         }
-        for name, needed in needing.items()
+        for name in sources
+        if (needed := _required(found[f"prepare.{name}"]))
     ]
-    block = _block(own | sources, _summary(cls))
-    return block | {"allOf": conditions} if conditions else block
+    return _block(own | sources, _summary(cls)) | {"allOf": conditions}
 
 
 def _methods(stage: str, methods: Json, found: Mapping[str, type], definitions: _Definitions) -> Json:
@@ -267,12 +254,13 @@ def _add_bases(definitions: _Definitions, found: Mapping[str, type]) -> None:
 
 
 def _block(properties: Json, text: str) -> Json:
-    return {
-        "type": ["object", "null"],
-        "description": text,
-        "properties": properties,
-        "additionalProperties": False,
-    }
+    """Return the schema of a block of these keys, which may be empty."""
+    made = {"type": ["object", "null"], "description": text, "properties": properties}
+    return made | {"additionalProperties": False}
+
+
+def _described(cls: type, definitions: _Definitions) -> Json:
+    return definitions.reference(cls) | {"description": _summary(cls)}
 
 
 def _collect(cls: type, value: object, found: Defaults) -> None:

@@ -38,8 +38,8 @@ class MultiCropSettings:
     """Without `size` a local view has 96/224 of a global one's side (all papers), but at least 18 px (solo-learn's for
     CIFAR) or the whole side, and whole patches; at 224, 96, 32 and 16 px: 96, 41, 18 and 16."""
     local_crops: CountOrZero = 6
-    """Number of small local views of each image (SwAV, arXiv:2006.09882). More: better features for fewer epochs, more
-    time and memory in each."""
+    """Number of small local views of each image (SwAV, arXiv:2006.09882). More: better features after as many epochs,
+    each of which takes more time and memory."""
 
     def __post_init__(self) -> None:
         self.second()

@@ -54,15 +54,15 @@ class ViewSettings:
     """Minimum and maximum area of the cropped box, as a fraction of the image's area; drawn again, with the ratio, if
     the box exceeds the image. Larger: crops show more of the image, so views of an image differ less."""
     crop_ratio: tuple[Positive, ...] | None = None
-    """Minimum and maximum ratio of the box's width to its height. Larger: wider boxes; a wider interval distorts shapes
-    more."""
+    """Minimum and maximum ratio of the box's width to its height. Larger: wider boxes, so objects look narrower; a
+    wider interval distorts them more."""
     size: Count | None = None
     """Side of the square view after the crop, pixels, at most network.side; absent: network.side, or the image's size
     if that is null. The local views of SwAV (arXiv:2006.09882) have 96 px. Larger: more detail, and time and memory by
     its square."""
     flip: Fraction | None = None
-    """Probability of a horizontal flip. Larger: more flips, at most half of them useful (0.5); 0 where left and right
-    matter, as for letters."""
+    """Probability of a horizontal flip; 0 where left and right matter, as for letters. Larger: more views are
+    mirrored."""
     padding: Padding | None = None
     """Values outside the image for rotate, shear, translate and scale: zeros (black), border or reflection."""
     interpolation: Literal["bilinear", "bicubic"] | None = None

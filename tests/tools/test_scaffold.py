@@ -276,7 +276,7 @@ def test_images_with_special_characters_are_left_to_neither_git_nor_dvc(tmp_path
 def test_the_project_s_name_is_a_comment_of_one_line(photos, tmp_path):
     new_project(tmp_path / "a\nb: 1", photos, None, SCRATCH)
     text = (tmp_path / "a\nb: 1" / "params.yaml").read_text()
-    assert text.startswith(r"# 'a\nb: 1': created by")
+    assert text.splitlines()[1].startswith(r"# 'a\nb: 1': created by")
     assert "b" not in yaml.safe_load(text)
 
 

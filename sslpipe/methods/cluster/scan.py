@@ -51,10 +51,11 @@ class Settings:
     """K of the mined neighbours; 0: another view of the image itself (section 2.2). More: links between more distant
     images, more of them wrong."""
     pair_with_itself: bool = False
-    """Whether an image is one of its own K + 1 neighbours (public code); section 2.2: K others."""
+    """Whether an image is one of its own K + 1 neighbours (public code); section 2.2: K others. true: fewer pairs are
+    wrong, and other images are learned from less."""
     entropy_weight: NonNegative = 2.0
-    """λ of eq. 2 (section 3.1: 5 in the public code). Larger: clusters of more equal sizes; at 0 all images may end in
-    one."""
+    """λ of eq. 2 (section 3.1: 2; public code: 5). Larger: clusters of more equal sizes, and no early collapse to a
+    few; at 0 all images may end in one."""
     held_out_entropy_weight: NonNegative | None = None
     """λ of the loss on held-out images, which selects epoch and head; null: entropy_weight (public code: 1). Larger:
     epochs and heads with clusters of equal sizes are preferred."""

@@ -35,7 +35,8 @@ class Settings:
     """K of the mined neighbours (SCAN: 20 on CIFAR, 50 on ImageNet). More: links between more distant images, more of
     them wrong."""
     entropy_weight: NonNegative = 5.0
-    """λ of eq. 2 (SCAN's public code). Larger: clusters of more equal sizes; at 0 all images may end in one."""
+    """λ of eq. 2 (SCAN's public code). Larger: clusters of more equal sizes, and no collapse to a few; at 0 all images
+    may end in one."""
     components: Count = 256
     """Number of principal components of the L2-normalised features that the heads see. More: finer differences between
     images, also of no interest, and slower."""

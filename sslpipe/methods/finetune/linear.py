@@ -30,8 +30,7 @@ class Settings:
     folds: TwoOrMore = 5
     """Number of folds; at most as many as the rarest class has labels. More: a surer choice of the penalty, slower."""
     iterations: Count = 200
-    """Maximum number of iterations of L-BFGS, which ends earlier at the minimum. More: closer to it where it ends at
-    this number."""
+    """Maximum number of L-BFGS iterations. More: closer to the minimum, if it is not reached before."""
     fit: None = None
     """The regression is solved when the method is built; there is nothing to train."""
 

@@ -37,7 +37,8 @@ class Settings(MultiCropSettings):
     """Length of the embedding before the last layer, whose rows have length 1 (weight norm). Larger: room for more
     differences between images, slower."""
     depth: Count = 3
-    """Layers of the projection. More: a head that fits the task better, so the backbone less exclusively."""
+    """Layers of the projection. More: the head takes over more of the task, so the features stay more general;
+    slower."""
     batch_norm: bool = False
     """Whether the head's hidden layers have a batch norm."""
     activation: Activation = "gelu"
@@ -46,7 +47,7 @@ class Settings(MultiCropSettings):
     """Temperature of the student's outputs (DINO, arXiv:2104.14294). Larger: less certain outputs."""
     teacher_temperature: tuple[Positive, Positive] = (0.04, 0.04)
     """Temperature at the start and from epoch `teacher_temperature_epochs` on; linear in between (longer runs: 0.04 to
-    0.07 in 30 epochs). Larger: less certain targets; above some 0.07 the outputs may become uniform."""
+    0.07 in 30 epochs). Larger: less certain targets; above 0.07 training is unstable (public code)."""
     teacher_temperature_epochs: NonNegative = 0.0
     """Epochs in which the teacher's temperature goes from its first value to its last. Larger: a slower change."""
     ema_decay: BelowOne = 0.996
@@ -66,8 +67,8 @@ class Settings(MultiCropSettings):
     second_global_views: Mapping[str, Any] = field(default_factory=lambda: dict(DINO_SECOND))
     local_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.05, 0.4))
     local_crops: CountOrZero = 8
-    """Number of small local views of each image (SwAV, arXiv:2006.09882). More: better features for fewer epochs, more
-    time and memory in each."""
+    """Number of small local views of each image (SwAV, arXiv:2006.09882). More: better features after as many epochs,
+    each of which takes more time and memory."""
     batch_statistics: BatchStatistics = "joint"
     """joint: views of one size share a forward pass, and the projection's batch norms see all views (public code).
     separate: each view is normalised alone, by the student and by the teacher."""

@@ -53,8 +53,8 @@ class PrototypesSettings(LabelledSettings, MultiCropSettings):
     """τ of the predictions. Larger: less certain predictions."""
     local_views: ViewSettings = replace(SWAV_VIEWS, crop_scale=(0.08, 0.14))
     local_crops: CountOrZero = 8
-    """Number of small local views of each image (SwAV, arXiv:2006.09882). More: better features for fewer epochs, more
-    time and memory in each."""
+    """Number of small local views of each image (SwAV, arXiv:2006.09882). More: better features after as many epochs,
+    each of which takes more time and memory."""
     mixing: MixSettings = MixSettings()
     mix_labelled: bool = True
     """Add mixed labelled images to the labelled ones, against overfitting, for more time."""

@@ -25,7 +25,8 @@ class SuaveSettings(PrototypesSettings):
     """Embeddings of earlier batches that are assigned along with the batch's, for each global view, once the queue is
     full. More: assignments over more images, as many classes and small batches need them, but by older features."""
     momentum_encoder: bool = False
-    """The averaged network gives the embeddings that are assigned (CIFAR-100: with ema_decay 0.99)."""
+    """The averaged network gives the embeddings that are assigned (CIFAR-100: with ema_decay 0.99); true: steadier
+    targets, slower."""
     ema_decay: BelowOne | None = None
     final_ema_decay: Fraction | None = None
     """The momentum encoder's ema_decay at the end, to which it rises on half a cosine (public code: 1); null: it stays

@@ -27,7 +27,8 @@ class Settings(LabelledSettings):
     unlabelled_weight: NonNegative = 1.0
     """λ_u, the weight of the unlabelled term. Larger: pseudo-labels count more beside the labels."""
     normalize_by: NormalizeBy = "batch"
-    """Divide the unlabelled term by all images (FixMatch, eq. 4) or by the confident ones ("Boosting SSL")."""
+    """Divide the unlabelled term by all images (FixMatch, eq. 4) or by the confident ones ("Boosting SSL"), with which
+    few confident images weigh as much as many."""
     weak: ViewSettings | None = None
     """Views of the unlabelled images that give the pseudo-labels, and what CTAugment is learned on; null: as `views`
     (the paper). The public code of "Boosting SSL" jitters the colours of the labelled images alone."""
@@ -36,7 +37,8 @@ class Settings(LabelledSettings):
     """Learn the magnitude of each operation (CTAugment, arXiv:1911.09785) instead of sampling it uniformly; its 19
     operations are those of strong.policy: ctaugment or ctaugment_code."""
     alignment: bool = False
-    """Align the predictions' distribution with that of the labels (section 2.5: FixMatch with DA)."""
+    """Align the predictions' distribution with that of the labels (section 2.5: FixMatch with DA), so that
+    pseudo-labels do not concentrate on a few classes."""
     alignment_steps: Count = 128
     """Steps over which the predictions are averaged (ReMixMatch, section 3.1). More: a steadier average, which follows
     the predictions more slowly."""
