@@ -22,7 +22,7 @@ class WhitenedKMeansSettings:
     """Settings of k-means on features: L2, PCA, whitening, L2 again, k-means."""
 
     components: Count = 64
-    """Number of principal components; at most one for IMAGES images or as many as clusters, whichever is more. More:
+    """Number of principal components; at most one for each 16 images or as many as clusters, whichever is more. More:
     finer differences between images, but whitening also enlarges noise."""
     restarts: Count = 10
     """Number of runs from different k-means++ initialisations (Arthur and Vassilvitskii 2007); the one with the lowest

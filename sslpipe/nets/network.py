@@ -97,7 +97,7 @@ class BackboneSettings:
     side: Count | None = None
     """Side of the squares that the network sees, pixels, at most prepare.size; null: prepare.size. It is trained on
     crops of this side and answers on the centre of an image. On ImageNet 224 of 256 px, in nearly all public code.
-    Larger: more detail, and time and memory by its square."""
+    Larger: more detail; time and memory grow with its square."""
 
     def build(self, channels: int, *, side: int | None = None) -> Backbone:
         """Return the backbone for images of `channels` channels, initialised from torch's global generator.

@@ -32,9 +32,10 @@ class Settings:
     """The block `prepare`, without the blocks of the sources; the defaults are those of the demonstration on digits."""
 
     source: str = "digits"
-    """Name of a module of sslpipe.sources."""
+    """Kind of input, a module of sslpipe.sources; its own settings are the block of this name."""
     size: Count = 16
-    """Height and width of the images, in pixels. Larger: more detail, and time, memory and disk space by its square."""
+    """Height and width of the images, in pixels. Larger: more detail; time, memory and disk space grow with its
+    square."""
     channels: Literal[1, 3] = 1
     """1 (grey) or 3 (colour)."""
     test: Fraction = 0.25
@@ -46,8 +47,9 @@ class Settings:
     labelled: Labelled | None = None
     """Number of training labels that methods may use; null: all known labels."""
     draw: DrawName = "by_class"
-    """How test and held-out images are chosen, see `DrawName`. `unlabelled` is for few labels: all of them are used for
-    training, and only metrics without labels are available. `blind` is for labels that are added later."""
+    """How test and held-out images are chosen. by_class: the same share of each class. unlabelled: only images without
+    a label, so that all labels are used for training; then only metrics without labels are available. blind: the labels
+    are not read, so that labels that are added later do not change the splits."""
     value_range: tuple[float, float] | None = None
     """The values of images of more than 8 bits that become 0 and 255, such as [0, 4095] for 12 bits in files of 16; one
     scale for all images. null: 0 to 65535 for integers of 16 bits, 0 to 1 for floats (docs/pixels.md). Larger: darker

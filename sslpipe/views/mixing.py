@@ -22,10 +22,10 @@ class MixSettings:
 
     mixup: NonNegative = 1.0
     """α of the distribution Beta(α, α) of λ for Mixup, where λ is the image's weight in every pixel; 0: no Mixup.
-    Larger: more even mixtures of two images (1: every λ is as likely), so stronger regularisation."""
+    Larger: more even mixtures of two images (1: each λ is equally likely), so stronger regularisation."""
     cutmix: NonNegative = 1.0
     """α for CutMix, where λ is the share of the area that is kept (CutMix, section 3.1: 1); 0: no CutMix. Larger: boxes
-    nearer to half of the area (1: every share is as likely), so stronger regularisation."""
+    nearer to half of the area (1: each share is equally likely), so stronger regularisation."""
     switch: Fraction = 0.5
     """Probability of CutMix if both are on (public code of Suave, arXiv:2306.07483). Larger: CutMix more often, Mixup
     more rarely."""

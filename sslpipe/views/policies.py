@@ -58,8 +58,8 @@ class ViewSettings:
     wider interval distorts them more."""
     size: Count | None = None
     """Side of the square view after the crop, pixels, at most network.side; absent: network.side, or the image's size
-    if that is null. The local views of SwAV (arXiv:2006.09882) have 96 px. Larger: more detail, and time and memory by
-    its square."""
+    if that is null. The local views of SwAV (arXiv:2006.09882) have 96 px. Larger: more detail; time and memory grow
+    with its square."""
     flip: Fraction | None = None
     """Probability of a horizontal flip; 0 where left and right matter, as for letters. Larger: more views are
     mirrored."""

@@ -48,7 +48,7 @@ def test_it_takes_the_demonstration_and_knows_all_its_keys():
     assert errors(DIGITS) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_it_is_never_stricter_than_the_stages_and_seldom_laxer(tmp_path, seed):
     path = tmp_path / "params.yaml"
     both = Counter()
@@ -105,7 +105,8 @@ def refuses_with_a_letter_too_many(row):
         ({"pretrain": {"method": "simclr", "simclr": {"fit": None}}}, "pretrain.simclr.fit"),
         ({"pretrain": {"method": "simclr", "simclr": {"temperature": 0}}}, "pretrain.simclr.temperature"),
         ({"pretrain": {"method": "dino", "dino": {"teacher_temperature": [1]}}}, "pretrain.dino.teacher_temperature"),
-        ({"pretrain": {"method": "swav", "swav": {"second_global_views": {"x": 1}}}}, "pretrain.swav.second_global_views"),
+        ({"pretrain": {"method": "swav", "swav": {"local_views": {"x": 1}}}}, "pretrain.swav.local_views"),
+        ({"semisup": {"daino": {"second_global_views": {"blr": 1}}}}, "semisup.daino.second_global_views"),
         ({"semisup": {"methods": {"fixmatch": {"from": "pretrain"}}}}, "semisup.methods.fixmatch"),
         ({"semisup": {"methods": {"fixmtch": {}}}}, "semisup.methods"),
         ({"semisup": {"alternation": {"ssl": {"copies": 2}}}}, "semisup.alternation.ssl"),

@@ -38,7 +38,8 @@ class Settings:
     """Weight of the loss that brings the rotated copies of an image together. Larger: the invariant half of the
     features ignores rotations more strictly."""
     instance_weight: NonNegative = 1.0
-    """Weight of the loss that tells images apart. Larger: single images are told apart better, rotations worse."""
+    """Weight of the loss that tells images apart. Larger: the invariant half of the features tells single images apart
+    better, at the cost of the other terms."""
     temperature: Positive = 0.07
     """Temperature that the cosines are divided by. Larger: all images count more alike, not the most similar ones above
     all."""

@@ -32,7 +32,8 @@ class Settings(MultiCropSettings):
     temperature: Positive = 0.1
     """τ of eq. 2, which divides the predictions' scores. Larger: less certain predictions."""
     epsilon: Positive = 0.05
-    """ε of eq. 3, the entropy of the assignments. Larger: softer assignments; too large ones make all images alike."""
+    """ε of eq. 3, the weight of the assignments' entropy. Larger: softer assignments; too large ones make all images
+    alike."""
     iterations: Count = 3
     """Sinkhorn-Knopp iterations. More: prototypes of more equal shares, slower."""
     queue: CountOrZero = 3840

@@ -37,7 +37,8 @@ class Settings:
     wider surroundings of an image decide."""
     gap: NonNegative = 0.02
     """Fall of the neighbour modularity beyond which the groups stay as they are, and a line says so (own choice: within
-    0.02 the figure does not tell two groupings apart). Larger: changes that separate neighbours more are accepted."""
+    0.02 the figure does not tell two groupings apart). Larger: changes that put more neighbours into different groups
+    are accepted."""
     distil: DistilSettings = DistilSettings()
     """The classifier. All groups have the same weight in its loss, whatever their size."""
     fit: None = None

@@ -18,7 +18,7 @@ class SuaveSettings(PrototypesSettings):
     """Settings of training and of fine-tuning. Defaults: section A.1."""
 
     epsilon: Positive = 0.05
-    """ε of eq. 5, the entropy of the assignments. Larger: softer assignments of images to classes."""
+    """ε of eq. 5, the weight of the assignments' entropy. Larger: softer assignments of images to classes."""
     iterations: Count = 3
     """Sinkhorn-Knopp iterations. More: classes of more equal shares among the targets, slower."""
     queue: CountOrZero = 3840
