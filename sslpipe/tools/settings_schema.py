@@ -4,10 +4,10 @@ It refuses unknown keys, wrong types and values out of range. What several keys 
 and its settings, only the stages know. It uses few keywords, which editors of older drafts know as well.
 """
 
-import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from inspect import getdoc, getmodule
 from math import inf
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -187,13 +187,16 @@ def _bounds(bound: object) -> Json:
 def _stage(stage: str, found: Mapping[str, type], definitions: _Definitions) -> Json:
     """Return the schema of a block at the top of params.yaml."""
     nested = [name for name in found if name.startswith(f"{stage}.")]
-    methods = {name.partition(".")[2]: _described(found[name], definitions) for name in nested}
+    methods = {
+        name.partition(".")[2]: definitions.reference(found[name]) | {"description": _summary(getmodule(found[name]))}
+        for name in nested
+    }
     if stage == "prepare":
         made = _prepare(methods, found, definitions)
     elif stage in map(key_of, TRAINING_STAGES):
         made = _methods(stage, methods, found, definitions)
     else:
-        made = _described(found[stage], definitions)
+        made = definitions.reference(found[stage]) | {"description": _summary(found[stage])}
         if needed := _required(found[stage]):
             made |= {"type": "object", "required": needed}
     return made
@@ -224,7 +227,7 @@ def _methods(stage: str, methods: Json, found: Mapping[str, type], definitions: 
             _add_bases(definitions, found)
         return _block({"methods": _block(entry, text)} | methods, f"Settings of the stage {stage}, by method.")
     classes = [found[f"{stage}.{name}"] for name in methods]
-    own: Json = {"method": {"enum": list(methods), "description": "Method that runs; its settings are the block."}}
+    own: Json = {"method": {"enum": list(methods), "description": "Method that runs, by the block of its name."}}
     needed = ["method"]
     for key in SHARED_KEYS.get(stage, ()):
         having = [(cls, field) for cls in classes for field in fields(cls) if field.name == key]
@@ -259,10 +262,6 @@ def _block(properties: Json, text: str) -> Json:
     return made | {"additionalProperties": False}
 
 
-def _described(cls: type, definitions: _Definitions) -> Json:
-    return definitions.reference(cls) | {"description": _summary(cls)}
-
-
 def _collect(cls: type, value: object, found: Defaults) -> None:
     """Add the defaults of a class, and of the classes within it, to those that were found.
 
@@ -295,6 +294,6 @@ def _changed(value: Any) -> Any:
     }
 
 
-def _summary(cls: type) -> str:
-    """Return the first paragraph of a class's docstring, on one line."""
-    return " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
+def _summary(described: object) -> str:
+    """Return the first paragraph of the docstring of a class or module, on one line."""
+    return " ".join((getdoc(described) or "").partition("\n\n")[0].split())

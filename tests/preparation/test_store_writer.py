@@ -288,7 +288,7 @@ def test_a_damaged_store_is_refused(tmp_path, name, damage, message):
 def test_a_block_that_is_no_block_is_refused(tmp_path, block):
     path = tmp_path / "params.yaml"
     path.write_text(f"prepare: {block}\n")
-    with pytest.raises(UserError, match="prepare: .* found, expected a block of keys"):
+    with pytest.raises(UserError, match=r"prepare: .* found, expected a block of keys"):
         read_settings(Params(path), sources=("digits",))
     path.write_text("prepare:\n")
     assert read_settings(Params(path), sources=("digits",)) == Settings()
