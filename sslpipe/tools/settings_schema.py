@@ -83,6 +83,7 @@ def schema() -> Json:
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
+        "dependentRequired": {key: ["network"] for key in ("pretrain", "semisup", "finetune")},
         "$defs": dict(sorted(definitions.made.items())),
     }
 

@@ -136,6 +136,13 @@ def test_it_takes(change):
     assert errors(DIGITS | change) == []
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "semisup", "finetune"])
+def test_a_stage_that_builds_a_network_needs_the_block(stage):
+    alone = {stage: DIGITS[stage]}
+    assert errors(alone) == [("", f"'network' is a dependency of '{stage}'")]
+    assert errors({"prepare": DIGITS["prepare"]}) == errors({**alone, "network": DIGITS["network"]}) == []
+
+
 def test_a_default_is_what_every_place_of_the_class_has():
     """Each default in the schema is that of the reference, at all places where the class is used."""
     rows = {row.key: row for row in settings_of()}
