@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ def print_end(stage: str, out: Path, learned: str, tree: Mapping[str, Any], *, m
     info(written(out))
     info(learned)
     if BY_DVC not in os.environ and (command := next_command(stage, method, tree)):
-        info(f"next: {command}, or dvc repro")
+        # Installed by pipx or uv tool, sslpipe is on PATH alone.
+        info(f"next: {command}, or {'' if shutil.which('dvc') else 'sslpipe '}dvc repro")
 
 
 def written(out: Path) -> str:

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ def test_without_a_pipeline_there_is_no_next_command(project, content):
 
 
 def test_the_end_of_a_stage(project, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "which", lambda name: name)
     out = Path("runs/pretrain")
     out.mkdir(parents=True)
     (out / "model.safetensors").write_bytes(bytes(2_400_000))
@@ -59,6 +61,9 @@ def test_the_end_of_a_stage(project, monkeypatch, capsys):
     print_end("pretrain", out, "pretrain.simclr: loss 2 → 1", METHODS)
     lines = ["runs/pretrain: model.safetensors 2.4 MB, history.csv 2 rows", "pretrain.simclr: loss 2 → 1"]
     assert capsys.readouterr().out.splitlines() == [*lines, "next: sslpipe features, or dvc repro"]
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    print_end("pretrain", out, "pretrain.simclr: loss 2 → 1", METHODS)
+    assert capsys.readouterr().out.splitlines() == [*lines, "next: sslpipe features, or sslpipe dvc repro"]
     monkeypatch.setitem(os.environ, BY_DVC, "pretrain")
     print_end("pretrain", out, "pretrain.simclr: loss 2 → 1", METHODS)
     assert capsys.readouterr().out.splitlines() == lines
