@@ -72,4 +72,6 @@ def choose_penalty(features: Tensor, label: Tensor, settings: Settings) -> float
         penalty: left_out_loss(left_out_logits(features, label, parts, penalty, settings.iterations), label, parts)
         for penalty in settings.penalties
     }
-    return min(losses, key=lambda penalty: losses[penalty])
+    best = min(losses, key=lambda penalty: losses[penalty])
+    info(f"linear: penalty {best:g}, by {folds}-fold cross-validation over {len(label)} labels")
+    return best
