@@ -1,7 +1,6 @@
 """The training loop, which all methods share."""
 
 import math
-import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -108,7 +107,6 @@ def fit(
     if state.step:
         info(f"{where}: resumed after step {state.step} of {total}")
     method.train()
-    began = time.monotonic()
     with (
         listening() as interrupts,
         progress(where, total * settings.batch, "images", done=state.step * settings.batch, last_line=False) as bar,
@@ -118,8 +116,7 @@ def fit(
             bar.advance(settings.batch)
             row_is_due = state.step % interval == 0 or state.step == total
             if row_is_due or state.step % LOG_STEPS == 0:
-                mean = _check(state.sums["loss"], where) / ((state.step - 1) % interval + 1)
-                bar.advance(0, note=_note(mean, method))
+                bar.advance(0, note=method.note(_check(state.sums["loss"], where) / ((state.step - 1) % interval + 1)))
             if row_is_due:
                 metadata = {"epoch": state.step / batches.steps_per_epoch, "lr": trainer.lr}
                 _add_row(state, method, interval, metadata)
@@ -129,17 +126,10 @@ def fit(
                 checkpoint.save(state, method, optimizer)
             if interrupts.received:
                 checkpoint.stop(f"{where}: stopped after step {state.step} of {total}")
-    state.seconds = time.monotonic() - began
+    state.seconds = bar.seconds
     # The outputs are not yet written; a crash before they are must not lose the training.
     checkpoint.save(state, method, optimizer)
     return state
-
-
-def _note(loss: float, method: BaseMethod) -> str:
-    """Return what the progress says of the last steps: the epoch, the mean loss, and its value at chance if any."""
-    chance = method.chance_loss()
-    known = "" if chance is None else f" (chance {chance:.4g})"
-    return f"epoch {method.progress.epochs:.4g}  loss {loss:.4g}{known}"
 
 
 def _add_row(state: State, method: BaseMethod, interval: int, metadata: dict[str, float]) -> None:
@@ -153,7 +143,6 @@ def _add_row(state: State, method: BaseMethod, interval: int, metadata: dict[str
 
 
 def _check(value: Tensor, where: str) -> float:
-    """Return a loss; raises NothingLearnedError if it is not finite."""
     if not math.isfinite(number := value.item()):
         raise NothingLearnedError(
             f"{where}: the loss is not finite; lower {where}.fit.optimizer.lr or set {where}.fit.clip"

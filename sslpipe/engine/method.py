@@ -84,6 +84,12 @@ class BaseMethod(nn.Module, ABC):
         """
         return None
 
+    def note(self, loss: float) -> str:
+        """Return what the progress shows of the last steps: the epoch, their mean loss and its value at chance."""
+        chance = self.chance_loss()
+        known = "" if chance is None else f" (chance {chance:.4g})"
+        return f"epoch {self.progress.epochs:.4g}  loss {loss:.4g}{known}"
+
     def rate(self, name: str) -> float:
         """Return the factor on the learning rate of the parameter with this name."""
         return 1.0

@@ -68,9 +68,14 @@ class Progress:
         self._began = self._shown = time.monotonic()
 
     @property
+    def seconds(self) -> float:
+        """Time since the beginning."""
+        return time.monotonic() - self._began
+
+    @property
     def rate(self) -> float:
         """Mean number of units per second so far."""
-        return (self.done - self._started_at) / max(time.monotonic() - self._began, 1e-9)
+        return (self.done - self._started_at) / max(self.seconds, 1e-9)
 
     @property
     def left(self) -> str:
@@ -92,7 +97,7 @@ class Progress:
 
     def finish(self) -> None:
         """Print a line with the total time and the rate, for tasks of at least one second."""
-        took = time.monotonic() - self._began
+        took = self.seconds
         if took >= 1.0:
             numbers = f"{self.done}/{self.total} {self.unit} in {duration(took)}, {self.rate:.1f}/s"
             info(f"{self.title}: {numbers}  {self.note}".rstrip())

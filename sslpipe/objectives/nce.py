@@ -1,6 +1,6 @@
 """Instance discrimination with a memory bank (Wu et al. 2018, arXiv:1805.01978)."""
 
-from math import log, log1p
+from math import log
 
 import torch
 from torch import Tensor
@@ -43,11 +43,6 @@ def nce(
     # h = P / (P + M/N) is the logistic function of log P - log(M/N).
     log_odds = log_p - log(noise_count / count)
     return -(F.logsigmoid(log_odds[:, 0]) + F.logsigmoid(-log_odds[:, 1:]).sum(dim=1)).mean()
-
-
-def nce_at_chance(noise: int) -> float:
-    """Return `nce` for M noise rows if P is 1/N for all images, so that h = 1 / (M + 1): ln(M + 1) + M ln(1 + 1/M)."""
-    return log(noise + 1) + noise * log1p(1 / noise)
 
 
 @in_float32

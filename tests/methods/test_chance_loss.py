@@ -14,10 +14,10 @@ from sslpipe.engine.method import BaseMethod, Progress
 from sslpipe.io.params import find_module, siblings
 from sslpipe.io.stages import TRAINING_STAGES, key_of
 from sslpipe.methods.pretrain import feature_decoupling
+from sslpipe.methods.pretrain._memory import nce_at_chance
 from sslpipe.methods.semisup import fixmatch, simmatch, suave, uda
 from sslpipe.objectives.alternation import clustering
 from sslpipe.objectives.byol import regression
-from sslpipe.objectives.nce import nce_at_chance
 from sslpipe.objectives.scan import scan
 from sslpipe.objectives.self_label import confident_cross_entropy
 

@@ -1,5 +1,6 @@
 """A memory bank of one feature for each training image (Wu et al. 2018, arXiv:1805.01978, section 3.2); its noise."""
 
+from math import log, log1p
 from typing import Literal
 
 import torch
@@ -59,3 +60,11 @@ class NoiseContrast(nn.Module):
                 estimate = estimate_normalizer(feature, noise, memory, temperature=self.temperature)
                 self.normalizer += (estimate - self.normalizer) / (progress.step + 1)
         return nce(feature, index, noise, memory, temperature=self.temperature, normalizer=self.normalizer)
+
+
+def nce_at_chance(noise: int) -> float:
+    """Return `objectives.nce.nce` of M noise rows if all images are equally likely: ln(M + 1) + M ln(1 + 1/M).
+
+    Then P = 1/N, and h = 1 / (M + 1).
+    """
+    return log(noise + 1) + noise * log1p(1 / noise)

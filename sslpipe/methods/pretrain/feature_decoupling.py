@@ -15,13 +15,13 @@ from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
-from sslpipe.methods.pretrain._memory import MemoryBank, NoiseContrast, NormalizerBatches
+from sslpipe.methods.pretrain._memory import MemoryBank, NoiseContrast, NormalizerBatches, nce_at_chance
 from sslpipe.nets.decoupled import DecoupledHead, DecoupledSettings
 from sslpipe.nets.heads import LinearHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import load_network, weights_path
 from sslpipe.objectives.feature_decoupling import agreement, rotation, rotation_weights
-from sslpipe.objectives.nce import instance_softmax, nce_at_chance
+from sslpipe.objectives.nce import instance_softmax
 from sslpipe.views.geometry import all_rotations
 from sslpipe.views.policies import ViewSettings
 

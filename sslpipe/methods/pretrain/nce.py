@@ -13,9 +13,9 @@ from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.settings import CountOrZero, Fraction, NonNegative, Positive
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
-from sslpipe.methods.pretrain._memory import MemoryBank, NoiseContrast, NormalizerBatches
+from sslpipe.methods.pretrain._memory import MemoryBank, NoiseContrast, NormalizerBatches, nce_at_chance
 from sslpipe.nets.heads import ProjectionSettings, build_head
-from sslpipe.objectives.nce import instance_softmax, nce_at_chance, proximal
+from sslpipe.objectives.nce import instance_softmax, proximal
 from sslpipe.views.policies import ViewSettings
 
 
