@@ -114,13 +114,13 @@ def _vit(network: VisionTransformer, side: int) -> Equivalent:
         if name.startswith("blocks."):
             _, number, rest = name.split(".", 2)
             weights[f"blocks.{number}.{_renamed(rest, VIT_NAMES)}"] = tensor
-    attention: Any = network.blocks[0].attention[1]
+    block: Any = network.blocks[0]
     arguments = {
         "img_size": side,
         "patch_size": network.patch,
         "embed_dim": network.dimension,
         "depth": len(network.blocks),
-        "num_heads": attention.heads,
+        "num_heads": block.attention[1].heads,
         "mlp_ratio": MLP_RATIO,
     }
     return Equivalent(VIT, weights, arguments)

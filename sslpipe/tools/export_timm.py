@@ -1,7 +1,7 @@
 """Export to timm: config.json and model.safetensors, which `timm.create_model("local-dir:FOLDER")` loads.
 
-config.json is written here and not by timm's `save_config_for_hf`, which copies what timm knows of its own weights, such
-as their licence and origin, to weights that are others.
+config.json is written here and not by timm's `save_config_for_hf`, which copies what timm knows of its own weights,
+such as their licence and origin, to weights that are others.
 """
 
 import math
@@ -117,7 +117,10 @@ def write_timm(timm_model: TimmModel, path: Path, about: About) -> None:
     """Write the weights to `path`, model.safetensors, and config.json beside it."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in timm_model.model.state_dict().items()}
     write_bytes(path, safetensors.torch.save(weights, metadata={"format": "pt"}))
-    config = {**timm_model.config, "pretrained_cfg": {**timm_model.config["pretrained_cfg"], "license": about["license"]}}
+    config = {
+        **timm_model.config,
+        "pretrained_cfg": {**timm_model.config["pretrained_cfg"], "license": about["license"]},
+    }
     write_json(path.with_name(CONFIG), config)
 
 
@@ -129,9 +132,8 @@ def run_timm(path: Path) -> Forward:
     import timm
 
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore"):
-        model = timm.create_model(f"local-dir:{path.parent}", pretrained=True).eval()
-    config = timm.data.resolve_model_data_config(model)
-    mean, std = (torch.tensor(config[key]).view(-1, 1, 1) for key in ("mean", "std"))
+        model: Any = timm.create_model(f"local-dir:{path.parent}", pretrained=True).eval()
+    mean, std = (torch.tensor(model.pretrained_cfg[key]).view(-1, 1, 1) for key in ("mean", "std"))
 
     @torch.no_grad()
     def forward(images: Tensor) -> Tensor:

@@ -12,11 +12,11 @@ from sslpipe.io.files import read_json, sha256
 from sslpipe.io.version import UNKNOWN, own_version
 from sslpipe.nets.model_card import CARD
 from sslpipe.nets.model_file import load_model, weights_path
-from sslpipe.tools.export_module import FORMATS
+from sslpipe.tools.export_formats import FORMATS
 from sslpipe.tools.yaml_text import flat
 
 STORE, STAGE_CARD, REPORT, METRICS = "store.json", "card.json", "report.json", "metrics.json"
-EXPORTS = tuple(f"{form.file}.json" for form in FORMATS.values())
+EXPORTS = tuple(form.card for form in FORMATS.values())
 KINDS = (CARD, STAGE_CARD, STORE, *EXPORTS)
 """Files by which the kind of a folder is recognised."""
 

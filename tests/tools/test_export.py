@@ -37,7 +37,8 @@ from sslpipe.nets.vit import VisionTransformer
 from sslpipe.nets.wide_resnet import WideResNet
 from sslpipe.tools import export as tool
 from sslpipe.tools.export import check_images, export_model
-from sslpipe.tools.export_module import FORMATS, trace
+from sslpipe.tools.export_formats import FORMATS
+from sslpipe.tools.export_module import trace
 from stages.tools.export import export
 
 CLASSES = ("cat", "dog", "Käfer")
