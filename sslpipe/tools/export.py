@@ -3,7 +3,7 @@
 import math
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -100,8 +100,8 @@ def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Ex
             )
         files = sorted(folder.iterdir())
         weights = sha256(weights_path(model))
-        others = dict(_others(out, folder, kind, weights))
-        formats = {form: described, **others}
+        same = {"names": names, "data": card.data, "weights": weights}
+        formats = {form: described, **dict(_others(out, folder, kind, same))}
         export = Export(
             name=out.resolve().name,
             files=formats,
@@ -160,10 +160,10 @@ def _need(kind: Format) -> None:
             raise UserError(f"--format: {name} is not installed; pip install 'sslpipe[export]'") from None
 
 
-def _others(out: Path, folder: Path, kind: Format, weights: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Copy the files of other formats from `out` to `folder`; yield the cards of those with the same weights.
+def _others(out: Path, folder: Path, kind: Format, same: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Copy the files of other formats from `out` to `folder`; yield the cards of those of the same model.
 
-    A line names the others, which are of another model.
+    same: names of the outputs, and fingerprints of the images and the weights. A line names the files of other models.
     """
     for form, other in FORMATS.items():
         if other is kind or other.file == kind.file:
@@ -172,7 +172,8 @@ def _others(out: Path, folder: Path, kind: Format, weights: str) -> Iterator[tup
         for path in present:
             shutil.copy2(path, folder)
         card = _card(out / other.card)
-        if card.get("fingerprints", {}).get("weights") == weights:
+        found = {"names": card.get("names"), **card.get("fingerprints", {})}
+        if {key: found.get(key) for key in same} == same:
             yield form, card
         elif present:
             info(f"{out / other.file}: kept, but of another model, so {README} does not describe it; export it again")

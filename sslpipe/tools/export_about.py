@@ -104,7 +104,10 @@ def _of_timm(kind: Format, network: Network, card: ModelCard, names: Sequence[st
 def _transform(network: Network, size: int) -> str:
     """Say how timm's transform differs from the steps of `_prepare` and `_inside`."""
     if network.input is None or is_view(size, network.side):
-        return "timm's transform for this config.json does the same to an 8-bit image without transparency and profile"
+        return (
+            "timm's transform for this config.json does the same to a square 8-bit image without transparency and "
+            "profile; of one that is not square it may see a region that is shifted by part of a pixel"
+        )
     way = f"{network.input.resize} px ({network.input.interpolation})"
     return (
         f"timm's transform for this config.json resizes an image once, to {way}, where the model was trained on images "

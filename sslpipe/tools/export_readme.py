@@ -169,7 +169,7 @@ def _metrics(export: Export) -> Iterator[str]:
     found = [name for name in METRICS if name in row]
     if not found:
         yield (
-            "Not evaluated: no metrics of exactly these weights were found. `sslpipe evaluate` writes them; export again."
+            "Not evaluated: no metrics of exactly these weights were found. Run `sslpipe evaluate` and export again."
         )
         return
     labels = f", {row['labels']} labels used" if "labels" in row else ""
@@ -207,7 +207,7 @@ def _limits(export: Export) -> Iterator[str]:
     number = f"the {images['train']:,} images" if images else "the images"
     if export.names:
         yield (
-            f"Every image gets one of the {len(export.names)} outputs, also one of no such kind; images unlike {number} "
+            f"Every image gets one of the {len(export.names)} outputs, whatever it shows; images unlike {number} "
             "of the training can be wrong with high confidence."
         )
         ece = f" The expected calibration error on the scored images is {row['ece']:.3f}." if "ece" in row else ""
