@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from sslpipe.io.stages import CLUSTER_STAGES, key_of
 from sslpipe.io.text import counted, shown
 from sslpipe.metrics.table import METRICS
@@ -99,7 +101,7 @@ def metadata(export: Export) -> str:
         for name in METRICS
         if name in row
     ]
-    data = ModelCardData(
+    data: Any = ModelCardData(
         license=export.licence.identifier,
         license_name=export.licence.name,
         library_name=export.library,
@@ -110,7 +112,10 @@ def metadata(export: Export) -> str:
         classes=list(export.names) or None,
     )
     text: str = data.to_yaml()
-    return text
+    if yaml.safe_load(text) == data.to_dict():
+        return text
+    # Some separators of lines in names, such as U+0085, are read as blanks unless they are escaped.
+    return yaml.safe_dump(data.to_dict(), sort_keys=False).strip()
 
 
 def _sections(export: Export) -> Iterator[str]:
