@@ -26,6 +26,7 @@ from sslpipe.tools.export_licence import licence_of
 from sslpipe.tools.export_module import Forward, reference, trace
 from sslpipe.tools.export_readme import README, Export, readme
 from sslpipe.tools.export_timm import comparison, timm_model
+from sslpipe.tools.lineage import Artifact
 from sslpipe.tools.lineage import trace as lineage
 from sslpipe.tools.report_lineage import strip_paths
 
@@ -67,7 +68,7 @@ def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Ex
     network.eval()
     out = out or default_folder(model, card)
     _check_out(out)
-    artifact = lineage(model)
+    artifact = _artifact(model, card)
     licence = licence_of(artifact)
     strip_paths(artifact)
     features = card.stage == "pretrain" or isinstance(network.head, ProjectionHead | DecoupledHead | nn.Identity)
@@ -116,6 +117,16 @@ def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Ex
         write_json(folder / kind.card, {**described, "compared": compared, "fingerprints": fingerprints})
         size = sum(file.stat().st_size for file in files)
     return Exported(out / kind.file, size, difference)
+
+
+def _artifact(model: Path, card: ModelCard) -> Artifact:
+    """Return the model with what it was made from, as far as it can be read; a line says why it cannot."""
+    try:
+        return lineage(model, everywhere=False)
+    except UserError as error:
+        info(f"{model}: provenance cannot be read ({error}); {README} leaves it out, and the licence is unknown")
+        lost = Artifact(path=None, kind="model", stage="unknown", note=str(error))
+        return Artifact(model.as_posix(), "model", card.stage, settings=dict(card.settings), parents=[lost])
 
 
 def default_folder(model: Path, card: ModelCard) -> Path:

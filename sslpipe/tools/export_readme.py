@@ -22,6 +22,8 @@ SCORED = "test images"
 """Entry of an artifact's metrics that evaluate wrote."""
 ACTIVE = re.compile(r"[\\`*_\[\]<>|&~$]")
 """Characters that change how Markdown is shown."""
+NOTHING = "nothing"
+"""What happens inside of a file that takes images as the network sees them."""
 PAPER = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 
@@ -155,9 +157,12 @@ def _use(about: Mapping[str, Any]) -> Iterator[str]:
     yield "\n".join(["```python", *example, "```", ""])
     yield f"* File: `{about['file']}`, run in this folder."
     for title, entry in (("Input", given), ("Output", output)):
-        yield f"* {title} `{entry['name']}`, {entry['dtype']} {escaped(str(entry['shape']))}: {entry['meaning']}."
+        shape = " × ".join(map(str, entry["shape"]))
+        meaning = entry["meaning"].replace("in names", "in the table below")
+        yield f"* {title} `{entry['name']}`, {entry['dtype']}, {shape}: {meaning}."
     yield f"* Images must be prepared so: {given['prepare']}. The example leaves out what few images need."
-    yield f"* Inside of the file: {given['inside']}."
+    if given["inside"] != NOTHING:
+        yield f"* Inside of the file: {given['inside']}."
     if "transform" in given:
         yield f"* {given['transform'][:1].upper()}{given['transform'][1:]}."
 

@@ -107,10 +107,9 @@ def test_the_card_has_the_metrics_with_protocol_and_seed(project, monkeypatch):
         assert part in text, part
 
 
-@pytest.mark.parametrize("form", ["timm", "torch"])
-def test_no_path_of_this_machine_is_written(project, tmp_path, form):
+def test_no_path_of_this_machine_is_written(project, tmp_path):
     """Also for a model that is given by an absolute path."""
-    written = export_model(tmp_path / project, form, tmp_path / "out")
+    written = export_model(tmp_path / project, "timm", tmp_path / "out")
     for path in written.path.parent.iterdir():
         content = path.read_bytes()
         for part in (b"/home/me", b"beetles", str(tmp_path).encode()):
@@ -128,6 +127,26 @@ def test_metrics_of_other_weights_are_left_out(project):
     assert data.eval_results is None
     assert "Not evaluated: no metrics of exactly these weights were found." in text
     assert "0.9124" not in text
+
+
+def test_provenance_that_cannot_be_read_is_left_out(project, capsys):
+    Path("runs/prepare/store.json").write_text("{")
+    text = export_model(project, "timm").card.read_text()
+    assert parsed(text).data.license == UNKNOWN
+    assert (
+        "runs/semisup/fixmatch: provenance cannot be read (runs/prepare/store.json: not readable"
+        in capsys.readouterr().out
+    )
+    assert "The images were not found" in text
+
+
+def test_folders_beside_a_model_outside_of_a_project_are_not_searched(tmp_path):
+    make(tmp_path / "a", "vit_mini_4", LINEAR)
+    model = make(tmp_path / "b", "vit_mini_4", LINEAR, channels=1)
+    card = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**card, "parent": sha256(tmp_path / "a/model.safetensors")}))
+    text = export_model(model, "timm", tmp_path / "out").card.read_text()
+    assert "A model that this one was made from was not found" in text
 
 
 def test_the_card_of_clusters_and_of_features(tmp_path):
