@@ -19,6 +19,9 @@ from sslpipe.reporting.summary import without_machine
 from sslpipe.tools.export_formats import Format
 from sslpipe.tools.export_module import INPUT, Forward
 
+NOTHING = "nothing"
+"""What happens inside of a file that takes images as the network sees them."""
+
 
 def output_names(model: Path, network: Network, card: ModelCard, forward: Forward) -> list[str]:
     """Return the class or cluster of each output of `forward`; raises UserError if the card does not match them."""
@@ -87,7 +90,7 @@ def _of_timm(kind: Format, network: Network, card: ModelCard, names: Sequence[st
             "meaning": f"{_colour(card.channels)} images{'' if own else ', the same in all three channels'}, "
             "normalised by mean and std of config.json; the first row of a channel is the top",
             "prepare": f"{_prepare(card)}; {', '.join(_inside(network, card.size))}",
-            "inside": "nothing",
+            "inside": NOTHING,
             "transform": _transform(network, card.size),
         },
         "output": {

@@ -13,6 +13,7 @@ import yaml
 from sslpipe.io.stages import CLUSTER_STAGES, key_of
 from sslpipe.io.text import counted, shown
 from sslpipe.metrics.table import METRICS
+from sslpipe.tools.export_about import NOTHING
 from sslpipe.tools.export_licence import Licence
 from sslpipe.tools.lineage import Artifact, lines
 from sslpipe.tools.report_lineage import every
@@ -22,8 +23,6 @@ SCORED = "test images"
 """Entry of an artifact's metrics that evaluate wrote."""
 ACTIVE = re.compile(r"[\\`*_\[\]<>|&~$]")
 """Characters that change how Markdown is shown."""
-NOTHING = "nothing"
-"""What happens inside of a file that takes images as the network sees them."""
 PAPER = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 
