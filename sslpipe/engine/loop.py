@@ -12,8 +12,9 @@ from sslpipe.data.device import autocast
 from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.engine.checkpoint import Checkpoint, State
 from sslpipe.engine.interrupts import listening
+from sslpipe.engine.live import Live
 from sslpipe.engine.method import BaseMethod, Progress
-from sslpipe.engine.optimizers import OptimizerSettings, build_optimizer, clip_gradients, skip_update
+from sslpipe.engine.optimizers import OptimizerSettings, build_optimizer, clip_gradients, gradient_norm, skip_update
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import NothingLearnedError
@@ -51,6 +52,9 @@ class Trainer:
         method.to(memory_format=torch.channels_last)
         self.method, self.batches, self.settings, self.seed = method, batches, settings, seed
         self.total = settings.steps or settings.epochs * batches.steps_per_epoch
+        self.interval = settings.interval or batches.steps_per_epoch
+        self.gradient_norm = torch.zeros(())
+        """2-norm of all gradients before clipping, at the last step of an interval, the only one that computes it."""
         self.optimizer = build_optimizer(settings.optimizer, method, method.rate)
         self._generator = torch.Generator(batches.device)
 
@@ -67,6 +71,8 @@ class Trainer:
             terms = method.losses(self.batches.at(step), self._generator)
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()  # type: ignore[no-untyped-call]
+        if self.row_is_due(step + 1):
+            self.gradient_norm = gradient_norm(method.parameters())
         if settings.clip is not None:
             clip_gradients(method.parameters(), settings.clip, by=settings.clip_by)
         skip_update(self.optimizer, terms.get("skipped"))
@@ -74,6 +80,10 @@ class Trainer:
         method.progress = replace(method.progress, step=step + 1)
         method.after_step()
         return {name: value.detach() for name, value in terms.items()}
+
+    def row_is_due(self, steps: int) -> bool:
+        """Whether the history has a row after so many steps."""
+        return steps % self.interval == 0 or steps == self.total
 
     def _begin_step(self, step: int) -> None:
         """Tell the method where the run is, and set the learning rate and the weight decay of a step."""
@@ -87,11 +97,19 @@ class Trainer:
 
 
 def fit(
-    method: BaseMethod, batches: Stream, settings: FitSettings, *, where: str, seed: int, checkpoint: Checkpoint
+    method: BaseMethod,
+    batches: Stream,
+    settings: FitSettings,
+    *,
+    where: str,
+    seed: int,
+    checkpoint: Checkpoint,
+    live: Live | None = None,
 ) -> State:
     """Train a method, from its checkpoint if there is one, and return the state at the end, with the history.
 
     method: on the device, with its initial weights. where: the params key of the settings, for progress and errors.
+    live: receives every row as it comes, and what the history has not, such as times.
     The history has one row per interval: step, epoch, lr, the means of the method's terms, and the columns that its
     `after_epoch` returns. It has no times, so that equal runs write equal files.
     All random numbers are functions of the seed and the step, so a resumed run ends with the same weights as an
@@ -100,8 +118,9 @@ def fit(
     """
     trainer = Trainer(method, batches, settings, seed=seed)
     total, optimizer = trainer.total, trainer.optimizer
-    interval = settings.interval or batches.steps_per_epoch
+    live = live or Live(None)
     state = checkpoint.load(method, optimizer)
+    live.begin(state)
     if state.step:
         info(f"{where}: resumed after step {state.step} of {total}")
     method.train()
@@ -112,12 +131,13 @@ def fit(
         while state.step < total and not state.finished:
             state.add(trainer.step(state.step))
             bar.advance(settings.batch)
-            row_is_due = state.step % interval == 0 or state.step == total
+            row_is_due = trainer.row_is_due(state.step)
             if row_is_due or state.step % LOG_STEPS == 0:
                 _check(state.sums["loss"], where)
             if row_is_due:
                 metadata = {"epoch": state.step / batches.steps_per_epoch, "lr": trainer.lr}
-                row = _add_row(state, method, interval, metadata)
+                row = _add_row(state, method, trainer.interval, metadata)
+                live.row(state, images=settings.batch, gradient_norm=trainer.gradient_norm)
                 bar.advance(0, note=f"epoch {row['epoch']:.4g}  loss {row['loss']:.4f}")
                 state.finished = method.finished
             if checkpoint.due() or interrupts.received:
