@@ -34,8 +34,11 @@ COUNTS: Mapping[Split, int] = {"train": 2000, "held_out": 500}
 """Largest number of images with known labels that the kNN accuracy uses (own choice)."""
 AFTER = 5.0
 """Seconds of training before which no kNN accuracy is measured: short runs need none (own choice)."""
-SHARE = 0.05
+SHARE = 0.02
 """Largest share of the training time that is spent on it (own choice)."""
+FORWARD_SHARE = 1 / 3
+"""Time of a forward pass, as a share of that of a training step on as many images, at most (the backward pass takes two
+thirds), from which the time of the first measurement is estimated."""
 SHEET = 64
 """Largest number of images in a sheet (own choice)."""
 
@@ -89,10 +92,10 @@ class KnnAccuracy:
     def __call__(self, seconds: float, rate: float) -> dict[str, float]:
         """Return {"knn_acc": accuracy}, or {} if there are no labels or it would take too long.
 
-        seconds: of training in this process. rate: images per second of training, from which the time of the first
-        measurement is estimated.
+        seconds: of training in this process. rate: images per second of training.
         """
-        expected = sum(COUNTS.values()) / rate if self._last is None else self._last
+        count = sum(min(most, self.store.info.count(split)) for split, most in COUNTS.items())
+        expected = FORWARD_SHARE * count / rate if self._last is None else self._last
         if self._off or seconds < AFTER or self.spent + expected > SHARE * (seconds - self.spent):
             return {}
         began = time.monotonic()
