@@ -41,7 +41,7 @@ def fit(
     Raises NothingLearnedError if the loss is not finite, and KeyboardInterrupt on Ctrl-C, after saving.
     """
     trainer = Trainer(method, batches, settings, seed=seed)
-    total, optimizer = trainer.total, trainer.optimizer
+    total, optimizer, interval = trainer.total, trainer.optimizer, trainer.interval
     live = live or Live(None)
     state = checkpoint.load(method, optimizer)
     live.begin(state)
@@ -60,7 +60,7 @@ def fit(
                 _check(state.sums["loss"], where)
             if row_is_due:
                 metadata = {"epoch": state.step / batches.steps_per_epoch, "lr": trainer.lr}
-                row = _add_row(state, method, trainer.interval, metadata)
+                row = _add_row(state, method, interval, metadata)
                 live.row(state, images=settings.batch, gradient_norm=trainer.gradient_norm)
                 bar.advance(0, note=f"epoch {row['epoch']:.4g}  loss {row['loss']:.4f}")
                 state.finished = method.finished

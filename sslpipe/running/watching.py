@@ -52,9 +52,9 @@ def live_folder(out: Path, stage: str) -> Path:
     return out.parent / LIVE / out.name
 
 
-def find_logs(names: Sequence[str] | None) -> Logs:
+def find_logs(names: Sequence[str] | None, *, where: str = "--log") -> Logs:
     """Return name → class `Log`. Raises UserError for an unknown name, and if its package is not installed."""
-    return {name: find_module("sslpipe.engine.logs", name, where="--log").Log for name in names or ()}
+    return {name: find_module("sslpipe.engine.logs", name, where=where).Log for name in names or ()}
 
 
 def open_live(method: Any, inputs: Inputs, out: Path, logs: Logs) -> Live:

@@ -10,7 +10,7 @@ from sslpipe.io.errors import UserError
 try:
     from torch.utils.tensorboard import SummaryWriter
 except ImportError:
-    raise UserError("--log: tensorboard is not installed; pip install 'sslpipe[tensorboard]'") from None
+    raise UserError("tensorboard is not installed; pip install 'sslpipe[tensorboard]'") from None
 
 SHOWN_SIDE = 64
 """Images with a smaller side are enlarged to about this many pixels (own choice: TensorBoard enlarges none)."""
