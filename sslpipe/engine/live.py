@@ -129,6 +129,7 @@ class Live:
                 file.replace(rows)
         for name, build in self._classes.items():
             with self._going_on(name):
+                self.folder.mkdir(parents=True, exist_ok=True)
                 self._logs[name] = build(self.folder)
         for row in joined(state.history, state.pace):
             self._log(row)
@@ -161,9 +162,9 @@ class Live:
 
     def close(self) -> None:
         """Close the logs."""
-        for name in list(self._logs):
+        for name, log in list(self._logs.items()):
             with self._going_on(name):
-                self._logs.pop(name).close()
+                log.close()
 
     def _log(self, row: Row) -> None:
         sheets = self._sheets()
@@ -179,8 +180,9 @@ class Live:
         try:
             yield
         except (UserError, OSError) as error:
-            self._logs.pop(log, None)
             if log:
+                with suppress(OSError, KeyError):
+                    self._logs.pop(log).close()
                 info(f"--log {log}: {one_line(error)}; the run goes on without it")
             elif not self._warned:
                 info(f"{error}; the run goes on")

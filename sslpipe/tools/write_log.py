@@ -1,13 +1,12 @@
 """Writes the history of a finished run to a log such as TensorBoard."""
 
-import csv
-import io
 from pathlib import Path
 
 from sslpipe.engine.live import HISTORY, OF_LOGS, PACE, Row, joined
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import disk_errors
 from sslpipe.nets.model_card import CARD, read_card
+from sslpipe.reporting.training import read_history
 from sslpipe.running.watching import find_logs, live_folder
 
 
@@ -23,9 +22,9 @@ def write_log(path: Path, name: str) -> tuple[Path, int]:
     folder = live_folder(path, read_card(path / CARD)[1].stage) if (path / CARD).exists() else path
     if not (path / HISTORY).exists():
         raise UserError(f"{path}: no {HISTORY} found, expected the folder of a trained model or one below runs/live")
-    history, live = (path / HISTORY).read_bytes(), folder / HISTORY
-    same = live.exists() and live.read_bytes() == history and (folder / PACE).exists()
-    rows = joined(_rows(history), _rows((folder / PACE).read_bytes()) if same else [])
+    live, pace = folder / HISTORY, folder / PACE
+    same = pace.exists() and live.exists() and live.read_bytes() == (path / HISTORY).read_bytes()
+    rows = joined(_rows(path / HISTORY), _rows(pace) if same else [])
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for earlier in folder.glob(OF_LOGS):
@@ -37,7 +36,7 @@ def write_log(path: Path, name: str) -> tuple[Path, int]:
     return folder, len(rows)
 
 
-def _rows(content: bytes) -> list[Row]:
-    """Return the rows of a CSV file; empty cells are left out."""
-    reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
-    return [{name: float(value) for name, value in row.items() if value} for row in reader]
+def _rows(path: Path) -> list[Row]:
+    """Return the rows of a CSV file, without empty cells and values that are not finite."""
+    columns, rows = read_history(path)
+    return [{name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows]

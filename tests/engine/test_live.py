@@ -268,19 +268,23 @@ class Broken:
         raise AssertionError
 
     def close(self):
-        raise AssertionError
+        self.closed()
 
 
 @pytest.mark.parametrize("rows", [0, 2])
 def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys, rows):
+    closed = []
+
     class Log(Broken):
-        pass
+        def closed(self):
+            closed.append(1)
 
     Log.rows = rows
     live = Live(tmp_path, logs={"broken": Log})
     state = fit(Line(), batches(), SETTINGS, where="", seed=3, checkpoint=Checkpoint(None, 1e9), live=live)
     live.close()
     assert (tmp_path / "history.csv").read_bytes() == written(tmp_path, state.history)
+    assert closed == [1]
     printed = [line for line in capsys.readouterr().out.splitlines() if "broken" in line]
     assert printed == ["--log broken: [Errno 28] No space left on device; the run goes on without it"]
 

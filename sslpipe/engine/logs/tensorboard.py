@@ -1,14 +1,20 @@
 """TensorBoard: scalars by step, and sheets of images."""
 
+import os
+import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from sslpipe.io.errors import UserError
 
 try:
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.summary.writer.record_writer import RecordWriter
+    from torch.utils.tensorboard.summary import image, scalar
 except ImportError:
     raise UserError("tensorboard is not installed; pip install 'sslpipe[tensorboard]'") from None
 
@@ -17,26 +23,36 @@ SHOWN_SIDE = 64
 
 
 class Log:
-    """Writes event files in a folder, in which `tensorboard --logdir` finds them."""
+    """Writes an event file, which `tensorboard --logdir` finds.
+
+    Not torch's SummaryWriter: its thread writes up to two minutes later, and ends with a traceback on a full disk.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Begin a new event file. A TensorBoard that shows an earlier one drops its points, since this has all rows."""
-        self._writer = SummaryWriter(str(folder), purge_step=0)
+        """Begin a file. A TensorBoard that shows an earlier one drops the points of that, since this has all rows."""
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (folder / name).open("wb", buffering=0)
+        self._records = RecordWriter(self._file)
+        self._write(0, file_version="brain.Event:2")
+        self._write(0, session_log=SessionLog(status=SessionLog.START))
 
     def row(self, row: Mapping[str, float]) -> None:
-        """Add each column as a scalar at the row's step, and write them to the disk."""
+        """Add each column as a scalar at the row's step."""
         step = int(row.get("step", 0))
         for name, value in row.items():
             if name != "step":
-                self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+                self._write(step, summary=scalar(name, value))  # type: ignore[no-untyped-call]
 
     def images(self, name: str, images: Tensor, step: int) -> None:
         """Add a sheet of images [M, C, H, W] in [0, 1], eight a row, enlarged by a whole factor if they are small."""
         factor = max(1, SHOWN_SIDE // max(images.shape[-2:]))
         large = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-        self._writer.add_images(name, large.cpu(), step)
+        sheet = image(name, large.cpu(), dataformats="NCHW")  # type: ignore[no-untyped-call]
+        self._write(step, summary=sheet)
 
     def close(self) -> None:
-        """Write what is left and end the writer's thread."""
-        self._writer.close()
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, step: int, **content: Any) -> None:
+        self._records.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
