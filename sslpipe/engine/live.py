@@ -65,11 +65,12 @@ class RowsFile:
     def add(self, row: Row) -> None:
         """Add a row. Raises UserError if it cannot be written; the next row then comes with those that are missing."""
         self._rows.append(row)
-        if self._size is not None and not row.keys() - set(self._columns):
+        size, self._size = self._size, None  # until the row is there, whatever goes wrong
+        if size is not None and not row.keys() - set(self._columns):
             line = _csv([row], self._columns, header=False)
             with suppress(UserError):
-                append_bytes(self.path, line, size=self._size)
-                self._size += len(line)
+                append_bytes(self.path, line, size=size)
+                self._size = size + len(line)
                 return
         self._write()
 

@@ -124,6 +124,21 @@ def full(path, data):
     raise UserError(f"{path}: cannot be written: no space left on device")
 
 
+def test_an_error_of_another_kind_leaves_no_row_out(tmp_path, monkeypatch):
+    file, rows = RowsFile(tmp_path / "history.csv"), [{"step": step} for step in range(3)]
+    file.add(rows[0])
+    with monkeypatch.context() as patch:
+
+        def broken(*arguments, **options):
+            raise OSError(6, "No such device or address")
+
+        patch.setattr("sslpipe.engine.live.append_bytes", broken)
+        with pytest.raises(OSError, match="device"):
+            file.add(rows[1])
+    file.add(rows[2])
+    assert file.path.read_bytes() == written(tmp_path, rows)
+
+
 @pytest.mark.parametrize("late_column", [False, True])
 def test_the_live_history_is_that_of_the_run(tmp_path, late_column):
     history = run(tmp_path / "live", late_column=late_column)
