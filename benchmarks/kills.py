@@ -2,14 +2,17 @@
 
 A project of the digits with small budgets runs whole once. Then, again and again, a stage starts, directly or by `dvc
 repro`, receives a signal at a random moment and, after its end, runs again to its own end. All files of runs/ must then
-be those of the undisturbed run, byte for byte, and no process, partial folder or checkpoint may be left. `--kills 60
---seed 0` are the defaults; a seed gives the same stages, signals and shares of a stage's time. `--on-features` kills
-the methods on stored features instead of those that train a network. Linux only: processes
-are found in /proc. A stage that runs directly is forked from this process, which has loaded torch already, so that most
+be those of the undisturbed run, byte for byte but for the times in runs/live, and no process, partial folder or
+checkpoint may be left. In between, the live history must be readable and have every row that the checkpoint has.
+`--kills 60 --seed 0` are the defaults; a seed gives the same stages, signals and shares of a stage's time.
+`--on-features` kills the methods on stored features instead of those that train a network. Linux only: processes are
+found in /proc. A stage that runs directly is forked from this process, which has loaded torch already, so that most
 signals come while it works; by DVC it starts as always. On two idle cores 60 kills take about 5 minutes.
 """
 
 import argparse
+import csv
+import json
 import os
 import random
 import shutil
@@ -28,7 +31,11 @@ from uuid import uuid4
 
 import torch
 import yaml
+from safetensors import safe_open
 
+from sslpipe.engine.checkpoint import FOLDER
+from sslpipe.engine.live import HISTORY, PACE
+from sslpipe.running.watching import live_folder
 from stages.__main__ import app
 
 ROOT = Path(__file__).parents[1]
@@ -238,9 +245,14 @@ class Project:
         self.seconds |= {(stage, True): self.seconds[stage, False] + further for stage in self.stages}
 
     def files(self) -> dict[Path, bytes]:
-        """Every file under runs/, and of .sslpipe/ what should not stay."""
+        """Every file under runs/ but those with times, and of .sslpipe/ what should not stay."""
         paths = [*(self.folder / "runs").rglob("*"), *(self.folder / ".sslpipe").rglob("*")]
-        return {path.relative_to(self.folder): path.read_bytes() for path in paths if path.is_file()}
+        paths = [path for path in paths if path.is_file() and path.name != PACE]
+        return {path.relative_to(self.folder): path.read_bytes() for path in paths}
+
+    def live(self, stage: str) -> Path:
+        """Return the live folder of a stage."""
+        return live_folder(self.outs[stage], stage.partition("@")[0])
 
     def processes(self) -> list[int]:
         """Return the numbers of the processes that were started here, and of those that they started."""
@@ -276,11 +288,13 @@ def kill(project: Project, stage: str, kind: Kind, after: float, *, fresh: bool)
     if outcome.killed:
         (os.killpg if kind.group else os.kill)(process.pid, kind.signal)
     outcome.faults += _after_signal(project, process, outcome)
+    outcome.faults += _live_history(project, stage)
     if (code := project.finish(stage, kind.by_dvc)) != 0:
         outcome.faults.append(f"the second run ended with {code}: {project.output[-300:]}")
     outcome.resumed = "resumed after step" in project.output
     files = project.files()
     outcome.faults += [f"differs: {path}" for path in _different(files, project.expected)]
+    outcome.faults += _live_pace(project, stage)
     if files != project.expected:
         project.restore()
     return outcome
@@ -306,6 +320,30 @@ def _after_signal(project: Project, process: "subprocess.Popen[str] | Forked", o
     out = project.outs[outcome.stage]
     if out.exists() and not _done(project, outcome.stage):
         yield "incomplete outputs"
+
+
+def _live_history(project: Project, stage: str) -> Iterator[str]:
+    """Yield the faults of the live history after a signal: rows of an undisturbed run, as many as the checkpoint."""
+    path = project.live(stage) / HISTORY
+    expected = project.expected.get(path.relative_to(project.folder), b"")
+    found = path.read_bytes() if path.exists() else b""
+    if not expected.startswith(found) or (found and not found.endswith(b"\r\n")):
+        yield "the live history is not the beginning of the undisturbed one"
+    for checkpoint in (project.folder / FOLDER).glob(f"{stage.partition('@')[0]}-*/run.safetensors"):
+        with safe_open(checkpoint, framework="pt") as file:
+            rows = len(json.loads(file.metadata()["state"])["history"])
+        if max(found.count(b"\n") - 1, 0) < rows:
+            yield f"the live history has not the {rows} rows of the checkpoint"
+
+
+def _live_pace(project: Project, stage: str) -> Iterator[str]:
+    """Yield the faults of the pace after a run: it has the steps of the history, and times that grow."""
+    history, pace = (project.live(stage) / name for name in (HISTORY, PACE))
+    if pace.exists():
+        rows = {path: list(csv.DictReader(path.read_text().splitlines())) for path in (history, pace)}
+        seconds = [float(row["seconds"]) for row in rows[pace]]
+        if [row["step"] for row in rows[pace]] != [row["step"] for row in rows[history]] or seconds != sorted(seconds):
+            yield "the pace has not the steps of the history, or times that do not grow"
 
 
 def _done(project: Project, stage: str) -> bool:

@@ -25,6 +25,7 @@ from stages.tools.export import export
 from stages.tools.init import init
 from stages.tools.inspect import inspect
 from stages.tools.list_images import list_images
+from stages.tools.log import log
 from stages.tools.predict import predict
 from stages.tools.recipe import recipe
 from stages.tools.repeat import repeat
@@ -65,7 +66,7 @@ app = App(
 )
 for stage in (prepare, pretrain, features, mine_neighbors, cluster, self_label, semisup, finetune, evaluate, report):
     app.command(rich_help_panel="Stages")(stage)
-for tool in (init, predict, export, inspect, settings, estimate_clusters, table, repeat, list_images, doctor):
+for tool in (init, predict, export, inspect, settings, estimate_clusters, table, log, repeat, list_images, doctor):
     app.command(rich_help_panel="Tools")(tool)
 # All that follows is DVC's, --help as well.
 FORWARDED = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -24,6 +24,7 @@ def cluster(
     out: options.Out = Path("runs/cluster"),
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
+    log: options.Log = None,
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
@@ -50,4 +51,5 @@ def cluster(
         out=out,
         device=device,
         checkpoint_seconds=checkpoint_seconds,
+        log=log,
     )

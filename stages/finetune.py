@@ -21,6 +21,7 @@ def finetune(
     out: options.MethodOut = None,
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
+    log: options.Log = None,
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
@@ -42,4 +43,5 @@ def finetune(
         out=out or runs / "finetune" / method,
         device=device,
         checkpoint_seconds=checkpoint_seconds,
+        log=log,
     )

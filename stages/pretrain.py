@@ -14,6 +14,7 @@ def pretrain(
     out: options.Out = Path("runs/pretrain"),
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
+    log: options.Log = None,
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
@@ -33,4 +34,5 @@ def pretrain(
         out=out,
         device=device,
         checkpoint_seconds=checkpoint_seconds,
+        log=log,
     )

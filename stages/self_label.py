@@ -23,6 +23,7 @@ def self_label(
     out: options.Out = Path("runs/self-label"),
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
+    log: options.Log = None,
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
@@ -44,4 +45,5 @@ def self_label(
         out=out,
         device=device,
         checkpoint_seconds=checkpoint_seconds,
+        log=log,
     )

@@ -26,6 +26,7 @@ def semisup(
     out: options.MethodOut = None,
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
+    log: options.Log = None,
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
@@ -47,4 +48,5 @@ def semisup(
         out=out or runs / "semisup" / method,
         device=device,
         checkpoint_seconds=checkpoint_seconds,
+        log=log,
     )

@@ -31,7 +31,9 @@ PAGES = {
     "scaling.md",
     "cost-model.md",
     "report.md",
+    "watching.md",
     "installing.md",
+    "exporting.md",
 }
 WITHOUT_COMMANDS = {"architecture.md", "pixels.md", "results.md", "speed.md"}
 
@@ -164,6 +166,22 @@ def test_metrics(few_labels):
     assert "image" in printed["sslpipe inspect runs/self-label --json"]
 
 
+def test_exporting(few_labels):
+    shell, _ = few_labels
+    shell.page("exporting.md")
+    exported = shell.folder / "exported/semisup-propagation"
+    assert {path.name for path in exported.iterdir()} == {
+        "README.md",
+        "model.onnx",
+        "model.onnx.json",
+    }
+    assert "license: apache-2.0" in (exported / "README.md").read_text()  # that of the packages of weights
+    with (shell.folder / "../new/metadata.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["file_name"] for row in rows) == [f"{place}.jpg" for place in range(80, 90)]
+    assert (shell.folder / "predictions.parquet").read_bytes().startswith(b"PAR1")
+
+
 def test_report(few_labels):
     shell, _ = few_labels
     printed = shell.page("report.md")
@@ -184,6 +202,26 @@ def test_scaling(photos, warm, tmp_path):
     printed = shell.page("scaling.md")
     assert any((tmp_path / "store").rglob("*"))
     assert "sharper" in printed["dvc exp show --only-changed"]
+
+
+def test_watching(photos, warm, tmp_path):
+    shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
+    shell = Shell(tmp_path, warm)
+    shell.run("sslpipe init project --images photos --from-scratch")
+    shell.run("cd project")
+    shell.run("sed -i 's/epochs: .*/epochs: 3/' params.yaml")
+    printed = shell.page("watching.md")
+    live = shell.folder / "runs/live/pretrain"
+    assert printed["sslpipe log runs/pretrain --to tensorboard"] == "runs/live/pretrain: 3 rows for tensorboard\n"
+    assert (live / "history.csv").read_bytes() == (shell.folder / "runs/pretrain/history.csv").read_bytes()
+    assert {path.name.partition(".")[0] for path in live.iterdir()} == {"history", "pace", "events"}
+    header = (live / "pace.csv").read_text().splitlines()[0]
+    assert header == "step,epoch,seconds,images_per_second,lr,gradient_norm"  # these images have no labels
+    for column in header.split(","):
+        assert f"`{column}`" in (DOCS / "watching.md").read_text()
+    # The folder is no part of what DVC and git compare.
+    assert "up to date" in shell.run("dvc status pretrain")
+    assert "live" not in shell.run("git status --porcelain")
 
 
 def test_pretraining(warm, tmp_path):

@@ -39,10 +39,17 @@ class State:
     first: dict[str, Tensor] = field(default_factory=dict)
     """Name of a term of the loss → its value at the first step, before any update."""
     finished: bool = False
-    resumed: int = 0
-    """Step at which this process began; not saved, as is the next one."""
-    seconds: float = 0.0
-    """Time of this process in the training loop."""
+    pace: list[dict[str, float]] = field(default_factory=list)
+    """One row per interval of what differs between equal runs, such as times: part of no output, see engine/live.py."""
+    seconds_before: float = 0.0
+    """Seconds of training in earlier processes."""
+    began: float = field(default_factory=time.monotonic)
+    """When the training began in this process."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, in all processes."""
+        return self.seconds_before + time.monotonic() - self.began
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Count a step with the terms of its loss, which are scalars on the device."""
@@ -118,7 +125,10 @@ class Checkpoint:
         for number, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items() if value is not None}
         # The order of the terms is that of the history's columns; the file has its tensors in another one.
-        plain = {"step": state.step, "history": state.history, "finished": state.finished, "terms": list(state.sums)}
+        plain = {
+            **{"step": state.step, "history": state.history, "finished": state.finished, "terms": list(state.sums)},
+            **{"pace": state.pace, "seconds": state.seconds},
+        }
         copies = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
         try:
             write_bytes(self.folder / "run.safetensors", save(copies, metadata={"state": json.dumps(plain)}))
@@ -163,7 +173,8 @@ class Checkpoint:
             sums=sums,
             first=first,
             finished=plain["finished"],
-            resumed=plain["step"],
+            pace=plain["pace"],
+            seconds_before=plain["seconds"],
         )
 
     def remove(self) -> None:
@@ -185,8 +196,12 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _code(stage: str) -> str:
-    """Return the hashes of this project's modules that the process has loaded, without the modules of other stages."""
+    """Return the hashes of this project's modules that the process has loaded, without the modules of other stages.
+
+    Those of --log are left out as well: they change no result, and a run may be resumed with other ones.
+    """
     own = f"stages.{stage.replace('-', '_')}"
     names = sorted(name for name in sys.modules if name.startswith("sslpipe.") or name == own)
+    names = [name for name in names if not name.startswith("sslpipe.engine.logs")]
     files = [Path(file) for name in names if (file := getattr(sys.modules[name], "__file__", None))]
     return "".join(sha256(file) for file in files)

@@ -1,99 +1,39 @@
 """The training loop, which all methods share."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Stream
-from sslpipe.data.device import autocast, image_format
-from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.engine.checkpoint import Checkpoint, State
 from sslpipe.engine.interrupts import listening
-from sslpipe.engine.method import BaseMethod, Progress
-from sslpipe.engine.optimizers import OptimizerSettings, build_optimizer, clip_gradients, skip_update
-from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.live import Live
+from sslpipe.engine.method import BaseMethod
+from sslpipe.engine.trainer import FitSettings, Trainer
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import NothingLearnedError
-from sslpipe.io.settings import Count, Positive, TwoOrMore
+
+__all__ = ["FitSettings", "Trainer", "fit"]
 
 LOG_STEPS = 50
 """Steps between checks that the loss is finite (each waits for the device)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitSettings:
-    """Length of a training run, its batch size and its optimisation."""
-
-    epochs: Count = 1
-    """Number of passes over the images. Larger: a better fit, slower, and with few labels overfitting in the end."""
-    steps: Count | None = None
-    """Number of steps, used instead of `epochs` if given. Larger: as for `epochs`."""
-    batch: TwoOrMore
-    """Images per step, over all processes: at least 2, since batch norm and contrastive losses compare images. Larger:
-    less noise in a step, fewer steps in an epoch, more memory; `lr` is then raised too."""
-    interval: Count | None = None
-    """Steps between two rows of the history, and between two calls of the method's `after_epoch`; null: one epoch.
-    Larger: fewer rows, and fewer occasions to keep the best weights, for less time."""
-    optimizer: OptimizerSettings
-    schedule: ScheduleSettings = ScheduleSettings()
-    clip: Positive | None = None
-    """Maximum norm of the gradient; null: no clipping. Larger: rarer clipping, so bursts disturb the weights more."""
-    clip_by: Literal["all", "tensor"] = "all"
-    """Whether `clip` limits the norm of all gradients together or of each tensor alone (DINO, arXiv:2104.14294)."""
-
-
-class Trainer:
-    """Runs the training steps of a method."""
-
-    def __init__(self, method: BaseMethod, batches: Stream, settings: FitSettings, *, seed: int) -> None:
-        """method: on the device of the batches, with its initial weights."""
-        method.to(memory_format=image_format(batches.device))
-        self.method, self.batches, self.settings, self.seed = method, batches, settings, seed
-        self.total = settings.steps or settings.epochs * batches.steps_per_epoch
-        self.optimizer = build_optimizer(settings.optimizer, method, method.rate)
-        self._generator = torch.Generator(batches.device)
-
-    def step(self, step: int) -> dict[str, Tensor]:
-        """Run a step (0-based): batch, loss, gradient and update, all of them functions of the seed and the step.
-
-        Returns the terms of the loss, detached. Does not wait for the device.
-        """
-        method, settings = self.method, self.settings
-        self._begin_step(step)
-        torch.manual_seed(mix(self.seed, RandomStream.STEP_GLOBAL, step))
-        self._generator.manual_seed(mix(self.seed, RandomStream.STEP_GENERATOR, step))
-        with autocast(self.batches.device):
-            terms = method.losses(self.batches.at(step), self._generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
-        if settings.clip is not None:
-            clip_gradients(method.parameters(), settings.clip, by=settings.clip_by)
-        skip_update(self.optimizer, terms.get("skipped"))
-        self.optimizer.step()
-        method.progress = replace(method.progress, step=step + 1)
-        method.after_step()
-        return {name: value.detach() for name, value in terms.items()}
-
-    def _begin_step(self, step: int) -> None:
-        """Tell the method where the run is, and set the learning rate and the weight decay of a step."""
-        settings, method = self.settings, self.method
-        method.progress = Progress(step, self.total, self.batches.steps_per_epoch)
-        multipliers = method.multipliers()
-        self.lr = settings.optimizer.lr * multipliers.lr * method.schedule_factor(settings.schedule)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * group["rate"]
-            group["weight_decay"] = multipliers.weight_decay * group["decay"]
-
-
 def fit(
-    method: BaseMethod, batches: Stream, settings: FitSettings, *, where: str, seed: int, checkpoint: Checkpoint
+    method: BaseMethod,
+    batches: Stream,
+    settings: FitSettings,
+    *,
+    where: str,
+    seed: int,
+    checkpoint: Checkpoint,
+    live: Live | None = None,
 ) -> State:
     """Train a method, from its checkpoint if there is one, and return the state at the end, with the history.
 
     method: on the device, with its initial weights. where: the params key of the settings, for progress and errors.
+    live: receives every row as it comes, and what the history has not, such as times.
     The history has one row per interval: step, epoch, lr, the means of the method's terms, and the columns that its
     `after_epoch` returns. It has no times, so that equal runs write equal files.
     All random numbers are functions of the seed and the step, so a resumed run ends with the same weights as an
@@ -101,9 +41,10 @@ def fit(
     Raises NothingLearnedError if the loss is not finite, and KeyboardInterrupt on Ctrl-C, after saving.
     """
     trainer = Trainer(method, batches, settings, seed=seed)
-    total, optimizer = trainer.total, trainer.optimizer
-    interval = settings.interval or batches.steps_per_epoch
+    total, optimizer, interval = trainer.total, trainer.optimizer, trainer.interval
+    live = live or Live(None)
     state = checkpoint.load(method, optimizer)
+    live.begin(state)
     if state.step:
         info(f"{where}: resumed after step {state.step} of {total}")
     method.train()
@@ -114,19 +55,19 @@ def fit(
         while state.step < total and not state.finished:
             state.add(trainer.step(state.step))
             bar.advance(settings.batch)
-            row_is_due = state.step % interval == 0 or state.step == total
+            row_is_due = trainer.row_is_due(state.step)
             if row_is_due or state.step % LOG_STEPS == 0:
                 bar.advance(0, note=method.note(_check(state.sums["loss"], where) / ((state.step - 1) % interval + 1)))
             if row_is_due:
                 metadata = {"epoch": state.step / batches.steps_per_epoch, "lr": trainer.lr}
                 _add_row(state, method, interval, metadata)
+                live.row(state, images=settings.batch, gradient_norm=trainer.gradient_norm)
                 state.finished = method.finished
             if checkpoint.due() or interrupts.received:
                 _check(sum(state.sums.values(), torch.zeros(())), where)
                 checkpoint.save(state, method, optimizer)
             if interrupts.received:
                 checkpoint.stop(f"{where}: stopped after step {state.step} of {total}")
-    state.seconds = bar.seconds
     # The outputs are not yet written; a crash before they are must not lose the training.
     checkpoint.save(state, method, optimizer)
     return state

@@ -113,6 +113,13 @@ class BaseMethod(nn.Module, ABC):
         """
         return {}
 
+    def watched(self) -> nn.Module | None:
+        """Return the network whose features are measured during the run, outside of its results; None: no network.
+
+        It is not to be changed by this call; see sslpipe/running/watching.py.
+        """
+        return None
+
     def selected_monitors(self) -> Any:
         """Return the classifiers on the layers of the network to keep, which are saved with it; by default None."""
         return None

@@ -120,6 +120,11 @@ def skip_update(optimizer: torch.optim.Optimizer, skipped: Tensor | None) -> Non
     optimizer.grad_scale, optimizer.found_inf = None, skipped  # type: ignore[attr-defined]
 
 
+def gradient_norm(weights: Iterable[Tensor]) -> Tensor:
+    """Return the 2-norm of all gradients together, a scalar on the device; 0 without any."""
+    return nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+
+
 def clip_gradients(weights: Iterable[Tensor], max_norm: float, *, by: Literal["all", "tensor"]) -> None:
     """Scale gradients to a norm of at most `max_norm`: the norm of all gradients together, or of each tensor alone."""
     groups = [list(weights)] if by == "all" else [[weight] for weight in weights]

@@ -17,6 +17,11 @@ def methods(ctx: typer.Context, incomplete: str) -> list[str]:
     return begin(siblings(f"sslpipe.methods.{key_of(str(ctx.info_name))}"), incomplete)
 
 
+def logs(incomplete: str) -> list[str]:
+    """Return what the option --log takes."""
+    return begin(siblings("sslpipe.engine.logs"), incomplete)
+
+
 def models(incomplete: str) -> list[str]:
     """Return the folders below runs/ that hold a model."""
     found = {path.parent.as_posix() for depth in ("*", "*/*") for path in Path("runs").glob(f"{depth}/model.json")}

@@ -146,6 +146,20 @@ def write_bytes(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
+def append_bytes(path: Path, data: bytes, *, size: int) -> None:
+    """Append to a file of `size` bytes with one write; a file that is missing or has another size is a disk error."""
+    with disk_errors(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.fstat(descriptor).st_size != size:
+                raise OSError(errno.ESTALE, "another program has changed it", str(path))
+            if os.write(descriptor, data) != len(data):
+                os.ftruncate(descriptor, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        finally:
+            os.close(descriptor)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file; keys keep their order."""
     write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

@@ -29,6 +29,16 @@ MethodOut = Annotated[Path | None, typer.Option("--out", help="Folder to write; 
 Epochs = Annotated[int | None, typer.Option(help="Number of passes over the images (params: fit.epochs).")]
 Batch = Annotated[int | None, typer.Option(help="Images per step (params: fit.batch).")]
 CheckpointSeconds = Annotated[float, typer.Option(help="Minimum number of seconds between checkpoints.")]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="NAME",
+        envvar="SSLPIPE_LOG",
+        help="Where the history goes as well while the stage runs: tensorboard; repeatable. It affects no result.",
+        autocompletion=completion.logs,
+    ),
+]
 MethodName = Annotated[
     str | None, typer.Option("--method", help="Name of the method (params: method).", autocompletion=completion.methods)
 ]

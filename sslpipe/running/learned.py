@@ -21,14 +21,21 @@ COLUMNS = {
 
 
 def learned(
-    stage: str, method: object, state: State | None, history: Sequence[Mapping[str, float]], outputs: Tensor | None
+    stage: str,
+    method: object,
+    state: State | None,
+    history: Sequence[Mapping[str, float]],
+    outputs: Tensor | None,
+    *,
+    seconds: float = 0.0,
 ) -> str:
     """Return what a method has learned: its loss, the used clusters, and the last values of COLUMNS.
 
-    state: of the training loop; None for a method without one. outputs: the network's, [N, K], for training images.
+    state: of the training loop; None for a method without one. seconds: of training.
+    outputs: the network's, [N, K], for training images.
     """
     last = history[-1] if history else {}
-    parts = [] if state is None else [loss_text(method, state), length_text(state)]
+    parts = [] if state is None else [loss_text(method, state), length_text(state, seconds)]
     if outputs is not None and stage in CLUSTER_STAGES:
         counts = outputs.argmax(dim=1).bincount()
         largest = float(counts.max()) / len(outputs)
@@ -49,9 +56,7 @@ def loss_text(method: object, state: State) -> str:
     return f"loss {first}{last['loss']:.4g}" + ("" if chance is None else f" (chance {chance:.4g})")
 
 
-def length_text(state: State) -> str:
-    """Return the length of a run and its time; of a resumed one, only the last process is timed."""
+def length_text(state: State, seconds: float) -> str:
+    """Return the length of a run and its time in all processes, from its first start on."""
     epochs = state.history[-1]["epoch"]
-    length = f"{epochs:.4g} epoch{'' if epochs == 1 else 's'}"
-    time = duration(state.seconds)
-    return f"{length}, {time} since step {state.resumed}" if state.resumed else f"{length} in {time}"
+    return f"{epochs:.4g} epoch{'' if epochs == 1 else 's'} in {duration(seconds)}"

@@ -1,6 +1,7 @@
 """One way to run the five training stages: settings, images, problem, method, training, model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches, Stream
 from sslpipe.data.device import choose_device
 from sslpipe.data.images import Images
 from sslpipe.data.store import Store
-from sslpipe.engine.checkpoint import Checkpoint
+from sslpipe.engine.checkpoint import Checkpoint, State
+from sslpipe.engine.live import Live
 from sslpipe.engine.loop import fit
 from sslpipe.engine.method import BaseMethod
 from sslpipe.io.errors import NothingLearnedError
@@ -26,6 +28,7 @@ from sslpipe.nets.network import Network
 from sslpipe.running.checks import check_images, check_model, check_run, report_rise, size_of
 from sslpipe.running.inputs import Choice, Inputs, OpenedProblem
 from sslpipe.running.learned import learned
+from sslpipe.running.watching import Logs, find_logs, open_live
 
 TRAINED = "trained"
 """Folder, within the stage's output, of the method's own model where another one has become the result."""
@@ -44,16 +47,18 @@ def run_stage(
     out: Path,
     device: str,
     checkpoint_seconds: float,
+    log: Sequence[str] | None = None,
 ) -> None:
     """Train a stage's method on its problem and write the model to `out`.
 
     open_problem: reads the stage's further inputs and builds the method's problem. method: its module in
     sslpipe.methods.<stage>; None: the one that <stage>.method names. options: key within the method's block, or one
     that all methods of the stage share → value, None where not given; seed, options and then assignments ("key=value")
-    override params.yaml.
+    override params.yaml. log: modules of sslpipe.engine.logs that receive the rows of the history as they come.
     Raises UserError for a method, key or value that is not known, for inputs that do not fit, and for a model that is
     of no use.
     """
+    logs = find_logs(log)
     project = Params(params)
     key, package = key_of(stage), f"sslpipe.methods.{key_of(stage)}"
     name, where = str(method), f"{key}.{method}"
@@ -85,10 +90,12 @@ def run_stage(
     )
     opened = open_problem(inputs)
     built = module.Method(settings, opened.problem).to(images.device)
-    _train(built, inputs, opened, out=out, checkpoint_seconds=checkpoint_seconds)
+    _train(built, inputs, opened, out=out, checkpoint_seconds=checkpoint_seconds, logs=logs)
 
 
-def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, checkpoint_seconds: float) -> None:
+def _train(
+    method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, checkpoint_seconds: float, logs: Logs
+) -> None:
     """Train a method and write the network that it selects.
 
     method: on the device of the images, with `selected() -> Network`. out: receives model.safetensors, model.json and
@@ -107,7 +114,8 @@ def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, che
     # The folder is opened first, so that one that cannot be written to fails before hours of work.
     with atomic_folder(out) as folder, checkpoint:
         try:
-            network, history, outputs, found = _learn(method, inputs, opened, checkpoint)
+            with closing(open_live(method, inputs, out, logs)) as live:
+                network, history, outputs, found = _learn(method, inputs, opened, checkpoint, live)
         except NothingLearnedError:
             checkpoint.remove()
             raise
@@ -135,7 +143,7 @@ def _train(method: Any, inputs: Inputs, opened: OpenedProblem, *, out: Path, che
 
 
 def _learn(
-    method: Any, inputs: Inputs, opened: OpenedProblem, checkpoint: Checkpoint
+    method: Any, inputs: Inputs, opened: OpenedProblem, checkpoint: Checkpoint, live: Live
 ) -> tuple[Network, list[dict[str, float]], Tensor | None, str]:
     """Train a method; return the network that it selects, the history, and the network's outputs for training images.
 
@@ -145,19 +153,21 @@ def _learn(
     is given for a method that learns on pairs of a labelled and an unlabelled batch.
     """
     settings, where, seed = inputs.settings, inputs.where, inputs.project.seed
-    state, before = None, size_of(method)
+    state, seconds, before = None, 0.0, size_of(method)
     if settings.fit is None:
         history = [method.after_epoch({})]
+        live.begin(State(history=history))
     else:
         every = Batches(inputs.images, settings.fit.batch, seed=seed, where=f"{where}.fit.batch")
         batches: Stream = every
         if opened.labelled is not None:
             batches = PairedBatches(every, LabelledBatches(opened.labelled, settings.labelled_batch, seed=seed))
-        state = fit(method, batches, settings.fit, where=where, seed=seed, checkpoint=checkpoint)
+        state = fit(method, batches, settings.fit, where=where, seed=seed, checkpoint=checkpoint, live=live)
+        seconds = state.seconds
         check_run(method, state, where, grown=size_of(method) / before)
         history = state.history
     network: Network = method.selected()
     outputs = check_model(method, network, inputs, intervals=len(history))
     if state is not None:
         report_rise(method, state, where)
-    return network, history, outputs, learned(inputs.stage, method, state, history, outputs)
+    return network, history, outputs, learned(inputs.stage, method, state, history, outputs, seconds=seconds)

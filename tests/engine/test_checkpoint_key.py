@@ -55,8 +55,10 @@ def test_a_module_that_is_loaded_besides_changes_the_key(load, inputs):
     assert key(inputs) != first
 
 
-@pytest.mark.parametrize("name", ["stages.pretrain", "stages.mine_neighbors_too", "sslpipelines.zzz", "zzz"])
-def test_other_stages_and_other_peoples_modules_do_not_count(name, load, inputs):
+@pytest.mark.parametrize("name", [
+    "stages.pretrain", "stages.mine_neighbors_too", "sslpipelines.zzz", "zzz", "sslpipe.engine.logs.zzz",
+])  # fmt: skip
+def test_other_stages_other_peoples_modules_and_logs_do_not_count(name, load, inputs):
     first = key(inputs)
     path = load(name)
     assert key(inputs) == first

@@ -191,7 +191,7 @@ METHODS = {
 }
 
 
-def train(name, digits, settings, method, *, batch, lr=1e-3, checkpoint=None, **budget):
+def train(name, digits, settings, method, *, batch, lr=1e-3, checkpoint=None, live=None, **budget):
     """The history of a run of seed 0 with Adam or AdamW, without the column that is never the same.
 
     budget: further fields of FitSettings.
@@ -202,7 +202,8 @@ def train(name, digits, settings, method, *, batch, lr=1e-3, checkpoint=None, **
     stream = Batches(digits[0], batch, seed=0)
     if hasattr(settings, "labelled_batch"):
         stream = PairedBatches(stream, LabelledBatches(few_labels(digits), settings.labelled_batch, seed=0))
-    return fit(method, stream, chosen, where=name, seed=0, checkpoint=checkpoint or Checkpoint(None, 1e9)).history
+    checkpoint = checkpoint or Checkpoint(None, 1e9)
+    return fit(method, stream, chosen, where=name, seed=0, checkpoint=checkpoint, live=live).history
 
 
 def batch_of(digits, count=30):

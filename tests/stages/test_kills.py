@@ -1,6 +1,7 @@
 """A sample of `python -m benchmarks.kills`: stages that a signal ends at a random moment, and their second runs."""
 
 import random
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,6 +16,14 @@ def killable(tmp_path_factory):
     project = Project(tmp_path_factory.mktemp("kills") / "project", tree, stages)
     project.run()
     return project
+
+
+def test_an_undisturbed_run_has_its_history_in_the_live_folder(killable):
+    live, history = (
+        killable.expected[Path("runs", *name, "history.csv")] for name in (("live", "pretrain"), ["pretrain"])
+    )
+    assert live == history
+    assert live.count(b"\n") == 11
 
 
 @pytest.mark.parametrize(

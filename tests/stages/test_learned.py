@@ -26,7 +26,7 @@ class Unknown(Known):
 
 def state(**changes):
     history = [{"step": 5, "epoch": 1.0, "loss": 2.0}, {"step": 10, "epoch": 2.0, "loss": 0.123456, "confident": 0.75}]
-    return State(**{"step": 10, "history": history, "first": {"loss": torch.tensor(3.0)}, "seconds": 130.0, **changes})
+    return State(**{"step": 10, "history": history, "first": {"loss": torch.tensor(3.0)}, **changes})
 
 
 def test_the_loss_from_the_first_step_to_the_last_interval():
@@ -39,16 +39,15 @@ def test_losses_of_different_phases_are_not_compared():
     assert loss_text(Known(), state(first=first)) == "loss 0.1235 (chance 2.5)"
 
 
-def test_the_time_of_a_resumed_run_is_that_since_its_last_start():
-    assert length_text(state()) == "2 epochs in 2:10"
-    assert length_text(state(resumed=7)) == "2 epochs, 2:10 since step 7"
-    assert length_text(state(history=state().history[:1])) == "1 epoch in 2:10"
+def test_the_length_and_the_time():
+    assert length_text(state(), 130.0) == "2 epochs in 2:10"
+    assert length_text(state(history=state().history[:1]), 5.0) == "1 epoch in 5 s"
 
 
 def test_used_clusters_and_known_columns():
     found = state()
     outputs = torch.eye(5)[[0, 0, 0, 1]]
-    line = learned("self-label", Known(), found, found.history, outputs)
+    line = learned("self-label", Known(), found, found.history, outputs, seconds=130.0)
     assert line.endswith("2 epochs in 2:10, 2 of 5 clusters used, the largest 75%, confident share 0.75")
     assert "clusters" not in learned("semisup", Known(), found, found.history, outputs)
 

@@ -198,6 +198,10 @@ class Method(BaseMethod):
         """Whether only the heads are trained in a step."""
         return step < self.settings.head_epochs * self.progress.steps_per_epoch
 
+    def watched(self) -> Network:
+        """The network with its current weights, not those of the best epoch."""
+        return self.network
+
     def selected(self) -> Network:
         """The network with the weights and the head of the best epoch, its clusters merged if set."""
         self.network.load_state_dict({name: self.get_buffer(_best(name)) for name in self.network.state_dict()})

@@ -69,6 +69,10 @@ class SelfSupervised(BaseMethod):
         """The network to keep."""
         return self.network
 
+    def watched(self) -> Network:
+        """The network to keep."""
+        return self.selected()
+
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """Diagnostics of the held-out images' features; warns if the features or a loss show a collapse."""
         row = feature_diagnostics(self.selected(), self.held_out, self.views)

@@ -133,6 +133,10 @@ class Method(BaseMethod):
         self.finished = bool(self.stale_epochs >= self.settings.patience)
         return {}
 
+    def watched(self) -> Network:
+        """The network to keep if the run ended now, with the statistics that it has."""
+        return self.network if self.averaged is None else self.averaged.module
+
     def selected(self) -> Network:
         """The network to keep; the start itself, with unchanged weights, if nothing could be learned."""
         if not self.learned:

@@ -25,6 +25,8 @@ def completed(line, folder):
     ("sslpipe self-label --method nei", ["neighbors"]),
     ("sslpipe recipe show digits-mo", ["digits-moco"]),
     ("sslpipe settings cluster.sp", ["cluster.spectral"]),
+    ("sslpipe pretrain --log ten", ["tensorboard"]),
+    ("sslpipe log --to ten", ["tensorboard"]),
     ("sslpipe predict runs/s", ["runs/self-label", "runs/semisup/propagation"]),
 ])  # fmt: skip
 def test_names_are_completed(tmp_path, line, expected):
