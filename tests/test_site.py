@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-import yaml
 
 from sslpipe.tools.settings_pages import page_of, write
 from sslpipe.tools.settings_reference import blocks, settings_of
@@ -59,7 +58,7 @@ def wrong_links(folder):
 
 def built(folder):
     """Build the pages of the folder, and return what the builder printed; every host is unreachable."""
-    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     done = subprocess.run(
         command, cwd=folder, env=os.environ | nowhere, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -84,7 +83,9 @@ def test_the_builder_and_the_check_see_a_broken_link(tmp_path):
     (tmp_path / "mkdocs.yml").write_text("site_name: broken\n")
     with pytest.raises(AssertionError, match="page does not exist"):
         built(tmp_path)
-    text = '<a href="#here">a</a><a href="b.html">b</a><p id="there"><a href="#there"><script src="https://example.org/c">'
+    text = (
+        '<a href="#here">a</a><a href="b.html">b</a><p id="there"><a href="#there"><script src="https://example.org/c">'
+    )
     page = tmp_path / "pages/a.html"
     page.parent.mkdir()
     page.write_text(text)
