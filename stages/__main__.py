@@ -19,6 +19,7 @@ from stages.report import report
 from stages.self_label import self_label
 from stages.semisup import semisup
 from stages.tools.doctor import doctor
+from stages.tools.dvc import dvc
 from stages.tools.estimate_clusters import estimate_clusters
 from stages.tools.export import export
 from stages.tools.init import init
@@ -64,6 +65,9 @@ for stage in (prepare, pretrain, features, mine_neighbors, cluster, self_label, 
     app.command(rich_help_panel="Stages")(stage)
 for tool in (init, predict, export, inspect, settings, estimate_clusters, table, repeat, list_images, doctor):
     app.command(rich_help_panel="Tools")(tool)
+# All that follows is DVC's, --help as well.
+FORWARDED = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command(rich_help_panel="Tools", add_help_option=False, context_settings=FORWARDED)(dvc)
 app.add_typer(recipe, name="recipe", rich_help_panel="Tools")
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ PAGES = {
     "scaling.md",
     "cost-model.md",
     "report.md",
+    "installing.md",
 }
 WITHOUT_COMMANDS = {
     *("architecture.md", "pixels.md", "results.md", "speed.md"),
@@ -243,6 +244,11 @@ def test_scaling(photos, warm, tmp_path):
 def test_pretraining(warm, tmp_path):
     printed = Shell(tmp_path, warm).page("pretraining.md")
     assert "method: moco" in printed["sslpipe recipe show digits-moco"]
+
+
+def test_installing(warm, tmp_path):
+    printed = Shell(tmp_path, warm).page("installing.md")
+    assert "--device auto takes" in printed["sslpipe doctor"]
 
 
 def test_cost_model(warm, tmp_path):

@@ -28,17 +28,19 @@ class FitSettings:
     """Length of a training run, its batch size and its optimisation."""
 
     epochs: Count = 1
-    """Number of passes over the images."""
+    """Number of passes over the images. Larger: a better fit, slower, and with few labels overfitting in the end."""
     steps: Count | None = None
-    """Number of steps, used instead of `epochs` if given."""
+    """Number of steps, used instead of `epochs` if given. Larger: as for `epochs`."""
     batch: TwoOrMore
-    """Images per step, over all processes: at least 2, since batch norm and contrastive losses compare images."""
+    """Images per step, over all processes: at least 2, since batch norm and contrastive losses compare images. Larger:
+    less noise in a step, fewer steps in an epoch, more memory; `lr` is then raised too."""
     interval: Count | None = None
-    """Steps between two rows of the history, and between two calls of the method's `after_epoch`; null: one epoch."""
+    """Steps between two rows of the history, and between two calls of the method's `after_epoch`; null: one epoch.
+    Larger: fewer rows, and fewer occasions to keep the best weights, for less time."""
     optimizer: OptimizerSettings
     schedule: ScheduleSettings = ScheduleSettings()
     clip: Positive | None = None
-    """Maximum norm of the gradient; null: no clipping."""
+    """Maximum norm of the gradient; null: no clipping. Larger: rarer clipping, so bursts disturb the weights more."""
     clip_by: Literal["all", "tensor"] = "all"
     """Whether `clip` limits the norm of all gradients together or of each tensor alone (DINO, arXiv:2104.14294)."""
 

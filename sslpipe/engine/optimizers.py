@@ -28,17 +28,19 @@ class OptimizerSettings:
     """The optimiser: stochastic gradient descent, Adam, AdamW (decay apart from the gradient), or LARS for large
     batches."""
     lr: Positive
-    """Initial learning rate; a larger one learns faster, until training no longer settles."""
+    """Initial learning rate. Larger: faster learning, until training no longer settles."""
     weight_decay: NonNegative = 0.0
-    """Strength of weight decay; a larger one keeps weights smaller."""
+    """Strength of weight decay. Larger: smaller weights and less overfitting, until the network underfits."""
     momentum: Fraction = 0.9
-    """Momentum of sgd and lars."""
+    """Momentum of sgd and lars. Larger: smoother steps, which add up to 1 / (1 - momentum) times as much."""
     nesterov: bool = False
-    """Whether sgd uses Nesterov momentum."""
+    """Whether sgd uses Nesterov momentum, which takes the gradient where the momentum leads (FixMatch: true)."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    """Decay rates of adam's and adamw's averages of the gradient and of its square."""
+    """Decay rates of adam's and adamw's averages of the gradient and of its square. Larger: smoother steps, which react
+    later to a change of the gradient (first) or of its size (second)."""
     trust: Positive = 0.001
-    """Trust coefficient η of lars (You et al. 2017, arXiv:1708.03888)."""
+    """Trust coefficient η of lars (You et al. 2017, arXiv:1708.03888). Larger: a larger step of every layer, in
+    proportion."""
     scale_all: bool = False
     """Whether lars scales the updates of one-dimensional weights (biases, normalisation layers) by the trust ratio too:
     true in the public code of SwAV and Suave; false in that of SimCLR, BYOL and Daino, which leave them out."""

@@ -16,16 +16,17 @@ class ScheduleSettings:
     """cosine: half a cosine wave from 1 to `final`. cosine_7_16: cos(7πs/16S) at step s of S (FixMatch,
     arXiv:2001.07685, section 2.3). steps: changes at each of the `milestones`, by `gamma` or to one of `values`."""
     warmup_epochs: NonNegative = 0.0
-    """Epochs over which the factor rises linearly from 0 to 1 (Goyal et al. 2017, arXiv:1706.02677)."""
+    """Epochs over which the factor rises linearly from 0 to 1 (Goyal et al. 2017, arXiv:1706.02677). Larger: a gentler
+    start, and less of the run at the full rate."""
     final: Fraction = 0.0
-    """Factor at the end of the run, for cosine."""
+    """Factor at the end of the run, for cosine. Larger: the rate falls less; 1: it stays constant."""
     milestones: tuple[Fraction, ...] = (0.6, 0.8)
-    """Fractions of the run after warmup at which the factor changes, for steps."""
+    """Fractions of the run after warmup at which the factor changes, for steps. Larger: the rate falls later."""
     gamma: Annotated[float, Range(above=0, high=1)] = 0.1
-    """Multiplier of the factor at each milestone, for steps without `values`."""
+    """Multiplier of the factor at each milestone, for steps without `values`. Larger: a smaller fall; 1: none."""
     values: tuple[NonNegative, ...] = ()
     """The factor from each milestone on, for steps; it may rise, as in Feature Decoupling's public code. Empty: the
-    powers of `gamma`."""
+    powers of `gamma`. Larger: a higher rate from that milestone on."""
 
     def __post_init__(self) -> None:
         if list(self.milestones) != sorted(self.milestones):

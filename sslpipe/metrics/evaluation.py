@@ -34,7 +34,7 @@ class EvaluateSettings(KMeansSettings):
     permutations: CountOrZero | None = None
     """Number of label permutations for best_of_<k>_acc and permutations.csv; 0: none. null: 100 for up to 200 classes,
     none for more, since 100 take some 14 minutes a classifier at 1,000 classes. A best_of_<k>_acc whose k is larger
-    than the number is left out."""
+    than the number is left out. More: a better chance that the right one is among them, slower."""
 
     def permutations_of(self, classes: int) -> int:
         """Return the number of label permutations to evaluate for a classifier of so many classes."""

@@ -37,7 +37,7 @@ class KMeansSettings:
 
     restarts: Count = 10
     """Number of runs from different k-means++ initialisations (Arthur and Vassilvitskii 2007); the one with the lowest
-    inertia is kept."""
+    inertia is kept. More: a lower inertia, slower."""
 
 
 def kmeans(

@@ -22,13 +22,14 @@ class WhitenedKMeansSettings:
     """Settings of k-means on features: L2, PCA, whitening, L2 again, k-means."""
 
     components: Count = 64
-    """Number of principal components; at most one for IMAGES images or as many as clusters, whichever is more."""
+    """Number of principal components; at most one for each 16 images or as many as clusters, whichever is more. More:
+    finer differences between images, but whitening also enlarges noise."""
     restarts: Count = 10
     """Number of runs from different k-means++ initialisations (Arthur and Vassilvitskii 2007); the one with the lowest
-    inertia is kept."""
+    inertia is kept. More: a lower inertia, slower."""
     mini_batches_above: Count = 100_000
     """Number of images above which k-means learns from mini-batches (Sculley 2010), which is faster and a little less
-    exact (own choice)."""
+    exact (own choice). Larger: exact k-means for more images, slower."""
 
 
 @dataclass(frozen=True)

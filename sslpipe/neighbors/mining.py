@@ -23,10 +23,12 @@ class SearchSettings:
     groups, and only the `probes` groups nearest to an image are searched for its neighbours. auto: on a CPU, for more
     than 50,000 images of at least 1,024 dimensions, reduced, or exact where that finds less than 99.9 %; else exact."""
     lists: Count | None = None
-    """Number of groups of the ivf index; null: 4·√N (faiss' guidelines), with at least 39 images per group."""
+    """Number of groups of the ivf index; null: 4·√N (faiss' guidelines), with at least 39 images per group. More:
+    smaller groups, so a faster but less exact search with as many `probes`."""
     probes: Count | None = None
     """Number of groups searched per image; null: an eighth of `lists`. Among 20,000 noisy points of 16 dimensions, an
-    eighth found 98 % of the 20 nearest neighbours and a sixteenth 90 %; in well separated groups both found all."""
+    eighth found 98 % of the 20 nearest neighbours and a sixteenth 90 %; in well separated groups both found all. More:
+    a more exact search, slower."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +37,11 @@ class MiningSettings(SearchSettings):
 
     k: Count = 20
     """Neighbours of each training image. SCAN (Van Gansbeke et al. 2020, arXiv:2005.12320): the public code mines 20 on
-    small data sets and 50 on ImageNet, the paper clusters with 5."""
+    small data sets and 50 on ImageNet, the paper clusters with 5. More: more links for `cluster`, more of them wrong,
+    slower."""
     held_out_k: Count = 5
-    """Neighbours of each held-out image among the held-out images (SCAN's public code)."""
+    """Neighbours of each held-out image among the held-out images (SCAN's public code). More: a measure over more
+    pairs, of which more are wrong."""
     layer: Literal["backbone", "head"] = "backbone"
     """Output that is compared: the features of the backbone, or the output of the pretext head for them."""
 

@@ -28,14 +28,17 @@ class SpectralSettings:
     """Settings of spectral clustering."""
 
     restarts: Count = 10
-    """Number of runs of k-means on the eigenvectors, from different initialisations; the best is kept."""
+    """Number of runs of k-means on the eigenvectors, from different initialisations; the best is kept. More: a lower
+    inertia, slower."""
     regularization: NonNegative | None = None
     """Weight of additional links from every image to all others, as a multiple of the mean number of links of an image
     (Amini et al. 2013, arXiv:1207.2340), which join the parts of a graph that falls apart. null: 1 for a graph that
-    falls apart, 0 for a connected one."""
+    falls apart, 0 for a connected one. Larger: parts that hang together loosely are less often groups of their own, and
+    the graph counts less."""
     smallest_part: Fraction = 0.1
     """Parts of the graph without a link to the rest that have fewer images than this, as a share of the mean size of a
-    group, are left out (own choice): a few near-copies of one image, which only know each other, would be a group."""
+    group, are left out (own choice): a few near-copies of one image, which only know each other, would be a group.
+    Larger: more of the small parts are left out."""
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,12 @@ class ProjectionSettings:
     kind: Literal["projection"] = "projection"
     """The kind of head."""
     hidden: Count = 512
-    """Width of the hidden layers."""
+    """Width of the hidden layers. Larger: more capacity, slower, and more memory."""
     outputs: Count = 128
-    """Dimension of the embedding."""
+    """Dimension of the embedding. Larger: room for more differences between images, slower."""
     depth: Count = 2
-    """Number of linear layers; 1 is a linear map."""
+    """Number of linear layers; 1 is a linear map. More: the head takes over more of the pretext task, so the features
+    stay more general; slower."""
     batch_norm: bool = False
     """Whether the hidden layers have a batch norm (SimCLR, arXiv:2002.05709; BYOL, arXiv:2006.07733) or not (SCAN)."""
     activation: Activation = "relu"

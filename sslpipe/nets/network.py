@@ -77,17 +77,18 @@ class BackboneSettings:
     for all other backbones. Several, joined by +, give the features of each, one after the other; they need
     unit_features."""
     unit_features: bool = False
-    """Whether the features of each network of timm are L2-normalised, so that joined ones count alike."""
+    """Whether the features of each network of timm are L2-normalised, so that joined ones count alike; several need
+    it."""
     stem: Stem = "cifar"
     """First layers of resnet18, 34 and 50. cifar: 3×3, for 32 px. stl: 3×3 and max-pool of 2, for 96 px. imagenet: 7×7
     of stride 2 and max-pool of 3, for 224 px. All other backbones have only cifar, which stands for their own stem."""
     batch_norm_momentum: Annotated[float, Range(above=0, high=1)] = 0.1
     """Weight of each batch in the running statistics. 0.1 is torch's default; FixMatch (arXiv:2001.07685) trains its
     wide ResNets with 0.001, with which the statistics are useful only after thousands of steps. Vision transformers
-    have no batch norm."""
+    have no batch norm. Larger: the statistics follow the last batches sooner, with more noise."""
     drop_path: Fraction = 0.0
     """Rate of stochastic depth in a vit's last block; it increases linearly from 0 in the first. It is 0.1 in DINO
-    (arXiv:2104.14294)."""
+    (arXiv:2104.14294). Larger: more blocks are skipped, so stronger regularisation, slower learning."""
     convolution_init: ConvolutionInit = "he"
     """Start values of the convolutions. he: normal, of variance 2 / (outputs × kernel area) (He et al. 2015, eq. 14;
     public code of FixMatch). torch: torch's own, uniform within ±1 / √(inputs × kernel area), half as large or less
@@ -95,7 +96,8 @@ class BackboneSettings:
     output, but smaller weights turn faster. Not for vits and timm."""
     side: Count | None = None
     """Side of the squares that the network sees, pixels, at most prepare.size; null: prepare.size. It is trained on
-    crops of this side and answers on the centre of an image. On ImageNet 224 of 256 px, in nearly all public code."""
+    crops of this side and answers on the centre of an image. On ImageNet 224 of 256 px, in nearly all public code.
+    Larger: more detail; time and memory grow with its square."""
 
     def build(self, channels: int, *, side: int | None = None) -> Backbone:
         """Return the backbone for images of `channels` channels, initialised from torch's global generator.

@@ -31,11 +31,12 @@ class Labelled:
     """Number of training labels that methods may use: exactly one of per_class and fraction is given."""
 
     per_class: CountOrZero | None = None
-    """Number of labelled images of each class."""
+    """Number of labelled images of each class. More: better classifiers, for more labels."""
     fraction: Annotated[float, Range(above=0, high=1)] | None = None
-    """Fraction of the labels of each class, at least one image of each."""
+    """Fraction of the labels of each class, at least one image of each. Larger: better classifiers, for more labels."""
     fold: CountOrZero = 0
-    """Number of the random choice of labelled images; papers report the mean and standard deviation over folds."""
+    """Number of the random choice of labelled images; papers report the mean and standard deviation over folds. Its
+    size has no meaning."""
 
     def __post_init__(self) -> None:
         if (self.per_class is None) == (self.fraction is None):

@@ -32,26 +32,31 @@ class Settings:
     """The block `prepare`, without the blocks of the sources; the defaults are those of the demonstration on digits."""
 
     source: str = "digits"
-    """Name of a module of sslpipe.sources."""
+    """Kind of input, a module of sslpipe.sources; its own settings are the block of this name."""
     size: Count = 16
-    """Height and width of the images, in pixels."""
+    """Height and width of the images, in pixels. Larger: more detail; time, memory and disk space grow with its
+    square."""
     channels: Literal[1, 3] = 1
     """1 (grey) or 3 (colour)."""
     test: Fraction = 0.25
-    """Fraction of test images if the source has no test part."""
+    """Fraction of test images if the source has no test part. Larger: metrics with less noise, fewer images to train
+    on."""
     held_out: Fraction = 0.1
-    """Fraction of the other images that is held out from training, for model selection."""
+    """Fraction of the other images that is held out from training, for model selection. Larger: a surer selection,
+    fewer images to train on."""
     labelled: Labelled | None = None
     """Number of training labels that methods may use; null: all known labels."""
     draw: DrawName = "by_class"
-    """How test and held-out images are chosen, see `DrawName`. `unlabelled` is for few labels: all of them are used for
-    training, and only metrics without labels are available. `blind` is for labels that are added later."""
+    """How test and held-out images are chosen. by_class: the same share of each class. unlabelled: only images without
+    a label, so that all labels are used for training; then only metrics without labels are available. blind: the labels
+    are not read, so that labels that are added later do not change the splits."""
     value_range: tuple[float, float] | None = None
     """The values of images of more than 8 bits that become 0 and 255, such as [0, 4095] for 12 bits in files of 16; one
-    scale for all images. null: 0 to 65535 for integers of 16 bits, 0 to 1 for floats (docs/pixels.md)."""
+    scale for all images. null: 0 to 65535 for integers of 16 bits, 0 to 1 for floats (docs/pixels.md). Larger: darker
+    images (second value), or more dark values that become 0 (first)."""
     max_pixels: Count = MAX_PIXELS
-    """Maximum number of pixels of an image file; larger ones are broken. Reading takes up to 8 bytes per pixel, 20
-    with 16 bits per channel."""
+    """Maximum number of pixels of an image file; larger ones are broken. Reading takes up to 8 bytes per pixel, 20 with
+    16 bits per channel. Larger: larger files are read, with more memory."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a range of values without a width."""
@@ -63,7 +68,7 @@ class Settings:
 
 def read_settings(project: Params, *, sources: Sequence[str]) -> Settings:
     """Return the settings in the block `prepare` of params.yaml, without the blocks of the `sources` in it."""
-    block = project.tree.get("prepare") or {}
+    block = {} if (found := project.tree.get("prepare")) is None else found
     if isinstance(block, Mapping):
         block = {key: value for key, value in block.items() if key not in sources}
     return parse(Settings, block, where="prepare")

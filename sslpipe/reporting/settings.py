@@ -10,8 +10,10 @@ class ReportSettings:
     """The block `report`: what the pages show."""
 
     neighbors: Count = 8
-    """Nearest neighbours that are shown of each image (own choice: a row of pictures)."""
+    """Nearest neighbours that are shown of each image (own choice: a row of pictures). More: longer rows, a larger
+    report."""
     map: bool = True
     """Whether the map in two dimensions is computed, which takes most of the time."""
     images: Count = 100_000
-    """Maximum number of images that are shown; of more, a uniform sample by `seed` (own choice: some 200 MB)."""
+    """Maximum number of images that are shown; of more, a uniform sample by `seed` (own choice: some 200 MB). More: a
+    larger report, which takes longer to write and to open."""

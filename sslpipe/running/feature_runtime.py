@@ -37,7 +37,7 @@ class FeatureSettings:
     the device is the CPU, for a network of timm and at least 1,000 images, else torch."""
     batch: Count = 64
     """Images per forward (own choice: larger batches are no faster on a CPU). With another size the features may differ
-    within float16's rounding."""
+    within float16's rounding. Larger: more memory."""
 
 
 def choose_forward(

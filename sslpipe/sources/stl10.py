@@ -32,7 +32,8 @@ class Settings:
     unlabelled: bool = True
     """Whether the 100,000 images without a label are added to the training images."""
     fold: Annotated[int, Range(low=0, high=9)] | None = None
-    """Fold whose training images have a label; the others have none. null: all training images have a label."""
+    """Fold whose training images have a label; the others have none. null: all training images have a label. Its size
+    has no meaning."""
 
 
 class Source(ArraySource):

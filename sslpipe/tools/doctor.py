@@ -15,6 +15,7 @@ from sslpipe.nets.weights_packages import PACKAGES
 from sslpipe.tools.yaml_text import shipped
 
 GIGABYTE = 1e9
+NO_COMMAND = "its command is not on PATH; 'sslpipe dvc repro' runs it"
 
 
 def findings(folder: Path) -> list[tuple[str, str]]:
@@ -26,9 +27,9 @@ def findings(folder: Path) -> list[tuple[str, str]]:
         ("cores", f"{os.cpu_count()}, {torch.get_num_threads()} threads of torch"),
         ("disk", f"{shutil.disk_usage(folder).free / GIGABYTE:,.0f} GB free at {folder.resolve()}"),
         ("git", _program("git")),
-        ("dvc", f"{_version('dvc')}, {'found' if shutil.which('dvc') else 'its command is not on PATH'}"),
+        ("dvc", f"{_version('dvc')}, {'found' if shutil.which('dvc') else NO_COMMAND}"),
         *((name, _version(name)) for name in _required()),
-        *((name, _extra(name)) for name in ("onnxruntime", "pi-heif", "pyarrow", *_weights())),
+        *((name, _extra(name)) for name in ("onnxruntime", "pi-heif", "pyarrow", "tensorboard", *_weights())),
         ("project", _project(folder)),
     ]  # fmt: skip
 

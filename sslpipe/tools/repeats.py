@@ -24,6 +24,7 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.files import disk_errors, write_bytes
 from sslpipe.io.params import Params
+from sslpipe.tools.own_programs import with_own_programs
 
 REPEATS = Path(".sslpipe/repeats")
 """Folder of the runs' folders, in the project."""
@@ -180,14 +181,13 @@ def run_all(project: Path, repeats: Sequence[Repeat], params: Params, targets: S
 
 def _repro(repeat: Repeat, targets: Sequence[str]) -> int:
     """Return the exit code of `dvc repro`; it has its own process group, so that a stage receives each Ctrl-C once."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     interrupted = False
     # SIGTERM is handled as Ctrl-C, and SIGINT even in a background job of a script, which ignores it by default.
     with handled_by(signal.default_int_handler), disk_errors(repeat.log), repeat.log.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "sslpipe.tools.dvc_process", "repro", *targets],
             cwd=repeat.folder,
-            env={**os.environ, "PATH": path},  # for dvc.yaml's commands if the virtual environment is not activated
+            env=with_own_programs(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -31,6 +31,7 @@ from sslpipe.tools.features_choice import FeaturesChoice, choose_features
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
 from sslpipe.tools.from_scratch import put_from_scratch
 from sslpipe.tools.pipeline import pipeline, same_pipeline, stages_of
+from sslpipe.tools.settings_schema import HEAD, SCHEMA, schema_text
 from sslpipe.tools.yaml_text import at, laid_out, put, read_yaml
 
 GITIGNORE = "/runs/\n/dvc_plots/\n/exported/\n/.sslpipe/\n.venv/\n"
@@ -87,7 +88,7 @@ def new_project(
 
     layout: the meaning of the sub-folders of `images`, None for the one that is recognised.
     """
-    for name in ("params.yaml", "dvc.yaml"):
+    for name in ("params.yaml", SCHEMA, "dvc.yaml"):
         if (folder / name).exists():
             raise UserError(f"{folder / name}: already exists; name another folder or move the file")
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(images)):
@@ -106,7 +107,8 @@ def new_project(
     inside = Path(os.path.realpath(images)).is_relative_to(os.path.realpath(folder))
     ignored = ignore_line(relative(images, folder)) if inside else ""
     files = {
-        "params.yaml": title + laid_out(tree),
+        "params.yaml": HEAD + title + laid_out(tree),
+        SCHEMA: schema_text(),
         "dvc.yaml": text,
         ".gitignore": _with_lines(folder / ".gitignore", GITIGNORE + ignored),
         ".dvcignore": _with_lines(folder / ".dvcignore", DVCIGNORE + ignored),
@@ -147,14 +149,15 @@ def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
 
 
 def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ...]:
-    """Write a recipe's params.yaml and dvc.yaml into a folder and return their names.
+    """Write a recipe's params.yaml with its schema and dvc.yaml into a folder and return their names.
 
     force: overwrite existing files; without it, UserError is raised for an existing file.
     """
     recipe = recipes.load(name)
     tree = versioned(recipe.settings)
     texts = {
-        "params.yaml": recipes.written(replace(recipe, settings=tree)),
+        "params.yaml": HEAD + recipes.written(replace(recipe, settings=tree)),
+        SCHEMA: schema_text(),
         "dvc.yaml": pipeline(tree),
     }
     for path in (folder / file for file in texts):

@@ -90,7 +90,7 @@ def _rows(cls: type, where: str) -> Iterator[Setting]:
     shared = SHARED_KEYS.get(stage, ()) if where != stage else ()
     for field in fields(cls):
         place = stage if field.name in shared else where
-        yield from _field(cls, field, f"{place}.{field.name}", _default(field))
+        yield from _field(cls, field, f"{place}.{field.name}", default_of(field))
 
 
 def _field(cls: type, field: Field[Any], key: str, default: Any) -> Iterator[Setting]:
@@ -98,26 +98,33 @@ def _field(cls: type, field: Field[Any], key: str, default: Any) -> Iterator[Set
     hint = get_type_hints(cls, include_extras=True)[field.name]
     if hint is type(None):
         return  # a method without this block
-    nested = next((each for each in (hint, *get_args(hint)) if isinstance(each, type) and is_dataclass(each)), None)
+    nested = nested_of(hint)
     if nested is None or default is None:
-        shown = REQUIRED if default is MISSING else _plain(default)
+        shown = REQUIRED if default is MISSING else plain(default)
         yield Setting(key, expected(hint), shown, texts(cls).get(field.name, ""))
         return
     for inner in fields(nested):
-        value = getattr(default, inner.name) if isinstance(default, nested) else _default(inner)
+        value = getattr(default, inner.name) if isinstance(default, nested) else default_of(inner)
         yield from _field(nested, inner, f"{key}.{inner.name}", value)
 
 
-def _default(field: Field[Any]) -> Any:
+def nested_of(hint: Any) -> type | None:
+    """Return the class of settings that a type hint names, alone or beside null; None if it names none."""
+    options = (hint, *get_args(hint))
+    return next((each for each in options if isinstance(each, type) and is_dataclass(each)), None)
+
+
+def default_of(field: Field[Any]) -> Any:
+    """Return the default of a field, MISSING if it has none."""
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a default as params.yaml has it."""
     if isinstance(value, tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     return dict(value) if isinstance(value, Mapping) else value
 
 

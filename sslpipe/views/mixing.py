@@ -21,11 +21,14 @@ class MixSettings:
     """Settings of Mixup and CutMix; if both are on, one of them is chosen at random for each image or batch."""
 
     mixup: NonNegative = 1.0
-    """α of the distribution Beta(α, α) of λ for Mixup, where λ is the image's weight in every pixel; 0: no Mixup."""
+    """α of the distribution Beta(α, α) of λ for Mixup, where λ is the image's weight in every pixel; 0: no Mixup.
+    Larger: more even mixtures of two images (1: each λ is equally likely), so stronger regularisation."""
     cutmix: NonNegative = 1.0
-    """α for CutMix, where λ is the share of the area that is kept (CutMix, section 3.1: 1); 0: no CutMix."""
+    """α for CutMix, where λ is the share of the area that is kept (CutMix, section 3.1: 1); 0: no CutMix. Larger: boxes
+    nearer to half of the area (1: each share is equally likely), so stronger regularisation."""
     switch: Fraction = 0.5
-    """Probability of CutMix if both are on (public code of Suave, arXiv:2306.07483)."""
+    """Probability of CutMix if both are on (public code of Suave, arXiv:2306.07483). Larger: CutMix more often, Mixup
+    more rarely."""
     dominant: bool = False
     """Use max(λ, 1 - λ), so that the image has a larger weight than its partner (MixMatch, arXiv:1905.02249, eq. 9)."""
     drawn_per: Literal["image", "batch"] = "image"

@@ -35,10 +35,11 @@ class MultiCropSettings:
     """Changes to `global_views` for the second global view of each image, as a block of its keys; {}: both are alike
     (SwAV, Suave). DINO and Daino: blur 1 in the first, blur 0.1 and solarize 0.2 in the second (public code)."""
     local_views: ViewSettings = replace(SWAV_VIEWS, crop_scale=(0.05, 0.14))
-    """Without `size` a local view has 96/224 of a global one's side (all papers), but at least 18 px (solo-learn's for
-    CIFAR) or the whole side, and whole patches; at 224, 96, 32 and 16 px: 96, 41, 18 and 16."""
+    """The small views. Without `size` a local view has 96/224 of a global one's side (all papers), but at least 18 px
+    (solo-learn's for CIFAR) or the whole side, and whole patches; at 224, 96, 32 and 16 px: 96, 41, 18 and 16."""
     local_crops: CountOrZero = 6
-    """Number of small local views of each image; more of them cost time and memory."""
+    """Number of small local views of each image (SwAV, arXiv:2006.09882). More: better features after as many epochs,
+    each of which takes more time and memory."""
 
     def __post_init__(self) -> None:
         self.second()

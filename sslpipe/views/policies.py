@@ -36,52 +36,65 @@ class ViewSettings:
     """Which square of network.side is cut first out of larger images, if crop_scale is off. random: any, as from 256 to
     224 px in SCAN's strong views of ImageNet (public code). central: as for predictions."""
     shift: Fraction | None = None
-    """Maximum shift in x and y, as a fraction of the side; by integer pixels."""
+    """Maximum shift in x and y, as a fraction of the side; by integer pixels. Larger: less attention to places, and
+    more of the image is lost at its edge."""
     shift_padding: Padding | None = None
     """Values outside the image for shift: reflection (FixMatch), zeros (RotNet, arXiv:1803.07728) or border."""
     rotate: Annotated[float, Range(low=0, high=180)] | None = None
-    """Maximum rotation in both directions, degrees."""
+    """Maximum rotation in both directions, degrees. Larger: orientation counts less for the features."""
     shear: NonNegative | None = None
-    """Maximum shear in x and in y, in both directions, pixels per pixel."""
+    """Maximum shear in x and in y, in both directions, pixels per pixel. Larger: shape counts less for the features."""
     translate: Fraction | None = None
-    """Maximum translation in x and in y, in both directions, as a fraction of the side."""
+    """Maximum translation in x and in y, in both directions, as a fraction of the side. Larger: place counts less for
+    the features, and more of the image is lost at its edge."""
     scale: tuple[Positive, ...] | None = None
-    """Minimum and maximum enlargement, sampled uniformly on a logarithmic scale."""
+    """Minimum and maximum enlargement, sampled uniformly on a logarithmic scale. Larger: larger objects, with more of
+    the edge lost; a wider interval lets size count less."""
     crop_scale: tuple[Annotated[float, Range(above=0, high=1)], ...] | None = None
     """Minimum and maximum area of the cropped box, as a fraction of the image's area; drawn again, with the ratio, if
-    the box exceeds the image."""
+    the box exceeds the image. Larger: crops show more of the image, so views of an image differ less."""
     crop_ratio: tuple[Positive, ...] | None = None
-    """Minimum and maximum ratio of the box's width to its height."""
+    """Minimum and maximum ratio of the box's width to its height. Larger: wider boxes, so objects look narrower; a
+    wider interval distorts them more."""
     size: Count | None = None
     """Side of the square view after the crop, pixels, at most network.side; absent: network.side, or the image's size
-    if that is null. The local views of SwAV (arXiv:2006.09882) have 96 px."""
+    if that is null. The local views of SwAV (arXiv:2006.09882) have 96 px. Larger: more detail; time and memory grow
+    with its square."""
     flip: Fraction | None = None
-    """Probability of a horizontal flip."""
+    """Probability of a horizontal flip; 0 where left and right matter, as for letters. Larger: more views are
+    mirrored."""
     padding: Padding | None = None
     """Values outside the image for rotate, shear, translate and scale: zeros (black), border or reflection."""
     interpolation: Literal["bilinear", "bicubic"] | None = None
     """Interpolation of the affine map and the crop, without antialiasing; absent: bilinear, torchvision's (SCAN,
     SwAV). bicubic: public code of SimCLR, BYOL (arXiv:2006.07733) and DINO (arXiv:2104.14294)."""
     jitter: Fraction | None = None
-    """Probability of the next four settings together, in this order (in SimCLR the order is random)."""
+    """Probability of the next four settings together, in this order (in SimCLR the order is random). Larger: colours
+    are changed in more views, so they count less for the features."""
     brightness: NonNegative | None = None
-    """Strength x: the factor is uniform in [max(0, 1 - x), 1 + x]."""
+    """Strength x of brightness changes: the factor is uniform in [max(0, 1 - x), 1 + x]. Larger: brightness counts less
+    for the features."""
     contrast: NonNegative | None = None
-    """Strength x: the factor is uniform in [max(0, 1 - x), 1 + x]."""
+    """Strength x of contrast changes: the factor is uniform in [max(0, 1 - x), 1 + x]. Larger: contrast counts less for
+    the features."""
     saturation: NonNegative | None = None
-    """Strength x: the factor is uniform in [max(0, 1 - x), 1 + x]."""
+    """Strength x of saturation changes: the factor is uniform in [max(0, 1 - x), 1 + x]. Larger: saturation counts less
+    for the features."""
     hue: Annotated[float, Range(low=0, high=0.5)] | None = None
-    """Maximum shift of the hue in both directions, as a fraction of the colour circle."""
+    """Maximum shift of the hue in both directions, as a fraction of the colour circle. Larger: hue counts less for the
+    features."""
     gray: Fraction | None = None
-    """Probability of a conversion to grey."""
+    """Probability of a conversion to grey. Larger: colour counts less for the features."""
     blur: Fraction | None = None
-    """Probability of a Gaussian blur, truncated at a twentieth of the side (SimCLR: a kernel of a tenth)."""
+    """Probability of a Gaussian blur, truncated at a twentieth of the side (SimCLR: a kernel of a tenth). Larger: more
+    blurred views, so fine texture counts less for the features."""
     blur_sigma: tuple[Positive, ...] | None = None
-    """Minimum and maximum standard deviation of the blur, pixels."""
+    """Minimum and maximum standard deviation of the blur, pixels. Larger: stronger blur."""
     solarize: Fraction | None = None
-    """Probability of inverting the values in the upper half of the range."""
+    """Probability of inverting the values in the upper half of the range. Larger: more inverted views, so colours and
+    brightness count less for the features."""
     operations: CountOrZero | None = None
-    """Number of random operations per image."""
+    """Number of random operations per image. More: stronger views, further from the image, slower."""
     operation_names: tuple[OperationName, ...] | None = None
     """The operations to choose from, by their names in table S4 of SCAN; absent: all of `operation_ranges`."""
     operation_ranges: PoolName | None = None
@@ -90,9 +103,10 @@ class ViewSettings:
     public code: scan_code (nearest pixels, shears about the corner, 4 to 7 bits), fixmatch_code (whole levels of 1 to
     9, each operation with probability 0.5), ctaugment_code (without the translations)."""
     noise: NonNegative | None = None
-    """Standard deviation of Gaussian noise, for values in [0, 1]."""
+    """Standard deviation of Gaussian noise, for values in [0, 1]. Larger: fine texture counts less for the features."""
     cutout: Fraction | None = None
-    """Maximum side of a square filled with the mean colour (Cutout), as a fraction of the side."""
+    """Maximum side of a square filled with the mean colour (Cutout), as a fraction of the side. Larger: more of the
+    image is hidden, so no single part decides."""
     cutout_side: Literal["uniform", "even", "fixed"] | None = None
     """Side of the square: uniform from 1 px to the maximum; the same rounded down to even pixels, so that 1 px cuts
     nothing (SCAN's public code); or always the maximum (FixMatch's public code)."""

@@ -46,6 +46,7 @@ def init(
     from sslpipe.io.errors import UserError
     from sslpipe.tools import scaffold
     from sslpipe.tools.layout_table import print_layout
+    from sslpipe.tools.own_programs import repro_command
 
     if images is None:
         for option, value, key in (
@@ -67,5 +68,5 @@ def init(
     for line in result.notes:
         info(line)
     info(f"{folder}: {', '.join(result.files)} written")
-    info(f"next:\n  cd {quote(str(folder))} && dvc repro")
+    info(f"next:\n  cd {quote(str(folder))} && {repro_command()}")
     info(f"  sslpipe predict runs/{result.model} NEW_IMAGES --out predictions.csv")

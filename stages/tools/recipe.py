@@ -47,7 +47,7 @@ def use(
     target: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder of the project.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Write the params.yaml and dvc.yaml of a recipe into a folder."""
+    """Write the params.yaml of a recipe, its schema for editors, and its dvc.yaml into a folder."""
     from sslpipe.tools.scaffold import use_recipe
 
     written = use_recipe(name, target, force=force)

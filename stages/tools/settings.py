@@ -18,6 +18,9 @@ def settings(
     ] = None,
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print a block of params.yaml with all defaults.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a list for programs.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of params.yaml for editors, params.schema.json.")
+    ] = False,
 ) -> None:
     """Print every key of params.yaml with its values, default and meaning; without BLOCK the names of all blocks."""
     import json
@@ -27,8 +30,16 @@ def settings(
     from sslpipe.io.errors import UserError
     from sslpipe.tools import settings_reference as reference
 
-    if as_yaml and as_json:
-        raise UserError("--yaml: found together with --json; give one of them")
+    given = [name for name, on in (("--schema", schema), ("--yaml", as_yaml), ("--json", as_json)) if on]
+    if len(given) > 1:
+        raise UserError(f"{given[0]}: found together with {given[1]}; give one of them")
+    if schema:
+        if block is not None:
+            raise UserError(f"--schema: found together with the block {block}; it is for params.yaml as a whole")
+        from sslpipe.tools.settings_schema import schema_text
+
+        print(schema_text(), end="")
+        return
     if block is None and not as_json:
         print("\n".join(reference.blocks()))
         return

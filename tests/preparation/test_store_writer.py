@@ -14,10 +14,11 @@ from PIL import Image
 from sslpipe.data.store import SPLITS, Store
 from sslpipe.decoding.entries import Entry
 from sslpipe.io.errors import UserError
+from sslpipe.io.params import Params
 from sslpipe.preparation.growing_array import GrowingArray
 from sslpipe.preparation.pixel_statistics import PixelStatistics
 from sslpipe.preparation.splits import Labelled
-from sslpipe.preparation.store_writer import Settings, write_store
+from sslpipe.preparation.store_writer import Settings, read_settings, write_store
 from sslpipe.sources import folder
 
 RNG = np.random.default_rng(1)
@@ -281,3 +282,13 @@ def test_a_damaged_store_is_refused(tmp_path, name, damage, message):
         read()
     assert path.name in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("block", ["[]", "0", "false", "''"])
+def test_a_block_that_is_no_block_is_refused(tmp_path, block):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"prepare: {block}\n")
+    with pytest.raises(UserError, match=r"prepare: .* found, expected a block of keys"):
+        read_settings(Params(path), sources=("digits",))
+    path.write_text("prepare:\n")
+    assert read_settings(Params(path), sources=("digits",)) == Settings()

@@ -197,8 +197,11 @@ def test_list_shows_every_recipe(sslpipe):
 
 
 def used(path):
-    """What `use` wrote, without the line that only a project has."""
-    return re.sub(r"^sslpipe: .*\n", "", path.read_text(), flags=re.MULTILINE)
+    """What `use` wrote, without the lines that only a project has."""
+    head = "# yaml-language-server: $schema=params.schema.json\n"
+    content = path.read_text()
+    assert content.startswith(head)
+    return re.sub(r"^sslpipe: .*\n", "", content.removeprefix(head), flags=re.MULTILINE)
 
 
 def test_show_prints_what_use_writes(sslpipe, tmp_path):
@@ -215,7 +218,7 @@ def test_use_writes_over_nothing_unless_it_is_told_to(sslpipe, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     code, out, _ = sslpipe("recipe", "use", "fixmatch-cifar10-40")
     assert code == 0
-    assert out.startswith("fixmatch-cifar10-40: params.yaml, dvc.yaml written in .")
+    assert out.startswith("fixmatch-cifar10-40: params.yaml, params.schema.json, dvc.yaml written in .")
     before = Path("params.yaml").read_text()
     code, out, err = sslpipe("recipe", "use", "scan-cifar10")
     assert (code, out, err.count("\n")) == (2, "", 1)

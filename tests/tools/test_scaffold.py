@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -6,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from PIL import Image
 from ruamel.yaml.comments import CommentedMap
 
@@ -15,7 +17,8 @@ from sslpipe.tools.autoconfig import GUESS, _fit_neighbors, settings_for
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
 from sslpipe.tools.layout_table import print_layout
 from sslpipe.tools.pipeline import pipeline, stages_of
-from sslpipe.tools.scaffold import Choice, add_labels, new_project
+from sslpipe.tools.scaffold import Choice, add_labels, new_project, use_recipe
+from sslpipe.tools.settings_schema import schema
 
 SUMMARY = FolderSummary(
     images=2000, width=100, height=110, side=100, channels=3, broken=0, sampled=200,
@@ -169,7 +172,7 @@ def test_a_project_is_made_and_labels_join_it(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     project = Path("project")
     made = new_project(project, Path("photos"), None, SCRATCH)
-    assert made.files == ("params.yaml", "dvc.yaml", ".gitignore", ".dvcignore", "git", "dvc")
+    assert made.files == ("params.yaml", "params.schema.json", "dvc.yaml", ".gitignore", ".dvcignore", "git", "dvc")
     assert made.model == "self-label"
     before = yaml.safe_load((project / "params.yaml").read_text())
     assert before["prepare"]["folder"]["path"] == "../photos"
@@ -190,6 +193,22 @@ def test_a_project_is_made_and_labels_join_it(photos, tmp_path, monkeypatch):
     content = yaml.safe_load((project / "dvc.yaml").read_text())
     assert content["stages"]["prepare"]["deps"] == ["runs/list-images/files.csv"]
     assert "# a guess" in (project / "params.yaml").read_text()
+    assert (project / "params.yaml").read_text().startswith("# yaml-language-server: $schema=params.schema.json\n")
+    found = json.loads((project / "params.schema.json").read_text())
+    assert found == schema()
+    assert all(Draft202012Validator(found).is_valid(tree) for tree in (before, after))
+
+
+def test_a_file_with_the_schemas_name_is_left_alone(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("project").mkdir()
+    Path("project/params.schema.json").write_text("mine")
+    with pytest.raises(UserError, match=r"project/params\.schema\.json: already exists; name another folder or move"):
+        new_project(Path("project"), Path("photos"), None, SCRATCH)
+    with pytest.raises(UserError, match=r"project/params\.schema\.json: already exists; overwrite it with --force"):
+        use_recipe("digits-moco", Path("project"))
+    assert [path.name for path in Path("project").iterdir()] == ["params.schema.json"]
+    assert Path("project/params.schema.json").read_text() == "mine"
 
 
 def test_a_pipeline_that_was_changed_by_hand_is_left_alone(photos, tmp_path, monkeypatch):
@@ -257,7 +276,7 @@ def test_images_with_special_characters_are_left_to_neither_git_nor_dvc(tmp_path
 def test_the_project_s_name_is_a_comment_of_one_line(photos, tmp_path):
     new_project(tmp_path / "a\nb: 1", photos, None, SCRATCH)
     text = (tmp_path / "a\nb: 1" / "params.yaml").read_text()
-    assert text.startswith(r"# 'a\nb: 1': created by")
+    assert text.splitlines()[1].startswith(r"# 'a\nb: 1': created by")
     assert "b" not in yaml.safe_load(text)
 
 

@@ -1,12 +1,23 @@
 """The reference of all settings: what it prints is what the classes take."""
 
+import re
+from dataclasses import fields
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+
 import pytest
 import yaml
 
 from sslpipe.io.settings import parse
-from sslpipe.tools.settings_reference import REQUIRED, as_text, as_yaml, blocks, settings_of
+from sslpipe.tools.settings_reference import REQUIRED, as_text, as_yaml, blocks, nested_of, settings_of, texts
 
 BLOCKS = blocks()
+EFFECT = re.compile(r"(^|[.;:)] )(Larger|More): \w")
+"""What a larger value of a number does: a sentence of its text that begins with one of these words."""
+WITHOUT_EFFECT = {
+    ("Labelled", "fold"): "the number of a random choice",
+    ("sslpipe.sources.stl10.Settings", "fold"): "the number of a fold",
+}
+"""Class and field of numbers whose size has no meaning → why."""
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -28,6 +39,34 @@ def test_a_block_pasted_as_it_is_printed_has_the_defaults(name):
 @pytest.mark.parametrize("name", BLOCKS)
 def test_every_key_has_a_text(name):
     assert [row.key for row in settings_of(name) if not row.text] == []
+
+
+def is_number(hint):
+    """Whether a type is a number, or null or a list with numbers; a choice of numbers is none."""
+    if get_origin(hint) is Literal:
+        return False
+    if get_origin(hint) is Annotated:
+        return is_number(get_args(hint)[0])
+    return hint in (int, float) or any(map(is_number, get_args(hint)))
+
+
+def classes_of(cls):
+    """A class of settings, and those of the blocks within it."""
+    yield cls
+    for hint in get_type_hints(cls).values():
+        if nested := nested_of(hint):
+            yield from classes_of(nested)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_text_of_a_number_says_what_a_larger_one_does(name):
+    without = set()
+    for cls in dict.fromkeys(classes_of(BLOCKS[name])):
+        hints = get_type_hints(cls, include_extras=True)
+        for field in fields(cls):
+            if is_number(hints[field.name]) and not EFFECT.search(texts(cls)[field.name]):
+                without.add((field.name, cls.__name__, f"{cls.__module__}.{cls.__name__}"))
+    assert [key for key, *names in without if not any((each, key) in WITHOUT_EFFECT for each in names)] == []
 
 
 def test_a_stage_has_what_its_methods_share_once():

@@ -22,7 +22,7 @@ class Settings(WhitenedKMeansSettings):
     """The features are L2-normalised, reduced to their principal components, whitened and L2-normalised again."""
 
     clusters: TwoOrMore
-    """Number of clusters."""
+    """Number of clusters. More: smaller and finer groups, which may split a class."""
     compare: CompareSettings = CompareSettings()
     """The comparison of the model with plain baselines."""
     fit: None = None

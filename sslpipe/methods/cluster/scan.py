@@ -34,33 +34,42 @@ class Settings:
     """Defaults: the SCAN paper, section 3.1."""
 
     clusters: TwoOrMore
-    """C, the number of clusters; more than there are classes is over-clustering (section 3.4)."""
+    """C, the number of clusters; more than there are classes is over-clustering (section 3.4). More: smaller and finer
+    groups, which may split a class."""
     merge_to: TwoOrMore | None = None
     """Number of groups after merging clusters that many neighbour links join (own choice; over-clustering finds small
-    and unbalanced groups that as many clusters as classes would split). null: the clusters are not merged."""
+    and unbalanced groups that as many clusters as classes would split). null: the clusters are not merged. More: fewer
+    clusters are merged, so finer groups remain."""
     heads: Count = 1
-    """Number of cluster heads on the backbone; one of them is kept (public code: 10 on ImageNet)."""
+    """Number of cluster heads on the backbone; one of them is kept (public code: 10 on ImageNet). More: a better best
+    one, slower."""
     select_head_by: Literal["held_out", "train"] = "held_out"
     """The loss that selects the head. The losses of a head that merges two groups and splits a third one differ little
     from those of the others: a few hundred held-out images are too few to measure it, the training images are not, and
     all heads fit them equally well (own choice)."""
     neighbors: CountOrZero = 5
-    """K of the mined neighbours; 0: another view of the image itself (section 2.2)."""
+    """K of the mined neighbours; 0: another view of the image itself (section 2.2). More: links between more distant
+    images, more of them wrong."""
     pair_with_itself: bool = False
-    """Whether an image is one of its own K + 1 neighbours (public code); section 2.2: K others."""
+    """Whether an image is one of its own K + 1 neighbours (public code); section 2.2: K others. true: fewer pairs are
+    wrong, and other images are learned from less."""
     entropy_weight: NonNegative = 2.0
-    """λ of eq. 2."""
+    """λ of eq. 2 (section 3.1: 2; public code: 5). Larger: clusters of more equal sizes, and no early collapse to a
+    few; at 0 all images may end in one."""
     held_out_entropy_weight: NonNegative | None = None
-    """λ of the loss on held-out images, which selects epoch and head; null: entropy_weight (public code: 1)."""
+    """λ of the loss on held-out images, which selects epoch and head; null: entropy_weight (public code: 1). Larger:
+    epochs and heads with clusters of equal sizes are preferred."""
     head_epochs: CountOrZero = 0
     """First epochs in which only the heads are trained; then the whole network is trained. With as many as `fit.epochs`
     the backbone stays frozen (public code, ImageNet). A few protect the pretext features in a short run from the
-    gradients of the random heads (own choice)."""
+    gradients of the random heads (own choice). More: the heads are further when the backbone starts, which then has
+    fewer epochs."""
     head_inputs: Literal["features", "views"] = "features"
     """What the heads alone learn from. features: the cached features of the images, computed once (own choice). views:
     the features of new views in every step, with the network in eval mode (public code, ImageNet)."""
     backbone_rate: Fraction = 1.0
-    """Factor on the backbone's learning rate (own choice where it is not 1)."""
+    """Factor on the backbone's learning rate (own choice where it is not 1). Larger: the backbone moves further from
+    its pretext features; 0: not at all."""
     views: ViewSettings = ViewSettings(policy="strong")
     """Views of anchors and of neighbours (table 1: strong 72.5, standard 62.7 on CIFAR-10)."""
     batch_statistics: BatchStatistics = "joint"

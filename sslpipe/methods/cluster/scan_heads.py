@@ -24,24 +24,30 @@ class Settings:
     """Defaults without another source: own choice, on letters and drawings (docs/results.md)."""
 
     clusters: TwoOrMore
-    """C, the number of clusters."""
+    """C, the number of clusters. More: smaller and finer groups, which may split a class."""
     heads: TwoOrMore = 10
-    """Number of heads, which differ in their initial weights (SCAN's public code on ImageNet: 10)."""
+    """Number of heads, which differ in their initial weights (SCAN's public code on ImageNet: 10). More: a steadier
+    consensus and a better best head, slower."""
     answer: Literal["consensus", "best"] = "consensus"
     """The model's probabilities: consensus, the mean of all heads, each aligned to the best one; or those of the best
     one, the head with the lowest loss over all training images (SCAN)."""
     neighbors: Count = 20
-    """K of the mined neighbours (SCAN: 20 on CIFAR, 50 on ImageNet)."""
+    """K of the mined neighbours (SCAN: 20 on CIFAR, 50 on ImageNet). More: links between more distant images, more of
+    them wrong."""
     entropy_weight: NonNegative = 5.0
-    """λ of eq. 2 (SCAN's public code)."""
+    """λ of eq. 2 (SCAN's public code). Larger: clusters of more equal sizes, and no collapse to a few; at 0 all images
+    may end in one."""
     components: Count = 256
-    """Number of principal components of the L2-normalised features that the heads see."""
+    """Number of principal components of the L2-normalised features that the heads see. More: finer differences between
+    images, also of no interest, and slower."""
     steps: Count = 1500
-    """Training steps of all heads together."""
+    """Training steps of all heads together. More: a lower loss, in proportionally more time."""
     batch: Count = 512
-    """Pairs of an image and a neighbour in a step."""
+    """Pairs of an image and a neighbour in a step. Larger: less noise in a step, and a better estimate of the clusters'
+    sizes, slower."""
     lr: Positive = 5e-3
-    """Initial learning rate of Adam, with a cosine schedule; the components together have standard deviation 1."""
+    """Initial learning rate of Adam, with a cosine schedule; the components together have standard deviation 1. Larger:
+    faster learning, until the heads no longer settle."""
     compare: CompareSettings = CompareSettings()
     """The comparison of the model with plain baselines."""
     fit: None = None

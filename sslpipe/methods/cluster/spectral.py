@@ -20,7 +20,7 @@ class Settings(SpectralSettings):
     """The graph has all mined neighbours; `mine_neighbors.k` says how many."""
 
     clusters: TwoOrMore
-    """Number of clusters."""
+    """Number of clusters. More: smaller and finer groups, which may split a class."""
     distil: DistilSettings = DistilSettings()
     """The classifier, which predicts the groups for any image."""
     compare: CompareSettings = CompareSettings()

@@ -25,11 +25,12 @@ class Settings:
     """The penalty is chosen by cross-validation on the labelled images."""
 
     penalties: tuple[Positive, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    """Candidates for λ of mean cross-entropy + λ/2 |W|², on standardised features (own choice: decades)."""
+    """Candidates for λ of mean cross-entropy + λ/2 |W|², on standardised features (own choice: decades). Larger:
+    smaller weights, less overfitting of few labels, less certain predictions."""
     folds: TwoOrMore = 5
-    """Number of folds; at most as many as the rarest class has labels."""
+    """Number of folds; at most as many as the rarest class has labels. More: a surer choice of the penalty, slower."""
     iterations: Count = 200
-    """Iterations of L-BFGS."""
+    """Maximum number of L-BFGS iterations. More: closer to the minimum, if it is not reached before."""
     fit: None = None
     """The regression is solved when the method is built; there is nothing to train."""
 

@@ -24,7 +24,8 @@ class Settings(SuaveSettings):
     projection_init: Literal["random", "pretrained"] = "pretrained"
     global_views: ViewSettings = ViewSettings(policy="plain", crop_scale=(0.08, 1.0), flip=0.5)
     local_crops: CountOrZero = 0
-    """Number of small local views of each image; more of them cost time and memory (SwAV, arXiv:2006.09882)."""
+    """Number of small local views of each image (SwAV, arXiv:2006.09882). More: more terms of the loss for each image,
+    more time and memory."""
     fit: FitSettings = FitSettings(
         epochs=3,
         batch=256,

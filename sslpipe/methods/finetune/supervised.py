@@ -15,7 +15,7 @@ class Settings(LabelledSettings):
     """Defaults: Suave's supervised fine-tuning (arXiv:2306.07483, table 5), with section A.1's rates and views."""
 
     labelled_batch: TwoOrMore = 128
-    """Labelled images in a batch."""
+    """Labelled images in a batch. Larger: less noise in a step, more time and memory."""
     views: ViewSettings = ViewSettings(
         policy="standard", crop_scale=(0.08, 1.0), brightness=0.1, contrast=0.1, saturation=0.1
     )

@@ -27,7 +27,8 @@ class Settings:
     """Defaults: the paper's for 1000 epochs of ImageNet (section 3.2)."""
 
     ema_decay: BelowOne = 0.996
-    """τ of the target network at the start; it rises to 1 on half a cosine."""
+    """τ of the target network at the start; it rises to 1 on half a cosine. Larger: a target that changes more slowly
+    and steadily."""
     projection: ProjectionSettings = PERCEPTRON
     prediction: ProjectionSettings = PERCEPTRON
     """The predictor, which the target network does not have; its `outputs` are the projection's."""

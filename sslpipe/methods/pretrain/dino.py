@@ -30,39 +30,45 @@ class Settings(MultiCropSettings):
     """Defaults: DINO's public code for 100 epochs of ImageNet with ViT-S/16."""
 
     prototypes: TwoOrMore = 65_536
-    """K, the number of outputs."""
+    """K, the number of outputs. More: finer distinctions between images, more memory."""
     hidden: Count = 2048
-    """Width of the projection's hidden layers."""
+    """Width of the projection's hidden layers. Larger: more capacity of the head, slower."""
     outputs: Count = 256
-    """Length of the embedding before the last layer, whose rows have length 1 (weight norm)."""
+    """Length of the embedding before the last layer, whose rows have length 1 (weight norm). Larger: room for more
+    differences between images, slower."""
     depth: Count = 3
-    """Layers of the projection."""
+    """Layers of the projection. More: the head takes over more of the task, so the features stay more general;
+    slower."""
     batch_norm: bool = False
     """Whether the head's hidden layers have a batch norm."""
     activation: Activation = "gelu"
     """Activation of the head's hidden layers."""
     student_temperature: Positive = 0.1
-    """Temperature of the student's outputs; a smaller one makes them more certain (DINO, arXiv:2104.14294)."""
+    """Temperature of the student's outputs (DINO, arXiv:2104.14294). Larger: less certain outputs."""
     teacher_temperature: tuple[Positive, Positive] = (0.04, 0.04)
     """Temperature at the start and from epoch `teacher_temperature_epochs` on; linear in between (longer runs: 0.04 to
-    0.07 in 30 epochs)."""
+    0.07 in 30 epochs). Larger: less certain targets; above 0.07 training is unstable (public code)."""
     teacher_temperature_epochs: NonNegative = 0.0
-    """Epochs in which the teacher's temperature goes from its first value to its last."""
+    """Epochs in which the teacher's temperature goes from its first value to its last. Larger: a slower change."""
     ema_decay: BelowOne = 0.996
-    """Decay of the teacher's weights at the start; it rises to 1 on half a cosine."""
+    """Decay of the teacher's weights at the start; it rises to 1 on half a cosine. Larger: a teacher that changes more
+    slowly and steadily."""
     center_momentum: Fraction = 0.9
-    """Decay rate of the centre that is taken off the teacher's outputs; a larger one makes it follow more slowly."""
+    """Decay rate of the centre that is taken off the teacher's outputs. Larger: it follows the outputs more slowly."""
     frozen_epochs: NonNegative = 1.0
-    """First epochs in which the last layer is frozen."""
+    """First epochs in which the last layer is frozen. More: a steadier start, in which the last layer learns
+    nothing."""
     final_weight_decay: NonNegative = 10.0
-    """Factor on the weight decay at the end; it rises from 1 on half a cosine (0.04 to 0.4)."""
+    """Factor on the weight decay at the end; it rises from 1 on half a cosine (0.04 to 0.4). Larger: stronger
+    regularisation towards the end."""
     keep: Literal["teacher", "student"] = "teacher"
     """Network to keep. The teacher is better (section 5.2); Daino's public code starts from the student."""
     global_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.4, 1.0), blur=1.0)
     second_global_views: Mapping[str, Any] = field(default_factory=lambda: dict(DINO_SECOND))
     local_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.05, 0.4))
     local_crops: CountOrZero = 8
-    """Number of small local views of each image; more of them cost time and memory (SwAV, arXiv:2006.09882)."""
+    """Number of small local views of each image (SwAV, arXiv:2006.09882). More: better features after as many epochs,
+    each of which takes more time and memory."""
     batch_statistics: BatchStatistics = "joint"
     """joint: views of one size share a forward pass, and the projection's batch norms see all views (public code).
     separate: each view is normalised alone, by the student and by the teacher."""

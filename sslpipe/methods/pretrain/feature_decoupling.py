@@ -33,33 +33,39 @@ class Settings:
     """Defaults: the public code's for ImageNet, but for `instances`, `normalizer` and `rotnet`."""
 
     rotation_weight: NonNegative = 1.0
-    """Weight of the loss that tells the rotation."""
+    """Weight of the loss that tells the rotation. Larger: orientation and shape count more for the features."""
     agreement_weight: NonNegative = 1.0
-    """Weight of the loss that brings the rotated copies of an image together."""
+    """Weight of the loss that brings the rotated copies of an image together. Larger: the invariant half of the
+    features ignores rotations more strictly."""
     instance_weight: NonNegative = 1.0
-    """Weight of the loss that tells images apart."""
+    """Weight of the loss that tells images apart. Larger: the invariant half of the features tells single images apart
+    better, at the cost of the other terms."""
     temperature: Positive = 0.07
-    """Temperature that the cosines are divided by; a smaller one attends to the most similar images."""
+    """Temperature that the cosines are divided by. Larger: all images count more alike, not the most similar ones above
+    all."""
     instances: Literal["softmax", "nce"] = "softmax"
     """How instances are told apart. softmax: over the image's own row of the memory and `negatives` others, the same
     for all images of a batch. nce: noise-contrastive estimation of it, each image's own row against `negatives` of its
     own (section 3.4, public code)."""
     negatives: CountOrZero = 4096
-    """Rows of the memory that represent all other images; 0: all rows, for the softmax."""
+    """Rows of the memory that represent all other images; 0: all rows, for the softmax. More: closer to the softmax
+    over all images, slower."""
     normalizer: NormalizerBatches = "first_epoch"
     """Batches from which nce's constant Z is estimated, as in `pretrain.nce`; first_batch in the public code."""
     momentum: Fraction = 0.5
-    """Share of the old embedding that stays in the memory."""
+    """Share of the old embedding that stays in the memory. Larger: a steadier memory, which is further behind the
+    network."""
     gamma: Positive = 2.0
-    """γ of the weights 1 - p^γ of rotated images."""
+    """γ of the weights 1 - p^γ of rotated images. Larger: only images that look upright for certain lose their
+    weight."""
     ambiguity_from: Fraction = 210 / 245
     """Share of the run after which rotated images are weighted; 1: never. The public code begins at epoch 210, at which
-    its learning rate rises again."""
+    its learning rate rises again. Larger: a shorter part of the run has the weights."""
     rotnet: str | None = None
     """Folder of a model of pretrain.rotnet on the same images, which predicts p, as in the paper; null: p is this
     network's own average prediction for the image."""
     outputs: Count = 128
-    """Dimension of the embedding."""
+    """Dimension of the embedding. Larger: room for more differences between images, slower."""
     views: ViewSettings = ViewSettings(policy="plain", crop_scale=(0.08, 1.0), flip=0.5)
     fit: FitSettings = FitSettings(
         epochs=245,

@@ -28,7 +28,8 @@ class Settings:
     256 for crops of 224 px."""
     side: Count | None = None
     """To which whole images are resized, pixels, without a crop; null: the weights' own resizing and crop. 128 takes a
-    third of the time of 224 on a CPU. The position embeddings of vision transformers are resampled."""
+    third of the time of 224 on a CPU. The position embeddings of vision transformers are resampled. Larger: more
+    detail; time grows with its square."""
     prefix: str = ""
     """Beginning of the names of the backbone's weights in the file, such as `module.encoder_q.` in MoCo's (MoCo v2,
     arXiv:2003.04297); weights with other names are left out. Empty: all weights are the backbone's."""

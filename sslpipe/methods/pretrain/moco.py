@@ -30,13 +30,15 @@ class Settings:
     """Defaults: MoCo v2, ImageNet."""
 
     temperature: Positive = 0.2
-    """Temperature that the cosines are divided by; a smaller one attends to the most similar images."""
+    """Temperature that the cosines are divided by. Larger: all negatives count more alike, not the most similar ones
+    above all."""
     ema_decay: BelowOne = 0.999
-    """m of eq. 2."""
+    """m of eq. 2, the decay of the key encoder's weights. Larger: keys that change more slowly, so those in the queue
+    agree better."""
     queue: Count | None = None
-    """Number of keys in the queue; null: a quarter of the images, at most 65,536. A queue as long as the data set
-    or longer contains an image's own earlier key, which then counts as a negative (own choice; at a quarter this
-    happens to 3 % of the queries)."""
+    """Number of keys in the queue; null: a quarter of the images, at most 65,536. A queue as long as the data set or
+    longer contains an image's own earlier key, which then counts as a negative (own choice; at a quarter this happens
+    to 3 % of the queries). More: more negatives, of which more are of the image's own class or outdated."""
     projection: ProjectionSettings = ProjectionSettings(hidden=2048, outputs=128)
     views: ViewSettings = ViewSettings(policy="simclr", blur=0.5)
     fit: FitSettings = FitSettings(

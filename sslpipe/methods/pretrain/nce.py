@@ -24,19 +24,22 @@ class Settings:
     """Defaults: Wu et al., section 4, and their public CIFAR-10 configuration."""
 
     temperature: Positive = 0.07
-    """Wu et al., section 3.1."""
+    """Temperature that the cosines are divided by (Wu et al., section 3.1). Larger: all images count more alike, not
+    the most similar ones above all."""
     negatives: CountOrZero = 4096
     """Noise rows for each image, the public code's default; 0: the full softmax (eq. 2), which is the command of its
-    README for CIFAR-10 and better up to some 50,000 images."""
+    README for CIFAR-10 and better up to some 50,000 images. More: closer to the full softmax, slower."""
     normalizer: NormalizerBatches = "first_epoch"
     """Batches from which Z of eq. 4 is estimated, "derived from initial batches" (section 3.2): the average over those
     of the first epoch, or the first alone, as in the public code, which compares it with a random memory. With the
     latter the loss rises at the public code's rate (tiny_resnet, 20,000 images of CIFAR-10 at 8 px, four epochs: kNN
     0.20 against 0.29); with Adam on the digits both are alike."""
     momentum: Fraction = 0.5
-    """Share of the old feature that stays in the memory."""
+    """Share of the old feature that stays in the memory. Larger: a steadier memory, which is further behind the
+    network."""
     proximal: NonNegative = 0.0
-    """λ of eq. 8; the public code omits the term."""
+    """λ of eq. 8, the weight of the distance to the feature in the memory; the public code omits the term. Larger: a
+    smoother but slower change of the features."""
     projection: ProjectionSettings = ProjectionSettings(depth=1)
     views: ViewSettings = ViewSettings(policy="simclr", flip=0.0)
     fit: FitSettings = FitSettings(

@@ -25,7 +25,8 @@ class Settings:
     """Defaults: SCAN's public CIFAR configuration of this pretext task."""
 
     temperature: Positive = 0.1
-    """Temperature that the cosines are divided by; a smaller one attends to the most similar images."""
+    """Temperature that the cosines are divided by. Larger: all negatives count more alike, not the most similar ones
+    above all."""
     anchors: Literal["both", "first"] = "both"
     """Views that are told from all others: both of each image (SimCLR, eq. 1), or the first alone (SCAN's public code),
     whose negatives are all the same."""

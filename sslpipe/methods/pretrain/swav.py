@@ -24,23 +24,27 @@ class Settings(MultiCropSettings):
     """Defaults: SwAV's for ImageNet with batches of 256 images (section 4 and public code)."""
 
     prototypes: TwoOrMore = 3000
-    """Number of prototypes that the images are assigned to."""
+    """Number of prototypes that the images are assigned to. More: finer distinctions between images, slower."""
     hidden: Count = 2048
-    """Width of the projection's hidden layer."""
+    """Width of the projection's hidden layer. Larger: more capacity of the head, slower."""
     outputs: Count = 128
-    """Length of an embedding."""
+    """Length of an embedding. Larger: room for more differences between images, slower."""
     temperature: Positive = 0.1
-    """τ of eq. 2."""
+    """τ of eq. 2, which divides the predictions' scores. Larger: less certain predictions."""
     epsilon: Positive = 0.05
-    """ε of eq. 3."""
+    """ε of eq. 3, the weight of the assignments' entropy. Larger: softer assignments; too large ones make all images
+    alike."""
     iterations: Count = 3
-    """Sinkhorn-Knopp iterations."""
+    """Sinkhorn-Knopp iterations. More: prototypes of more equal shares, slower."""
     queue: CountOrZero = 3840
-    """Embeddings of earlier batches that are assigned along with the batch's, for each global view."""
+    """Embeddings of earlier batches that are assigned along with the batch's, for each global view. More: assignments
+    over more images, as small batches need them, but by older features."""
     queue_from_epoch: NonNegative = 15.0
-    """Epoch from which on the queue is used; before, its embeddings are outdated too fast."""
+    """Epoch from which on the queue is used; before, its embeddings are outdated too fast. Larger: features that have
+    settled more are in the queue."""
     frozen_epochs: NonNegative = 1.0
-    """First epochs in which the prototypes are frozen."""
+    """First epochs in which the prototypes are frozen. More: a steadier start, in which the prototypes learn
+    nothing."""
     batch_statistics: BatchStatistics = "joint"
     """joint: views of one size share a forward pass, and the projection's batch norms see all views (public code).
     separate: each view is normalised alone."""

@@ -27,9 +27,10 @@ class Settings:
     """Defaults: the SCAN paper, section 3.1."""
 
     threshold: Fraction = 0.99
-    """Confidence from which a pseudo-label is learned; a larger one takes fewer and more certain ones."""
+    """Confidence from which a pseudo-label is learned. Larger: fewer pseudo-labels, more of them right."""
     balance: bool = True
-    """Weight each class by the inverse of its count among the confident images of the batch."""
+    """Weight each class by the inverse of its count among the confident images of the batch; false: large classes count
+    more."""
     targets: Literal["model", "averaged"] = "model"
     """Network that gives the pseudo-labels: the model, or its averaged weights, which are then kept."""
     target_statistics: Literal["batch", "running"] = "batch"
@@ -39,11 +40,14 @@ class Settings:
     """Batch-norm statistics of the finished model. plain: of all training images without augmentation, computed once
     more, since the model is used on such images (own choice). training: the running ones (public code)."""
     ema_decay: BelowOne = 0.999
-    """Decay of the averaged weights (public code, ImageNet)."""
+    """Decay of the averaged weights (public code, ImageNet). Larger: weights averaged over more steps, which follow
+    more slowly."""
     patience: Count = 10
-    """Epochs without an increase of the confident share after which the run ends (section 3.1: its plateau)."""
+    """Epochs without an increase of the confident share after which the run ends (section 3.1: its plateau). More: a
+    longer run."""
     min_delta: Fraction = 0.001
-    """Least increase of the confident share that counts (own choice: a tenth of a percent)."""
+    """Least increase of the confident share that counts (own choice: a tenth of a percent). Larger: an earlier end of
+    the run."""
     views: ViewSettings = ViewSettings(policy="strong")
     fit: FitSettings = FitSettings(
         epochs=100,

@@ -30,13 +30,15 @@ class Settings:
     """The method reads the outputs of the stages features and mine-neighbors."""
 
     share: Fraction = 0.7
-    """Share of an image's neighbours that must be in the image's group for it to be learned from (own choice); 0:
-    every image is."""
+    """Share of an image's neighbours that must be in the image's group for it to be learned from (own choice); 0: every
+    image is. Larger: fewer images, of surer groups."""
     neighbors: Count = 20
-    """Mined neighbours of each image that are counted, the nearest ones; at most `mine_neighbors.k` (own choice)."""
+    """Mined neighbours of each image that are counted, the nearest ones; at most `mine_neighbors.k` (own choice). More:
+    wider surroundings of an image decide."""
     gap: NonNegative = 0.02
     """Fall of the neighbour modularity beyond which the groups stay as they are, and a line says so (own choice: within
-    0.02 the figure does not tell two groupings apart)."""
+    0.02 the figure does not tell two groupings apart). Larger: changes that put more neighbours into different groups
+    are accepted."""
     distil: DistilSettings = DistilSettings()
     """The classifier. All groups have the same weight in its loss, whatever their size."""
     fit: None = None

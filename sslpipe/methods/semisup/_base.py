@@ -62,17 +62,20 @@ class LabelledSettings:
     """
 
     labelled_batch: TwoOrMore = 64
-    """Labelled images in a step; they are drawn again and again. At least 2, since batch norm compares images."""
+    """Labelled images in a step; they are drawn again and again. At least 2, since batch norm compares images. Larger:
+    less noise in a step, more time and memory."""
     views: ViewSettings = ViewSettings(policy="weak")
     """Views of the labelled images."""
     label_smoothing: BelowOne = 0.0
-    """Share of each label's probability that is spread over all classes; larger ones make predictions less certain."""
+    """Share of each label's probability that is spread over all classes. Larger: less certain predictions, less trust
+    in each label."""
     head_init: HeadInit = "random"
     """Start values of the layer to the classes, if the start has none: random (all the papers), or the logistic
     regression of the labelled images' features. A random layer distorts pretrained features in the first steps (Kumar
     et al. 2022, "Fine-tuning can distort pretrained features and underperform out-of-distribution")."""
     ema_decay: BelowOne | None = 0.999
-    """Decay of the averaged weights, which are kept; null: the weights at the end are kept."""
+    """Decay of the averaged weights, which are kept; null: the weights at the end are kept. Larger: an average over
+    more steps, about 1 / (1 - ema_decay), which follows more slowly."""
     fit: FitSettings = FitSettings(
         epochs=9450,
         batch=448,

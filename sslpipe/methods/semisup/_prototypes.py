@@ -36,25 +36,28 @@ class PrototypesSettings(LabelledSettings, MultiCropSettings):
     """Settings that Suave and Daino share. Defaults: section A.1."""
 
     labelled_batch: TwoOrMore = 128
-    """Labelled images in a batch, beside the unlabelled ones of `fit.batch`."""
+    """Labelled images in a batch, beside the unlabelled ones of `fit.batch`. Larger: less noise in a step, more time
+    and memory."""
     views: ViewSettings = ViewSettings(policy="simclr", crop_scale=(0.08, 1.0))
     label_smoothing: BelowOne = 0.01
-    """Share of each label's probability that is spread over all classes; larger ones make predictions less certain."""
+    """Share of each label's probability that is spread over all classes. Larger: less certain predictions, less trust
+    in each label."""
     hidden: Count = 2048
-    """Width of the projection's hidden layer."""
+    """Width of the projection's hidden layer. Larger: more capacity of the projection, slower."""
     outputs: Count = 128
-    """Length of an embedding."""
+    """Length of an embedding. Larger: room for more differences between images, slower."""
     projection_init: Literal["random", "pretrained"] = "random"
     """Whether the projection of the start (a pretext task's or a Suave model's) is kept. The public code drops it for
     training and keeps it for fine-tuning. A projection that is kept must have two layers and batch norm."""
     temperature: Positive = 0.1
-    """τ of the predictions."""
+    """τ of the predictions. Larger: less certain predictions."""
     local_views: ViewSettings = replace(SWAV_VIEWS, crop_scale=(0.08, 0.14))
     local_crops: CountOrZero = 8
-    """Number of small local views of each image; more of them cost time and memory (SwAV, arXiv:2006.09882)."""
+    """Number of small local views of each image (SwAV, arXiv:2006.09882). More: better features after as many epochs,
+    each of which takes more time and memory."""
     mixing: MixSettings = MixSettings()
     mix_labelled: bool = True
-    """Add mixed labelled images to the labelled ones."""
+    """Add mixed labelled images to the labelled ones, against overfitting, for more time."""
     mix_unlabelled: MixUnlabelled = "global"
     """Add mixed views, whose targets are interpolated in the same way (all: CIFAR-100, section A.2)."""
     mix_with: Literal["same_view", "next_view"] = "same_view"
@@ -63,7 +66,8 @@ class PrototypesSettings(LabelledSettings, MultiCropSettings):
     assignments of the first and the second global view; half as many mixed views (public code)."""
     mix_weight: Positive = 1.0
     """Weight of a mixed view of an image in the loss; every other view has 1. The public code counts a mixed view once
-    where it counts all others once for each image: 1 / images of a process, which in effect turns mixing off."""
+    where it counts all others once for each image: 1 / images of a process, which in effect turns mixing off. Larger:
+    mixed views count more, so stronger regularisation."""
     teacher_statistics: Literal["averaged", "batch"] = "batch"
     """Batch norms of the momentum encoder that gives the targets: averaged (eval mode, with the average of the
     network's running statistics), or batch (train mode, with the statistics of the batch's global views: public code of

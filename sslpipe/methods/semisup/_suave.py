@@ -18,18 +18,19 @@ class SuaveSettings(PrototypesSettings):
     """Settings of training and of fine-tuning. Defaults: section A.1."""
 
     epsilon: Positive = 0.05
-    """ε of eq. 5."""
+    """ε of eq. 5, the weight of the assignments' entropy. Larger: softer assignments of images to classes."""
     iterations: Count = 3
-    """Sinkhorn-Knopp iterations."""
+    """Sinkhorn-Knopp iterations. More: classes of more equal shares among the targets, slower."""
     queue: CountOrZero = 3840
     """Embeddings of earlier batches that are assigned along with the batch's, for each global view, once the queue is
-    full."""
+    full. More: assignments over more images, as many classes and small batches need them, but by older features."""
     momentum_encoder: bool = False
-    """The averaged network gives the embeddings that are assigned (CIFAR-100: with ema_decay 0.99)."""
+    """The averaged network gives the embeddings that are assigned (CIFAR-100: with ema_decay 0.99); true: steadier
+    targets, slower."""
     ema_decay: BelowOne | None = None
     final_ema_decay: Fraction | None = None
     """The momentum encoder's ema_decay at the end, to which it rises on half a cosine (public code: 1); null: it stays
-    as it is."""
+    as it is. Larger: a teacher that changes more slowly towards the end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -37,19 +37,24 @@ class Settings:
     ssl: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the base method, except labelled_batch and fit, which are settings of the alternation."""
     labelled_batch: TwoOrMore = 64
-    """Labelled images in a batch, beside the unlabelled ones of `fit.batch`."""
+    """Labelled images in a batch, beside the unlabelled ones of `fit.batch`. Larger: less noise in a step, more time
+    and memory."""
     warmup_epochs: CountOrZero = 20
-    """Epochs of rotation alone at the start of the run."""
+    """Epochs of rotation alone at the start of the run. More: better features before the first labels, slower."""
     ssl_epochs: Count = 10
-    """e1 of algorithm 2; 5 on SVHN and STL-10."""
+    """e1 of algorithm 2, the semi-supervised epochs in a row; 5 on SVHN and STL-10. More: the labels count more, the
+    clusters less."""
     rotation_epochs: CountOrZero = 1
-    """Epochs of rotation before the clustering epochs of an iteration (none on SVHN)."""
+    """Epochs of rotation before the clustering epochs of an iteration (none on SVHN). More: rotations shape the
+    features more, in place of the other epochs."""
     cluster_epochs: CountOrZero = 1
-    """e2 of algorithm 2."""
+    """e2 of algorithm 2, the clustering epochs in a row. More: the clusters count more, the labels less."""
     share: Fraction = 1.0
-    """α, the share of images with a target; 0.6 on SVHN and STL-10."""
+    """α, the share of images with a target; 0.6 on SVHN and STL-10. Larger: more images are forced into clusters of
+    equal sizes."""
     radius: NonNegative = 0.2
-    """ρ, the distance to the nearest unit vector below which an image without target learns it."""
+    """ρ, the distance to the nearest unit vector below which an image without target learns it. Larger: more of these
+    images learn their nearest vector, more of them a wrong one."""
     distance: Distance = "squared"
     """The distances that are compared with ρ and added up in the assignment of targets: squared (section 3.1 and
     eq. 4), or euclidean (public code)."""
@@ -57,13 +62,15 @@ class Settings:
     """The clustering loss of an image adds the squares over the clusters (eq. 5) or averages them (public code), which
     divides the gradient by their number."""
     cluster_batch: Count | None = None
-    """Number of a batch's images among which targets are exchanged (public code: 128); null: all of them."""
+    """Number of a batch's images among which targets are exchanged (public code: 128); null: all of them. More: better
+    matching targets, by an assignment that takes longer."""
     copies: Count = 3
-    """r, views of an image that learn its target."""
+    """r, views of an image that learn its target. More: a steadier gradient, in proportionally more time and memory."""
     lr: Positive = 0.01
-    """Learning rate of rotation and clustering."""
+    """Learning rate of rotation and clustering. Larger: faster learning in these epochs, until they undo the
+    semi-supervised ones."""
     lr_milestones: tuple[Count, ...] = ()
-    """Clustering epochs after which `lr` is halved (public code; 100 on CIFAR-10)."""
+    """Clustering epochs after which `lr` is halved (public code; 100 on CIFAR-10). Larger: the rate falls later."""
     schedule_over: Literal["all", "semisupervised"] = "all"
     """Epochs over which fit.schedule runs. all: rotation and clustering follow it too. semisupervised: these epochs
     alone, in which it runs from its start to its end (public code)."""
@@ -71,7 +78,7 @@ class Settings:
     """Epochs in which the averaged weights follow the network: all (section 4.1: "over the training"), or the
     semi-supervised ones alone (public code), after the last of which the model does not change."""
     weight_decay: NonNegative = 1e-4
-    """Weight decay of rotation and clustering."""
+    """Weight decay of rotation and clustering. Larger: smaller weights and less overfitting in these epochs."""
     views: ViewSettings = ViewSettings(
         policy="weak", jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125
     )

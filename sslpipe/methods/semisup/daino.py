@@ -26,22 +26,28 @@ class Settings(PrototypesSettings):
     """Defaults: section A.1, ImageNet with ViT-S/16, and DINO's public code where the paper gives no value."""
 
     labelled_batch: TwoOrMore = 512
-    """Labelled images in a batch, beside the unlabelled ones of `fit.batch`."""
+    """Labelled images in a batch, beside the unlabelled ones of `fit.batch`. Larger: less noise in a step, more time
+    and memory."""
     global_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.25, 1.0), blur=1.0)
     second_global_views: Mapping[str, Any] = field(default_factory=lambda: dict(DINO_SECOND))
     local_views: ViewSettings = replace(DINO_VIEWS, crop_scale=(0.05, 0.25))
     teacher_temperature: tuple[Positive, Positive] = (0.04, 0.07)
-    """ε of eq. 8 at the start and from epoch `teacher_temperature_epochs` on; linear in between."""
+    """ε of eq. 8 at the start and from epoch `teacher_temperature_epochs` on; linear in between. Larger: less certain
+    targets."""
     teacher_temperature_epochs: NonNegative = 10.0
-    """Epochs in which the teacher's temperature goes from its first value to its last."""
+    """Epochs in which the teacher's temperature goes from its first value to its last. Larger: a slower change."""
     ema_decay: BelowOne = 0.99
-    """η of eq. 7 at the start; it rises on half a cosine to `final_ema_decay`."""
+    """η of eq. 7 at the start; it rises on half a cosine to `final_ema_decay`. Larger: a teacher that changes more
+    slowly and steadily."""
     final_ema_decay: Fraction = 1.0
-    """Decay rate of the averaged weights at the end, to which it rises by a cosine from `ema_decay`."""
+    """Decay rate of the averaged weights at the end, to which it rises by a cosine from `ema_decay`. Larger: a teacher
+    that changes more slowly towards the end; 1: not at all."""
     center_momentum: Fraction = 0.9
-    """μ of eq. 9."""
+    """μ of eq. 9, the decay rate of the centre that is taken off the teacher's outputs. Larger: it follows the outputs
+    more slowly."""
     final_weight_decay: NonNegative = 10.0
-    """Factor on the weight decay at the end; it rises from 1 on half a cosine (DINO: 0.04 to 0.4)."""
+    """Factor on the weight decay at the end; it rises from 1 on half a cosine (DINO: 0.04 to 0.4). Larger: stronger
+    regularisation towards the end."""
     mix_unlabelled: MixUnlabelled = "none"
     fit: FitSettings = FitSettings(
         epochs=60,

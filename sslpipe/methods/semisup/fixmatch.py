@@ -23,11 +23,12 @@ class Settings(LabelledSettings):
     """Defaults: the FixMatch paper's for CIFAR-10 (section 4, table 4; CTAugment in section 2.3 and table 2)."""
 
     threshold: Fraction = 0.95
-    """τ."""
+    """τ, the confidence from which a pseudo-label is learned. Larger: fewer pseudo-labels, more of them right."""
     unlabelled_weight: NonNegative = 1.0
-    """λ_u."""
+    """λ_u, the weight of the unlabelled term. Larger: pseudo-labels count more beside the labels."""
     normalize_by: NormalizeBy = "batch"
-    """Divide the unlabelled term by all images (FixMatch, eq. 4) or by the confident ones ("Boosting SSL")."""
+    """Divide the unlabelled term by all images (FixMatch, eq. 4) or by the confident ones ("Boosting SSL"), with which
+    few confident images weigh as much as many."""
     weak: ViewSettings | None = None
     """Views of the unlabelled images that give the pseudo-labels, and what CTAugment is learned on; null: as `views`
     (the paper). The public code of "Boosting SSL" jitters the colours of the labelled images alone."""
@@ -36,9 +37,11 @@ class Settings(LabelledSettings):
     """Learn the magnitude of each operation (CTAugment, arXiv:1911.09785) instead of sampling it uniformly; its 19
     operations are those of strong.policy: ctaugment or ctaugment_code."""
     alignment: bool = False
-    """Align the predictions' distribution with that of the labels (section 2.5: FixMatch with DA)."""
+    """Align the predictions' distribution with that of the labels (section 2.5: FixMatch with DA), so that
+    pseudo-labels do not concentrate on a few classes."""
     alignment_steps: Count = 128
-    """Steps over which the predictions are averaged (ReMixMatch, section 3.1)."""
+    """Steps over which the predictions are averaged (ReMixMatch, section 3.1). More: a steadier average, which follows
+    the predictions more slowly."""
 
 
 class Method(LabelledMethod):

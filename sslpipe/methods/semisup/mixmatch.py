@@ -18,16 +18,19 @@ class Settings(LabelledSettings):
     """Defaults: the MixMatch paper's for CIFAR-10 (section 4.1), in FixMatch's batches and schedule."""
 
     copies: Count = 2
-    """K, views of an unlabelled image whose predictions are averaged."""
+    """K, views of an unlabelled image whose predictions are averaged. More: steadier guessed labels, more time and
+    memory."""
     temperature: Positive = 0.5
-    """T of the sharpening."""
+    """T of the sharpening of guessed labels. Larger: less certain targets; 1: no sharpening."""
     unlabelled_weight: NonNegative = 75.0
-    """λ_U."""
+    """λ_U, the weight of the squared error of unlabelled images. Larger: guessed labels count more beside the
+    labels."""
     ramp: Fraction = 0.4
-    """Share of the run in which λ_U rises linearly from 0 (0.4: public code of TorchSSL)."""
+    """Share of the run in which λ_U rises linearly from 0 (0.4: public code of TorchSSL). Larger: guessed labels count
+    fully later, when they are better."""
     ramp_steps: CountOrZero | None = None
     """Number of these steps, used instead of `ramp` if given (the paper, section 4: 16,000; public code of FixMatch and
-    of "Boosting SSL", arXiv:2012.00504: 16,384)."""
+    of "Boosting SSL", arXiv:2012.00504: 16,384). More: as for `ramp`."""
     mixing: MixSettings = MixSettings(mixup=0.75, cutmix=0.0, dominant=True)
 
 

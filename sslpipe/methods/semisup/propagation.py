@@ -54,33 +54,33 @@ class Settings:
     answer: Literal["cross_validated", "propagation", "probe", "product"] = "cross_validated"
     """What predicts. propagation: labels propagated over the graph of neighbours, best up to some three labels a class.
     probe: a logistic regression of the labelled images' features. product: the sum of both log-probabilities.
-    cross_validated: the one that is best on left-out labels; with few labels, propagation below four labels a class and
-    the product from four on."""
+    cross_validated: the best on left-out labels; with few, propagation below four a class, product from four on."""
     least_labels: TwoOrMore = 5
-    """Labels of the rarest class from which `cross_validated` compares the answers. At 5, each of 5 folds leaves four
-    labels a class, where propagation and product are about equally good, so that a wrong choice costs little (own
-    choice)."""
+    """Labels of the rarest class from which `cross_validated` compares the answers. At 5, each of 5 folds leaves four,
+    where propagation and product are about equally good (own choice). More: comparisons are made more rarely."""
     folds: TwoOrMore = 5
-    """Number of folds of the cross-validation; at most as many as the rarest class has labels."""
+    """Number of folds; at most as many as the rarest class has labels. More: a surer choice, slower."""
     compared_labels: Count = 10_000
     """Labels that the answers and the strengths are compared on, drawn in equal number from each class if there are
-    more (own choice: 20 regressions on 10,000 labels of 100 classes take some minutes, in proportion to the labels)."""
+    more (own choice: some minutes with 100 classes, in proportion to the labels). More: a surer choice, slower."""
     neighbors: Count | None = None
     """Mined neighbours of each image in the graph, and images that the classes of a new image come from; null: 20, or
-    mine_neighbors.k if fewer are mined, as for a few images."""
+    mine_neighbors.k if fewer are mined, as for a few images. More: labels reach further, over more wrong links."""
     power: Positive = 3.0
-    """Power of the cosine that is a neighbour's weight (Iscen et al. 2019, arXiv:1904.04717)."""
+    """Power of the cosine that is a neighbour's weight (Iscen et al. 2019, arXiv:1904.04717). Larger: the most similar
+    neighbours count more."""
     alpha: BelowOne = 0.99
-    """α of F = (I - αS)⁻¹ Y: the share of an image's scores that comes from its neighbours."""
+    """α of F = (I - αS)⁻¹ Y: the share of an image's scores that comes from its neighbours. Larger: labels reach
+    further, and an image's own label counts less."""
     strengths: tuple[Positive, ...] = (1.0, 10.0, 100.0, 1000.0)
-    """Candidates for C of the probe, which minimises C · (sum of cross-entropies) + |W|²/2 on unit features, as
-    scikit-learn's does. The one with the lowest cross-entropy of the answer on left-out labels is used, 10 where a
-    class has only one label (own choice: decades around 10)."""
+    """Candidates for C of the probe, which minimises C · (sum of cross-entropies) + |W|²/2 on unit features. The one
+    with the lowest cross-entropy of the answer on left-out labels is used, 10 where a class has one label (own choice:
+    decades around 10). Larger: labels are fitted more exactly, predictions more certain."""
     iterations: Count = 200
-    """Iterations of L-BFGS of the probe."""
+    """Maximum number of L-BFGS iterations of the probe. More: closer to its minimum, if it is not reached before."""
     components: TwoOrMore = 256
-    """Dimension that unit features are reduced to, by their mean and principal components, if they have more. The model
-    contains them for all training images, with 512 bytes an image at 256."""
+    """Dimension that unit features are reduced to, by their mean and principal components, if they have more. More:
+    finer differences between images, slower, a larger model (at 256, 512 bytes for each training image)."""
     fit: None = None
     """Everything is solved when the method is built; there is nothing to train."""
 

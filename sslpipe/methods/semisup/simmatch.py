@@ -29,19 +29,24 @@ class Settings(LabelledSettings):
     """Defaults: the SimMatch paper's for CIFAR (section 4.1); views as in FixMatch."""
 
     threshold: Fraction = 0.95
-    """τ."""
+    """τ, the confidence from which a pseudo-label is learned. Larger: fewer pseudo-labels, more of them right."""
     unlabelled_weight: NonNegative = 1.0
-    """λ_u."""
+    """λ_u, the weight of the unlabelled class term. Larger: pseudo-labels count more beside the labels."""
     instance_weight: NonNegative = 1.0
-    """λ_in."""
+    """λ_in, the weight of the instance term. Larger: similarities to the labelled images count more beside the
+    classes."""
     instance_from_epoch: NonNegative = 0.0
-    """Epoch from which the instance term counts; it is 1 in the public code (ImageNet)."""
+    """Epoch from which the instance term counts; it is 1 in the public code (ImageNet). Larger: it begins later, when
+    embeddings are better."""
     temperature: Positive = 0.1
-    """t of eq. 3 and 4."""
+    """t of eq. 3 and 4, which divides the cosines to the labelled images. Larger: all of them count more alike, not the
+    nearest ones above all."""
     propagation_alpha: Fraction = 0.9
-    """α of eq. 10."""
+    """α of eq. 10, the classifier's share in a pseudo-label. Larger: the classifier counts more, similar labelled
+    images less."""
     alignment_steps: Count = 32
-    """Steps over which the predictions are averaged."""
+    """Steps over which the predictions are averaged. More: a steadier average, which follows the predictions more
+    slowly."""
     memory: Literal["temporal", "teacher"] = "temporal"
     """temporal: each row follows its image's embedding (eq. 12). teacher: the averaged network embeds the labelled
     images and predicts the weak views (eq. 11), for many labels; `ema_decay` is then its momentum."""
@@ -53,11 +58,13 @@ class Settings(LabelledSettings):
     """Network to keep: teacher, the averaged one, or student, the trained one, which has the published results of
     ImageNet."""
     momentum: Fraction = 0.7
-    """m of eq. 12."""
+    """m of eq. 12, the share of the old embedding in a row of the memory. Larger: a steadier memory, which is further
+    behind the network."""
     hidden: Count = 128
-    """Width of the projection's hidden layer (public code: the backbone's)."""
+    """Width of the projection's hidden layer (public code: the backbone's). Larger: more capacity of the projection,
+    slower."""
     outputs: Count = 128
-    """Length of an embedding."""
+    """Length of an embedding. Larger: room for more differences between images, slower."""
     strong: ViewSettings = ViewSettings(policy="randaugment")
 
     def __post_init__(self) -> None:

@@ -19,16 +19,18 @@ class Settings(LabelledSettings):
     """Defaults: the UDA paper's for CIFAR-10 (appendix), in FixMatch's batches and schedule."""
 
     temperature: Positive = 0.4
-    """τ of the sharpening."""
+    """τ of the sharpening. Larger: less certain targets; 1: no sharpening."""
     threshold: Fraction = 0.8
-    """β, the least confidence of an unlabelled image that is used."""
+    """β, the least confidence of an unlabelled image that is used. Larger: fewer images, more of them with the right
+    target."""
     unlabelled_weight: NonNegative = 1.0
-    """λ."""
+    """λ, the weight of the unlabelled term. Larger: consistent predictions count more beside the labels."""
     annealing: Literal["off", "linear", "log", "exp"] = "off"
-    """Training signal annealing: leave out labelled images whose prediction is above a threshold that rises to 1."""
+    """Training signal annealing: leave out labelled images whose prediction is above a threshold that rises to 1. log:
+    it rises early, linear: evenly, exp: late, against the overfitting of few labels."""
     normalize_by: NormalizeBy = "batch"
     """Divide the unlabelled term by all images (public code of FixMatch, arXiv:2001.07685) or by the confident ones
-    (public code of "Boosting SSL", arXiv:2012.00504)."""
+    (public code of "Boosting SSL", arXiv:2012.00504), with which few confident images weigh as much as many."""
     strong: ViewSettings = ViewSettings(policy="randaugment")
 
 

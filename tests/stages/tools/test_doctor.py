@@ -17,4 +17,4 @@ def test_says_what_is_missing(at_once, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     rows = dict(line.split(maxsplit=1) for line in at_once("doctor")[1].splitlines())
     assert rows["git"] == "not found on PATH; 'dvc repro' needs it"
-    assert rows["dvc"].endswith("its command is not on PATH")
+    assert rows["dvc"].endswith("its command is not on PATH; 'sslpipe dvc repro' runs it")
