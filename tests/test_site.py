@@ -59,6 +59,7 @@ def wrong_links(folder):
 def built(folder):
     """Build the pages of the folder, and return what the builder printed; every host is unreachable."""
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    nowhere["NO_COLOR"] = "1"
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     done = subprocess.run(
         command, cwd=folder, env=os.environ | nowhere, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -25,7 +25,8 @@ sslpipe settings cluster.scan --yaml
 
 A key that is absent has its default. A key that does not exist, a value of another kind and a value out of range are
 refused with the key, what was found and what is expected. `--set KEY=VALUE` overrules a key for one run of a stage;
-KEY is relative to the stage's block.
+KEY is relative to the stage's block. With the JSON schema that `sslpipe settings --schema` prints, an editor completes
+and checks the keys.
 
 | key | values | meaning |
 |---|---|---|
