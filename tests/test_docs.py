@@ -35,6 +35,7 @@ PAGES = {
     "cost-model.md",
     "report.md",
     "installing.md",
+    "exporting.md",
 }
 WITHOUT_COMMANDS = {
     *("architecture.md", "pixels.md", "results.md", "speed.md"),
@@ -217,6 +218,22 @@ def test_metrics(few_labels):
     shell, _ = few_labels
     printed = shell.page("metrics.md")
     assert "image" in printed["sslpipe inspect runs/self-label --json"]
+
+
+def test_exporting(few_labels):
+    shell, _ = few_labels
+    shell.page("exporting.md")
+    exported = shell.folder / "exported/semisup-propagation"
+    assert {path.name for path in exported.iterdir()} == {
+        "README.md",
+        "model.onnx",
+        "model.onnx.json",
+    }
+    assert "license: apache-2.0" in (exported / "README.md").read_text()  # that of the packages of weights
+    with (shell.folder / "../new/metadata.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["file_name"] for row in rows) == [f"{place}.jpg" for place in range(80, 90)]
+    assert (shell.folder / "predictions.parquet").read_bytes().startswith(b"PAR1")
 
 
 def test_report(few_labels):

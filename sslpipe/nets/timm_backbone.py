@@ -34,6 +34,8 @@ class TimmBackbone(Backbone):
                 raise
             raise _wrong_side(architecture, side, f"it was made for {config.input_size[-1]} px: {error}") from None
         self.model = model
+        self.options = options
+        """Arguments of `timm.create_model` other than the architecture, the channels and the number of classes."""
         if side not in config.input_size[1:]:
             _check_patches(model, architecture, side)
         if model.pretrained_cfg.get("fixed_input_size"):

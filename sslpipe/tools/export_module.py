@@ -1,4 +1,4 @@
-"""The module that is exported, from uint8 images to probabilities, and the formats it is written to and read from.
+"""The module that is exported, from uint8 images to probabilities, and the files it is written to and read from.
 
 The files contain no pickled objects: weights are raw tensors in ONNX and in torch's archive, and the example images of
 the trace, the only pickled part of torch's archive, are left out.
@@ -6,7 +6,6 @@ the trace, the only pickled part of torch's archive, are left out.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -25,7 +24,7 @@ from sslpipe.nets.pixels_module import PixelsModule
 
 INPUT = "images"
 """Name of the input."""
-TRACED = 2
+TRACED_BATCH = 2
 """Batch size of the trace; torch would treat a batch size of 0 or 1 as a constant."""
 LIMIT = 2_000_000_000
 """Maximum size in bytes of the weights within an ONNX file; protobuf allows 2^31 bytes, including the graph."""
@@ -76,8 +75,8 @@ def reference(network: Network, *, features: bool) -> Forward:
 def trace(network: Network, *, channels: int, size: int, features: bool) -> ExportedProgram:
     """Return the graph of a network, in eval mode, for any batch size; it contains no paths of source files."""
     module = ExportModule(network, size=size, features=features).eval().requires_grad_(False)
-    images = torch.zeros(TRACED, channels, size, size, dtype=torch.uint8)
-    # strict: otherwise len() of a tensor, as in the vits' forward, would be the constant TRACED.
+    images = torch.zeros(TRACED_BATCH, channels, size, size, dtype=torch.uint8)
+    # strict: otherwise len() of a tensor, as in the vits' forward, would be the constant TRACED_BATCH.
     program = torch.export.export(module, (images,), dynamic_shapes=({0: Dim("batch")},), strict=True)
     for module in program.graph_module.modules():
         if isinstance(module, GraphModule):
@@ -86,7 +85,7 @@ def trace(network: Network, *, channels: int, size: int, features: bool) -> Expo
     return program
 
 
-def _write_onnx(program: ExportedProgram, path: Path, about: About) -> None:
+def write_onnx(program: ExportedProgram, path: Path, about: About) -> None:
     """Write an ONNX file; weights of more than LIMIT bytes are written to a separate file <name>.data."""
     written = torch.onnx.export(
         program,
@@ -105,7 +104,8 @@ def _write_onnx(program: ExportedProgram, path: Path, about: About) -> None:
     written.save(path, external_data=sum(tensor.nbytes for tensor in program.state_dict.values()) > LIMIT)
 
 
-def _run_onnx(path: Path) -> Forward:
+def run_onnx(path: Path) -> Forward:
+    """Return the function in an ONNX file."""
     onnxruntime = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
@@ -114,7 +114,8 @@ def _run_onnx(path: Path) -> Forward:
     return lambda images: torch.from_numpy(session.run(None, {INPUT: images.numpy()})[0])
 
 
-def _write_torch(program: ExportedProgram, path: Path, about: About) -> None:
+def write_torch(program: ExportedProgram, path: Path, about: About) -> None:
+    """Write an archive of torch.export."""
     program.example_inputs = None  # they would be pickled
     # Written to memory first: torch's own errors for a full disk do not say so.
     archive = BytesIO()
@@ -122,48 +123,6 @@ def _write_torch(program: ExportedProgram, path: Path, about: About) -> None:
     write_bytes(path, archive.getvalue())
 
 
-def _run_torch(path: Path) -> Forward:
+def run_torch(path: Path) -> Forward:
+    """Return the function in an archive of torch.export."""
     return torch.no_grad()(torch.export.load(path).module())
-
-
-@dataclass(frozen=True)
-class Format:
-    """A file format of exports."""
-
-    file: str
-    """Name of the file."""
-    libraries: tuple[str, ...]
-    """Libraries other than torch that are needed to write and to check the file."""
-    write: Callable[[ExportedProgram, Path, About], None]
-    """Writes a traced network and its card to a file."""
-    run: Callable[[Path], Forward]
-    """Returns the function in a file."""
-    example: tuple[str, str, str]
-    """Python code: the import, how to load the file, and the output for BATCH, a NumPy array."""
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Names of the file, of the separate file for large weights, and of the card."""
-        return self.file, f"{self.file}.data", f"{self.file}.json"
-
-
-FORMATS = {
-    "onnx": Format(
-        file="model.onnx",
-        libraries=("onnx", "onnxscript", "onnxruntime"),
-        write=_write_onnx,
-        run=_run_onnx,
-        example=(
-            "onnxruntime",
-            'onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])',
-            f'model.run(None, {{"{INPUT}": BATCH}})[0]',
-        ),
-    ),
-    "torch": Format(
-        file="model.pt2",
-        libraries=(),
-        write=_write_torch,
-        run=_run_torch,
-        example=("torch", 'torch.export.load("model.pt2").module()', "model(torch.from_numpy(BATCH))"),
-    ),
-}

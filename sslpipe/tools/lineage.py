@@ -12,11 +12,11 @@ from sslpipe.io.files import read_json, sha256
 from sslpipe.io.version import UNKNOWN, own_version
 from sslpipe.nets.model_card import CARD
 from sslpipe.nets.model_file import load_model, weights_path
-from sslpipe.tools.export_module import FORMATS
+from sslpipe.tools.export_formats import FORMATS
 from sslpipe.tools.yaml_text import flat
 
 STORE, STAGE_CARD, REPORT, METRICS = "store.json", "card.json", "report.json", "metrics.json"
-EXPORTS = tuple(f"{form.file}.json" for form in FORMATS.values())
+EXPORTS = tuple(form.card for form in FORMATS.values())
 KINDS = (CARD, STAGE_CARD, STORE, *EXPORTS)
 """Files by which the kind of a folder is recognised."""
 
@@ -49,14 +49,17 @@ class Artifact:
     """Artifacts that it was made from."""
 
 
-def trace(path: Path) -> Artifact:
-    """Return the artifact at a path, a folder or a file in it; raises UserError if no stage wrote it."""
+def trace(path: Path, *, everywhere: bool = True) -> Artifact:
+    """Return the artifact at a path, a folder or a file in it; raises UserError if no stage wrote it.
+
+    everywhere: whether inputs of an artifact outside of runs/ are searched for in all folders beside it.
+    """
     folder = path if path.is_dir() else path.parent
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if _marker(folder) is None:
         raise UserError(f"{path}: not the output of a stage, expected {', '.join(KINDS)} there, as in runs/self-label")
-    return _Search(_root(folder)).describe(folder)
+    return _Search(_runs(folder) or (folder.parent if everywhere else folder)).describe(folder)
 
 
 class _Search:
@@ -228,11 +231,11 @@ def _marker(folder: Path) -> str | None:
     return next((name for name in KINDS if (folder / name).is_file()), None)
 
 
-def _root(folder: Path) -> Path:
-    """Return the folder to search for parents: runs/ above `folder`, else runs/ in a folder above, else the parent."""
+def _runs(folder: Path) -> Path | None:
+    """Return the folder to search for parents: runs/ above `folder`, else runs/ in a folder above; None for neither."""
     around = [folder, *folder.parents]
     runs = [parent for parent in around if parent.name == "runs"]
-    return (runs + [parent / "runs" for parent in around if (parent / "runs").is_dir()] + [folder.parent])[0]
+    return next(iter(runs + [parent / "runs" for parent in around if (parent / "runs").is_dir()]), None)
 
 
 def _last_row(path: Path) -> dict[str, Any]:

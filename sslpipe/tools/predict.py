@@ -1,6 +1,5 @@
 """Predictions for new images, in chunks, so that the memory needed does not depend on the number of images."""
 
-import csv
 import hashlib
 import re
 from collections import Counter
@@ -34,6 +33,7 @@ from sslpipe.nets.network import Network
 from sslpipe.preparation.image_files import find_images
 from sslpipe.preparation.tables import Column, quoted, read_table
 from sslpipe.running.features import find_features
+from sslpipe.tools.prediction_table import ERROR, FILE, check_suffix, file_name, is_predictions, table_writer
 
 CACHE = Path(".sslpipe/features")
 """Folder of cached features of training images; a file's name is a hash of the model and the images."""
@@ -159,19 +159,16 @@ class Predictor:
 
 
 def check_out(out: Path, inputs: Sequence[Path]) -> None:
-    """Raise UserError if the file `out` exists and is none of earlier predictions, or is one of the inputs."""
+    """Raise UserError unless the file `out` is new or an earlier table of predictions, no input, and CSV or Parquet."""
+    if not out.is_dir():
+        check_suffix(out)
     if not out.exists():
         return
     if any(path.exists() and path.samefile(out) for path in inputs):
         raise UserError(f"--out: {out} is one of the inputs; name another file")
     if out.is_dir():
         raise UserError(f"--out: {out} is a folder; name a file")
-    try:
-        with out.open(newline="", encoding="utf-8") as file:
-            header = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
-        header = []
-    if header[:1] != ["file"] or header[-1:] != ["error"]:
+    if not is_predictions(out):
         raise UserError(f"--out: {out} exists and has no predictions; name another file, or delete it")
 
 
@@ -186,35 +183,32 @@ def predict(
     names: Mapping[str, str] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> PredictionSummary:
-    """Write one row per file to the CSV `out`, in the order of the files; `out` is written completely or not at all.
+    """Write one row per file to the table `out`, in the order of the files; it is written completely or not at all.
 
-    Columns: file; prediction and confidence (0 to 1), if the model predicts classes or clusters; with a bank, for each
-    of the k nearest training images neighbor_<i> and the cosine similarity_<i>; error, the reason for a broken image.
-    names: names to write for clusters. max_pixels: maximum number of pixels of an image. Raises UserError if `out`
-    cannot be written.
+    The suffix of `out` is .csv or .parquet. Columns: file_name (see `prediction_table.file_name`); prediction and
+    confidence (0 to 1), if the model predicts classes or clusters; with a bank, for each of the k nearest training
+    images neighbor_<i> and the cosine similarity_<i>; error, the reason for a broken image. names: names to write for
+    clusters. max_pixels: maximum number of pixels of an image. Raises UserError if `out` cannot be written.
     """
     card, summary = predictor.card, PredictionSummary()
     predicts = card.stage in (*LABELLED_STAGES, *CLUSTER_STAGES)
     k = min(k, len(bank.files)) if bank else 0
-    columns = ["file", *(["prediction", "confidence"] if predicts else [])]
+    columns = [FILE, *(["prediction", "confidence"] if predicts else [])]
     columns += [f"{what}_{i + 1}" for i in range(k) for what in ("neighbor", "similarity")]
     form = Form(size=card.size, channels=card.channels, value_range=card.value_range, max_pixels=max_pixels)
     decoder = Decoder(files, form, workers=workers)
-    # Bytes of a file name that are not UTF-8 are written as \\udcNN.
     with (
         atomic_file(out) as partial,
-        partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        table_writer(partial, [*columns, ERROR], form=out.suffix) as write,
         decoder,
         progress("predict", len(files.entries), "images") as bar,
     ):
-        writer = csv.DictWriter(file, [*columns, "error"])
-        writer.writeheader()
         for chunk in decoder.decode(np.arange(len(files.entries))):
             summary.clipped += sum(image_info.clipped for image_info in chunk.image_info)
             summary.further += sum(image_info.further for image_info in chunk.image_info)
             for index, row in sorted(_rows(predictor, chunk, bank, k, names or {}, predicts).items()):
                 name = files.entries[index].name
-                writer.writerow({"file": name, **row})
+                write({FILE: file_name(name, out), **row})
                 summary.images += 1
                 if "error" in row:
                     summary.broken[name] = row["error"]
@@ -236,14 +230,14 @@ def _rows(
     if predicts:
         for row, (output, confidence) in zip(good, predictor.predictions(features), strict=True):
             name = predictor.name(output)
-            row.update(prediction=names.get(name, name), confidence=f"{confidence:.4f}")
+            row.update(prediction=names.get(name, name), confidence=confidence)
     if bank and k:
         unit = F.normalize(features.float(), dim=1)
         nearest = torch_search.search(unit, bank.features, k=k, exclude_self=False, advance=lambda _: None)
         for row, indices, similarities in zip(good, *nearest, strict=True):
             for place, (index, similarity) in enumerate(zip(indices, similarities, strict=True), start=1):
                 row[f"neighbor_{place}"] = bank.files[index]
-                row[f"similarity_{place}"] = f"{similarity:.4f}"
+                row[f"similarity_{place}"] = float(similarity)
     return rows | dict(zip(chunk.index.tolist(), good, strict=True))
 
 

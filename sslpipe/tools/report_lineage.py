@@ -1,4 +1,4 @@
-"""The provenance of an evaluation, for the report."""
+"""The provenance of an artifact for others to read, such as in the report, without paths of this machine."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,17 +18,25 @@ def report_lineage(evaluated: Path) -> list[str]:
     read_json(evaluated / STAGE_CARD)  # its error names the command that writes it
     artifact = trace(evaluated)
     artifact.metrics = {}
-    for each in _all(artifact, set()):
-        each.path = without_machine(each.path)
-        each.metadata, each.settings = without_machine(each.metadata), without_machine(each.settings)
-        each.note = " ".join(without_machine(each.note.split(" ")))
+    strip_paths(artifact)
     return list(lines(artifact))
 
 
-def _all(artifact: Artifact, seen: set[int]) -> Iterator[Artifact]:
+def strip_paths(artifact: Artifact) -> None:
+    """Shorten absolute paths, of this machine, in an artifact and those that it was made from, to their last part."""
+    for each in every(artifact):
+        each.path = without_machine(each.path)
+        each.metadata, each.settings = without_machine(each.metadata), without_machine(each.settings)
+        each.note = " ".join(without_machine(each.note.split(" ")))
+
+
+def every(artifact: Artifact) -> Iterator[Artifact]:
     """Yield an artifact and those that it was made from, each once."""
-    if id(artifact) not in seen:
-        seen.add(id(artifact))
-        yield artifact
-        for parent in artifact.parents:
-            yield from _all(parent, seen)
+    seen: set[int] = set()
+    waiting = [artifact]
+    while waiting:
+        each = waiting.pop()
+        if id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            waiting += each.parents

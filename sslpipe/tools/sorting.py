@@ -1,6 +1,5 @@
 """Images copied or linked into a folder for each predicted group or class, and lists of those to look at."""
 
-import csv
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import atomic_folder
 from sslpipe.io.text import counted, listed, shown
+from sslpipe.tools.prediction_table import read_rows
 
 UNUSABLE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\u0085\u2028\u2029]')
 """Characters that a folder's name cannot have on some system."""
@@ -38,8 +38,7 @@ def read_predictions(table: Path, paths: Sequence[Path]) -> list[Predicted]:
 
     paths: of the images, in the order of the table's rows.
     """
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(table)
     return [
         Predicted(path, row["prediction"], float(row["confidence"]))
         for path, row in zip(paths, rows, strict=True)

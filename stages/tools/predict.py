@@ -11,7 +11,10 @@ from sslpipe.io import options
 def predict(
     model: options.Model,
     images: Annotated[list[Path], typer.Argument(help="Image files and folders of images.")],
-    out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("predictions.csv"),
+    out: Annotated[
+        Path,
+        typer.Option(help="File to write, .csv or .parquet; as metadata.csv beside the images, load_dataset reads it."),
+    ] = Path("predictions.csv"),
     neighbors: Annotated[
         int, typer.Option(min=0, help="Number of nearest training images to list for each image.")
     ] = 5,

@@ -6,6 +6,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,7 +14,6 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 from torch.nn import functional as F
 
 from sslpipe.decoding.decode import decode
@@ -26,9 +26,8 @@ from sslpipe.nets.heads import (
     ProjectionSettings,
     PrototypeSettings,
 )
-from sslpipe.nets.model_card import ModelCard
-from sslpipe.nets.model_file import load_model, save_model
-from sslpipe.nets.network import BACKBONES, BackboneSettings, Network
+from sslpipe.nets.model_file import load_model
+from sslpipe.nets.network import BACKBONES
 from sslpipe.nets.pixels_module import resize_matrix
 from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
 from sslpipe.nets.resnet import BasicBlock, Bottleneck, ResNet
@@ -37,16 +36,19 @@ from sslpipe.nets.vit import VisionTransformer
 from sslpipe.nets.wide_resnet import WideResNet
 from sslpipe.tools import export as tool
 from sslpipe.tools.export import check_images, export_model
-from sslpipe.tools.export_module import FORMATS, trace
+from sslpipe.tools.export_formats import FORMATS
+from sslpipe.tools.export_module import trace
 from stages.tools.export import export
 
-CLASSES = ("cat", "dog", "Käfer")
-LINEAR = LinearSettings(outputs=3)
+sys.path.insert(0, str(Path(__file__).parent))
+from exported_models import CLASSES, LINEAR, make
+
 PROTOTYPES = PrototypeSettings(prototypes=3, hidden=16, outputs=8)
 INSTANCES = InstanceSettings(classes=3, hidden=8, outputs=8)
 CLUSTERS = ClusterSettings(clusters=3)
 CONSENSUS = ConsensusSettings(outputs=3, heads=4, unit_features=True)
 CENTROIDS = CentroidSettings(outputs=3, components=5)
+TRACED = {name: kind for name, kind in FORMATS.items() if kind.is_traced}
 ENLARGED = InputSettings(resize=36, crop=32, interpolation="bicubic")
 SHRUNK = InputSettings(resize=12, crop=12, interpolation="bilinear")
 
@@ -69,30 +71,6 @@ def shallow(monkeypatch):
     for name, build in SHALLOW.items():
         monkeypatch.setitem(BACKBONES, name, build)
     monkeypatch.setattr("sslpipe.nets.wide_resnet.BLOCKS_PER_GROUP", 1)
-
-
-def make(folder, backbone="tiny_resnet", head=LINEAR, *, stage="semisup", size=16, channels=3, colours=None, **options):
-    """A model's folder with random weights; its batch norms have seen images."""
-    torch.manual_seed(0)
-    input = options.pop("input", None)
-    mean = [0.4, 0.45, 0.5][: colours or channels]
-    settings = BackboneSettings(name=backbone, **options)
-    network = Network(settings, head, mean=mean, std=[0.25] * len(mean), input=input, channels=channels)
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            layer.momentum = 0.5
-    with torch.no_grad():
-        for _ in range(3):
-            network.train()(torch.rand(8, channels, size, size))
-        for layer in network.head.modules():
-            if isinstance(layer, nn.Linear):
-                layer.weight.mul_(10)  # answers far from chance, which show a difference
-    settings = {"fit": {"epochs": 3}}
-    card = ModelCard(
-        stage=stage, size=size, channels=channels, classes=CLASSES, data="d" * 64, parent=None, settings=settings
-    )
-    save_model(folder, network, card)
-    return folder
 
 
 @torch.no_grad()
@@ -125,11 +103,11 @@ def program(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny(program):
-    """A model, and the folder with its export in both formats."""
+    """A model, and the folder with its export in both traced formats."""
     model, graph = program
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tool, "trace", lambda *_, **__: graph)
-        for form in FORMATS:
+        for form in TRACED:
             export_model(model, form, model.parent / "out")
     return model, model.parent / "out"
 
@@ -181,7 +159,7 @@ def test_both_formats_give_the_models_answers(tiny):
         torch.testing.assert_close(run_onnx(out / "model.onnx", images), expected, rtol=0, atol=1e-5)
         program = torch.export.load(out / "model.pt2")
         torch.testing.assert_close(program.module()(images), expected, rtol=0, atol=1e-6)
-    expected_files = ["model.onnx", "model.onnx.json", "model.pt2", "model.pt2.json"]
+    expected_files = ["README.md", "model.onnx", "model.onnx.json", "model.pt2", "model.pt2.json"]
     assert sorted(path.name for path in out.iterdir()) == expected_files
 
 
@@ -193,7 +171,9 @@ def test_torchs_archive_of_a_vit_takes_any_number_of_images(tmp_path, shallow):
     for earlier in ("model.pt2.json", "model.pt2.data", "model.onnx"):
         (tmp_path / "out" / earlier).write_text("earlier")
     path = export_model(model, "torch", tmp_path / "out").path
-    assert sorted(file.name for file in path.parent.iterdir()) == ["model.onnx", "model.pt2", "model.pt2.json"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "README.md", "model.onnx", "model.pt2", "model.pt2.json",
+    ]  # fmt: skip
     assert json.loads((tmp_path / "out/model.pt2.json").read_text())["file"] == "model.pt2"
     images = check_images(70, 1, 16)  # the network itself enlarges 64 at once
     found = torch.export.load(path).module()(images)
@@ -226,7 +206,7 @@ def test_two_matrix_products_are_the_networks_resizing(interpolation, size, resi
 
 def test_the_card_says_how_to_use_the_file_and_where_it_is_from(tiny):
     model, out = tiny
-    for form, kind in FORMATS.items():
+    for form, kind in TRACED.items():
         card = json.loads((out / f"{kind.file}.json").read_text())
         assert card["input"]["shape"] == ["batch", 1, 16, 16]
         assert (card["input"]["name"], card["input"]["dtype"]) == ("images", "uint8")
@@ -235,6 +215,8 @@ def test_the_card_says_how_to_use_the_file_and_where_it_is_from(tiny):
         assert (card["output"]["name"], card["output"]["shape"]) == ("probabilities", ["batch", 3])
         assert card["names"] == list(CLASSES)
         assert (card["stage"], card["settings"]) == ("semisup", {"fit": {"epochs": 3}})
+        readme = card["fingerprints"].pop("README.md")
+        assert (readme == sha256(out / "README.md")) == (form == "torch")  # which was written last
         assert card["fingerprints"] == {
             "data": "d" * 64,
             "weights": sha256(model / "model.safetensors"),
@@ -276,7 +258,7 @@ def test_the_onnx_file_knows_its_classes(tiny):
     assert b".py" not in found.SerializeToString()  # where the exporter's source lies
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", TRACED)
 def test_the_cards_example_runs(tiny, tmp_path, monkeypatch, form):
     model, out = tiny
     monkeypatch.chdir(out)

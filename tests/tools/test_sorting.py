@@ -95,11 +95,12 @@ def test_the_least_confident_are_listed(images, tmp_path, capsys):
     )
 
 
-def test_broken_images_have_no_place(images, tmp_path):
+@pytest.mark.parametrize("column", ["file_name", "file"])  # the latter up to version 0.4.0
+def test_broken_images_have_no_place(images, tmp_path, column):
     table = tmp_path / "p.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "prediction", "confidence", "error"])
+        writer.writerow([column, "prediction", "confidence", "error"])
         writer.writerows([[path, "cat", "0.5", ""] for path in images[:3]])
         writer.writerow([images[3], "", "", "truncated"])
     assert [each.path for each in read_predictions(table, images)] == images[:3]

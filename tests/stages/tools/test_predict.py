@@ -1,16 +1,22 @@
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from sklearn.datasets import load_digits
 
 from sslpipe.data.store import Store
+from sslpipe.io.errors import UserError
 from sslpipe.nets.model_file import load_model
+from sslpipe.preparation.labels_file import FILE, LABEL, find_labels_files
+from sslpipe.preparation.tables import Column, read_table
 from stages.tools.predict import predict
 
 OUT = Path("predictions.csv")
@@ -46,7 +52,7 @@ def test_answers_are_those_of_the_model_for_the_same_pixels(pictures, model):
     digits = load_digits().images
     for row in (row for row in found if not row["error"]):
         # Prepared from the same digit, as training images were.
-        number = int(Path(row["file"]).stem)
+        number = int(Path(row["file_name"]).stem)
         stored = {name: place for place, name in enumerate(names)}.get(f"digits:{number}")
         if stored is None:
             continue
@@ -71,10 +77,10 @@ def test_broken_files_are_listed_and_the_rest_is_done(pictures, at_once):
     code, out, err = at_once("predict", "runs/self-label", pictures, "new/group 1/4.png", "--out", "sub/p.csv")
     assert (code, err) == (0, "")
     found = rows(Path("sub/p.csv"))
-    assert [row["file"] for row in found][:2] == ["new/group 0/0.png", "new/group 0/3.png"]  # natural order
-    assert found[-1]["file"] == "new/group 1/4.png"
+    assert [row["file_name"] for row in found][:2] == ["new/group 0/0.png", "new/group 0/3.png"]  # natural order
+    assert found[-1]["file_name"] == "new/group 1/4.png"
     (broken,) = (row for row in found if row["error"])
-    assert (broken["file"], broken["prediction"], broken["neighbor_1"]) == ("new/group 1/broken.png", "", "")
+    assert (broken["file_name"], broken["prediction"], broken["neighbor_1"]) == ("new/group 1/broken.png", "", "")
     assert "broken: new/group 1/broken.png" in out
     assert "sub/p.csv: 22 images, 1 of them broken" in out
 
@@ -112,7 +118,7 @@ def test_stored_features_are_those_of_a_model_with_the_pretrained_backbone(pictu
 def test_a_model_taken_elsewhere_answers_without_neighbours(pictures, capsys):
     predict(Path("runs/cluster"), [pictures], prepared=Path("elsewhere"))
     assert "no nearest training images are listed" in capsys.readouterr().out
-    assert list(rows()[0]) == ["file", "prediction", "confidence", "error"]
+    assert list(rows()[0]) == ["file_name", "prediction", "confidence", "error"]
 
 
 def test_mistakes_are_one_line_and_leave_the_last_answers(pictures, refused):
@@ -145,7 +151,56 @@ def test_earlier_predictions_are_overwritten(pictures):
     predict(Path("runs/cluster"), [pictures], neighbors=0)
     predict(Path("runs/pretrain"), [pictures], neighbors=2)
     predict(Path("runs/cluster"), [pictures], neighbors=0)
-    assert rows()[0].keys() == {"file", "prediction", "confidence", "error"}
+    assert rows()[0].keys() == {"file_name", "prediction", "confidence", "error"}
+
+
+def test_parquet_has_the_same_predictions_with_types(pictures, at_once):
+    """As metadata.parquet of the folder of images, whose file_name is relative to that folder."""
+    predict(Path("runs/semisup/simmatch"), [pictures], neighbors=2)
+    expected = rows()
+    out = pictures / "metadata.parquet"
+    for _ in range(2):  # earlier predictions are replaced, and are not taken for an image
+        code, text, err = at_once(
+            "predict", "runs/semisup/simmatch", pictures, "--neighbors", "2", "--out", out, "--sort-into", "sorted",
+            "--review", "0",
+        )  # fmt: skip
+        assert (code, err) == (0, "")
+        assert f"{out}: 21 images, 1 of them broken" in text
+        assert len(list(Path("sorted").rglob("*.png"))) == 20
+        shutil.rmtree("sorted")
+    table = parquet.read_table(out)
+    number, text = pyarrow.float32(), pyarrow.string()
+    assert dict(zip(table.schema.names, table.schema.types, strict=True)) == {
+        "file_name": text, "prediction": text, "confidence": number, "neighbor_1": text, "similarity_1": number,
+        "neighbor_2": text, "similarity_2": number, "error": text,
+    }  # fmt: skip
+    assert table.schema.names == list(expected[0])
+    for row, same in zip(table.to_pylist(), expected, strict=True):
+        assert f"new/{row['file_name']}" == same["file_name"]
+        assert (pictures / row["file_name"]).is_file()
+        for name in ("prediction", "neighbor_1", "error"):
+            assert (row[name] or "") == same[name]
+        assert row["confidence"] is None or f"{row['confidence']:.4f}" == same["confidence"]
+    assert [row["error"] is None for row in table.to_pylist()].count(False) == 1
+
+
+def test_a_table_of_predictions_is_taken_as_labels_only_if_asked(pictures):
+    """Beside the images it has the name of a labels file, but predictions are no labels."""
+    predict(Path("runs/cluster"), [pictures], neighbors=0, out=pictures / "metadata.csv")
+    (found,) = find_labels_files(pictures)
+    with pytest.raises(UserError, match="columns file_name, prediction, confidence, error found, expected file,label"):
+        read_table(found, str(found), FILE, LABEL)
+    table = read_table(found, str(found), FILE, Column("prediction"))
+    assert [key for _, key, _ in table.rows] == [row["file_name"] for row in rows(found)]
+
+
+def test_another_suffix_and_a_missing_library_are_one_line(pictures, refused, monkeypatch):
+    line = refused("predict", "runs/cluster", pictures, "--out", "predictions.txt")
+    assert line == "error: --out: predictions.txt found, expected a name that ends in .csv or .parquet\n"
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    line = refused("predict", "runs/cluster", pictures, "--out", "p.parquet")
+    assert line == "error: --out: p.parquet: pyarrow is not installed; pip install 'sslpipe[parquet]'\n"
+    assert not Path("p.parquet").exists()
 
 
 def test_a_project_that_cannot_be_written_to_keeps_no_features_and_says_so(pictures, tmp_path, capsys):
@@ -165,7 +220,7 @@ def test_images_are_sorted_into_folders_of_their_prediction(pictures, at_once):
     assert (code, err) == (0, "")
     good = [row for row in rows() if not row["error"]]
     placed = {path.name: path.parent.name for path in Path("sorted").rglob("*.png")}
-    assert placed == {Path(row["file"]).name: row["prediction"] for row in good}
+    assert placed == {Path(row["file_name"]).name: row["prediction"] for row in good}
     assert f"{sum(float(row['confidence']) < 1 for row in good)} of 20 images with a confidence below 1" in out
     assert "sorted: 20 images copied into" in out
 
