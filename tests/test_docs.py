@@ -1,7 +1,6 @@
 """Every command of docs/ is run as it stands there, page by page."""
 
 import csv
-import json
 import os
 import re
 import shutil
@@ -18,12 +17,12 @@ from PIL import Image
 from sslpipe.nets.weights_packages import PACKAGES
 
 sys.path.insert(0, str(Path(__file__).parent))
+from documented import missing_quotes, undocumented, unnamed
 from warm import warm_commands
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-QUOTE = re.compile(r"^```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = {
     "tutorial.md",
     "own-images.md",
@@ -74,40 +73,6 @@ class Shell:
 
 def commands(name):
     return [line for block in BLOCK.findall((DOCS / name).read_text()) for line in block.splitlines()]
-
-
-def words(text):
-    """A text without its numbers and its spaces."""
-    return re.sub(r"[\d.]+|\s+", " ", text).split()
-
-
-def missing_quotes(page, printed):
-    """Lines that a page shows as printed, and that were not, whatever their numbers."""
-    lines = [" ".join(words(line)) for line in "\n".join(printed.values()).splitlines()]
-    shown = [line for block in QUOTE.findall((DOCS / page).read_text()) for line in block.splitlines()]
-    return [line for line in shown if not any(" ".join(words(line)) in each for each in lines)]
-
-
-def undocumented(runs):
-    """Files below runs/, columns of tables and keys of JSON files that docs/file-formats.md does not name."""
-    known = set(re.findall(r"`([^`\n]+)`", (DOCS / "file-formats.md").read_text()))
-    for path in runs.rglob("*"):
-        if path.is_dir() or path.name == ".gitignore" or "report" in path.relative_to(runs).parts[:1]:
-            continue
-        names = {path.name}
-        if path.suffix == ".csv":
-            with path.open(newline="") as file:
-                names |= set(next(csv.reader(file)))
-        elif path.suffix == ".json" and isinstance(content := json.loads(path.read_text()), dict):
-            names |= set(content)
-        yield from (f"{path.relative_to(runs)}: {name}" for name in sorted(names) if not is_known(name, known))
-
-
-def is_known(name, known):
-    """Whether a name is among the known ones or ends a known path, in both of which <...> stands for any text."""
-    forms = {form for each in known for form in (each, each.rpartition("/")[2])}
-    patterns = (re.sub("<.*?>", ".+", re.escape(form)) for form in forms)
-    return any(re.fullmatch(pattern, name) for pattern in patterns if pattern != ".+")
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +148,7 @@ def test_no_page_is_left_out():
 def test_tutorial(warm, tmp_path):
     shell = Shell(tmp_path, warm)
     printed = shell.page("tutorial.md")
-    assert missing_quotes("tutorial.md", printed) == []
+    assert missing_quotes(DOCS / "tutorial.md", printed) == []
     assert "cluster.scan" in printed["dvc status"]
     assert "pretrain" not in printed["dvc status"]
     assert "self_label" in printed["dvc metrics diff"]
@@ -199,7 +164,7 @@ def test_own_images(photos, warm, packages, tmp_path):
     assert "10 images, 0 of them broken" in printed["sslpipe predict runs/self-label ../new --out predictions.csv"]
     assert "runs/prepare: images of prepare" in printed["sslpipe inspect runs/self-label"]
     assert "20 labelled" in printed["sslpipe init . --labels ../labels.csv"]
-    assert list(undocumented(shell.folder / "runs")) == []
+    assert [*undocumented(shell.folder / "runs"), *unnamed(shell.folder / "predictions.csv")] == []
     # The last `dvc repro` ran what labels bring, and no training without labels.
     assert (shell.folder / "runs/semisup/propagation/model.json").exists()
     assert not shell.run("dvc status pretrain cluster | grep -v 'up to date' || true").strip()
