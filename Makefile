@@ -1,12 +1,13 @@
 # make demo: environment, the whole pipeline on the embedded digits, its table.   make test: the tests.
 # make check: format, lint, types, layers.   make bench: speed, side by side.
+# make site: the documentation as pages, site/index.html.
 
 PYTHON ?= python3
 BIN := .venv/bin
 # dvc.yaml's commands find sslpipe there.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench site clean
 
 demo: .venv/made
 	$(BIN)/dvc repro
@@ -25,6 +26,10 @@ check: .venv/made
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
 
+site: .venv/made
+	$(BIN)/python -m sslpipe.tools.settings_pages docs
+	$(BIN)/zensical build --clean --strict
+
 # Anew when a locked version changes; code is installed in place.
 .venv/made: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -38,4 +43,4 @@ bench: .venv/bench
 	touch $@
 
 clean:
-	rm -rf .venv runs .sslpipe
+	rm -rf .venv runs .sslpipe site docs/settings .cache

@@ -17,12 +17,14 @@ from PIL import Image
 from sslpipe.nets.weights_packages import PACKAGES
 
 sys.path.insert(0, str(Path(__file__).parent))
+from documented import missing_quotes, undocumented, unnamed
 from warm import warm_commands
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = {
+    "tutorial.md",
     "own-images.md",
     "few-labels.md",
     "metrics.md",
@@ -35,7 +37,10 @@ PAGES = {
     "installing.md",
     "exporting.md",
 }
-WITHOUT_COMMANDS = {"architecture.md", "pixels.md", "results.md", "speed.md"}
+WITHOUT_COMMANDS = {
+    *("architecture.md", "pixels.md", "results.md", "speed.md"),
+    *("index.md", "choosing-a-method.md", "file-formats.md", "questions.md"),
+}
 
 
 class Shell:
@@ -82,6 +87,9 @@ def code(tmp_path_factory):
     recipe = folder / "sslpipe/recipes/own-images-cpu.yaml"
     shorter = re.sub(r"(epochs: )(\d+)", lambda found: found[1] + str(-(-int(found[2]) // 20)), recipe.read_text())
     recipe.write_text(shorter)
+    digits = folder / "sslpipe/recipes/digits-moco.yaml"
+    shorter = re.sub(r"(epochs: )(\d{2,})", lambda found: found[1] + str(-(-int(found[2]) // 20)), digits.read_text())
+    digits.write_text(shorter.replace("report: {}", "report: {map: false}"))
     features = folder / "sslpipe/recipes/own-images-features.yaml"
     features.write_text(features.read_text().replace("  scan_heads:\n", "  scan_heads:\n    steps: 20\n"))
     return folder
@@ -138,6 +146,16 @@ def test_no_page_is_left_out():
     assert {page for page in pages if commands(page)} == PAGES
 
 
+def test_tutorial(warm, tmp_path):
+    shell = Shell(tmp_path, warm)
+    printed = shell.page("tutorial.md")
+    assert missing_quotes(DOCS / "tutorial.md", printed) == []
+    assert "cluster.scan" in printed["dvc status"]
+    assert "pretrain" not in printed["dvc status"]
+    assert "self_label" in printed["dvc metrics diff"]
+    assert list(undocumented(shell.folder / "runs")) == []
+
+
 def test_own_images(photos, warm, packages, tmp_path):
     shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
     shell = Shell(tmp_path, warm)
@@ -147,6 +165,7 @@ def test_own_images(photos, warm, packages, tmp_path):
     assert "10 images, 0 of them broken" in printed["sslpipe predict runs/self-label ../new --out predictions.csv"]
     assert "runs/prepare: images of prepare" in printed["sslpipe inspect runs/self-label"]
     assert "20 labelled" in printed["sslpipe init . --labels ../labels.csv"]
+    assert [*undocumented(shell.folder / "runs"), *unnamed(shell.folder / "predictions.csv")] == []
     # The last `dvc repro` ran what labels bring, and no training without labels.
     assert (shell.folder / "runs/semisup/propagation/model.json").exists()
     assert not shell.run("dvc status pretrain cluster | grep -v 'up to date' || true").strip()
@@ -158,6 +177,7 @@ def test_few_labels(few_labels):
     answers = (shell.folder / "predictions.csv").read_text()
     assert answers.count("kind ") == 10
     assert "± " in printed[commands("few-labels.md")[-1]]
+    assert list(undocumented(shell.folder / "runs")) == []
 
 
 def test_metrics(few_labels):
