@@ -1,6 +1,8 @@
 """What `init` prints and refuses."""
 
+import os
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,8 @@ def photos(tmp_path, monkeypatch):
     return Path("photos")
 
 
-def test_the_next_command_can_be_copied(photos, capsys):
+def test_the_next_command_can_be_copied(photos, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     init(Path("my project's"), photos, from_scratch=True)
     line = next(line for line in capsys.readouterr().out.splitlines() if "dvc repro" in line)
     assert shlex.split(line) == ["cd", "my project's", "&&", "dvc", "repro"]
