@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from sslpipe.io.files import write_bytes
 from sslpipe.nets.heads import ClusterHeads, InstanceHead
 from sslpipe.nets.network import Network
-from sslpipe.nets.pixels_module import PixelsModule
+from sslpipe.nets.pixels_module import PixelsModule, out_of_place
 
 INPUT = "images"
 """Name of the input."""
@@ -85,15 +85,6 @@ def trace(network: Network, *, channels: int, size: int, features: bool) -> Expo
             for node in module.graph.nodes:
                 node.meta.pop("stack_trace", None)
     return program
-
-
-def out_of_place(module: nn.Module) -> None:
-    """Let a module's activations return a new tensor, with the same values: torch's exporter takes a multiple of the time
-    for those that change their input, 17 s for the two networks that `init` joins.
-    """
-    for each in module.modules():
-        if getattr(each, "inplace", False) is True:
-            each.inplace = False  # type: ignore[assignment]
 
 
 def _write_onnx(program: ExportedProgram, path: Path, about: About) -> None:

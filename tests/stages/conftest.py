@@ -1,4 +1,6 @@
 import csv
+import fcntl
+import json
 import os
 import shutil
 import signal
@@ -107,8 +109,25 @@ sys.addaudithook(_listen)
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A project's folder in which every stage has run once, shortly. Not to be changed."""
-    folder = tmp_path_factory.mktemp("project")
+    """A project's folder in which every stage has run once, shortly. Not to be changed.
+
+    The processes of a run of the tests share it: the first that needs it makes it, the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, listed = shared / "project", shared / "opened.json"
+    with (shared / "project.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not listed.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # another process has failed to make it
+            opened = run_stages(folder)
+            listed.write_text(json.dumps({stage: sorted(map(str, paths)) for stage, paths in opened.items()}))
+    return folder
+
+
+def run_stages(folder):
+    """Run every stage in a new project; stage → files under runs/ that it opened to read."""
+    folder.mkdir()
     (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params(), sort_keys=False))
     before = Path.cwd()
     os.chdir(folder)
@@ -124,13 +143,14 @@ def finished(tmp_path_factory):
     finally:
         _now.clear()
         os.chdir(before)
-    return folder
+    return OPENED
 
 
 @pytest.fixture(scope="session")
 def opened(finished):
     """Stage, such as cluster or semisup@fixmatch → files under runs/ that it opened to read."""
-    return OPENED
+    found = json.loads((finished.parent / "opened.json").read_text())
+    return {stage: {Path(path) for path in paths} for stage, paths in found.items()}
 
 
 @pytest.fixture(scope="session")
