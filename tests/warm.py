@@ -1,6 +1,6 @@
-"""`sslpipe` without the seconds that loading its modules takes: a process that has them loaded forks for every command.
+"""`sslpipe` and `dvc` without the seconds that loading their modules takes: a process that has them forks for each.
 
-The command line, its files and its exit code are those of the installed command; only the start is another.
+The command line, its files and its exit code are those of the installed commands; only the start is another.
 """
 
 import json
@@ -21,7 +21,7 @@ CLIENT = """\
     import json, os, socket, sys
     with socket.socket(socket.AF_UNIX) as server:
         server.connect({address!r})
-        request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+        request = json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode()
         socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(request)
         code = server.recv(1)
@@ -31,11 +31,13 @@ CLIENT = """\
 
 @contextmanager
 def warm_commands(code: Path, folder: Path):
-    """A folder for PATH whose `sslpipe` runs the packages in `code`; `folder` is where it is made."""
+    """A folder for PATH whose `sslpipe` and `dvc` run the packages in `code`; `folder` is where it is made."""
     folder.mkdir()
     address = str(folder / "socket")
+    client = textwrap.dedent(CLIENT).format(python=sys.executable, address=address)
     programs = {
-        "sslpipe": textwrap.dedent(CLIENT).format(python=sys.executable, address=address),
+        "sslpipe": client,
+        "dvc": client,
         "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n',  # `repeat` looks for sslpipe beside its own Python
     }
     for name, text in programs.items():
@@ -51,8 +53,18 @@ def warm_commands(code: Path, folder: Path):
             server.terminate()
 
 
-LOADED_WHERE_USED = ("timm", "faiss", "openTSNE", "onnx", "onnxscript", "sklearn.model_selection")
-"""Libraries that sslpipe imports within functions. Not onnxruntime, which has a thread, and a fork would not."""
+LOADED_WHERE_USED = (
+    "dvc.cli",
+    "dvc.repo",
+    "dvc.commands.repro",
+    "timm",
+    "faiss",
+    "openTSNE",
+    "onnx",
+    "onnxscript",
+    "sklearn.model_selection",
+)
+"""What is imported within functions. Not onnxruntime, which has a thread, and a fork would not."""
 
 
 def load_modules() -> None:
@@ -93,21 +105,22 @@ def serve(address: str) -> None:
 
 def answer(connection: socket.socket, app) -> int:
     """Run one command in this process, and send its exit code."""
+    from dvc.cli import main
+
     size, files, _, _ = socket.recv_fds(connection, 8, 3)
     request = b""
     while len(request) < int.from_bytes(size, "big"):
         request += connection.recv(1 << 16)
-    arguments, folder, environment = json.loads(request)
+    (program, *arguments), folder, environment = json.loads(request)
     for number, file in enumerate(files):
         os.dup2(file, number)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = ["sslpipe", *arguments]
+    sys.argv = [program, *arguments]
     code = 1
     try:
-        app(arguments)
-        code = 0
+        code = main(arguments) if Path(program).name == "dvc" else app(arguments) or 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except BaseException:
