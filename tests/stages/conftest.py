@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.kills import Forked
 from stages.__main__ import app
 from stages.cluster import cluster
 from stages.evaluate import evaluate
@@ -181,23 +182,25 @@ def sslpipe():
 
 
 @pytest.fixture
-def killed_and_resumed():
+def killed_and_resumed(capfd):
     """Run a stage whole, kill it once it has saved and run it again: it went on, and ends with the same files."""
 
     def check(weights, *arguments):
-        command = [sys.executable, "-m", "stages", *arguments, "--checkpoint-seconds", "0"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run(command, check=True, env=environment, capture_output=True)
+        def start():
+            return Forked([*arguments, "--checkpoint-seconds", "0"], Path.cwd(), Path("output"), mark="")
+
+        assert start().wait() == 0
         expected = {path.name: path.read_bytes() for path in weights.parent.iterdir()}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        process = start()
         deadline = time.monotonic() + 60
         while not list(Path(".sslpipe/checkpoints").glob(f"{arguments[0]}-*/run.safetensors")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        resumed = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-        assert "resumed after step" in resumed.stdout
+        capfd.readouterr()
+        assert start().wait() == 0
+        assert "resumed after step" in capfd.readouterr().out
         assert {path.name: path.read_bytes() for path in weights.parent.iterdir()} == expected
         assert not list(Path("runs").rglob(".*"))
 
