@@ -16,7 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No test depends on how fast the machine is.
-settings.register_profile("sslpipe", deadline=None)
+settings.register_profile("sslpipe", deadline=None, max_examples=50)
 settings.load_profile("sslpipe")
 
 LONGEST = ("test_docs.py", "test_repro.py")

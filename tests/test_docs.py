@@ -78,7 +78,7 @@ def commands(name):
 
 @pytest.fixture(scope="module")
 def code(tmp_path_factory):
-    """What a wheel holds, its recipes for own images with a budget of seconds."""
+    """What a wheel holds, its recipes for own images and estimate-clusters with a budget of seconds."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "dist")]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
@@ -92,6 +92,10 @@ def code(tmp_path_factory):
     digits.write_text(shorter.replace("report: {}", "report: {map: false}"))
     features = folder / "sslpipe/recipes/own-images-features.yaml"
     features.write_text(features.read_text().replace("  scan_heads:\n", "  scan_heads:\n    steps: 20\n"))
+    estimate = folder / "sslpipe/tools/estimate_clusters.py"
+    text, changed = re.subn(r"(    steps: Count = )200\n", r"\g<1>20\n", estimate.read_text())
+    assert changed == 1
+    estimate.write_text(text)
     return folder
 
 

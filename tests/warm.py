@@ -1,16 +1,19 @@
-"""`sslpipe` without the seconds that loading torch takes: a process that has it loaded forks for every command.
+"""`sslpipe` and `dvc` without the seconds that loading their modules takes: a process that has them forks for each.
 
-The command line, its files and its exit code are those of the installed command; only the start is another.
+The command line, its files and its exit code are those of the installed commands; only the start is another.
 """
 
 import json
 import os
+import pkgutil
 import socket
 import subprocess
 import sys
 import textwrap
 import time
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 
 CLIENT = """\
@@ -18,7 +21,7 @@ CLIENT = """\
     import json, os, socket, sys
     with socket.socket(socket.AF_UNIX) as server:
         server.connect({address!r})
-        request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+        request = json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode()
         socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(request)
         code = server.recv(1)
@@ -28,11 +31,13 @@ CLIENT = """\
 
 @contextmanager
 def warm_commands(code: Path, folder: Path):
-    """A folder for PATH whose `sslpipe` runs the packages in `code`; `folder` is where it is made."""
+    """A folder for PATH whose `sslpipe` and `dvc` run the packages in `code`; `folder` is where it is made."""
     folder.mkdir()
     address = str(folder / "socket")
+    client = textwrap.dedent(CLIENT).format(python=sys.executable, address=address)
     programs = {
-        "sslpipe": textwrap.dedent(CLIENT).format(python=sys.executable, address=address),
+        "sslpipe": client,
+        "dvc": client,
         "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n',  # `repeat` looks for sslpipe beside its own Python
     }
     for name, text in programs.items():
@@ -48,10 +53,36 @@ def warm_commands(code: Path, folder: Path):
             server.terminate()
 
 
-def serve(address: str) -> None:
-    import torch  # noqa: F401  what takes the time
+LOADED_WHERE_USED = (
+    "dvc.cli",
+    "dvc.repo",
+    "dvc.commands.repro",
+    "timm",
+    "faiss",
+    "openTSNE",
+    "onnx",
+    "onnxscript",
+    "sklearn.model_selection",
+)
+"""What is imported within functions. Not onnxruntime, which has a thread, and a fork would not."""
 
+
+def load_modules() -> None:
+    """Load all of sslpipe and what its commands import: 2 to 6 s of each command otherwise."""
+    import sslpipe
+
+    for module in pkgutil.walk_packages(sslpipe.__path__, "sslpipe."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    for name in LOADED_WHERE_USED:
+        with suppress(ImportError), warnings.catch_warnings(action="ignore"):
+            import_module(name)
+
+
+def serve(address: str) -> None:
     from stages.__main__ import app
+
+    load_modules()
 
     sys.executable = str(Path(address).parent / "python")
     with socket.socket(socket.AF_UNIX) as listening:
@@ -74,21 +105,22 @@ def serve(address: str) -> None:
 
 def answer(connection: socket.socket, app) -> int:
     """Run one command in this process, and send its exit code."""
+    from dvc.cli import main
+
     size, files, _, _ = socket.recv_fds(connection, 8, 3)
     request = b""
     while len(request) < int.from_bytes(size, "big"):
         request += connection.recv(1 << 16)
-    arguments, folder, environment = json.loads(request)
+    (program, *arguments), folder, environment = json.loads(request)
     for number, file in enumerate(files):
         os.dup2(file, number)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = ["sslpipe", *arguments]
+    sys.argv = [program, *arguments]
     code = 1
     try:
-        app(arguments)
-        code = 0
+        code = main(arguments) if Path(program).name == "dvc" else app(arguments) or 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except BaseException:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslpipe.nets.network import Network
-from sslpipe.nets.pixels_module import PixelsModule
+from sslpipe.nets.pixels_module import PixelsModule, out_of_place
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 """Libraries other than torch that are needed; those of the extra `export`."""
@@ -32,6 +32,7 @@ def onnx_forward(network: Network, *, channels: int, size: int, batch: int) -> C
     cannot represent.
     """
     module = PixelsModule(network, size=size).eval().requires_grad_(False)
+    out_of_place(module)
     images = torch.zeros(batch, channels, size, size, dtype=torch.uint8)
     program = torch.export.export(module, (images,), strict=False)
     written = torch.onnx.export(program, dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False)

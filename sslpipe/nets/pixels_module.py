@@ -49,6 +49,16 @@ class PixelsModule(nn.Module):
         return features
 
 
+def out_of_place(module: nn.Module) -> None:
+    """Let the activations in a module return new tensors, with the same values, instead of changing their input.
+
+    torch's exporter decomposes those that change it, which takes most of its time for ReLU6.
+    """
+    for each in module.modules():
+        if getattr(each, "inplace", False) is True:
+            each.inplace = False  # type: ignore[assignment]
+
+
 def resize_matrix(settings: InputSettings, size: int) -> Tensor:
     """Return the matrix R [crop, size] with R X Rᵀ = `resize_and_crop` of a square X [size, size], without its clamp.
 

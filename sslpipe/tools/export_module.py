@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from sslpipe.io.files import write_bytes
 from sslpipe.nets.heads import ClusterHeads, InstanceHead
 from sslpipe.nets.network import Network
-from sslpipe.nets.pixels_module import PixelsModule
+from sslpipe.nets.pixels_module import PixelsModule, out_of_place
 
 INPUT = "images"
 """Name of the input."""
@@ -75,9 +75,13 @@ def reference(network: Network, *, features: bool) -> Forward:
 def trace(network: Network, *, channels: int, size: int, features: bool) -> ExportedProgram:
     """Return the graph of a network, in eval mode, for any batch size; it contains no paths of source files."""
     module = ExportModule(network, size=size, features=features).eval().requires_grad_(False)
+    out_of_place(module)
     images = torch.zeros(TRACED_BATCH, channels, size, size, dtype=torch.uint8)
-    # strict: otherwise len() of a tensor, as in the vits' forward, would be the constant TRACED_BATCH.
-    program = torch.export.export(module, (images,), dynamic_shapes=({0: Dim("batch")},), strict=True)
+    options: dict[str, Any] = {"dynamic_shapes": ({0: Dim("batch")},)}
+    try:
+        program = torch.export.export(module, (images,), strict=False, **options)
+    except Exception:  # such as for len() of a tensor, as in the vits' forward
+        program = torch.export.export(module, (images,), strict=True, **options)  # takes four times as long
     for module in program.graph_module.modules():
         if isinstance(module, GraphModule):
             for node in module.graph.nodes:

@@ -20,10 +20,12 @@ def features(count=300, dimension=20, seed=0, dtype=np.float16):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-@pytest.mark.parametrize("chunk", [7, 300, 4096])
-def test_agrees_with_scikit_learn(monkeypatch, chunk, dtype):
+@pytest.mark.parametrize(
+    ("chunk", "count", "dimension"), [(7, 300, 20), (300, 300, 20), (4096, 300, 20), (4096, 40, 60)]
+)
+def test_agrees_with_scikit_learn(monkeypatch, chunk, count, dimension, dtype):
     monkeypatch.setattr(module, "CHUNK", chunk)
-    rows = features(dtype=dtype)
+    rows = features(count, dimension, dtype=dtype)
     unit = normalize(rows.astype(np.float64))
     expected = PCA(6, svd_solver="full").fit(unit)
     found = fit_pca(rows, 6)
@@ -83,6 +85,21 @@ def test_lengths_of_rows_do_not_matter_and_signs_are_fixed(seed, scale, count):
     np.testing.assert_allclose(found.basis.T @ found.basis, np.eye(found.basis.shape[1]), atol=1e-5)
 
 
+@pytest.mark.parametrize("components", [1, 5, 39, 60])
+def test_fewer_rows_than_dimensions_have_the_components_of_their_covariance(monkeypatch, components):
+    rows = features(30, 60, dtype=np.float32)
+    rows[20:] = rows[10:20]  # of rank 19
+    found = fit_pca(rows, components)
+    monkeypatch.setattr(module, "CHUNK", 10)
+    expected = fit_pca(rows, components)
+    assert found.basis.shape == expected.basis.shape == (60, min(components, 19))
+    np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=1e-3)
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-6)
+    np.testing.assert_allclose(found.basis.T @ found.basis, np.eye(found.basis.shape[1]), atol=1e-5)
+    projected = [each.basis @ each.basis.T for each in (found, expected)]
+    np.testing.assert_allclose(*projected, atol=1e-3)
+
+
 def test_components_without_variance_are_left_out():
     random = np.random.default_rng(0)
     angle = random.uniform(0, 2, 50)
@@ -91,6 +108,7 @@ def test_components_without_variance_are_left_out():
     equal = fit_pca(np.ones((9, 4), np.float16), 3)
     assert equal.basis.shape == (4, 1)
     assert np.abs(equal.transform(np.ones((9, 4)), whiten=True)).max() < 1e-3
+    assert fit_pca(np.eye(4)[[0, 0, 0]], 3).basis.T.tolist() == [[1, 0, 0, 0]]
 
 
 def test_zero_rows_stay_and_broken_ones_are_refused():

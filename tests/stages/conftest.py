@@ -1,4 +1,6 @@
 import csv
+import fcntl
+import json
 import os
 import shutil
 import signal
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.kills import Forked
 from sslpipe.running import watching
 from stages.__main__ import app
 from stages.cluster import cluster
@@ -111,8 +114,25 @@ sys.addaudithook(_listen)
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A project's folder in which every stage has run once, shortly. Not to be changed."""
-    folder = tmp_path_factory.mktemp("project")
+    """A project's folder in which every stage has run once, shortly. Not to be changed.
+
+    The processes of a run of the tests share it: the first that needs it makes it, the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, listed = shared / "project", shared / "opened.json"
+    with (shared / "project.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not listed.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # another process has failed to make it
+            opened = run_stages(folder)
+            listed.write_text(json.dumps({stage: sorted(map(str, paths)) for stage, paths in opened.items()}))
+    return folder
+
+
+def run_stages(folder):
+    """Run every stage in a new project; stage → files under runs/ that it opened to read."""
+    folder.mkdir()
     (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params(), sort_keys=False))
     before = Path.cwd()
     os.chdir(folder)
@@ -131,13 +151,14 @@ def finished(tmp_path_factory):
         _now.clear()
         watching.AFTER = after
         os.chdir(before)
-    return folder
+    return OPENED
 
 
 @pytest.fixture(scope="session")
 def opened(finished):
     """Stage, such as cluster or semisup@fixmatch → files under runs/ that it opened to read."""
-    return OPENED
+    found = json.loads((finished.parent / "opened.json").read_text())
+    return {stage: {Path(path) for path in paths} for stage, paths in found.items()}
 
 
 @pytest.fixture(scope="session")
@@ -168,23 +189,25 @@ def sslpipe():
 
 
 @pytest.fixture
-def killed_and_resumed():
+def killed_and_resumed(capfd):
     """Run a stage whole, kill it once it has saved and run it again: it went on, and ends with the same files."""
 
     def check(weights, *arguments):
-        command = [sys.executable, "-m", "stages", *arguments, "--checkpoint-seconds", "0"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run(command, check=True, env=environment, capture_output=True)
+        def start():
+            return Forked([*arguments, "--checkpoint-seconds", "0"], Path.cwd(), Path("output"), mark="")
+
+        assert start().wait() == 0
         expected = {path.name: path.read_bytes() for path in weights.parent.iterdir()}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        process = start()
         deadline = time.monotonic() + 60
         while not list(Path(".sslpipe/checkpoints").glob(f"{arguments[0]}-*/run.safetensors")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        resumed = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-        assert "resumed after step" in resumed.stdout
+        capfd.readouterr()
+        assert start().wait() == 0
+        assert "resumed after step" in capfd.readouterr().out
         assert {path.name: path.read_bytes() for path in weights.parent.iterdir()} == expected
         assert not list(Path("runs").rglob(".*"))
 

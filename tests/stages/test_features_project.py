@@ -57,6 +57,7 @@ def test_from_init_to_predictions_without_a_network(photos, at_once, monkeypatch
     monkeypatch.chdir("project")
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["cluster"]["clusters"] = 2  # the only value that a person has to know
+    params["cluster"]["scan_heads"]["steps"] = 50  # less time for the test
     Path("params.yaml").write_text(yaml.safe_dump(params))
     for command in commands():
         code, _, err = at_once(*shlex.split(command)[1:])

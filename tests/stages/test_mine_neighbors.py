@@ -51,10 +51,10 @@ def test_held_out_images_are_classified_by_their_training_neighbours(finished):
     assert metrics["held_out"]["knn_acc"] > 0.5
 
 
-def test_runs_by_hand_with_another_k(project, sslpipe):
-    done = sslpipe("mine-neighbors", "--k", 3)
-    assert done.returncode == 0, done.stderr
-    assert "mine_neighbors.k = 3  (option; params.yaml: 6)" in done.stdout
+def test_runs_by_hand_with_another_k(project, at_once):
+    code, out, err = at_once("mine-neighbors", "--k", 3)
+    assert code == 0, err
+    assert "mine_neighbors.k = 3  (option; params.yaml: 6)" in out
     assert np.load(OUT / "train/indices.npy").shape[1] == 3
 
 

@@ -28,7 +28,7 @@ from sslpipe.nets.heads import (
 )
 from sslpipe.nets.model_file import load_model
 from sslpipe.nets.network import BACKBONES
-from sslpipe.nets.pixels_module import resize_matrix
+from sslpipe.nets.pixels_module import out_of_place, resize_matrix
 from sslpipe.nets.preprocessing import InputSettings, resize_and_crop
 from sslpipe.nets.resnet import BasicBlock, Bottleneck, ResNet
 from sslpipe.nets.unit_heads import CentroidSettings, ConsensusSettings
@@ -202,6 +202,16 @@ def test_two_matrix_products_are_the_networks_resizing(interpolation, size, resi
     assert matrix.shape == (crop, size)
     found = matrix @ images @ matrix.T
     torch.testing.assert_close(found, resize_and_crop(images, settings), rtol=0, atol=1e-6)
+
+
+def test_out_of_place_activations_have_the_same_values_and_leave_their_input():
+    module = torch.nn.Sequential(torch.nn.ReLU6(inplace=True), torch.nn.Sequential(torch.nn.SiLU(inplace=True)))
+    images = torch.linspace(-9, 9, 50)
+    expected = module(images.clone())
+    out_of_place(module)
+    given = images.clone()
+    assert torch.equal(module(given), expected)
+    assert torch.equal(given, images)
 
 
 def test_the_card_says_how_to_use_the_file_and_where_it_is_from(tiny):
