@@ -1,7 +1,7 @@
 """Pictures of what sslpipe shows on a terminal of 80 columns, light and dark: python -m benchmarks.terminal_pictures.
 
 Commands run on a pseudo-terminal in a finished project, `--project`; what they write is drawn as a terminal would. A
-picture of a run in progress is its screen after some seconds. Needs Chromium and the extra `test`.
+picture of a run in progress is its screen after some seconds. Needs Chromium and the extra `dev`.
 """
 
 import argparse

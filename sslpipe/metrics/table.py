@@ -100,8 +100,12 @@ def print_table(metrics: Mapping[str, Mapping[str, Any]], chosen: Sequence[str] 
 def highest(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the highest accuracy of the classifiers and of the clusters, and the models that have it, in words."""
     parts = []
-    for metric in ("acc", "cluster_acc"):
-        found = {name: row[metric] for name, row in metrics.items() if row.get(metric) is not None}
+    for metric, others in (("acc", ()), ("cluster_acc", ("acc",))):
+        found = {
+            name: row[metric]
+            for name, row in metrics.items()
+            if row.get(metric) is not None and all(row.get(other) is None for other in others)
+        }
         if found:
             best = max(found, key=lambda name: found[name])
             parts.append(f"highest {metric} {found[best]:.3f}, {best}")

@@ -40,8 +40,13 @@ def learned(
         counts = outputs.argmax(dim=1).bincount()
         largest = float(counts.max()) / len(outputs)
         parts.append(f"{int(counts.count_nonzero())} of {outputs.shape[1]} clusters used, the largest {largest:.0%}")
-    parts += [f"{words} {last[column]:.3g}" for column, words in COLUMNS.items() if column in last]
+    parts += [f"{words} {_number(last[column])}" for column, words in COLUMNS.items() if column in last]
     return ", ".join(parts) or "complete as it was built, nothing was trained"
+
+
+def _number(value: float) -> str:
+    """Return a whole number in full, others with three digits."""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.3g}"
 
 
 def loss_text(method: object, state: State) -> str:

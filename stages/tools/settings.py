@@ -49,4 +49,8 @@ def settings(
     elif as_yaml:
         print(reference.as_yaml(rows))
     else:
-        print(reference.as_text(rows, min(shutil.get_terminal_size().columns, 120)))
+        text = reference.as_text(rows, min(shutil.get_terminal_size().columns, 120))
+        # click leaves the style out where standard output is no terminal.
+        typer.echo(
+            "\n".join(line if line.startswith(" ") else typer.style(line, bold=True) for line in text.split("\n"))
+        )

@@ -55,3 +55,8 @@ def test_used_clusters_and_known_columns():
 def test_methods_without_a_training_loop():
     assert learned("cluster", object(), None, [{"modularity": 0.6543}], None) == "neighbour modularity 0.654"
     assert learned("pretrain", object(), None, [{}], None) == "complete as it was built, nothing was trained"
+
+
+def test_whole_numbers_are_in_full():
+    row = {"labels": 1440.0, "penalty": 0.01, "modularity": float("nan")}
+    assert learned("semisup", object(), None, [row], None) == "neighbour modularity nan, penalty 0.01, labels 1440"

@@ -14,7 +14,7 @@ from sslpipe.nets.model_card import CARD, card_for
 from sslpipe.nets.model_file import load_model, save_model
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.tools.autoconfig import settings_for
-from sslpipe.tools.export import _depth
+from sslpipe.tools.export_about import _depth
 from sslpipe.tools.folder_summary import scan_folder
 from sslpipe.tools.lineage import trace
 from sslpipe.tools.predict import Files, Predictor, predict
