@@ -11,6 +11,9 @@ from scipy.sparse import coo_array, csr_array
 SIGMA = 1.0
 """Width of the kernel of unit vectors (arXiv:2407.12212, section 4)."""
 
+LEAST = 1e-5
+"""Gain from which an image counts as adding something: copies of a labelled image add what float32 rounds."""
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -91,7 +94,7 @@ def herding(
             heapq.heapreplace(waiting, (-gain, image))
             continue
         heapq.heappop(waiting)
-        if gain <= 0:
+        if gain <= LEAST:
             return
         near, value = kernel.row(image)
         covered[near] = np.maximum(covered[near], value)

@@ -16,13 +16,13 @@ def typicality(
     """Return how typical each image is, [N]: 1 / its mean distance to its neighbours (TypiClust, eq. 1).
 
     neighbors, cosine: [N, k], of unit vectors. group: [N]; if given, only neighbours of the image's own group count,
-    and an image without one has 0. Copies, at a distance of 0, are taken to be at 1e-6.
+    and the result is multiplied by their share, so that an image with one near neighbour in its group is not before
+    one with many. Copies, at a distance of 0, are taken to be at 1e-6.
     """
     distance = np.sqrt(np.maximum(2 - 2 * cosine.astype(np.float64), 1e-12))
     own = np.ones(neighbors.shape, bool) if group is None else group[neighbors] == group[:, None]
     count = own.sum(axis=1)
     mean = np.divide((distance * own).sum(axis=1), count, out=np.full(len(count), np.inf), where=count > 0)
-    # A group's image with one near neighbour in it is no better than one with many that are hardly farther.
     result: NDArray[np.float64] = count / neighbors.shape[1] / mean
     return result
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sslpipe.data.store import SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
+from sslpipe.data.store import CHOSEN, SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
 from sslpipe.decoding.decode import Decoded, Decoder
 from sslpipe.decoding.entries import Entry, ImageSource
 from sslpipe.decoding.pixels import MAX_PIXELS, Form
@@ -21,6 +21,7 @@ from sslpipe.io.files import atomic_folder, write_array, write_json
 from sslpipe.io.params import Params
 from sslpipe.io.settings import Count, Fraction, parse
 from sslpipe.io.version import own_version
+from sslpipe.preparation.chosen_images import chosen_card, listed_images
 from sslpipe.preparation.findings import Findings
 from sslpipe.preparation.growing_array import GrowingArray
 from sslpipe.preparation.pixel_statistics import PixelStatistics
@@ -133,6 +134,8 @@ def write_store(
     )
     # Raises an error for too few labels now, not after the images are decoded.
     draw_labelled(_labels(entries, drawn["train"]), source.classes, settings.labelled, seed=seed)
+    table = settings.labelled.images if settings.labelled else None
+    listed = listed_images(table, entries, drawn) if table is not None else None
     image_shape = (settings.channels, settings.size, settings.size)
     form = Form(
         size=settings.size,
@@ -162,6 +165,8 @@ def write_store(
         label = _labels(entries, written["train"])
         _check_classes(source.classes, _labels(entries, drawn["train"]), label, broken)
         labelled = draw_labelled(label, source.classes, settings.labelled, seed=seed)
+        labelled = labelled if listed is None else listed.keep(written["train"])
+        chosen = chosen_card(listed, entries, written["train"][labelled])
         mean, std = totals.statistics.mean_std()
         info = StoreInfo(
             size=settings.size,
@@ -180,11 +185,14 @@ def write_store(
         findings = [
             *_commonest(broken.values()),
             *totals.findings.lines(duplicates, channels=settings.channels, value_range=settings.value_range),
+            *([listed.line(len(labelled))] if listed else []),
         ]
         (folder / "labelled").mkdir()
         write_array(folder / "labelled" / "index.npy", labelled)
         write_array(folder / "labelled" / "label.npy", label[labelled])
         write_json(folder / "labelled" / "classes.json", [_text(name) for name in source.classes])
+        if chosen:
+            write_json(folder / "labelled" / CHOSEN, chosen)
         # Without a range there is no key, as in the stores of earlier versions.
         write_json(folder / "store.json", {key: value for key, value in asdict(info).items() if value is not None})
         write_json(
