@@ -84,7 +84,7 @@ def herding(
     w = np.ones(len(kernel)) if weight is None else np.asarray(weight, dtype=np.float64)
     free = np.ones(len(kernel), dtype=bool) if allowed is None else allowed.copy()
     free[np.asarray(labelled, dtype=np.int64)] = False
-    # Gains only fall as images are covered (submodularity), so an old gain is an upper bound (lazy greedy, Minoux 1978).
+    # Gains only fall as images are covered (submodularity), so an old gain is an upper bound: lazy greedy.
     waiting = [(-_gain(kernel, covered, w, int(image)), int(image)) for image in np.flatnonzero(free)]
     heapq.heapify(waiting)
     while waiting:

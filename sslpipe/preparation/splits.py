@@ -45,7 +45,9 @@ class Labelled:
         if sum(each is not None for each in (self.per_class, self.fraction, self.images)) != 1:
             raise UserError("expected exactly one of the keys per_class, fraction and images")
         if self.images is not None and self.fold:
-            raise UserError(f"fold: {self.fold} found, expected 0, since the images of a table are the same in each fold")
+            raise UserError(
+                f"fold: {self.fold} found, expected 0, since the images of a table are the same in each fold"
+            )
 
 
 def protocol_named(name: object) -> ProtocolName:

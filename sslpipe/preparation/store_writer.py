@@ -20,6 +20,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import atomic_folder, write_array, write_json
 from sslpipe.io.params import Params
 from sslpipe.io.settings import Count, Fraction, parse
+from sslpipe.io.text import valid_text
 from sslpipe.io.version import own_version
 from sslpipe.preparation.chosen_images import chosen_card, listed_images
 from sslpipe.preparation.findings import Findings
@@ -190,7 +191,7 @@ def write_store(
         (folder / "labelled").mkdir()
         write_array(folder / "labelled" / "index.npy", labelled)
         write_array(folder / "labelled" / "label.npy", label[labelled])
-        write_json(folder / "labelled" / "classes.json", [_text(name) for name in source.classes])
+        write_json(folder / "labelled" / "classes.json", [valid_text(name) for name in source.classes])
         if chosen:
             write_json(folder / "labelled" / CHOSEN, chosen)
         # Without a range there is no key, as in the stores of earlier versions.
@@ -203,8 +204,8 @@ def write_store(
                 "protocol": protocol,
                 "splits": {split: _counts(source, written[split]) for split in SPLITS},
                 "labelled": _counts(source, written["train"][labelled]),
-                "broken": [{"file": _text(entries[i].name), "reason": broken[i]} for i in sorted(broken)],
-                "unreadable": [{"folder": _text(name), "reason": why} for name, why in source.unreadable.items()],
+                "broken": [{"file": valid_text(entries[i].name), "reason": broken[i]} for i in sorted(broken)],
+                "unreadable": [{"folder": valid_text(name), "reason": why} for name, why in source.unreadable.items()],
                 "ignored": _texts(source.ignored),
                 "findings": totals.findings.as_json(),
                 "duplicates": [[_texts(image) for image in group] for group in duplicates],
@@ -253,7 +254,7 @@ def _write_split(
             index.append(chunk.index)
     written = np.concatenate(index)
     write_array(folder / "labels.npy", _labels(entries, written))
-    write_json(folder / "files.json", [_text(entries[i].name) for i in written.tolist()])
+    write_json(folder / "files.json", [valid_text(entries[i].name) for i in written.tolist()])
     return written
 
 
@@ -293,15 +294,10 @@ def _counts(source: ImageSource, index: NDArray[np.int64]) -> dict[str, Any]:
     return {
         "images": len(index),
         "without_label": count[UNKNOWN],
-        "classes": {_text(name): count[label] for label, name in enumerate(source.classes)},
+        "classes": {valid_text(name): count[label] for label, name in enumerate(source.classes)},
     }
 
 
-def _text(name: str) -> str:
-    r"""Return a file's name as valid Unicode: bytes that are not UTF-8 are written as \xNN."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _texts(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply `_text` to the keys and the text values of a mapping."""
-    return {_text(key): _text(value) if isinstance(value, str) else value for key, value in block.items()}
+    """Apply `valid_text` to the keys and the text values of a mapping."""
+    return {valid_text(key): valid_text(value) if isinstance(value, str) else value for key, value in block.items()}

@@ -1,0 +1,77 @@
+"""The rows of a file of questions: answers and labels that are kept, and new questions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sslpipe.data.store import UNKNOWN
+from sslpipe.io.console import info
+from sslpipe.io.errors import UserError
+from sslpipe.io.params import Params
+from sslpipe.io.text import counted, valid_text
+from sslpipe.preparation.questions_file import Row, column_of, read_rows
+from sslpipe.sources import folder
+
+KNOWN = "known before"
+"""Reason of a row with a label that was not asked for."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the source of the images knows of labels, for a folder of images; empty for another source."""
+
+    name: Mapping[str, str] = field(default_factory=dict)
+    """Name of an image in the store → its name in the source, if that has bytes other than UTF-8."""
+    label: Mapping[str, str] = field(default_factory=dict)
+    """Image → its label in the project's tables of labels; a new table takes their place, so it has these as well."""
+    rows: tuple[Row, ...] = ()
+    """Rows of the tables that are files of questions."""
+    tables: tuple[Path, ...] = ()
+    """The project's tables of labels."""
+    complete: bool = True
+    """Whether the source has a label of every image, so that questions are an experiment."""
+
+
+def read_origin(project: Params) -> Origin:
+    """Return what the source of a project knows. Raises UserError if its folder of images cannot be read."""
+    if (project.tree.get("prepare") or {}).get("source") != "folder":
+        return Origin()
+    settings = project.parse(folder.Settings, "prepare.folder")
+    source, tables = folder.Source(settings), settings.tables()
+    names = {valid_text(entry.name): entry.name for entry in source.entries}
+    label = {entry.name: source.classes[entry.label] for entry in source.entries if entry.label != UNKNOWN}
+    asked = [table for table in tables if column_of(table, "question") is not None]
+    rows = tuple(row for table in asked for row in read_rows(table))
+    return Origin(
+        {name: real for name, real in names.items() if name != real},
+        label if tables else {},
+        rows,
+        tables,
+        complete=len(label) == len(names),
+    )
+
+
+def read_kept(out: Path, origin: Origin) -> dict[str, Row]:
+    """Return image → row of each label that the new file keeps: answers in the file and in the project's tables.
+
+    A line says how many questions of the file without an answer are replaced. Raises UserError for a file that is no
+    file of questions, which is then not overwritten.
+    """
+    rows: list[Row] = []
+    if out.exists():
+        rows = read_rows(out)
+        if column_of(out, "question") is None:
+            raise UserError(f"--out: {out} was not written by 'sslpipe ask'; name another file, or move it away")
+    kept = {row.file: row for row in (*origin.rows, *rows) if row.label}
+    kept = {name: Row(name, text, reason=KNOWN) for name, text in origin.label.items() if name not in kept} | kept
+    if open_questions := [row for row in rows if not row.label and row.file not in kept]:
+        info(
+            f"{out}: {counted(len(open_questions), 'question')} without an answer replaced by the new ones, "
+            f"{counted(len(rows) - len(open_questions), 'row')} with a label kept"
+        )
+    return kept
+
+
+def last_number(rows: Mapping[str, Row]) -> int:
+    """Return the highest number of a question, 0 for none."""
+    return max((int(row.question) for row in rows.values() if row.question.isdecimal()), default=0)
