@@ -23,7 +23,7 @@ class Origin:
     name: Mapping[str, str] = field(default_factory=dict)
     """Name of an image in the store → its name in the source, if that has bytes other than UTF-8."""
     label: Mapping[str, str] = field(default_factory=dict)
-    """Image → its label in the project's tables of labels; a new table takes their place, so it has these as well."""
+    """Image → its label, from a table or its folder; a new table takes the place of these, so it has them as well."""
     rows: tuple[Row, ...] = ()
     """Rows of the tables that are files of questions."""
     tables: tuple[Path, ...] = ()
@@ -44,10 +44,10 @@ def read_origin(project: Params) -> Origin:
     rows = tuple(row for table in asked for row in read_rows(table))
     return Origin(
         {name: real for name, real in names.items() if name != real},
-        label if tables else {},
+        {} if len(label) == len(source.entries) else label,
         rows,
         tables,
-        complete=len(label) == len(names),
+        complete=len(label) == len(source.entries),
     )
 
 
