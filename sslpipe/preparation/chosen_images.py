@@ -13,6 +13,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import project_path
 from sslpipe.io.text import counted
 from sslpipe.preparation.questions_file import read_rows
+from sslpipe.preparation.splits import Labelled
 from sslpipe.preparation.tables import quoted
 
 KEY = "prepare.labelled.images"
@@ -40,15 +41,21 @@ class Listed:
         return f"{counted(used, 'labelled image')} of {self.table}, chosen, not drawn{''.join(f'; {m}' for m in more)}"
 
 
-def listed_images(table: str, entries: Sequence[Entry], drawn: dict[Split, NDArray[np.int64]]) -> Listed:
-    """Return the labelled images that a table names in its column file. drawn: the splits of the entries.
+def listed_images(
+    labelled: Labelled | None, entries: Sequence[Entry], drawn: dict[Split, NDArray[np.int64]]
+) -> Listed | None:
+    """Return the labelled images that the table `images` names; None without a table. drawn: splits of the entries.
 
     Rows of held-out images are left out, and so are rows of test images that were no questions.
     Raises UserError for a row that names no image, a question about a test image, and an image without a label.
     """
+    if labelled is None or labelled.images is None:
+        return None
+    table = labelled.images
     place = {entry.name: index for index, entry in enumerate(entries)}
     split = {int(index): name for name, indices in drawn.items() for index in indices}
-    found, left_out = set(), 0
+    found: set[int] = set()
+    left_out = 0
     for row in read_rows(project_path(table)):
         index = place.get(row.file)
         if index is None:

@@ -135,8 +135,7 @@ def write_store(
     )
     # Raises an error for too few labels now, not after the images are decoded.
     draw_labelled(_labels(entries, drawn["train"]), source.classes, settings.labelled, seed=seed)
-    table = settings.labelled.images if settings.labelled else None
-    listed = listed_images(table, entries, drawn) if table is not None else None
+    listed = listed_images(settings.labelled, entries, drawn)
     image_shape = (settings.channels, settings.size, settings.size)
     form = Form(
         size=settings.size,
@@ -165,9 +164,8 @@ def write_store(
             )
         label = _labels(entries, written["train"])
         _check_classes(source.classes, _labels(entries, drawn["train"]), label, broken)
-        labelled = draw_labelled(label, source.classes, settings.labelled, seed=seed)
-        labelled = labelled if listed is None else listed.keep(written["train"])
-        chosen = chosen_card(listed, entries, written["train"][labelled])
+        drawn_labels = draw_labelled(label, source.classes, settings.labelled, seed=seed)
+        labelled = listed.keep(written["train"]) if listed else drawn_labels
         mean, std = totals.statistics.mean_std()
         info = StoreInfo(
             size=settings.size,
@@ -192,7 +190,7 @@ def write_store(
         write_array(folder / "labelled" / "index.npy", labelled)
         write_array(folder / "labelled" / "label.npy", label[labelled])
         write_json(folder / "labelled" / "classes.json", [valid_text(name) for name in source.classes])
-        if chosen:
+        if chosen := chosen_card(listed, entries, written["train"][labelled]):
             write_json(folder / "labelled" / CHOSEN, chosen)
         # Without a range there is no key, as in the stores of earlier versions.
         write_json(folder / "store.json", {key: value for key, value in asdict(info).items() if value is not None})

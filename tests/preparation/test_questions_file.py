@@ -14,9 +14,9 @@ from sslpipe.preparation.questions_file import COLUMNS, Row, read_rows, write_ro
 from sslpipe.preparation.splits import draw_splits
 from sslpipe.sources.folder import Settings, Source
 
-NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=8).filter(
-    lambda text: text == text.strip() and "\ufeff" not in text
-)
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=8
+).filter(lambda text: text == text.strip() and "\ufeff" not in text)
 ROWS = [
     Row("a/1.png", "cat", "1", "most typical of group 3, which has no label", "3"),
     Row("a/2.png", "", "2", 'check "x", or not', "3"),
