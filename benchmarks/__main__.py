@@ -18,7 +18,18 @@ from benchmarks.report import Options
 from sslpipe.data.device import choose_device
 
 HELPERS = {
-    *("__main__", "cluster_methods", "collections", "feature_scale", "forms", "kills", "measure", "pretexts", "report"),
+    *(
+        "__main__",
+        "asking",
+        "cluster_methods",
+        "collections",
+        "feature_scale",
+        "forms",
+        "kills",
+        "measure",
+        "pretexts",
+        "report",
+    ),
 }
 
 

@@ -60,7 +60,7 @@ def test_other_columns_are_refused(tmp_path):
     (tmp_path / "q.csv").write_text("image,name\n1.png,2\n")
     with pytest.raises(UserError, match=r"q.csv: columns image, name found, expected file,label"):
         read_rows(tmp_path / "q.csv")
-    with pytest.raises(UserError, match="none.csv: cannot be read"):
+    with pytest.raises(UserError, match=r"none.csv: cannot be read"):
         read_rows(tmp_path / "none.csv")
 
 

@@ -10,19 +10,18 @@ import yaml
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-sys.path.insert(0, str(Path(__file__).parents[2] / "reporting"))
 from stored import write_model, write_stored_features
 
-from small_project import BACKBONE
 from sslpipe.data.store import SPLITS, Store
 from sslpipe.nets.heads import LinearSettings
 from sslpipe.nets.model_card import card_for
 from sslpipe.nets.model_file import load_network, save_model
-from sslpipe.nets.network import Network
+from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.preparation.questions_file import Row, read_rows, write_rows
 from stages.prepare import prepare
 from stages.tools.ask import ask
 
+BACKBONE = BackboneSettings(name="tiny_resnet")
 CLASSES = ("ant", "bee", "cow", "dog")
 COUNT = 160
 
