@@ -11,7 +11,7 @@ from pathlib import Path
 from sslpipe.io.errors import UserError
 from sslpipe.preparation.class_names import plain, spelling
 from sslpipe.preparation.image_names import ImageNames
-from sslpipe.preparation.questions_file import column_of
+from sslpipe.preparation.questions_file import questions_in
 from sslpipe.preparation.tables import Column, MissingColumnError, Table, quoted, read_table
 
 SETTING = "prepare.folder.labels"
@@ -167,15 +167,13 @@ def _labelled(path: Path, table: Table, no_label: Collection[str]) -> tuple[list
     no_label = frozenset(no_label)
     words: Counter[str] = Counter()
     labelled = []
-    question = column_of(path, "question", FILE) or {}
-    before = (column_of(path, "before", FILE) or {}) if any(question.values()) else {}
+    before = questions_in(path, FILE)
     for number, text, value in table.rows:
         label = value.strip() if value else ""
         if not label or label in no_label:
             words[label] += 1
         else:
-            was = before.get(number, "") if question.get(number) else None
-            labelled.append(_Place(path, f"{table.unit} {number}", text, label, was))
+            labelled.append(_Place(path, f"{table.unit} {number}", text, label, before.get(number)))
     empty = words.pop("", 0)
     if words:
         counts = ", ".join(f"{count} with {quoted(word)}" for word, count in words.most_common())

@@ -59,6 +59,18 @@ def column_of(path: Path, name: str, file: Column = FILE) -> Mapping[int, str] |
     return {number: (text or "").strip() for number, _, text in rows}
 
 
+def questions_in(path: Path, file: Column = FILE) -> dict[int, str]:
+    """Return row → label before, "" for none, of each question of a table; {} for a table that `ask` did not write.
+
+    A table of other origin may have a column question, but hardly a column before beside it.
+    """
+    question = column_of(path, "question", file)
+    before = column_of(path, "before", file) if question else None
+    if question is None or before is None:
+        return {}
+    return {number: before.get(number, "") for number, text in question.items() if text}
+
+
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write a file of questions, whole or not at all; names with bytes other than UTF-8 keep these bytes."""
     text = io.StringIO(newline="")

@@ -9,7 +9,7 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.params import Params
 from sslpipe.io.text import counted, valid_text
-from sslpipe.preparation.questions_file import Row, column_of, read_rows
+from sslpipe.preparation.questions_file import Row, column_of, questions_in, read_rows
 from sslpipe.sources import folder
 
 KNOWN = "known before"
@@ -40,7 +40,7 @@ def read_origin(project: Params) -> Origin:
     source, tables = folder.Source(settings), settings.tables()
     names = {valid_text(entry.name): entry.name for entry in source.entries}
     label = {entry.name: source.classes[entry.label] for entry in source.entries if entry.label != UNKNOWN}
-    asked = [table for table in tables if column_of(table, "question") is not None]
+    asked = [table for table in tables if questions_in(table)]
     rows = tuple(row for table in asked for row in read_rows(table))
     return Origin(
         {name: real for name, real in names.items() if name != real},
@@ -60,7 +60,7 @@ def read_kept(out: Path, origin: Origin) -> dict[str, Row]:
     rows: list[Row] = []
     if out.exists():
         rows = read_rows(out)
-        if column_of(out, "question") is None:
+        if rows and column_of(out, "before") is None:
             raise UserError(f"--out: {out} was not written by 'sslpipe ask'; name another file, or move it away")
     kept = {row.file: row for row in (*origin.rows, *rows) if row.label}
     kept = {name: Row(name, text, reason=KNOWN) for name, text in origin.label.items() if name not in kept} | kept

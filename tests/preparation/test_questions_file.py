@@ -56,6 +56,12 @@ def test_the_reader_of_labels_takes_the_file_as_it_is_and_as_a_spreadsheet_saves
     assert (found.rows, found.unlabelled, found.repeated) == (4, 1, 0)
 
 
+def test_a_table_of_other_origin_with_a_column_question_has_no_questions(tmp_path):
+    (tmp_path / "q.csv").write_text("file,question,label\n1.png,what is it?,cat\n")
+    found = read_labels([tmp_path / "q.csv"], ["1.png"], tmp_path)
+    assert (found.label, found.asked) == ({"1.png": "cat"}, {})
+
+
 def test_other_columns_are_refused(tmp_path):
     (tmp_path / "q.csv").write_text("image,name\n1.png,2\n")
     with pytest.raises(UserError, match=r"q.csv: columns image, name found, expected file,label"):
