@@ -64,15 +64,18 @@ class Inputs:
     device: torch.device
 
 
-def ask(inputs: Inputs, budget: int, out: Path) -> None:
+def ask(inputs: Inputs, budget: int, out: Path, *, anew: bool = False) -> None:
     """Write the next `budget` questions to the CSV `out`, with the answers that it and the project have; print them.
 
+    anew: ask as if no label were known, for experiments; `out` must not exist.
     Raises UserError if every training image has a label, if features are missing, and for a file `out` of another kind.
     """
     store, project = inputs.store, inputs.project
-    origin = read_origin(project)
-    kept = read_kept(out, origin)
-    labels = _labels(store, kept, origin)
+    if anew and out.exists():
+        raise UserError(f"--anew: {out} exists; name another file, or move it away")
+    origin = read_origin(project, store)
+    kept = {} if anew else read_kept(out, origin)
+    labels = _labels(store, kept, origin, anew=anew)
     index = np.flatnonzero(labels.train != UNKNOWN)
     if len(index) == store.info.train:
         raise UserError(f"{store.root}: all {store.info.train} training images have a label; nothing to ask")
@@ -108,11 +111,12 @@ class _Labels:
     held_out_files: Sequence[str]
 
 
-def _labels(store: Store, kept: dict[str, Row], origin: Origin) -> _Labels:
+def _labels(store: Store, kept: dict[str, Row], origin: Origin, *, anew: bool) -> _Labels:
     """The labels that training may use, those of the held-out images, and answers that no stage has read yet."""
     train = np.full(store.info.train, UNKNOWN, dtype=np.int64)
-    index, label = store.labelled()
-    train[index] = label
+    if not anew:
+        index, label = store.labelled()
+        train[index] = label
     held_out = np.array(store.labels("held_out"))
     files = [[origin.name.get(name, name) for name in store.files(split)] for split in ("train", "held_out")]
     names = list(store.classes)

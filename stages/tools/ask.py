@@ -21,6 +21,7 @@ def ask(
             autocompletion=completion.models,
         ),
     ] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="Ask as if no label were known, for experiments.")] = False,
     prepared: options.Prepared = Path("runs/prepare"),
     pretrained: options.Pretrained = Path("runs/pretrain"),
     featured: options.Featured = Path("runs/features"),
@@ -47,4 +48,4 @@ def ask(
         model=model,
         device=choose_device(device),
     )
-    write_questions(inputs, budget, out)
+    write_questions(inputs, budget, out, anew=anew)

@@ -198,16 +198,29 @@ def test_experiments_use_the_questions_as_the_labelled_images(small, capsys):
     prepare(workers=1, assignments=["labelled={per_class: 1}"])
     ask(budget=15)
     assert "prepare.labelled: {images: questions.csv}" in capsys.readouterr().out
+    index, label = project.store.labelled()
+    before = {project.store.files("train")[i]: CLASSES[each] for i, each in zip(index, label, strict=True)}
+    rows = read_rows(Path("questions.csv"))
+    assert {row.file: row.label for row in rows[:4]} == before  # the questions go on from these
+    assert len(rows) == 19
+    ask(budget=15, out=Path("anew.csv"), anew=True)
+    assert [row.label for row in read_rows(Path("anew.csv"))] == [""] * 15
     prepare(workers=1, assignments=["labelled={images: questions.csv}"])
     asked = {row.file for row in read_rows(Path("questions.csv"))}
     index, _ = project.store.labelled()
     assert {project.store.files("train")[i] for i in index} == asked
     assert project.store.labels_chosen
+    ask(budget=6)  # the next round
+    again = read_rows(Path("questions.csv"))
+    assert [(row.file, row.question) for row in again[:19]] == [(row.file, row.question) for row in rows]
+    assert [row.question for row in again[19:]] == [str(i) for i in range(16, 22)]
 
 
 def test_what_cannot_be_asked_is_refused(small, refused):
     project = small()
     Path("labels.csv").write_text("file,label\n1.png,bee\n")
+    Path("old.csv").write_text("")
+    assert "--anew: old.csv exists" in refused("ask", "--budget", 5, "--anew", "--out", "old.csv")
     assert "--out: labels.csv was not written by 'sslpipe ask'" in refused("ask", "--budget", 5, "--out", "labels.csv")
     assert "runs/pretrain: predicts neither classes nor clusters" in refused(
         "ask", "--budget", 5, "--model", "runs/pretrain"
