@@ -35,6 +35,8 @@ class Known:
     """Number of classes that the L labels have."""
     group: NDArray[np.int64] | None = None
     """[N], cluster of each image; None if no model has grouped them."""
+    group_names: Sequence[str] = ()
+    """Names of the clusters; () for their numbers."""
     probability: NDArray[np.floating] | None = None
     """[N, C], calibrated probabilities of a classifier; None if there is none."""
     doubtful: Sequence[tuple[int, str]] = ()
@@ -101,7 +103,9 @@ def chosen_images(known: Known) -> Iterator[Question]:
         first = list(most_typical(known.group, typical, labelled, ~labelled))
     for image in first:
         assert known.group is not None
-        yield Question(image, False, TYPICAL, f"most typical of group {known.group[image]}, which has no label")
+        each = int(known.group[image])
+        name = known.group_names[each] if known.group_names else each
+        yield Question(image, False, TYPICAL, f"most typical of group {name}, which has no label")
     weight = uncertainty(known.probability) if known.weighs and known.probability is not None else None
     kernel = sparse_kernel(known.neighbors, known.cosine)
     order = herding(kernel, np.array([*known.index.tolist(), *first], dtype=np.int64), weight=weight)

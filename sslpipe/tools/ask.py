@@ -88,6 +88,7 @@ def ask(inputs: Inputs, budget: int, out: Path, *, anew: bool = False) -> None:
         index=index,
         classes=len(np.unique(labels.train[index])),
         group=groups.group if groups else None,
+        group_names=groups.classes if groups else (),
         probability=_probability(classifier, labels, similar, inputs.device),
         doubtful=_doubtful(labels, similar, kept, inputs.device),
         held_out=labels.held_out == UNKNOWN,

@@ -67,6 +67,8 @@ def test_each_group_without_a_label_comes_first():
     assert [each.kind for each in first] == [TYPICAL] * 4 + [COVERS] * 2
     assert sorted(given.group[each.image] for each in first[:4]) == [0, 1, 2, 3]
     assert first[0].reason == f"most typical of group {given.group[first[0].image]}, which has no label"
+    named = questions(Known(**{**vars(given), "group_names": ("a", "b", "c", "d")}), 1, seed=0)
+    assert named[0].reason == f"most typical of group {'abcd'[given.group[first[0].image]]}, which has no label"
     covered = known(labels=1)
     later = questions(covered, 6, seed=0)
     assert [each.kind for each in later] == [TYPICAL] * 3 + [COVERS] * 3
