@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sslpipe.data.store import UNKNOWN, Split
+from sslpipe.data.store import CHOSEN, UNKNOWN, Split
 from sslpipe.decoding.entries import Entry
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import project_path
+from sslpipe.io.files import project_path, write_json
 from sslpipe.io.text import counted
 from sslpipe.preparation.questions_file import read_rows
 from sslpipe.preparation.splits import Labelled
@@ -74,10 +74,11 @@ def listed_images(
     return Listed(table, frozenset(found), left_out)
 
 
-def chosen_card(listed: Listed | None, entries: Sequence[Entry], labelled: NDArray[np.int64]) -> dict[str, Any] | None:
-    """Return the content of labelled/chosen.json: how many labelled images were chosen; None if all were drawn.
+def write_chosen(folder: Path, listed: Listed | None, entries: Sequence[Entry], labelled: NDArray[np.int64]) -> None:
+    """Write to a folder how many labelled images were chosen, unless all were drawn.
 
     labelled: [L], the entries of the labelled images.
     """
-    asked = len(labelled) if listed else sum(entries[index].asked for index in labelled.tolist())
-    return {"chosen": asked, "labelled": len(labelled)} if asked else None
+    chosen = len(labelled) if listed else sum(entries[index].asked for index in labelled.tolist())
+    if chosen:
+        write_json(folder / CHOSEN, {"chosen": chosen, "labelled": len(labelled)})

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sslpipe.data.store import CHOSEN, SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
+from sslpipe.data.store import SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
 from sslpipe.decoding.decode import Decoded, Decoder
 from sslpipe.decoding.entries import Entry, ImageSource
 from sslpipe.decoding.pixels import MAX_PIXELS, Form
@@ -22,7 +22,7 @@ from sslpipe.io.params import Params
 from sslpipe.io.settings import Count, Fraction, parse
 from sslpipe.io.text import valid_text
 from sslpipe.io.version import own_version
-from sslpipe.preparation.chosen_images import chosen_card, listed_images
+from sslpipe.preparation.chosen_images import listed_images, write_chosen
 from sslpipe.preparation.findings import Findings
 from sslpipe.preparation.growing_array import GrowingArray
 from sslpipe.preparation.pixel_statistics import PixelStatistics
@@ -190,8 +190,7 @@ def write_store(
         write_array(folder / "labelled" / "index.npy", labelled)
         write_array(folder / "labelled" / "label.npy", label[labelled])
         write_json(folder / "labelled" / "classes.json", [valid_text(name) for name in source.classes])
-        if chosen := chosen_card(listed, entries, written["train"][labelled]):
-            write_json(folder / "labelled" / CHOSEN, chosen)
+        write_chosen(folder / "labelled", listed, entries, written["train"][labelled])
         # Without a range there is no key, as in the stores of earlier versions.
         write_json(folder / "store.json", {key: value for key, value in asdict(info).items() if value is not None})
         write_json(
