@@ -18,6 +18,7 @@ DOUBT_AT = 5
 UNCERTAIN_FROM = 5
 """Labels a class from which uncertain images are preferred (UHerding, arXiv:2412.20644: with fewer, a classifier's
 uncertainty tells little)."""
+RANDOM_REASON = "random, for an honest figure"
 TYPICAL, COVERS, UNCERTAIN, RANDOM, DOUBTFUL = "typical", "covers", "uncertain", "random", "doubtful"
 
 
@@ -83,7 +84,7 @@ def _order(known: Known, seed: int) -> Iterator[Question]:
         place += 1
         question: Question | None = None
         if place % EVERY == 0 and (image := next(random, None)) is not None:
-            question = Question(image, True, RANDOM, "random, for an honest figure")
+            question = Question(image, True, RANDOM, RANDOM_REASON)
         elif place % EVERY == DOUBT_AT and (doubt := next(doubtful, None)) is not None:
             question = Question(doubt[0], False, DOUBTFUL, doubt[1])
         question = question or next(chosen, None)

@@ -13,6 +13,7 @@ from sslpipe.asking.questions import (
     COVERS,
     DOUBTFUL,
     RANDOM,
+    RANDOM_REASON,
     TYPICAL,
     UNCERTAIN,
     UNCERTAIN_FROM,
@@ -107,6 +108,8 @@ class _Labels:
 
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
+    random: NDArray[np.int64]
+    """[M], as `held_out`, but only of random images: all if all have labels, else those that `ask` asked for."""
     names: tuple[str, ...]
     train_files: Sequence[str]
     held_out_files: Sequence[str]
@@ -128,7 +131,9 @@ def _labels(store: Store, kept: dict[str, Row], origin: Origin, *, anew: bool) -
         for known, where in zip((train, held_out), in_split, strict=True):
             if row.file in where:
                 known[where[row.file]] = number
-    return _Labels(train, held_out, tuple(place), files[0], files[1])
+    asked = [name in kept and kept[name].reason == RANDOM_REASON for name in files[1]]
+    random = np.where(asked, held_out, UNKNOWN) if (held_out == UNKNOWN).any() else held_out
+    return _Labels(train, held_out, random, tuple(place), files[0], files[1])
 
 
 def _given(labels: _Labels, similar: Similar, device: torch.device) -> label_doubts.Labelled | None:
@@ -164,9 +169,9 @@ def _probability(
     """The classifier's probabilities, as confident as it is accurate on labels that it has not seen."""
     if classifier is None:
         return None
-    line, accuracy = held_out_line(classifier, labels.held_out)
+    line, accuracy = held_out_line(classifier, labels.random)
     info(line)
-    if accuracy is not None and int((labels.held_out != UNKNOWN).sum()) >= LEAST_HELD_OUT:
+    if accuracy is not None and int((labels.random != UNKNOWN).sum()) >= LEAST_HELD_OUT:
         return calibrated(classifier.train, accuracy)
     given = _given(labels, similar, device)
     if given is None:

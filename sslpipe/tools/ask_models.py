@@ -14,6 +14,7 @@ from sslpipe.data.store import Split, Store
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
+from sslpipe.io.text import counted
 from sslpipe.metrics.temperature import temperature_of
 from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
 from sslpipe.nets.inference import head_probabilities, probabilities
@@ -101,19 +102,19 @@ def _outputs(folder: Path, store: Store, stored: StoredFeatures, device: torch.d
 
 
 def held_out_line(outputs: Outputs, label: NDArray[np.int64]) -> tuple[str, float | None]:
-    """Return a line on a classifier's accuracy on the labelled held-out images, and the accuracy; None without labels.
+    """Return a line on a classifier's accuracy on random held-out images, and the accuracy; None without labels.
 
-    label: [M], UNKNOWN (-1) for none.
+    label: [M], UNKNOWN (-1) for an image without a label, or one that is not a random one.
     """
     known = label >= 0
     if not known.any():
-        return f"{outputs.folder}: no held-out image has a label, so its accuracy is not known", None
+        return f"{outputs.folder}: no random held-out image has a label, so its accuracy is not known", None
     right = outputs.held_out[known].argmax(axis=1) == label[known]
     share, count = float(right.mean()), int(known.sum())
     deviation = float(np.sqrt(share * (1 - share) / count))
     return (
-        f"{outputs.folder}: accuracy {share:.3f} ± {deviation:.3f} on {count} held-out images with a label, which are "
-        "random ones and not trained on",
+        f"{outputs.folder}: accuracy {share:.3f} ± {deviation:.3f} on {counted(count, 'random held-out image')}, "
+        "which no model was trained on",
         share,
     )
 

@@ -147,7 +147,8 @@ def test_rounds_until_uncertainty_counts(small, draw, capsys):
     assert "uncertainty of runs/semisup/propagation counts" in out
     assert "similar to many uncertain images" in out
     assert "questions.csv, in order as far as you like, then\n  " in out  # the file is known, so no setting is named
-    assert "random ones and not trained on" in out
+    # The two that were asked for, without those that had labels before, which were not drawn.
+    assert "accuracy 1.000 ± 0.000 on 2 random held-out images, which no model was trained on" in out
 
 
 def test_answers_are_kept_and_open_questions_are_replaced(small, capsys):
