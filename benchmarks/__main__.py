@@ -20,6 +20,7 @@ from sslpipe.data.device import choose_device
 HELPERS = {
     *(
         "__main__",
+        "asking",
         "cluster_methods",
         "collections",
         "feature_scale",

@@ -18,6 +18,7 @@ from stages.pretrain import pretrain
 from stages.report import report
 from stages.self_label import self_label
 from stages.semisup import semisup
+from stages.tools.ask import ask
 from stages.tools.doctor import doctor
 from stages.tools.dvc import dvc
 from stages.tools.estimate_clusters import estimate_clusters
@@ -66,7 +67,7 @@ app = App(
 )
 for stage in (prepare, pretrain, features, mine_neighbors, cluster, self_label, semisup, finetune, evaluate, report):
     app.command(rich_help_panel="Stages")(stage)
-for tool in (init, predict, export, inspect, settings, estimate_clusters, table, log, repeat, list_images, doctor):
+for tool in (init, ask, predict, export, inspect, settings, estimate_clusters, table, log, repeat, list_images, doctor):
     app.command(rich_help_panel="Tools")(tool)
 # All that follows is DVC's, --help as well.
 FORWARDED = {"allow_extra_args": True, "ignore_unknown_options": True}

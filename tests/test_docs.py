@@ -27,6 +27,7 @@ PAGES = {
     "tutorial.md",
     "own-images.md",
     "few-labels.md",
+    "asking.md",
     "metrics.md",
     "pretraining.md",
     "adding-a-method.md",
@@ -182,6 +183,29 @@ def test_few_labels(few_labels):
     assert answers.count("kind ") == 10
     assert "± " in printed[commands("few-labels.md")[-1]]
     assert list(undocumented(shell.folder / "runs")) == []
+
+
+def test_asking(photos, warm, packages, tmp_path):
+    shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
+    shell, splits, printed = Shell(tmp_path, warm), [], {}
+    for command in commands("asking.md"):
+        if command == "sslpipe init . --labels questions.csv":
+            splits.append(shell.run("cat runs/prepare/*/files.json"))
+            questions = shell.folder / "questions.csv"
+            with questions.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            for row in rows:
+                row["label"] = f"kind {int(Path(row['file']).stem) % 4}"
+            with questions.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        printed[command] = shell.run(command)
+    assert "questions.csv: 12 questions" in printed["sslpipe ask --budget 12"]
+    assert "12 labelled" in printed["sslpipe init . --labels questions.csv"]
+    assert shell.run("cat runs/prepare/*/files.json") == splits[0]
+    assert "labels known: 11 training images, 4 classes" in printed["sslpipe ask --budget 10"]
+    assert "labels chosen, not drawn" in shell.run("sslpipe table")
 
 
 def test_metrics(few_labels):

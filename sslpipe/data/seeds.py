@@ -36,6 +36,8 @@ class RandomStream(IntEnum):
     """Initial weights of the cluster heads of `estimate-clusters`, per number of clusters."""
     ESTIMATE_BOOTSTRAP = 33
     """Bootstrap samples of `estimate-clusters`."""
+    ASK_HELD_OUT = 40
+    """Order of the held-out images that `ask` asks for."""
 
 
 def mix(*numbers: int) -> int:

@@ -17,6 +17,8 @@ Split = Literal["train", "held_out", "test"]
 SPLITS: tuple[Split, ...] = ("train", "held_out", "test")
 ProtocolName = Literal["split", "full"]
 PROTOCOLS: tuple[ProtocolName, ...] = ("split", "full")
+CHOSEN = "chosen.json"
+"""File in labelled/ that tells that labelled images were chosen for being worth a label, not drawn at random."""
 UNKNOWN = -1
 """The label of an image whose class is not known."""
 
@@ -112,6 +114,11 @@ class Store:
         labels if a class is renamed.
         """
         return tuple(read_json(self.root / "labelled" / "classes.json"))
+
+    @property
+    def labels_chosen(self) -> bool:
+        """Whether labelled images were chosen (see `sslpipe ask`), not drawn at random."""
+        return (self.root / "labelled" / CHOSEN).exists()
 
     def labelled_files(self) -> tuple[Path, Path]:
         """Return the paths of the indices of the labelled images and of their labels."""

@@ -28,6 +28,11 @@ class Entry:
     """Index of its class in the source's `classes`, or UNKNOWN."""
     part: Part | None = None
     """Part of the source that has the image; None for all images if the source has no parts."""
+    draw_label: int | None = None
+    """Label by which splits are drawn, if it is another one: that before `sslpipe ask` asked for the label, so that the
+    answer moves no image to another split. Its numbers are those of the classes before."""
+    asked: bool = False
+    """Whether its label answers a question of `sslpipe ask`."""
 
 
 class ImageSource(Protocol):

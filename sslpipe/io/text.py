@@ -21,3 +21,8 @@ def listed(names: Iterable[str]) -> str:
     found = [shown(name) for name in names]
     more = f" and {len(found) - LISTED:,} more" if len(found) > LISTED else ""
     return ", ".join(found[:LISTED]) + more
+
+
+def valid_text(name: str) -> str:
+    r"""Return a file's name as valid Unicode: bytes that are not UTF-8 are written as \xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

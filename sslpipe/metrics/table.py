@@ -86,9 +86,7 @@ def print_table(metrics: Mapping[str, Mapping[str, Any]], chosen: Sequence[str] 
     shown = present(metrics.values(), chosen, Shown.RUN)
     metadata = next(iter(metrics.values()))
     title = f"protocol {metadata['protocol']}, {metadata['images']} images scored, seed {metadata['seed']}"
-    labels = sorted({row["labels"] for row in metrics.values() if "labels" in row})
-    if labels:
-        title += f", {' or '.join(map(str, labels))} labels"
+    title += labels_title(metrics.values())
     cells = [[title_of(name), *(_decimals(row.get(metric)) for metric in shown)] for name, row in metrics.items()]
     print_cells(title, ["model", *shown], cells)
     for name, row in metrics.items():
@@ -110,6 +108,14 @@ def highest(metrics: Mapping[str, Mapping[str, Any]]) -> str:
             best = max(found, key=lambda name: found[name])
             parts.append(f"highest {metric} {found[best]:.3f}, {best}")
     return f"{counted(len(metrics), 'row')}; {'; '.join(parts) or 'no labels, so no accuracy'}"
+
+
+def labels_title(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the end of a table's title: the number of labels, and whether they were chosen; "" without labels."""
+    rows = list(rows)
+    labels = sorted({row["labels"] for row in rows if "labels" in row})
+    how = " chosen, not drawn" if any(row.get("labels_chosen") for row in rows) else ""
+    return f", {' or '.join(map(str, labels))} labels{how}" if labels else ""
 
 
 def title_of(name: str) -> str:

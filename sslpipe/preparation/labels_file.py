@@ -11,6 +11,7 @@ from pathlib import Path
 from sslpipe.io.errors import UserError
 from sslpipe.preparation.class_names import plain, spelling
 from sslpipe.preparation.image_names import ImageNames
+from sslpipe.preparation.questions_file import questions_in
 from sslpipe.preparation.tables import Column, MissingColumnError, Table, quoted, read_table
 
 SETTING = "prepare.folder.labels"
@@ -49,6 +50,8 @@ class GivenLabels:
     """Number of rows without a label."""
     repeated: int = 0
     """Number of rows that repeat the label of an image."""
+    asked: dict[str, str] = field(default_factory=dict)
+    """Image whose label `sslpipe ask` asked for → its label before; "" for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class _Place:
     text: str
     """The image's name in the file."""
     label: str
+    before: str | None = None
+    """Label before the image was asked for, "" for none; None if the row is no question."""
 
     def __str__(self) -> str:
         return f"{self.path} {self.row}"
@@ -138,7 +143,12 @@ def read_labels(
             notes.append(f"{path}: rows that repeat an image with the same label: {again}")
     notes += _check_spelling(places.values(), no_label)
     return GivenLabels(
-        {image: place.label for image, place in places.items()}, tuple(notes), rows, unlabelled, repeated
+        {image: place.label for image, place in places.items()},
+        tuple(notes),
+        rows,
+        unlabelled,
+        repeated,
+        {image: place.before for image, place in places.items() if place.before is not None},
     )
 
 
@@ -157,12 +167,13 @@ def _labelled(path: Path, table: Table, no_label: Collection[str]) -> tuple[list
     no_label = frozenset(no_label)
     words: Counter[str] = Counter()
     labelled = []
+    before = questions_in(path, FILE)
     for number, text, value in table.rows:
         label = value.strip() if value else ""
         if not label or label in no_label:
             words[label] += 1
         else:
-            labelled.append(_Place(path, f"{table.unit} {number}", text, label))
+            labelled.append(_Place(path, f"{table.unit} {number}", text, label, before.get(number)))
     empty = words.pop("", 0)
     if words:
         counts = ", ".join(f"{count} with {quoted(word)}" for word, count in words.most_common())

@@ -28,19 +28,26 @@ change the splits."""
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """Number of training labels that methods may use: exactly one of per_class and fraction is given."""
+    """Training labels that methods may use: exactly one of per_class, fraction and images is given."""
 
     per_class: CountOrZero | None = None
     """Number of labelled images of each class. More: better classifiers, for more labels."""
     fraction: Annotated[float, Range(above=0, high=1)] | None = None
     """Fraction of the labels of each class, at least one image of each. Larger: better classifiers, for more labels."""
+    images: str | None = None
+    """Table whose column file names the labelled images, such as the questions of `sslpipe ask`, for experiments with
+    chosen labels; the labels are the source's own. Relative to the working folder."""
     fold: CountOrZero = 0
     """Number of the random choice of labelled images; papers report the mean and standard deviation over folds. Its
     size has no meaning."""
 
     def __post_init__(self) -> None:
-        if (self.per_class is None) == (self.fraction is None):
-            raise UserError("expected exactly one of the keys per_class and fraction")
+        if sum(each is not None for each in (self.per_class, self.fraction, self.images)) != 1:
+            raise UserError("expected exactly one of the keys per_class, fraction and images")
+        if self.images is not None and self.fold:
+            raise UserError(
+                f"fold: {self.fold} found, expected 0, since the images of a table are the same in each fold"
+            )
 
 
 def protocol_named(name: object) -> ProtocolName:
@@ -68,7 +75,8 @@ def draw_splits(
     protocol: with "full" there are no test images, and those of the source are used for training.
     draw: see DrawName.
     """
-    label = np.array([UNKNOWN if draw == "blind" else entry.label for entry in entries], dtype=np.int64)
+    labels = (entry.label if entry.draw_label is None else entry.draw_label for entry in entries)
+    label = np.array([UNKNOWN if draw == "blind" else each for each in labels], dtype=np.int64)
     part = np.array([entry.part or "" for entry in entries])
     everything = np.arange(len(entries))
     if protocol == "full":
@@ -90,12 +98,13 @@ def draw_splits(
 def draw_labelled(label: Indices, classes: Sequence[str], labelled: Labelled | None, *, seed: int) -> Indices:
     """Return the indices of the labelled training images, ascending; empty if no label is known.
 
-    label: [N] of the training images, UNKNOWN if there is none. labelled: None uses all known labels.
+    label: [N] of the training images, UNKNOWN if there is none. labelled: None, and a table of images (see
+    `chosen_images`), use all known labels.
     With the same seed and fold, a larger number per class adds images to those of a smaller number.
     Raises UserError if a class has fewer images than `labelled` requires.
     """
     known = np.flatnonzero(label >= 0)
-    if labelled is None or len(known) == 0:
+    if labelled is None or labelled.images is not None or len(known) == 0:
         return known
     there = np.bincount(label[known], minlength=len(classes))
     if labelled.per_class is not None:

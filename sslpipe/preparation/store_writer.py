@@ -20,7 +20,9 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import atomic_folder, write_array, write_json
 from sslpipe.io.params import Params
 from sslpipe.io.settings import Count, Fraction, parse
+from sslpipe.io.text import valid_text
 from sslpipe.io.version import own_version
+from sslpipe.preparation.chosen_images import listed_images, write_chosen
 from sslpipe.preparation.findings import Findings
 from sslpipe.preparation.growing_array import GrowingArray
 from sslpipe.preparation.pixel_statistics import PixelStatistics
@@ -133,6 +135,7 @@ def write_store(
     )
     # Raises an error for too few labels now, not after the images are decoded.
     draw_labelled(_labels(entries, drawn["train"]), source.classes, settings.labelled, seed=seed)
+    listed = listed_images(settings.labelled, entries, drawn)
     image_shape = (settings.channels, settings.size, settings.size)
     form = Form(
         size=settings.size,
@@ -161,7 +164,8 @@ def write_store(
             )
         label = _labels(entries, written["train"])
         _check_classes(source.classes, _labels(entries, drawn["train"]), label, broken)
-        labelled = draw_labelled(label, source.classes, settings.labelled, seed=seed)
+        drawn_labels = draw_labelled(label, source.classes, settings.labelled, seed=seed)
+        labelled = listed.keep(written["train"]) if listed else drawn_labels
         mean, std = totals.statistics.mean_std()
         info = StoreInfo(
             size=settings.size,
@@ -180,11 +184,13 @@ def write_store(
         findings = [
             *_commonest(broken.values()),
             *totals.findings.lines(duplicates, channels=settings.channels, value_range=settings.value_range),
+            *([listed.line(len(labelled))] if listed else []),
         ]
         (folder / "labelled").mkdir()
         write_array(folder / "labelled" / "index.npy", labelled)
         write_array(folder / "labelled" / "label.npy", label[labelled])
-        write_json(folder / "labelled" / "classes.json", [_text(name) for name in source.classes])
+        write_json(folder / "labelled" / "classes.json", [valid_text(name) for name in source.classes])
+        write_chosen(folder / "labelled", listed, entries, written["train"][labelled])
         # Without a range there is no key, as in the stores of earlier versions.
         write_json(folder / "store.json", {key: value for key, value in asdict(info).items() if value is not None})
         write_json(
@@ -195,8 +201,8 @@ def write_store(
                 "protocol": protocol,
                 "splits": {split: _counts(source, written[split]) for split in SPLITS},
                 "labelled": _counts(source, written["train"][labelled]),
-                "broken": [{"file": _text(entries[i].name), "reason": broken[i]} for i in sorted(broken)],
-                "unreadable": [{"folder": _text(name), "reason": why} for name, why in source.unreadable.items()],
+                "broken": [{"file": valid_text(entries[i].name), "reason": broken[i]} for i in sorted(broken)],
+                "unreadable": [{"folder": valid_text(name), "reason": why} for name, why in source.unreadable.items()],
                 "ignored": _texts(source.ignored),
                 "findings": totals.findings.as_json(),
                 "duplicates": [[_texts(image) for image in group] for group in duplicates],
@@ -245,7 +251,7 @@ def _write_split(
             index.append(chunk.index)
     written = np.concatenate(index)
     write_array(folder / "labels.npy", _labels(entries, written))
-    write_json(folder / "files.json", [_text(entries[i].name) for i in written.tolist()])
+    write_json(folder / "files.json", [valid_text(entries[i].name) for i in written.tolist()])
     return written
 
 
@@ -285,15 +291,10 @@ def _counts(source: ImageSource, index: NDArray[np.int64]) -> dict[str, Any]:
     return {
         "images": len(index),
         "without_label": count[UNKNOWN],
-        "classes": {_text(name): count[label] for label, name in enumerate(source.classes)},
+        "classes": {valid_text(name): count[label] for label, name in enumerate(source.classes)},
     }
 
 
-def _text(name: str) -> str:
-    r"""Return a file's name as valid Unicode: bytes that are not UTF-8 are written as \xNN."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _texts(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply `_text` to the keys and the text values of a mapping."""
-    return {_text(key): _text(value) if isinstance(value, str) else value for key, value in block.items()}
+    """Apply `valid_text` to the keys and the text values of a mapping."""
+    return {valid_text(key): valid_text(value) if isinstance(value, str) else value for key, value in block.items()}

@@ -15,7 +15,7 @@ from sslpipe.io.stages import SHARED_KEYS, STAGES, key_of
 from sslpipe.io.text import counted
 from sslpipe.nets.model_card import CARD
 
-NO_SETTINGS = ("method", "labels", "start")
+NO_SETTINGS = ("method", "labels", "labels_chosen", "start")
 """Entries of a model's card that are no settings of its method."""
 ABSOLUTE = re.compile(r"(?:~|[A-Za-z]:[\\/]|[\\/]).*[\\/]")
 
@@ -64,7 +64,8 @@ def labelled_text(store: Store) -> str | None:
     count = Counter(label.tolist())
     each = sorted({count[i] for i in range(len(store.classes))})
     span = str(each[0]) if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
-    return f"{counted(len(label), 'label')} ({span} a class)"
+    how = ", chosen, not drawn" if store.labels_chosen else ""
+    return f"{counted(len(label), 'label')} ({span} a class){how}"
 
 
 def setting_rows(project: Params, folders: Mapping[str, Path], own: Mapping[str, Any]) -> list[dict[str, Any]]:

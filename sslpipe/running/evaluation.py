@@ -149,7 +149,7 @@ def evaluate_model(
     if monitors is not None:
         layers = zip(monitors.names, monitor_probabilities(network, monitors.to(images.device), images), strict=True)
         evaluations |= {f"{name}/{layer}": evaluate_classifier(each, label, store.classes) for layer, each in layers}
-    metadata = {key: card.settings[key] for key in ("start", "labels") if key in card.settings}
+    metadata = {key: card.settings[key] for key in ("start", "labels", "labels_chosen") if key in card.settings}
     return {row: replace(each, metadata=metadata) for row, each in evaluations.items()}
 
 

@@ -50,6 +50,11 @@ def labelled_problem(
         started_from=folder,
         cache_key=[inputs.method, entry, backbone],
         files_read=files,
-        metadata={"method": inputs.method, "start": entry.start, "labels": len(labelled)},
+        metadata={
+            "method": inputs.method,
+            "start": entry.start,
+            "labels": len(labelled),
+            **({"labels_chosen": True} if store.labels_chosen else {}),
+        },
         labelled=labelled,
     )

@@ -70,8 +70,22 @@ class Source:
         }
         self.classes = tuple(sorted(set(label.values()), key=natural))
         place = {text: i for i, text in enumerate(self.classes)}
+        # The classes as they were before labels were asked for; an image in a class folder was in it before as well.
+        before = {
+            name: text
+            for name, (_, group) in images.items()
+            if (text := (given.asked[name] or group) if name in given.asked else label.get(name)) is not None
+        }
+        drawn = {text: i for i, text in enumerate(sorted(set(before.values()), key=natural))}
         self.entries = [
-            Entry(name, place[label[name]] if name in label else UNKNOWN, part) for name, (part, _) in images.items()
+            Entry(
+                name,
+                place[label[name]] if name in label else UNKNOWN,
+                part,
+                (drawn[before[name]] if name in before else UNKNOWN) if given.asked else None,
+                name in given.asked,
+            )
+            for name, (part, _) in images.items()
         ]
         self._check_classes()
 

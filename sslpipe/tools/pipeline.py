@@ -75,6 +75,8 @@ def pipeline(settings: Mapping[str, Any]) -> str:
         ]
         if name == "prepare" and reads_folder:
             inner["deps"] = [LISTING]
+        elif name == "prepare":
+            inner["deps"] = [*inner["deps"], *_chosen_images(settings)]
         if name == "pretrain":
             inner["deps"] = [*inner["deps"], *_weights_files(settings)]
         if not inner["deps"]:
@@ -114,6 +116,12 @@ def _weights_files(settings: Mapping[str, Any]) -> list[str]:
     weights = (pretrain.get("frozen") or {}).get("weights") if pretrain.get("method") == "frozen" else None
     given = weights if isinstance(weights, list) else [weights]
     return [each for each in given if each not in (None, PACKAGE)]
+
+
+def _chosen_images(settings: Mapping[str, Any]) -> list[str]:
+    """Return the table of labelled images that prepare reads; with a folder of images it is in the list of files."""
+    labelled = (settings.get("prepare") or {}).get("labelled") or {}
+    return [labelled["images"]] if labelled.get("images") else []
 
 
 def _stage_of(path: str, stages: Mapping[str, Any]) -> str | None:

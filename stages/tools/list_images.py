@@ -24,7 +24,8 @@ def list_images(
 
     project = Params(params)
     project.override({}, assignments, stage="prepare")
-    source = read_settings(project, sources=siblings("sslpipe.sources")).source
+    prepare = read_settings(project, sources=siblings("sslpipe.sources"))
+    source = prepare.source
     module = find_module("sslpipe.sources", source, where="prepare.source")
     settings = project.parse(module.Settings, f"prepare.{source}")
     if not hasattr(settings, "path"):
@@ -33,5 +34,6 @@ def list_images(
     if not root.exists() and out.exists():
         info(f"{root} does not exist; {out} stays as it is")
         return
-    count = write_listing(out, root, settings.tables(), where=f"prepare.{source}.path")
+    listed = [project_path(prepare.labelled.images)] if prepare.labelled and prepare.labelled.images else []
+    count = write_listing(out, root, [*settings.tables(), *listed], where=f"prepare.{source}.path")
     info(f"{out}: {counted(count, 'file')}")

@@ -24,7 +24,7 @@ def repeat(
     from sslpipe.io.files import atomic_folder, read_json, write_csv, write_json
     from sslpipe.io.text import counted
     from sslpipe.metrics.repeats import print_summary, summarise
-    from sslpipe.metrics.table import chosen_metrics
+    from sslpipe.metrics.table import chosen_metrics, labels_title
     from sslpipe.tools.repeats import numbers, plan, read_settings, run_all
 
     shown, project = chosen_metrics(metric), Path()
@@ -47,5 +47,4 @@ def repeat(
         write_json(folder / "summary.json", {"settings": settings, "models": summary})
         write_csv(folder / "runs.csv", rows)
     title = f"{counted(len(fold), 'fold')} × {counted(len(seed), 'seed')}, protocol {rows[0]['protocol']}"
-    labels = sorted({row["labels"] for row in rows if "labels" in row})
-    print_summary(summary, shown, f"{title}, {' or '.join(map(str, labels))} labels" if labels else title)
+    print_summary(summary, shown, title + labels_title(rows))

@@ -48,7 +48,9 @@ def test_no_labels_no_word_of_them_and_different_ones_side_by_side(capsys: pytes
     print_table({"cluster": MODELS["cluster"]}, None)
     assert capsys.readouterr().out.splitlines()[0] == "protocol split, 360 images scored, seed 3"
     print_table({**MODELS, "other": {**MODELS["cluster"], "labels": 100}}, None)
-    assert "seed 3, 40 or 100 labels" in capsys.readouterr().out
+    assert "seed 3, 40 or 100 labels\n" in capsys.readouterr().out
+    print_table({**MODELS, "other": {**MODELS["cluster"], "labels": 40, "labels_chosen": True}}, None)
+    assert "seed 3, 40 labels chosen, not drawn\n" in capsys.readouterr().out
 
 
 def test_where_no_label_is_known_the_metrics_that_need_none_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ COMMANDS = {
     "evaluate": ("evaluate",),
     "report": ("report",),
     "estimate-clusters": ("estimate-clusters", "--at-least", "9", "--at-most", "10", "--seeds", "2"),
+    "ask": ("ask", "--budget", "12"),
     "predict": ("predict", "runs/self-label", "images", "--workers", "1"),
     "predict to parquet": ("predict", "runs/self-label", "images", "--workers", "1", "--out", "p.parquet"),
     "export": ("export", "runs/self-label", "--format", "torch", "--out", "exported/self-label"),

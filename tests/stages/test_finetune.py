@@ -3,8 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sslpipe.data.store import Store
 from sslpipe.io.files import sha256
 from sslpipe.nets.model_file import load_model
+from sslpipe.reporting.summary import labelled_text
+from stages.evaluate import evaluate
 from stages.finetune import finetune
 
 ROOT = Path(__file__).parents[2]
@@ -91,3 +94,13 @@ def test_labels_with_a_gap_are_one_line(project, refused):
     for name in ("index", "label"):
         np.save(LABELLED / f"{name}.npy", np.load(LABELLED / f"{name}.npy")[label > 0])
     assert "runs/prepare/labelled: class '0' has no labelled image" in refused("finetune", "--method", "linear")
+
+
+def test_chosen_labels_are_said_to_be_in_the_card_and_in_the_table(project, capsys):
+    (LABELLED / "chosen.json").write_text('{"chosen": 40, "labelled": 40}')
+    finetune("linear")
+    assert load_model(OUT / "linear")[1].settings["labels_chosen"] is True
+    (OUT / "semisupervised/model.json").unlink()
+    evaluate()
+    assert "40 labels chosen, not drawn\n" in capsys.readouterr().out
+    assert labelled_text(Store(Path("runs/prepare"))) == "40 labels (4 a class), chosen, not drawn"

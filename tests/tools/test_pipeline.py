@@ -51,3 +51,14 @@ def test_a_file_of_weights_is_a_dependency_of_pretrain():
         assert [dep for dep in deps if not dep.startswith("runs/")] == expected
     settings["pretrain"]["method"] = "simclr"
     assert "w.pth" not in pipeline(settings)
+
+
+def test_a_table_of_labelled_images_is_a_dependency_of_prepare():
+    def deps(prepare):
+        return yaml.safe_load(pipeline({**SETTINGS, "prepare": prepare}))["stages"]["prepare"].get("deps")
+
+    assert deps({"source": "digits", "labelled": {"images": "chosen.csv"}}) == ["chosen.csv"]
+    assert deps({"source": "digits", "labelled": {"per_class": 4}}) is None
+    listing = "runs/list-images/files.csv"  # it has the table
+    folder = {"source": "folder", "folder": {"path": "photos"}, "labelled": {"images": "chosen.csv"}}
+    assert deps(folder) == [listing]

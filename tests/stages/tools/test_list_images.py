@@ -99,3 +99,11 @@ def test_a_source_without_a_folder_has_nothing_to_list(tmp_path, monkeypatch):
     Path("params.yaml").write_text("prepare: {source: digits}\n")
     with pytest.raises(UserError, match=r"prepare.source: digits reads no folder of images, nothing to list"):
         list_images()
+
+
+def test_a_table_of_labelled_images_is_listed(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project)
+    Path("chosen.csv").write_text("file,label\na/0.png,\n")
+    list_images(out=tmp_path / "files.csv", assignments=["prepare.labelled={images: chosen.csv}"])
+    (row,) = [line for line in (tmp_path / "files.csv").read_text().splitlines() if line.startswith("chosen.csv")]
+    assert row.split(",")[1] == "20"

@@ -1,0 +1,1 @@
+"""Which images are worth a label: an order of questions with their reasons."""
