@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sslpipe.decoding.entries import EncodedImage, ImageSource
-from sslpipe.decoding.image_formats import BrokenImageError
+from sslpipe.decoding.entries import EncodedImage, Entry, ImageSource
+from sslpipe.decoding.image_formats import HEIC_SUFFIXES, BrokenImageError
 from sslpipe.decoding.image_info import ImageInfo, digest_of, is_colour
 from sslpipe.decoding.pixels import Form, Pixels, read_pixels, reason_of
 from sslpipe.io.errors import UserError
@@ -32,6 +32,9 @@ CHUNK_IMAGES = 256
 """Maximum size of the result of a task of a process, in bytes and images (own choice, to bound the memory)."""
 CHUNKS_PER_WORKER = 3
 """Number of pending chunks per process, so that no process waits."""
+DEADLY = "it ends the process that decodes it: a damaged file, or one that needs more memory than there is"
+MOST_DEADLY = 20
+"""Number of such images from which on something else is wrong, such as too little memory for any image (own choice)."""
 
 
 def available_cores() -> int:
@@ -124,8 +127,16 @@ def decode_chunk(index: NDArray[np.int64], images: Sequence[EncodedImage], form:
     return Decoded(decoded[: len(good)], np.array(good, np.int64), broken, image_info)
 
 
+Job = tuple[NDArray[np.int64], Sequence[EncodedImage], Form]
+"""The arguments of `decode_chunk`."""
+
+
 class Decoder:
-    """Decodes the images of a source in several processes; in this process if `workers` is 1 or they are arrays."""
+    """Decodes the images of a source in several processes; in this process if `workers` is 1 or they are arrays.
+
+    An image at which its process ends, such as a damaged HEIC file at which the library fails, is a broken one. Files
+    that are HEIC by their names are therefore never decoded in this process.
+    """
 
     def __init__(self, source: ImageSource, form: Form, *, workers: int) -> None:
         self.source, self.form = source, form
@@ -133,16 +144,26 @@ class Decoder:
         chunks = -(-len(source.entries) // self.chunk)
         from_files = bool(source.entries) and isinstance(source.load(0), Path)
         self.workers = min(workers, chunks) if from_files else 1
+        self._apart = self.workers > 1 or (from_files and any(map(_is_heic, source.entries)))
         self._pool: ProcessPoolExecutor | None = None
+        self._deadly = 0
 
     def __enter__(self) -> "Decoder":
-        if self.workers > 1:
-            # Spawned, not forked: this process has threads (the progress bar), whose locks a fork may copy while held.
-            context = multiprocessing.get_context("spawn")
+        if self._apart:
             with _signals_blocked():
                 resource_tracker.ensure_running()  # before the others, since its start unblocks signals
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
+            self._start()
         return self
+
+    def _start(self) -> None:
+        # Spawned, not forked: this process has threads (the progress bar), whose locks a fork may copy while held.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
+
+    def _restart(self) -> None:
+        assert self._pool is not None
+        self._pool.shutdown(cancel_futures=True)
+        self._start()
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         if self._pool is not None:
@@ -155,20 +176,68 @@ class Decoder:
         if self._pool is None:
             yield from (decode_chunk(*job) for job in jobs)
             return
-        pending: deque[Future[Decoded]] = deque()
+        pending: deque[tuple[Job, Future[Decoded]]] = deque()
+        for job in jobs:
+            pending.append((job, self._submitted(job)))
+            if len(pending) >= CHUNKS_PER_WORKER * self.workers:
+                yield self._first(pending)
+        while pending:
+            yield self._first(pending)
+
+    def _submitted(self, job: Job) -> Future[Decoded]:
+        assert self._pool is not None
         try:
-            for job in jobs:
-                with _signals_blocked():  # the pool starts its processes here
-                    pending.append(self._pool.submit(decode_chunk, *job))
-                if len(pending) >= CHUNKS_PER_WORKER * self.workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+            with _signals_blocked():  # the pool starts its processes here
+                return self._pool.submit(decode_chunk, *job)
+        except BrokenProcessPool as error:  # one has died since the last result
+            failed: Future[Decoded] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def _first(self, pending: deque[tuple[Job, Future[Decoded]]]) -> Decoded:
+        """Return the result of the first job, and remove it; the others are sent again if a process has died."""
+        job, future = pending.popleft()
+        try:
+            return future.result()
         except BrokenProcessPool:
+            self._restart()
+            decoded = self._without_deadly(job)
+            for place, (other, _) in enumerate(pending):
+                pending[place] = (other, self._submitted(other))
+            return decoded
+
+    def _without_deadly(self, job: Job) -> Decoded:
+        """Decode a chunk, by halves if a process dies; an image at which it dies alone is broken."""
+        index, images, form = job
+        try:
+            return self._submitted(job).result()
+        except BrokenProcessPool:
+            self._restart()
+        if len(index) > 1:
+            half = len(index) // 2
+            parts = [(index[part], images[part], form) for part in (slice(half), slice(half, None))]
+            return joined([self._without_deadly(part) for part in parts])
+        self._deadly += 1
+        if self._deadly > MOST_DEADLY:
             raise UserError(
-                f"prepare: one of {self.workers} decoding processes died, possibly for lack of memory; use fewer with "
-                "--workers (with 1, the image that causes it ends prepare itself)"
-            ) from None
+                f"prepare: decoding processes died at each of {self._deadly} images, possibly for lack of memory; use "
+                "fewer with --workers"
+            )
+        return replace(decode_chunk(index[:0], [], form), broken={int(index[0]): DEADLY})
+
+
+def joined(parts: Sequence[Decoded]) -> Decoded:
+    """Return the results of the parts of a chunk as that of the chunk."""
+    return Decoded(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.index for part in parts]),
+        {entry: reason for part in parts for entry, reason in part.broken.items()},
+        [info for part in parts for info in part.image_info],
+    )
+
+
+def _is_heic(entry: Entry) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in HEIC_SUFFIXES
 
 
 @contextmanager

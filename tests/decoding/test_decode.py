@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslpipe.decoding.decode import Decoder, decode, decode_with_info
+from sslpipe.decoding.decode import DEADLY, Decoder, decode, decode_with_info
 from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.image_formats import BrokenImageError, is_image
 from sslpipe.decoding.pixels import Form
@@ -272,14 +272,27 @@ class Deadly:
         return os._exit, (7,)
 
 
-def test_a_process_that_dies_is_an_error_and_not_a_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr("sslpipe.decoding.decode.CHUNK_IMAGES", 2)
-    source = Files([*many(tmp_path, 4), Deadly()])
+def test_an_image_at_which_its_process_dies_is_broken_and_no_other_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr("sslpipe.decoding.decode.CHUNK_IMAGES", 4)
+    source = Files([*many(tmp_path, 6), Deadly(), *many(tmp_path, 6), Deadly()])
+    with Decoder(source, Form(size=2, channels=1), workers=2) as decoder:
+        chunks = list(decoder.decode(np.arange(14)))
+    assert {entry: reason for chunk in chunks for entry, reason in chunk.broken.items()} == {6: DEADLY, 13: DEADLY}
+    assert np.concatenate([chunk.index for chunk in chunks]).tolist() == [*range(6), *range(7, 13)]
+    images = np.concatenate([chunk.images for chunk in chunks])
+    assert images[:, 0, 0, 0].tolist() == [*range(6), *range(6)]
+    assert [info.size for chunk in chunks for info in chunk.image_info] == [(3, 3)] * 12
+
+
+def test_processes_that_die_at_every_image_are_an_error_and_not_a_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr("sslpipe.decoding.decode.MOST_DEADLY", 1)
+    monkeypatch.setattr("sslpipe.decoding.decode.CHUNK_IMAGES", 1)
+    source = Files([*many(tmp_path, 1), Deadly(), Deadly()])
     with (
-        pytest.raises(UserError, match="processes died"),
+        pytest.raises(UserError, match="died at each of 2 images"),
         Decoder(source, Form(size=2, channels=1), workers=2) as decoder,
     ):
-        list(decoder.decode(np.arange(5)))
+        list(decoder.decode(np.arange(3)))
 
 
 def test_decoding_processes_do_not_load_torch():
