@@ -311,7 +311,8 @@ def test_adding_a_method(code, tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     with warm_commands(tmp_path, tmp_path / "bin") as commands:
         printed = Shell(tmp_path, commands).page("adding-a-method.md")
-    (row,) = [line for line in printed["sslpipe evaluate --metric balanced-acc"].splitlines() if "pseudo_label" in line]
+    lines = printed["sslpipe evaluate --metric balanced-acc"].splitlines()
+    (row,) = [line for line in lines if line.startswith("│") and "pseudo_label" in line]
     assert float(row.split()[3]) > 0.5
     assert '"method": "vicreg"' in (tmp_path / "runs/pretrain/model.json").read_text()
     with (tmp_path / "runs/pretrain/history.csv").open(newline="") as file:

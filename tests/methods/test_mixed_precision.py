@@ -12,7 +12,7 @@ from every_method import METHODS, few_labels
 from torch import nn
 
 from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
-from sslpipe.engine import loop
+from sslpipe.engine import trainer
 
 
 def bfloat16(device):
@@ -38,9 +38,9 @@ def test_a_step_has_the_gradients_of_a_step_in_float32(name, digits, network, mo
         batches = Batches(digits[0], 75, seed=0)
         if hasattr(settings, "labelled_batch"):
             batches = PairedBatches(batches, LabelledBatches(few_labels(digits), settings.labelled_batch, seed=0))
-        loop.Trainer(method.train(), batches, replace(settings.fit, batch=75), seed=0).step(0)
+        trainer.Trainer(method.train(), batches, replace(settings.fit, batch=75), seed=0).step(0)
         return {each for each, weight in method.named_parameters() if weight.grad is not None}
 
     expected = with_gradient()
-    monkeypatch.setattr(loop, "autocast", bfloat16)
+    monkeypatch.setattr(trainer, "autocast", bfloat16)
     assert with_gradient() == expected

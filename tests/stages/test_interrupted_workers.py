@@ -19,8 +19,10 @@ def photographs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photographs")
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
-    for i in range(600):
-        Image.fromarray(rng.integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(folder / f"images/{i}.png")
+    # They take several seconds, so that no signal comes after the last one.
+    Image.fromarray(rng.integers(0, 256, (700, 700, 3), dtype=np.uint8)).save(folder / "images/0.png")
+    for i in range(1, 600):
+        os.link(folder / "images/0.png", folder / f"images/{i}.png")
     (folder / "params.yaml").write_text("prepare: {source: folder, folder: {path: images}, size: 32, channels: 3}")
     return folder
 

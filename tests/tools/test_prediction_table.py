@@ -41,6 +41,11 @@ ROW = st.one_of(
 )
 
 
+def escaped(value):
+    r"""A text with halves of surrogate pairs, which UTF-8 has not, as \\udNNN."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
 @given(rows=st.lists(ROW, max_size=12))
 def test_both_formats_hold_the_same_rows(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("tables")
@@ -54,7 +59,7 @@ def test_both_formats_hold_the_same_rows(tmp_path_factory, rows):
     with (folder / "p.csv").open(newline="", encoding="utf-8") as file:
         as_text = list(csv.DictReader(file))
     as_rows = parquet.read_table(folder / "p.parquet").to_pylist()
-    assert as_rows == [{name: row.get(name) for name in COLUMNS} for row in rows]
+    assert as_rows == [{name: escaped(row.get(name)) for name in COLUMNS} for row in rows]
     for text, row in zip(as_text, as_rows, strict=True):
         for name in COLUMNS:
             value = row[name]
