@@ -31,6 +31,7 @@ from sslpipe.tools.features_choice import FeaturesChoice, choose_features
 from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
 from sslpipe.tools.from_scratch import put_from_scratch
 from sslpipe.tools.pipeline import pipeline, same_pipeline, stages_of
+from sslpipe.tools.replaced_labels import replaced_labels
 from sslpipe.tools.settings_schema import HEAD, SCHEMA, schema_text
 from sslpipe.tools.yaml_text import at, laid_out, put, read_yaml
 
@@ -136,6 +137,8 @@ def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
             f"{folder / 'dvc.yaml'}: changed since 'sslpipe init' wrote it; add the stages that need labels by hand"
         )
     summary = scan_folder(folder / os.path.expanduser(path), labels, at(tree, "prepare.folder.layout"))
+    assert summary.source is not None
+    replaced = replaced_labels(folder, tree, labels, summary.source)
     put(tree, "prepare.folder.labels", relative(labels, folder), str(summary))
     recipe = recipes.load(str(tree["recipe"]))
     for stage in LABELLED_STAGES:
@@ -145,7 +148,7 @@ def add_labels(folder: Path, labels: Path | None) -> ProjectSummary:
     limit_to_mined(tree)
     with files_together(folder, {"params.yaml": laid_out(tree), "dvc.yaml": pipeline(tree)}):
         pass
-    return ProjectSummary(summary, ("params.yaml", "dvc.yaml"), _last_model(tree), (_stages_line(tree),))
+    return ProjectSummary(summary, ("params.yaml", "dvc.yaml"), _last_model(tree), (*replaced, _stages_line(tree)))
 
 
 def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ...]:

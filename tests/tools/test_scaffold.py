@@ -199,6 +199,26 @@ def test_a_project_is_made_and_labels_join_it(photos, tmp_path, monkeypatch):
     assert all(Draft202012Validator(found).is_valid(tree) for tree in (before, after))
 
 
+def test_labels_that_a_new_table_takes_the_place_of_are_counted(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = Path("project")
+    new_project(project, Path("photos"), None, SCRATCH)
+    first = add_labels(project, Path("labels.csv"))
+    assert not [line for line in first.notes if "label" in line and line.startswith("labels.csv")]
+    header, kept, changed, *gone = Path("labels.csv").read_text().split()
+    name, label = changed.split(",")
+    other = next(row.split(",")[1] for row in gone if row.split(",")[1] != label)
+    Path("new.csv").write_text("\n".join([header, kept, f"{name},{other}", *gone[2:], ""]))
+    lines = add_labels(project, Path("new.csv")).notes[:2]
+    lost = gone[0].split(",")[0]
+    assert lines == (
+        f"new.csv: 2 images labelled by ../labels.csv without a label there, such as '{lost}'; to keep these labels, "
+        "put them into new.csv",
+        f"new.csv: 1 image with another label than by ../labels.csv, such as '{name}': '{other}', before '{label}'",
+    )
+    assert len(add_labels(project, Path("new.csv")).notes) == 1
+
+
 def test_a_file_with_the_schemas_name_is_left_alone(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("project").mkdir()
