@@ -68,5 +68,6 @@ def init(
     for line in result.notes:
         info(line)
     info(f"{folder}: {', '.join(result.files)} written")
-    info(f"next:\n  cd {quote(str(folder))} && {repro_command()}")
+    enter = "" if folder == Path() else f"cd {quote(str(folder))} && "
+    info(f"next:\n  {enter}{repro_command()}")
     info(f"  sslpipe predict runs/{result.model} NEW_IMAGES --out predictions.csv")

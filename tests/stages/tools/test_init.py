@@ -26,6 +26,10 @@ def test_the_next_command_can_be_copied(photos, capsys, monkeypatch):
     init(Path("my project's"), photos, from_scratch=True)
     line = next(line for line in capsys.readouterr().out.splitlines() if "dvc repro" in line)
     assert shlex.split(line) == ["cd", "my project's", "&&", "dvc", "repro"]
+    monkeypatch.chdir("my project's")
+    Path("labels.csv").write_text("file,label\n" + "".join(f"{place}.png,{place % 2}\n" for place in range(40)))
+    init(Path(), labels=Path("labels.csv"))
+    assert "next:\n  dvc repro\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
