@@ -24,7 +24,7 @@ from sslpipe.data.device import autocast
 from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.store import StoreInfo
-from sslpipe.engine.loop import Trainer
+from sslpipe.engine.trainer import Trainer
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import parse
 from sslpipe.io.stages import SHARED_KEYS

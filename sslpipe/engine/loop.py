@@ -14,8 +14,6 @@ from sslpipe.engine.trainer import FitSettings, Trainer
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import NothingLearnedError
 
-__all__ = ["FitSettings", "Trainer", "fit"]
-
 LOG_STEPS = 50
 """Steps between checks that the loss is finite (each waits for the device)."""
 

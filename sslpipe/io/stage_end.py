@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from sslpipe.io.console import info
+from sslpipe.io.own_programs import repro_command
 from sslpipe.io.stages import LABELLED_STAGES, key_of
 from sslpipe.io.text import counted, shown
 
@@ -30,8 +30,7 @@ def print_end(stage: str, out: Path, learned: str, tree: Mapping[str, Any], *, m
     info(written(out))
     info(learned)
     if BY_DVC not in os.environ and (command := next_command(stage, method, tree)):
-        # Installed by pipx or uv tool, sslpipe is on PATH alone.
-        info(f"next: {command}, or {'' if shutil.which('dvc') else 'sslpipe '}dvc repro")
+        info(f"next: {command}, or {repro_command()}")
 
 
 def written(out: Path) -> str:

@@ -25,6 +25,7 @@ from sslpipe.asking.questions import (
 from sslpipe.data.store import UNKNOWN, Store
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
+from sslpipe.io.own_programs import repro_command
 from sslpipe.io.params import Params
 from sslpipe.io.text import counted, shown
 from sslpipe.neighbors.search import nearest_neighbors
@@ -35,7 +36,6 @@ from sslpipe.running.features import open_features
 from sslpipe.tools.ask_models import Outputs, calibrated, find_outputs, held_out_line
 from sslpipe.tools.ask_rows import Origin, last_number, read_kept, read_origin
 from sslpipe.tools.folder_summary import relative
-from sslpipe.tools.own_programs import repro_command
 
 NEIGHBORS = 50
 """Neighbours of each image in the kernel (own choice, on letters in typefaces and drawings: with 10 labels a linear

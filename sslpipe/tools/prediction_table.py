@@ -57,7 +57,7 @@ def file_name(image: str, out: Path) -> str:
     """
     folder, path = Path(os.path.abspath(out)).parent, Path(os.path.abspath(image))
     name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else image
-    return name.encode(errors="backslashreplace").decode()
+    return _text(name)
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from sslpipe.engine.interrupts import handled_by
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.files import disk_errors, write_bytes
+from sslpipe.io.own_programs import with_own_programs
 from sslpipe.io.params import Params
-from sslpipe.tools.own_programs import with_own_programs
 
 REPEATS = Path(".sslpipe/repeats")
 """Folder of the runs' folders, in the project."""

@@ -44,9 +44,9 @@ def init(
 
     from sslpipe.io.console import info
     from sslpipe.io.errors import UserError
+    from sslpipe.io.own_programs import repro_command
     from sslpipe.tools import scaffold
     from sslpipe.tools.layout_table import print_layout
-    from sslpipe.tools.own_programs import repro_command
 
     if images is None:
         for option, value, key in (

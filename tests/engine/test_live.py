@@ -18,10 +18,10 @@ from sslpipe.data.batches import Batches
 from sslpipe.data.images import Images
 from sslpipe.engine.checkpoint import Checkpoint, State
 from sslpipe.engine.live import Live, RowsFile, joined
-from sslpipe.engine.loop import FitSettings, fit
+from sslpipe.engine.loop import fit
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings, gradient_norm
-from sslpipe.engine.trainer import Trainer
+from sslpipe.engine.trainer import FitSettings, Trainer
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import write_csv
 

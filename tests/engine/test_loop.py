@@ -8,10 +8,11 @@ from torch import nn
 from sslpipe.data.batches import Batches
 from sslpipe.data.images import Images
 from sslpipe.engine.checkpoint import Checkpoint
-from sslpipe.engine.loop import FitSettings, fit
+from sslpipe.engine.loop import fit
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.errors import UserError
 
 NO_CHECKPOINT = Checkpoint(None, 1e9)

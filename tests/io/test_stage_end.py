@@ -61,7 +61,7 @@ def test_the_end_of_a_stage(project, monkeypatch, capsys):
     print_end("pretrain", out, "pretrain.simclr: loss 2 → 1", METHODS)
     lines = ["runs/pretrain: model.safetensors 2.4 MB, history.csv 2 rows", "pretrain.simclr: loss 2 → 1"]
     assert capsys.readouterr().out.splitlines() == [*lines, "next: sslpipe features, or dvc repro"]
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == "sslpipe" else None)  # pipx, uv tool
     print_end("pretrain", out, "pretrain.simclr: loss 2 → 1", METHODS)
     assert capsys.readouterr().out.splitlines() == [*lines, "next: sslpipe features, or sslpipe dvc repro"]
     monkeypatch.setitem(os.environ, BY_DVC, "pretrain")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
-from sslpipe.engine.loop import FitSettings, Trainer
 from sslpipe.engine.method import Multipliers, Progress
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.trainer import FitSettings, Trainer
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import parse
 from sslpipe.methods.semisup import daino, fixmatch, mixmatch, suave, uda

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sslpipe
 from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
-from sslpipe.engine.loop import Trainer
+from sslpipe.engine.trainer import Trainer
 from sslpipe.views.ctaugment import CTAugment
 from sslpipe.views.policies import Views, ViewSettings
 from sslpipe.views.pools import POOLS

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.schedules import factor
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.settings import parse
 from sslpipe.methods.pretrain import feature_decoupling, nce, rotnet
 from sslpipe.tools import recipes

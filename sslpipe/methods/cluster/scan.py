@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine import world
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, TwoOrMore
 from sslpipe.methods.cluster._compare import CompareSettings

@@ -6,9 +6,9 @@ The start is a Suave model: its backbone and its projection are kept, its protot
 from dataclasses import dataclass
 from typing import Literal
 
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.settings import CountOrZero
 from sslpipe.methods.semisup._suave import SuaveMethod, SuaveSettings
 from sslpipe.views.policies import ViewSettings

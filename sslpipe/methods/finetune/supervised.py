@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.settings import BelowOne, TwoOrMore
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings
 from sslpipe.views.policies import ViewSettings

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine import world
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import Multipliers
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings, half_cosine, linear
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.settings import BelowOne, Count, CountOrZero, Fraction, NonNegative, Positive, TwoOrMore
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.averaged import AveragedWeights

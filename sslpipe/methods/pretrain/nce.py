@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.settings import CountOrZero, Fraction, NonNegative, Positive
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.methods.pretrain._memory import MemoryBank, NoiseContrast, NormalizerBatches, nce_at_chance

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Batch
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.heads import LinearSettings, build_head
 from sslpipe.objectives.rotnet import rotation

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine import world
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.settings import Positive
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised
 from sslpipe.nets.heads import ProjectionSettings, build_head

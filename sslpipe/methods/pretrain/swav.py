@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Batch
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.settings import Count, CountOrZero, NonNegative, Positive, TwoOrMore
 from sslpipe.methods._sinkhorn import SinkhornAssignment
 from sslpipe.methods.pretrain._base import Problem, SelfSupervised

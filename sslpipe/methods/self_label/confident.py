@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Batch
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod, not_finite
 from sslpipe.engine.optimizers import OptimizerSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.console import info
 from sslpipe.io.settings import BelowOne, Count, Fraction
 from sslpipe.methods.self_label._problem import Problem

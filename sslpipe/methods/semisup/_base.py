@@ -12,10 +12,10 @@ from torch import Tensor
 from sslpipe.data.batches import Pair
 from sslpipe.data.held_out import HeldOut
 from sslpipe.data.labelled import LabelledImages
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.console import info
 from sslpipe.io.settings import BelowOne, TwoOrMore
 from sslpipe.methods.semisup._logistic import fit_classifier

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Pair
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import BaseMethod, Multipliers, Progress
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.params import find_module

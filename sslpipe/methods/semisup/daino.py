@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from sslpipe.engine import world
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.method import Multipliers
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings, half_cosine, linear
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.io.settings import BelowOne, Fraction, NonNegative, Positive, TwoOrMore
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.methods.semisup._prototypes import MixUnlabelled, PrototypeMethod, PrototypesSettings

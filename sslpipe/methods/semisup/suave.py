@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from sslpipe.engine.loop import FitSettings
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
+from sslpipe.engine.trainer import FitSettings
 from sslpipe.methods.semisup._suave import SuaveMethod, SuaveSettings
 
 

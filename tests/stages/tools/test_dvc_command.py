@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sslpipe.tools.own_programs import repro_command
+from sslpipe.io.own_programs import repro_command
 
 PROGRAM = Path(sys.executable).parent / "sslpipe"
 
