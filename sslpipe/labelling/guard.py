@@ -16,8 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 NAMES = ("127.0.0.1", "localhost")
 HTTP_PORT = 80
 """Port that browsers leave out of the names Host and Origin."""
-LONGEST = 200
-"""Maximum length of a path (own choice: that of a token, of "assets/" and of a name has about 80 characters)."""
 PATH = re.compile(r"/([\w-]+)(/[\w./-]*)", re.ASCII)
 """A path that can be an address: the token and what follows it. What is encoded with % is none."""
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -91,6 +89,6 @@ class Guard:
 
     def _path(self, raw: bytes) -> str | None:
         """Return the part of a path after the token; None without the right token, and for what is no address."""
-        if len(raw) > LONGEST or not (found := PATH.fullmatch(raw.decode("latin-1"))):
+        if not (found := PATH.fullmatch(raw.decode("latin-1"))):
             return None
         return found[2] if compare_digest(found[1].encode(), self._token) else None

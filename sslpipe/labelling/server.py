@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,7 +21,6 @@ from sslpipe.labelling.errors import NotThereError, RefusedError
 from sslpipe.labelling.guard import Guard, refusal
 from sslpipe.labelling.threads import in_thread
 
-T = TypeVar("T")
 BODY_LIMIT = 1 << 20
 """Maximum length of a request's body, bytes (own choice: an action that moves 100,000 images has half of it)."""
 READING, PICTURES = 8, 4
@@ -156,25 +155,14 @@ class _Answers:
 
     async def _picture(self, request: Request, *, large: bool) -> Response:
         image = _number(request.path_params["image"])
-        content, kind = await _called(lambda: self._session.picture(image, large=large), self._drawing)
+        content, kind = await in_thread(lambda: self._session.picture(image, large=large), self._drawing)
         return Response(content, media_type=kind, headers={"Cache-Control": PICTURES_KEPT})
 
     async def _read(self, call: Callable[[], Mapping[str, Any]]) -> Response:
-        return Response(await _called(lambda: _json(call()), self._reading), media_type="application/json")
+        return Response(await in_thread(lambda: _json(call()), self._reading), media_type="application/json")
 
     async def _do(self, call: Callable[[], Mapping[str, Any]]) -> Response:
-        return Response(await _called(lambda: _json(call()), self._acting), media_type="application/json")
-
-
-async def _called(call: Callable[[], T], room: asyncio.Semaphore) -> T:
-    """Return what a call of the session returns; a defect is told to the terminal, not to the page."""
-    try:
-        return await in_thread(call, room)
-    except UserError:
-        raise
-    except Exception as error:
-        traceback.print_exception(error, file=sys.stderr)
-        raise HTTPException(500, DEFECT) from None
+        return Response(await in_thread(lambda: _json(call()), self._acting), media_type="application/json")
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
@@ -235,6 +223,12 @@ async def _user_error(request: Request, error: Exception) -> Response:
     return refusal(next((status for kind, status in kinds.items() if isinstance(error, kind)), 507), one_line(error))
 
 
+async def _defect(request: Request, error: Exception) -> Response:
+    """Return the answer to a request that met a defect, which is told to the terminal and not to the page."""
+    traceback.print_exception(error, file=sys.stderr)
+    return refusal(500, DEFECT)
+
+
 async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=400)  # nobody receives it
 
@@ -243,4 +237,5 @@ HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
     HTTPException: _http_error,
     UserError: _user_error,
     ClientDisconnect: _gone,
+    Exception: _defect,
 }

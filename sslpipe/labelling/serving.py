@@ -53,13 +53,13 @@ def _serve_until_interrupted(server: uvicorn.Server, listening: socket.socket) -
     """Let a server run in a thread until KeyboardInterrupt is raised in this one."""
     # Not Thread.join, which a signal makes believe that the thread has ended (Python 3.11).
     ended = threading.Event()
+    errors: list[Exception] = []
 
     def run() -> None:
         try:
             server.run(sockets=[listening])
-        except Exception:
-            if not server.should_exit:  # else it is the socket that is closed while the server starts or ends
-                raise
+        except Exception as error:  # after a signal that of the closed socket, which does not matter
+            errors.append(error)
         finally:
             ended.set()
 
@@ -70,7 +70,7 @@ def _serve_until_interrupted(server: uvicorn.Server, listening: socket.socket) -
     finally:
         server.should_exit = True
         ended.wait(GRACE_SECONDS)
-    raise RuntimeError("the page's server has ended")
+    raise RuntimeError("the page's server has ended") from (errors[0] if errors else None)
 
 
 def server_of(app: Any) -> uvicorn.Server:

@@ -344,7 +344,9 @@ def test_a_body_in_chunks_is_refused_once_it_is_too_long(server):
         for _ in range(BODY_LIMIT // 0x10000):
             connection.sendall(chunk)
         connection.sendall(b"1\r\n \r\n")
-        assert first_answer(connection).startswith(b"HTTP/1.1 413 ")
+        found = first_answer(connection)
+        assert found.startswith(b"HTTP/1.1 413 ")
+        assert b"\r\nconnection: close\r\n" in found.lower()
         assert connection.recv(1) == b""  # no more is read
     body = b'7\r\n{"a": 1\r\n1\r\n}\r\n0\r\n\r\n'
     assert b"200 OK" in raw(server, request(server, f"/{TOKEN}/act", "POST", more=more) + body)

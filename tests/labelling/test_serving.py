@@ -1,5 +1,6 @@
 """The labelling page's address, and `sslpipe label` from its start to its end by a signal."""
 
+import _thread
 import json
 import os
 import re
@@ -270,6 +271,31 @@ def test_other_images_and_files_that_are_not_readable_have_a_new_address(project
             tokens.add(new.token)
         assert "address.json: is not readable; the page has a new address" in capsys.readouterr().out
     assert len(tokens) == 13
+
+
+class Failing:
+    """A server that fails once it is to end, or at once."""
+
+    def __init__(self, *, at_once):
+        self.should_exit = at_once
+
+    def run(self, sockets):
+        while not self.should_exit:
+            time.sleep(0.01)
+        raise OSError("closed")
+
+
+def test_a_server_that_fails_while_it_ends_says_nothing(capfd):
+    threading.Timer(0.3, _thread.interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        serving._serve_until_interrupted(Failing(at_once=False), None)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_server_that_ends_by_itself_is_a_defect():
+    with pytest.raises(RuntimeError, match="has ended") as raised:
+        serving._serve_until_interrupted(Failing(at_once=True), None)
+    assert isinstance(raised.value.__cause__, OSError)
 
 
 @pytest.mark.parametrize(
