@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from sslpipe.asking.questions import (
     TYPICAL,
     UNCERTAIN,
     Known,
+    Pool,
     counts,
     questions,
     random_order,
@@ -24,11 +27,9 @@ def known(labels=0, classes=4, held_out=30, groups=True, classifier=False, doubt
     index, cosine = nearest_neighbors(np.eye(8)[group] + rng.normal(0, 0.2, (count, 8)), k=12)
     probability = rng.dirichlet(np.ones(max(classes, 2)), count) if classifier else None
     return Known(
-        neighbors=index,
-        cosine=cosine,
+        pool=Pool(neighbors=index, cosine=cosine, group=group if groups else None),
         index=np.sort(rng.permutation(count)[:labels]),
         classes=classes if labels else 0,
-        group=group if groups else None,
         probability=probability,
         doubtful=[(int(image), "check") for image in rng.permutation(count)[:doubtful]],
         held_out=rng.random(held_out) < 0.8,
@@ -65,14 +66,15 @@ def test_each_group_without_a_label_comes_first():
     given = known()
     first = questions(given, 6, seed=0)
     assert [each.kind for each in first] == [TYPICAL] * 4 + [COVERS] * 2
-    assert sorted(given.group[each.image] for each in first[:4]) == [0, 1, 2, 3]
-    assert first[0].reason == f"most typical of group {given.group[first[0].image]}, which has no label"
-    named = questions(Known(**{**vars(given), "group_names": ("a", "b", "c", "d")}), 1, seed=0)
-    assert named[0].reason == f"most typical of group {'abcd'[given.group[first[0].image]]}, which has no label"
+    assert sorted(given.pool.group[each.image] for each in first[:4]) == [0, 1, 2, 3]
+    assert first[0].reason == f"most typical of group {given.pool.group[first[0].image]}, which has no label"
+    names = replace(given, pool=replace(given.pool, group_names=("a", "b", "c", "d")))
+    named = questions(names, 1, seed=0)
+    assert named[0].reason == f"most typical of group {'abcd'[given.pool.group[first[0].image]]}, which has no label"
     covered = known(labels=1)
     later = questions(covered, 6, seed=0)
     assert [each.kind for each in later] == [TYPICAL] * 3 + [COVERS] * 3
-    assert covered.group[covered.index[0]] not in [covered.group[each.image] for each in later[:3]]
+    assert covered.pool.group[covered.index[0]] not in [covered.pool.group[each.image] for each in later[:3]]
 
 
 def test_uncertain_images_are_asked_for_from_five_labels_a_class_on():
@@ -82,11 +84,11 @@ def test_uncertain_images_are_asked_for_from_five_labels_a_class_on():
     given = known(labels=40, classifier=True, groups=False)
     sure = np.tile([1.0, 0.0, 0.0, 0.0], (120, 1))
     sure[30:40] = 0.25  # only these are uncertain
-    given = Known(**{**vars(given), "probability": sure})
+    given = replace(given, probability=sure)
     near = {
         *range(30, 40),
-        *given.neighbors[30:40].ravel(),
-        *np.flatnonzero(np.isin(given.neighbors, range(30, 40)).any(1)),
+        *given.pool.neighbors[30:40].ravel(),
+        *np.flatnonzero(np.isin(given.pool.neighbors, range(30, 40)).any(1)),
     }
     asked = [each.image for each in questions(given, 5, seed=0) if each.kind == UNCERTAIN]
     assert asked
