@@ -12,8 +12,11 @@ from sslpipe.data.store import Store
 from sslpipe.io.files import sha256
 from sslpipe.io.params import Params
 from sslpipe.nets.model_file import weights_path
+from sslpipe.preparation.labels_file import NO_LABEL, NO_LABEL_SETTING
+from sslpipe.preparation.questions_file import questions_in
 from sslpipe.tools.ask_rows import Origin, read_origin
 from sslpipe.tools.asker import Asker
+from sslpipe.tools.yaml_text import at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,17 @@ class Collection:
             typical=typicality(asker.similar.index, asker.similar.cosine, home),
             files=tuple(origin.name.get(name, name) for name in names),
         )
+
+    @property
+    def table(self) -> Path | None:
+        """The project's table of labels if it is a file of questions; None if it has none."""
+        return next((table for table in self.origin.tables if table.exists() and questions_in(table)), None)
+
+    @property
+    def no_label(self) -> tuple[str, ...]:
+        """Texts that mean, in tables of the project, that an image has no label."""
+        given = at(self.project.tree, NO_LABEL_SETTING)
+        return tuple(given) if given is not None else NO_LABEL
 
     @property
     def kind(self) -> str:

@@ -126,7 +126,8 @@ class Records:
 
     def _saved(self) -> dict[str, str | None]:
         """The hashes of the tables as the page wrote them last."""
-        entry = next((entry for entry in reversed(self.journal.entries) if entry.get("do") == "saved"), {})
+        saved = (entry for entry in reversed(self.journal.entries) if entry.get("do") == "saved")
+        entry: dict[str, Any] = next(saved, {})
         return {name: entry.get(name) for name in ("labels", "clusters")}
 
     def _unsaved(self) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ Images are numbers: 0 … N-1 are the training images, which groups are made of,
 are only asked for.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -61,6 +60,8 @@ class LabelState:
         """Group → its name, "" for none."""
         self.codes: dict[int, str] = {each: str(each) for each in self.groups}
         """Group → how the model numbers it, such as "3", "3b" for a part and "3 + 5" for two."""
+        self.root: dict[int, int] = {each: each for each in self.groups}
+        """Group → the model's cluster that it was split from, in one step or more; a cluster is its own."""
         self.given: dict[int, Given] = {}
         self.skipped: dict[int, str] = {}
         """Image → NONE or UNSURE, for a question without a label."""
@@ -158,7 +159,9 @@ class LabelState:
         if not old or old == action.name or old in self.groups.values():
             return None
         count = sum(label == old for label in self.labels().values())
-        return f"{counted(count, 'image')} still labelled ‘{old}’; rename the class to change these too" if count else None
+        return (
+            f"{counted(count, 'image')} still labelled ‘{old}’; rename the class to change these too" if count else None
+        )
 
     def _merge(self, action: Merge) -> str | None:
         self._check_free(action.group)
@@ -180,7 +183,7 @@ class LabelState:
         new, self._next = self._next, self._next + 1
         self.group[images] = new
         self.part[images[self.part[images] == action.group]] = new
-        self.groups[new] = self.groups[action.group]
+        self.groups[new], self.root[new] = self.groups[action.group], self.root[action.group]
         code = self.codes[action.group]
         root = f"({code})" if " " in code else code
         taken = set(self.codes.values())
@@ -268,8 +271,3 @@ class LabelState:
 
 def _renamed(name: str, action: Rename) -> str:
     return action.to if name == action.name else name
-
-
-def sizes(state: LabelState) -> Counter[int]:
-    """Return the number of images of each group."""
-    return Counter(state.group.tolist())
