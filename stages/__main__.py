@@ -25,6 +25,7 @@ from stages.tools.estimate_clusters import estimate_clusters
 from stages.tools.export import export
 from stages.tools.init import init
 from stages.tools.inspect import inspect
+from stages.tools.label import label
 from stages.tools.list_images import list_images
 from stages.tools.log import log
 from stages.tools.predict import predict
@@ -67,7 +68,22 @@ app = App(
 )
 for stage in (prepare, pretrain, features, mine_neighbors, cluster, self_label, semisup, finetune, evaluate, report):
     app.command(rich_help_panel="Stages")(stage)
-for tool in (init, ask, predict, export, inspect, settings, estimate_clusters, table, log, repeat, list_images, doctor):
+TOOLS = (
+    init,
+    ask,
+    label,
+    predict,
+    export,
+    inspect,
+    settings,
+    estimate_clusters,
+    table,
+    log,
+    repeat,
+    list_images,
+    doctor,
+)
+for tool in TOOLS:
     app.command(rich_help_panel="Tools")(tool)
 # All that follows is DVC's, --help as well.
 FORWARDED = {"allow_extra_args": True, "ignore_unknown_options": True}

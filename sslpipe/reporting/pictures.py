@@ -23,15 +23,15 @@ QUALITY = 85
 """JPEG quality (own choice: 75 shows blocks in pictures of 64 pixels, 95 needs twice the bytes)."""
 
 
-def picture(image: NDArray[np.uint8]) -> Image.Image:
-    """Return an image [C, H, W] as a picture of SIDE pixels, grey for fewer than 3 channels, else its first three.
+def picture(image: NDArray[np.uint8], side: int = SIDE) -> Image.Image:
+    """Return an image [C, H, W] as a picture of `side` pixels, grey for fewer than 3 channels, else its first three.
 
     A larger image is reduced by averaging; the pixels of a smaller one are repeated, so that they remain visible.
     """
     channels = image[:3].transpose(1, 2, 0) if len(image) >= 3 else image[0]
     found = Image.fromarray(np.ascontiguousarray(channels))
-    enlarged = found.height < SIDE
-    return found.resize((SIDE, SIDE), Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX)
+    enlarged = found.height < side
+    return found.resize((side, side), Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX)
 
 
 def write_sheets(images: ShownImages, folder: Path, first: Sequence[int] = ()) -> dict[str, Any]:
