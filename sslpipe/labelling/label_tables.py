@@ -24,16 +24,16 @@ def label_rows(state: LabelState) -> list[Row]:
     A label that was given, or a class that was renamed, is a question with the label `before`, so that it moves no
     image to another split.
     """
-    known, number = [], state.last_number
+    known, number, waiting = [], state.last_number, set(held_back(state))
     for file, row in state.rows.items():
         label = state.before.get(file)
-        if label is None or state.place.get(file) in state.given:
+        image = state.place.get(file)
+        if label is None or image in state.given or image in waiting:
             continue
         if label != row.label and not row.question:
             number += 1
             row = Row(file, label, str(number), "class renamed", row.group, row.label)
         known.append(Row(file, label, row.question, row.reason, row.group, row.before))
-    waiting = set(held_back(state))
     for image, said in sorted(state.given.items(), key=lambda item: item[1].number):
         if (label := state.label(image)) is not None and image not in waiting:
             file = state.files[image]
