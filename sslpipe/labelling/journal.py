@@ -55,10 +55,10 @@ class Journal:
         added = {"id": secrets.token_hex(8), **entry}
         data = _line(added)
         append_bytes(self.path, data, size=self._size)
-        with disk_errors(self.path), self.path.open("ab") as file:
-            os.fsync(file.fileno())
         self._size += len(data)
         self._add(added)
+        with disk_errors(self.path), self.path.open("ab") as file:
+            os.fsync(file.fileno())
         return added
 
     def has(self, identity: str) -> bool:

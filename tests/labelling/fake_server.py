@@ -25,7 +25,14 @@ class Project:
         self.count = groups * of_each
         self.actions, self.ids, self.version, self.pages = [], set(), 1, 1
         self.notes, self.results, self.asked = [], [], None
-        self.run_state = {"state": "idle", "lines": [], "seconds": 0.0, "command": "dvc repro", "can": True, "why": None}
+        self.run_state = {
+            "state": "idle",
+            "lines": [],
+            "seconds": 0.0,
+            "command": "dvc repro",
+            "can": True,
+            "why": None,
+        }
         self.change = {"before": "names of the groups", "after": None, "of": self.count, "changed": 0, "rows": []}
         self.change["note"] = "Nothing has been run yet."
         self.doubtful = {}
@@ -69,7 +76,11 @@ class Project:
             for image in self.groups[group]:
                 if self.how.get(image) in {"move", "confirm"}:
                     self.label[image] = action["name"]
-            return f"‘{old}’ has labels and no group now" if old and old in self.label.values() else self.use(action["name"])
+            return (
+                f"‘{old}’ has labels and no group now"
+                if old and old in self.label.values()
+                else self.use(action["name"])
+            )
         if do == "merge":
             self.groups[action["into"]] += self.groups.pop(group)
             self.code[action["into"]] += f" + {self.code[group]}"
