@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sslpipe.asking.questions import RANDOM_REASON
 from sslpipe.data.store import UNKNOWN
 from sslpipe.labelling.collection import Collection
-from sslpipe.labelling.label_tables import cluster_names
+from sslpipe.labelling.label_tables import cluster_names, held_back
 from sslpipe.labelling.state import LabelState
 from sslpipe.tools.asker import KnownLabels
 
@@ -75,9 +75,14 @@ def accuracy(prediction: Prediction, state: LabelState) -> dict[str, Any]:
     return {**result, "accuracy": share, "deviation": float(np.sqrt(share * (1 - share) / len(images)))}
 
 
-def known_labels(collection: Collection, state: LabelState) -> tuple[KnownLabels, set[int]]:
-    """Return the labels as questions are chosen from them, and the training images whose label was checked before."""
+def known_labels(collection: Collection, state: LabelState, *, written: bool = False) -> tuple[KnownLabels, set[int]]:
+    """Return the labels as questions are chosen from them, and the training images whose label was checked before.
+
+    written: without those that the table of labels does not have yet, see `held_back`.
+    """
     labels = state.labels()
+    for image in held_back(state) if written else ():
+        del labels[image]
     names = tuple(dict.fromkeys([*collection.store.classes, *labels.values()]))
     place = {name: i for i, name in enumerate(names)}
     known = np.full(len(state.files), UNKNOWN, np.int64)
@@ -86,7 +91,7 @@ def known_labels(collection: Collection, state: LabelState) -> tuple[KnownLabels
     for image, label in labels.items():
         known[image] = place[label]
     skipped[list(state.skipped)] = True
-    chosen = random_held_out(state)
+    chosen = [image for image in random_held_out(state) if image in labels]
     random[chosen] = known[chosen]
     train = state.train
     given = KnownLabels(

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from sslpipe.labelling.label_tables import cluster_names, held_back
 from sslpipe.labelling.names import class_name
 from sslpipe.labelling.pictures import Pictures
 from sslpipe.labelling.records import Records
-from sslpipe.labelling.rerun import Rerun, steps
+from sslpipe.labelling.rerun import Rerun, State
 from sslpipe.labelling.results import Prediction, accuracy, known_labels, predicted
 from sslpipe.labelling.state import ASIDE, LabelState
+from sslpipe.labelling.steps import Command, steps
 from sslpipe.reporting.summary import title_of_project
 
 TAB_SECONDS = 8.0
@@ -44,7 +45,7 @@ class Session:
         self._tabs_lock = threading.Lock()
         self._pictures = Pictures(collection.store)
         self._version = 0
-        self._rerun = Rerun()
+        self._rerun = Rerun(Path())
         self._reasons: dict[int, str] = {}
         """Image → why it was asked for, of the questions that were handed out."""
         self._changes: dict[str, Any] = {"after": None, "note": "Nothing has been learned in this sitting yet."}
@@ -129,7 +130,7 @@ class Session:
             before = predicted(self._collection, self._state)
             if not any(entry.get("do") == "result" for entry in self._records.journal.entries):
                 self._add_result(before)
-            self._rerun.start(commands, lambda: self._learned(before))
+            self._rerun.start(commands, lambda outcome: self._learned(outcome, before))
             self._refresh()
             return {"message": None, "state": self._whole()}
 
@@ -180,25 +181,24 @@ class Session:
         name = class_name(text, self._state.classes(), self._collection.no_label)
         return name, f"‘{name}’, as the class is spelled" if name != text.strip() else None
 
-    def _steps(self) -> tuple[list[list[str]], str | None]:
+    def _steps(self) -> tuple[Sequence[Command], str | None]:
         """Return the commands of a run, and why it cannot run, if so."""
-        labels = self._state.labels()
-        trained = {image: label for image, label in labels.items() if image < self._state.train}
-        return steps(self._collection.project, self._records.labels, trained)
+        labels, _ = known_labels(self._collection, self._state, written=True)
+        return steps(self._collection.project, self._records.labels, labels, complete=self._collection.origin.complete)
 
-    def _learned(self, before: Prediction) -> None:
-        """Take over what a run has found; called by its thread."""
-        try:
-            collection = self._reopen()
-            with self._lock:
-                self._records.load(collection)
-                self._collection, self._pictures = collection, Pictures(collection.store)
+    def _learned(self, outcome: State, before: Prediction) -> None:
+        """Take over what a run has found, also one that did not come to its end; called by its thread.
+
+        Raises UserError if the outputs cannot be read.
+        """
+        collection = self._reopen()
+        with self._lock:
+            self._records.load(collection)
+            self._collection, self._pictures = collection, Pictures(collection.store)
+            if outcome == "finished":
                 after = predicted(collection, self._state)
                 self._add_result(after)
                 self._changes = self._changed(before, after)
-        except UserError as error:
-            self._records.notes.append(f"what was learned cannot be read: {error}")
-        with self._lock:
             self._refresh()
 
     def _changed(self, before: Prediction, after: Prediction) -> dict[str, Any]:
