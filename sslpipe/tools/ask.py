@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 
 import numpy as np
 import torch
@@ -24,14 +23,13 @@ from sslpipe.asking.questions import (
 from sslpipe.data.store import UNKNOWN, Store
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
-from sslpipe.io.own_programs import repro_command
 from sslpipe.io.params import Params
-from sslpipe.io.text import counted, shown
+from sslpipe.io.text import counted
 from sslpipe.preparation.questions_file import Row, write_rows
 from sslpipe.tools.ask_models import Outputs
-from sslpipe.tools.ask_rows import Origin, last_number, read_kept, read_origin
+from sslpipe.tools.ask_next import next_step
+from sslpipe.tools.ask_rows import last_number, read_kept, read_origin
 from sslpipe.tools.asker import Asker, KnownLabels
-from sslpipe.tools.folder_summary import relative
 
 IN_WORDS = {
     TYPICAL: "most typical of a group without a label",
@@ -162,15 +160,3 @@ def _report(asked: Sequence[Question], budget: int, out: Path, known: Known, row
             f"{budget - len(asked)} fewer than --budget {budget}: the other images are copies of these or of labelled "
             "ones, and add nothing"
         )
-
-
-def next_step(out: Path, project: Params, origin: Origin) -> str:
-    """The next commands, in words."""
-    if origin.complete:
-        return f"next, as the source has all labels, for an experiment: prepare.labelled: {{images: {out}}}"
-    fill = f"next: fill in the column label of {shown(str(out))}, in order as far as you like, then"
-    if any(table.exists() and out.samefile(table) for table in origin.tables):
-        return f"{fill}\n  {repro_command()}"
-    if "sslpipe" in project.tree:
-        return f"{fill}\n  sslpipe init . --labels {quote(str(out))} && {repro_command()}"
-    return f"{fill} set prepare.folder.labels: {relative(out, Path())} and run {repro_command()}"
