@@ -89,7 +89,7 @@
 
     // Places of the pictures of which at least half is in the window, between the bars.
     const onScreen = () => {
-      const [first, end] = grid.grid.between(document.querySelector(".top").getBoundingClientRect().bottom, bar.getBoundingClientRect().top);
+      const [first, end] = grid.grid.between(document.querySelector(".head").getBoundingClientRect().bottom, bar.getBoundingClientRect().top);
       return grid.grid.images.slice(first, end);
     };
     const open = () => onScreen().filter((image) => !marked.has(image) && labels.get(image) === null);
@@ -127,7 +127,7 @@
       const screen = onScreen();
       const [free, at] = [open().length, screen.filter((image) => marked.has(image)).length];
       const other = screen.filter((image) => !marked.has(image) && ![null, name()].includes(labels.get(image) ?? null)).length;
-      const but = [at > 0 && `the ${at.toLocaleString("en")} marked`, other > 0 && `the ${other.toLocaleString("en")} labelled otherwise`].filter(Boolean).join(" and ");
+      const but = [at > 0 && `the ${at.toLocaleString("en")} marked`, other > 0 && `${other.toLocaleString("en")} labelled otherwise`].filter(Boolean).join(" and ");
       confirmButton.disabled = !name() || free === 0;
       const quoted = ["‘", label.text(name()), "’"];
       confirmButton.title = name() ? "They belong to this group (Ctrl+Enter)" : "Name the group first";

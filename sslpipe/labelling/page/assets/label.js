@@ -113,6 +113,7 @@ const label = { ...dom, views: {}, view: null, state: null };
     if (location.hash === "#main") return at("main").focus();
     const [word, ...rest] = label.words();
     const name = word in label.views && Object.hasOwn(label.views, word) ? word : "groups";
+    at("keys").close();
     label.view?.end.abort();
     const end = new AbortController();
     label.view = { title: "Label", end };  // until its content is there

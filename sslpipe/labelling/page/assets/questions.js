@@ -65,7 +65,7 @@
   }
 
   label.views.questions = () => {
-    const box = label.el("div", { class: "asking" });
+    const box = label.el("div", { class: label.state.side < 100 ? "asking small" : "asking" });
     const buttons = label.el("div", { class: "classes" });
     const chooser = label.chooser({
       title: "Type a class", placeholder: "type a class, also a new one",
