@@ -1,11 +1,11 @@
 """What labels cost a person on the page of `sslpipe label`: `python -m benchmarks.labelling PROJECT TRUTH`.
 
 PROJECT is a project of `sslpipe init` on a folder without labels whose stages have run; its labels are written there.
-TRUTH is a CSV with the columns file and label of all images. A person is played in Chromium, with keys and clicks alone:
-every group gets the class that most of its twelve most typical images have, then questions are answered by TRUTH, and
-the pipeline runs. Prints keys and clicks, the accuracies that the page shows, and the accuracy of group names and
-classifier on the images that nobody labelled. Options: `--questions 60 --confirm` (on each group's page, mark what does
-not belong among the first pictures, and label the others).
+TRUTH is a CSV with the columns file and label of all images. A person is played in Chromium, by keys and clicks alone:
+each group gets the class that most of its twelve most typical images have, then questions are answered by TRUTH, and
+the pipeline runs. Prints keys and clicks, the accuracies that the page shows, and the classifier's accuracy on the
+images without a label. Options: `--questions 60 --confirm` (on each group's page, mark what does not belong among the
+pictures of the first screen, and label the others).
 
 Minutes are those of the keystroke-level model (Card, Moran and Newell 1980): a key 0.28 s (an average typist), a click
 1.3 s (pointing 1.1, the button 0.2), and 1.35 s of thought for each group, picture and question that is judged.
@@ -32,6 +32,14 @@ KEY, CLICK, THOUGHT = 0.28, 1.3, 1.35
 JUDGED = 12
 """Pictures of a group that its name is chosen by."""
 DIGITS = 9
+ON_SCREEN = """
+() => {
+  const at = (selector) => document.querySelector(selector).getBoundingClientRect();
+  const { grid } = document.querySelector(".grid");
+  return grid.images.slice(...grid.between(at(".head").bottom, at(".acting").top));
+}
+"""
+"""The images of which at least half is in the window."""
 
 
 @dataclass
@@ -120,7 +128,7 @@ class Person:
             self.clicks += 1
             self.page.wait_for_selector("[data-image]")
             self.page.wait_for_timeout(200)
-            for image in self.page.evaluate("label.onScreen()"):
+            for image in self.page.evaluate(ON_SCREEN):
                 self.judged += 1
                 if self.truth(image) != group["name"]:
                     self.click(f"[data-image='{image}']")
@@ -131,7 +139,7 @@ class Person:
         self.state()
         self.page.evaluate("location.hash = '#run'")
         self.clicks += 2
-        self.page.click("button.learn")
+        self.page.click("main button.main")
         self.page.wait_for_function("label.state.run.state === 'running'")
         self.page.wait_for_function("label.state.run.state !== 'running'", timeout=1000 * seconds)
         return self.state()

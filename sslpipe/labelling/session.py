@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from sslpipe.io.console import info
-from sslpipe.io.errors import UserError
 from sslpipe.io.text import counted
 from sslpipe.labelling import page_data
 from sslpipe.labelling.actions import Action, Answer, Name, Rename, Split, from_request
@@ -21,10 +20,10 @@ from sslpipe.labelling.label_tables import cluster_names, held_back
 from sslpipe.labelling.names import class_name
 from sslpipe.labelling.pictures import Pictures
 from sslpipe.labelling.records import Records
-from sslpipe.labelling.rerun import Rerun, State
+from sslpipe.labelling.rerun import Command, Rerun, State
 from sslpipe.labelling.results import Prediction, accuracy, known_labels, predicted
 from sslpipe.labelling.state import ASIDE, LabelState
-from sslpipe.labelling.steps import Command, steps
+from sslpipe.labelling.steps import steps
 from sslpipe.reporting.summary import title_of_project
 
 TAB_SECONDS = 8.0

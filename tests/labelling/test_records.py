@@ -184,7 +184,7 @@ def test_groups_of_another_model_begin_without_names_and_all_labels_stay(tmp_pat
 
 def test_names_of_clusters_that_the_page_did_not_write_are_not_overwritten(tmp_path):
     (tmp_path / "clusters.csv").write_text("cluster,class\n0,mine\n")
-    with pytest.raises(UserError, match="clusters.csv: not as this page wrote it"):
+    with pytest.raises(UserError, match=r"clusters.csv: not as this page wrote it"):
         opened(tmp_path)
     (tmp_path / "clusters.csv").unlink()
     records = opened(tmp_path)
