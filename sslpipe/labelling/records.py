@@ -151,11 +151,10 @@ class Records:
 
     def _changed_by_others(self) -> bool:
         """Whether the table of labels is neither what the page wrote last, nor what it would write, nor missing."""
-        return digest(self.labels) not in (
-            None,
-            self._saved()["labels"],
-            digest_of(rows_bytes(label_rows(self.state))),
-        )
+        found = digest(self.labels)
+        if found in (None, self._saved()["labels"]):
+            return False
+        return found != digest_of(rows_bytes(label_rows(self.state)))
 
     def _take_over(self, kept: Mapping[str, Row]) -> None:
         """Take over what the table of labels has now, but for images that actions since are about."""
