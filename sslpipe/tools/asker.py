@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from sslpipe.asking.questions import Known, Pool, Question, questions, uncertainty_counts
 from sslpipe.data.store import UNKNOWN, Store
-from sslpipe.neighbors.search import nearest_in, nearest_neighbors
+from sslpipe.neighbors.search import nearest_in
 from sslpipe.reporting import label_doubts
 from sslpipe.reporting.neighbors import Similar, find_similar
 from sslpipe.running.features import StoredFeatures, open_features
+from sslpipe.tools import labelled_neighbors
 from sslpipe.tools.ask_models import Outputs, calibrated, find_outputs, held_out_line
 
 NEIGHBORS = 50
@@ -62,6 +63,8 @@ class Asker:
     device: torch.device
     _confident: dict[float, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False)
     """Mean confidence → calibrated probabilities of the last call."""
+    _voters: list[labelled_neighbors.Found] = field(default_factory=list, init=False, repr=False)
+    """The neighbours among labelled images of the last call."""
 
     @classmethod
     def open(
@@ -157,9 +160,10 @@ class Asker:
         index = labels.index
         if len(index) <= label_doubts.VOTERS or len(np.unique(labels.train[index])) < 2:
             return None
-        vectors = self.similar.vectors[index]
-        near, cosine = nearest_neighbors(vectors, k=label_doubts.VOTERS, device=self.device)
-        return label_doubts.Labelled(labels.train[index], vectors, near, cosine, len(labels.names))
+        vectors, last = self.similar.vectors, self._voters[0] if self._voters else None
+        found = labelled_neighbors.find(vectors, index, label_doubts.VOTERS, self.device, last)
+        self._voters[:] = [found]
+        return label_doubts.Labelled(labels.train[index], vectors[index], found.index, found.cosine, len(labels.names))
 
     def _probability(self, labels: KnownLabels, given: label_doubts.Labelled | None) -> NDArray[np.float64] | None:
         """Return the classifier's probabilities, as confident as it is accurate on labels that it has not seen."""
