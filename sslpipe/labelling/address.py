@@ -103,7 +103,7 @@ def _read(file: Path) -> Address | None:
     try:
         content = json.loads(file.read_bytes())
         found = Address(**content)
-        valid = isinstance(found.port, int) and 0 < found.port < 1 << 16 and TOKEN.fullmatch(found.token)
+        valid = type(found.port) is int and 0 < found.port < 1 << 16 and TOKEN.fullmatch(found.token)
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     return found if valid else None

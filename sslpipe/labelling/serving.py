@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from sslpipe.io.console import info
-from sslpipe.labelling.address import Address
+from sslpipe.labelling.address import HOST, Address
 from sslpipe.labelling.server import Session, create_app
 
 GRACE_SECONDS = 0.5
@@ -36,29 +36,40 @@ def serve(
     which file.
     """
     app = create_app(session, token=address.token, port=address.port, page=page, assets=assets)
-    info(f"the page: {address.url}")
-    info("every answer is on disk at once; Ctrl-C ends the page")
-    if "SSH_CONNECTION" in os.environ:
-        info(f"from another machine: ssh -L {address.port}:127.0.0.1:{address.port} and this machine, then the same")
-    if shown_here() if browser is None else browser:
-        threading.Thread(target=_open, args=(address.url,), daemon=True).start()
+    server = server_of(app)
     try:
-        serve_until_interrupted(app, listening)
+        info(f"the page: {address.url}")
+        info("every answer is on disk at once; Ctrl-C ends the page")
+        if "SSH_CONNECTION" in os.environ:
+            info(f"from another machine: ssh -L {address.port}:{HOST}:{address.port} to here, then the same address")
+        if shown_here() if browser is None else browser:
+            threading.Thread(target=_open, args=(address.url,), daemon=True).start()
+        _serve_until_interrupted(server, listening)
     finally:
         info(_last_line(session))
 
 
-def serve_until_interrupted(app: Any, listening: socket.socket) -> None:
-    """Serve an ASGI application in a thread until KeyboardInterrupt is raised in this one."""
-    server = server_of(app)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
+def _serve_until_interrupted(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Let a server run in a thread until KeyboardInterrupt is raised in this one."""
+    # Not Thread.join, which a signal makes believe that the thread has ended (Python 3.11).
+    ended = threading.Event()
+
+    def run() -> None:
+        try:
+            server.run(sockets=[listening])
+        except Exception:
+            if not server.should_exit:  # else it is the socket that is closed while the server starts or ends
+                raise
+        finally:
+            ended.set()
+
+    threading.Thread(target=run, daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(CHECK_SECONDS)
+        while not ended.wait(CHECK_SECONDS):
+            pass
     finally:
         server.should_exit = True
-        thread.join(GRACE_SECONDS)
+        ended.wait(GRACE_SECONDS)
     raise RuntimeError("the page's server has ended")
 
 
@@ -79,6 +90,7 @@ def server_of(app: Any) -> uvicorn.Server:
         proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
+    config.load()  # here, since its imports would make the end wait if a signal came at once
     return uvicorn.Server(config)
 
 
