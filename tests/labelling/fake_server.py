@@ -4,6 +4,7 @@ import io
 import json
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from mimetypes import guess_type
 from urllib.parse import parse_qs, urlsplit
@@ -25,7 +26,14 @@ class Project:
         self.count = groups * of_each
         self.actions, self.ids, self.version, self.pages = [], set(), 1, 1
         self.notes, self.results, self.asked = [], [], None
-        self.run_state = {"state": "idle", "lines": [], "seconds": 0.0, "command": "dvc repro", "can": True, "why": None}
+        self.run_state = {
+            "state": "idle",
+            "lines": [],
+            "seconds": 0.0,
+            "command": "dvc repro",
+            "can": True,
+            "why": None,
+        }
         self.change = {"before": "names of the groups", "after": None, "of": self.count, "changed": 0, "rows": []}
         self.change["note"] = "Nothing has been run yet."
         self.doubtful = {}
@@ -69,7 +77,11 @@ class Project:
             for image in self.groups[group]:
                 if self.how.get(image) in {"move", "confirm"}:
                     self.label[image] = action["name"]
-            return f"‘{old}’ has labels and no group now" if old and old in self.label.values() else self.use(action["name"])
+            return (
+                f"‘{old}’ has labels and no group now"
+                if old and old in self.label.values()
+                else self.use(action["name"])
+            )
         if do == "merge":
             self.groups[action["into"]] += self.groups.pop(group)
             self.code[action["into"]] += f" + {self.code[group]}"
@@ -211,8 +223,9 @@ class Handler(BaseHTTPRequestHandler):
             headers["Cache-Control"] = "private, max-age=3600"
         for key, value in headers.items():
             self.send_header(key, str(value))
-        self.end_headers()
-        self.wfile.write(content)
+        with suppress(ConnectionError):  # a page that was left
+            self.end_headers()
+            self.wfile.write(content)
 
     def do_GET(self):
         fake, project = self.fake, self.fake.project
