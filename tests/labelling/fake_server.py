@@ -4,6 +4,7 @@ import io
 import json
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from mimetypes import guess_type
 from urllib.parse import parse_qs, urlsplit
@@ -139,7 +140,7 @@ class Project:
             "aside": len(self.aside),
             "classes": [{"name": n, "groups": sum(n == self.name[g] for g in self.groups), "labels": labels.count(n),
                          "held_out": 0} for n in classes],
-            "answers": {"given": len(labels), "train": len(labels), "held_out": 0, "none": 0, "unsure": 0, "earlier": 0},
+            "answers": {"given": len(labels), "train": len(labels), "held_out": 0, "none": 0, "unsure": 0},
             "undo": last and " ".join(str(last.get(k)) for k in ("do", "name", "label") if last.get(k)),
             "results": self.results, "run": self.run_state, "notes": self.notes,
             "files": {"labels": "labels.csv", "clusters": "clusters.csv"},
@@ -188,8 +189,9 @@ class Project:
 class FakeServer:
     """Serves a project below /TOKEN/ on a free port of 127.0.0.1, in a thread.
 
-    received: every action that was posted, in order, also those that failed. fail: what the next posts get instead of an
-    answer, each a status, "before" (no reply, not done) or "after" (done, and no reply). down: no request is answered.
+    received: every action that was posted, in order, also those that failed.
+    fail: what the next posts get: a status, "before" (no reply, and not done) or "after" (done, and no reply).
+    down: no request is answered.
     """
 
     def __init__(self, project, port=0):
@@ -222,8 +224,9 @@ class Handler(BaseHTTPRequestHandler):
             headers["Cache-Control"] = "private, max-age=3600"
         for key, value in headers.items():
             self.send_header(key, str(value))
-        self.end_headers()
-        self.wfile.write(content)
+        with suppress(ConnectionError):  # a page that was left
+            self.end_headers()
+            self.wfile.write(content)
 
     def do_GET(self):
         fake, project = self.fake, self.fake.project

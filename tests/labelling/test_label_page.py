@@ -1,4 +1,4 @@
-"""The page of `sslpipe label` in Chromium, against a server that answers by its contract: keys, marks, and what is saved."""
+"""The page of `sslpipe label` in Chromium, against a server in memory: keys, marks, and what is saved."""
 
 import sys
 import time
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "reporting")]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "reporting"))
 from browser import browser, skip_without
 from example import HOSTILE
 from fake_server import FakeServer, Project
@@ -18,6 +19,15 @@ from sslpipe.labelling.page_files import SCRIPTS, STYLES, assets, page
 skip_without()
 
 NAMES = ["cat", "dog", "ship", "frog", "bird", "deer", "car", "truck", "horse", "plane"]
+ON_SCREEN = """(() => {
+    const edge = (name) => document.querySelector(name).getBoundingClientRect();
+    const [top, bottom] = [edge(".head").bottom, edge(".acting").top];
+    return [...document.querySelectorAll(".grid .picture")].filter((cell) => {
+        const box = cell.getBoundingClientRect();
+        return box.top + box.height / 2 >= top && box.top + box.height / 2 <= bottom;
+    }).length;
+})()"""
+"""How many pictures are at least half between the bars."""
 VIEWS = ["#groups", "#group/0", "#group/aside", "#questions", "#run"]
 
 
@@ -56,6 +66,14 @@ def wait(condition, seconds=5):
         time.sleep(0.02)
 
 
+def until(tab, expression, seconds=5):
+    """Wait until an expression of the page is true; the page's policy forbids Playwright's own way."""
+    end = time.monotonic() + seconds
+    while not tab.evaluate(expression):
+        assert time.monotonic() < end, expression
+        tab.wait_for_timeout(20)
+
+
 def done(server):
     return [{key: value for key, value in action.items() if key != "id"} for action in server.received]
 
@@ -88,14 +106,14 @@ def test_ten_groups_get_their_names_by_keys_alone(chrome):
         assert keys == sum(map(len, NAMES)) + len(NAMES)  # a name and Enter for each group, nothing else
         wait(lambda: len(server.received) == 10)
         assert done(server) == [{"do": "name", "group": g, "name": name} for g, name in enumerate(NAMES)]
-        tab.wait_for_function("document.querySelector('#saved').textContent === 'saved'")
+        until(tab, "document.querySelector('#saved').textContent === 'saved'")
         assert "10 with a name" in tab.inner_text("main .hint >> nth=0")
         tab.keyboard.press("Shift+Enter")
         assert tab.evaluate("document.activeElement.value") == NAMES[8]
         tab.keyboard.press("ArrowUp")
         assert tab.evaluate("document.activeElement.value") == NAMES[7]
         tab.keyboard.press("Control+z")
-        tab.wait_for_function("document.querySelector('[data-name-of=\"9\"]').value === ''")
+        until(tab, "document.querySelector('[data-name-of=\"9\"]').value === ''")
         assert tab.get_attribute("#undo", "title") == "Undo: name horse (Ctrl+Z)"
 
 
@@ -105,7 +123,7 @@ def test_a_half_typed_name_the_focus_and_marks_stay_when_another_tab_answers(chr
         server.project.act({"id": "x", "do": "name", "group": 4, "name": "deer"})
         server.project.act({"id": "y", "do": "name", "group": 0, "name": "cat"})
         server.project.pages = 2
-        tab.wait_for_function("document.querySelector('[data-name-of=\"4\"]').value === 'deer'")
+        until(tab, "document.querySelector('[data-name-of=\"4\"]').value === 'deer'")
         assert tab.evaluate("document.activeElement.dataset.nameOf") == "0"
         assert tab.evaluate("document.activeElement.value") == "fr"
         assert tab.inner_text("#tabs") == "This project is open in 2 tabs; each shows the others' answers."
@@ -114,7 +132,7 @@ def test_a_half_typed_name_the_focus_and_marks_stay_when_another_tab_answers(chr
         cell(tab, 2).click()
         image = cell(tab, 2).get_attribute("data-image")
         server.project.act({"id": "z", "do": "move", "images": [4], "group": None})
-        tab.wait_for_function("document.querySelectorAll('.grid [data-image=\"4\"]').length === 0")
+        until(tab, "document.querySelectorAll('.grid [data-image=\"4\"]').length === 0")
         assert marked(tab) == [1]
         assert tab.evaluate("document.activeElement.dataset.image") == image
 
@@ -126,10 +144,10 @@ def test_groups_merge_and_split(chrome):
         card.locator("select").select_option("2")
         assert server.received == []  # a choice by arrow keys is none yet
         card.get_by_role("button", name="Merge").click()
-        tab.wait_for_function("document.querySelectorAll('.card').length === 2")
+        until(tab, "document.querySelectorAll('.card').length === 2")
         assert tab.inner_text("#status") == "merged into group 2 + 0"
         tab.locator("[data-group='1']").get_by_role("button", name="Split").click()
-        tab.wait_for_function("document.querySelectorAll('.card').length === 3")
+        until(tab, "document.querySelectorAll('.card').length === 3")
         assert done(server) == [{"do": "merge", "group": 0, "into": 2}, {"do": "split", "group": 1}]
 
 
@@ -139,7 +157,7 @@ def test_a_class_gets_another_name_everywhere(chrome):
         tab.locator("details input").fill("cat")
         tab.keyboard.press("Enter")
         wait(lambda: done(server) == [{"do": "rename", "class": "caat", "to": "cat"}])
-        tab.wait_for_function("document.querySelector('[data-name-of=\"1\"]').value === 'cat'")
+        until(tab, "document.querySelector('[data-name-of=\"1\"]').value === 'cat'")
 
 
 def test_marks_by_click_range_drag_and_keys(chrome):
@@ -166,15 +184,8 @@ def test_marks_by_click_range_drag_and_keys(chrome):
         tab.keyboard.press("Escape")
         assert marked(tab) == []
         tab.keyboard.press("Control+a")
-        seen = tab.evaluate("""() => {
-            const [top, bottom] = [document.querySelector('.head').getBoundingClientRect().bottom,
-                document.querySelector('.acting').getBoundingClientRect().top];
-            return [...document.querySelectorAll('.grid .picture')].filter((cell) => {
-                const box = cell.getBoundingClientRect();
-                return Math.min(bottom, box.bottom) - Math.max(top, box.top) >= box.height / 2;
-            }).length;
-        }""")
-        assert abs(len(marked(tab)) - seen) <= across * (seen % across != 0)
+        seen = tab.evaluate(ON_SCREEN)
+        assert len(marked(tab)) == seen
         assert 20 < seen < 200
         tab.keyboard.press("Escape")
         tab.keyboard.press("End")
@@ -200,9 +211,7 @@ def test_marked_images_move_and_the_others_on_the_screen_are_confirmed(chrome):
         with opened(chrome, server, "#group/0") as tab:
             assert tab.locator(".grid [data-image='4'] .of-label").inner_text() == "dog"
             cell(tab, 0).click()
-            screen = tab.evaluate("document.querySelector('.grid').grid.images.length") and tab.evaluate("""
-                (() => { const [head, bar] = ['.head', '.acting'].map((at) => document.querySelector(at).getBoundingClientRect());
-                    const [first, end] = document.querySelector('.grid').grid.between(head.bottom, bar.top); return end - first; })()""")
+            screen = tab.evaluate(ON_SCREEN)
             button = tab.locator("button.main")
             text = f"Label the {screen - 2} pictures on this screen as ‘cat’, but the 1 marked and 1 labelled otherwise"
             assert button.inner_text() == text
@@ -217,7 +226,7 @@ def test_marked_images_move_and_the_others_on_the_screen_are_confirmed(chrome):
             tab.keyboard.press("Enter")
             wait(lambda: len(server.received) == 2)
             assert done(server)[1] == {"do": "move", "images": [0], "group": 1}
-            tab.wait_for_function("document.querySelector('.grid').grid.images[0] === 2")
+            until(tab, "document.querySelector('.grid').grid.images[0] === 2")
             assert tab.evaluate("document.activeElement.dataset.image") == "2"
             tab.keyboard.press("Space")
             tab.keyboard.press("Delete")
@@ -225,7 +234,27 @@ def test_marked_images_move_and_the_others_on_the_screen_are_confirmed(chrome):
             assert done(server)[2] == {"do": "move", "images": [2], "group": None}
             tab.keyboard.press("Control+z")
             wait(lambda: 2 in server.project.groups[0])
-            tab.wait_for_function("document.querySelector('.grid').grid.images.includes(2)")
+            until(tab, "document.querySelector('.grid').grid.images.includes(2)")
+
+
+def test_moved_images_do_not_come_back_while_the_list_is_fetched(chrome):
+    with FakeServer(Project(2, 60, names=["cat", "dog"])) as server, opened(chrome, server, "#group/0") as tab:
+        tab.evaluate("""() => {
+            window.lengths = new Set();
+            const { grid } = document.querySelector('.grid');
+            const { replace } = grid;
+            grid.replace = (images) => (window.lengths.add(images.length), replace(images));
+        }""")
+        answer = server.project.group
+        server.project.group = lambda word: (time.sleep(0.3), answer(word))[1]
+        for place in (0, 5, 9):
+            cell(tab, place).click()
+            tab.keyboard.press("Delete")
+        until(tab, "label.state.version === 4")
+        tab.wait_for_timeout(700)
+        assert tab.evaluate("[...window.lengths]") == [59, 58, 57]
+        tab.keyboard.press("Control+z")
+        until(tab, "document.querySelector('.grid').grid.images.length === 58")
 
 
 def test_a_large_group_has_few_elements(chrome):
@@ -256,19 +285,20 @@ def test_questions_by_keys_with_a_new_class_and_undo(chrome):
         assert tab.inner_text(".answering h2") == "Is this really ‘cat’?"
         tab.keyboard.press("0")
         wait(lambda: len(server.received) == 6)
-        assert [(a["image"], a["label"], a.get("why")) for a in server.received] == [
-            (0, "cat", None), (3, "dog", None), (4, "frog", None), (6, "frog", None), (8, None, "unsure"), (11, None, "none"),
-        ]  # fmt: skip
+        given = [(action["image"], action["label"], action.get("why")) for action in server.received]
+        assert given[:4] == [(0, "cat", None), (3, "dog", None), (4, "frog", None), (6, "frog", None)]
+        assert given[4:] == [(8, None, "unsure"), (11, None, "none")]
         assert tab.get_attribute(asked, "src") == "image/12"
         tab.keyboard.press("Backspace")
         assert tab.get_attribute(asked, "src") == "image/11"
         wait(lambda: len(server.received) == 7)
-        for _ in range(6):
+        for image in (11, 12, 14, 16, 18, 20):  # more are asked for after the first ten
+            tab.wait_for_selector(f"{asked}[src='image/{image}']")
             tab.keyboard.press("1")
-        tab.wait_for_selector(".no-question")  # more were asked for after the first ten
+        tab.wait_for_selector(".no-question")
         wait(lambda: len(server.received) == 13)
         assert [a["image"] for a in server.received[7:]] == [11, 12, 14, 16, 18, 20]
-        assert "no more questions" in tab.inner_text(".no-question")
+        tab.wait_for_selector("text=no more questions: all")
 
 
 def test_several_classes_that_fit_are_not_chosen_by_enter(chrome):
@@ -287,19 +317,22 @@ def test_several_classes_that_fit_are_not_chosen_by_enter(chrome):
 
 def test_what_is_not_saved_is_sent_again_once_and_in_order(chrome):
     with FakeServer(Project()) as server, opened(chrome, server, wrong=True) as tab:
-        server.fail = [507, "before", "after"]
+        server.fail = [507] * 20
         for name in NAMES[:3]:
             tab.keyboard.type(name)
             tab.keyboard.press("Enter")
-        tab.wait_for_function("/^not saved: .*no space left.*; 3 answers wait$/.test(document.querySelector('#trouble').innerText)")
+        until(
+            tab, "/^not saved: .*no space left.*; 3 answers wait$/.test(document.querySelector('#trouble').innerText)"
+        )
         assert tab.inner_text("#saved") == "not saved"
+        server.fail = ["before", "after"]
         assert tab.locator(".name").nth(1).input_value() == "dog"  # shown although not saved
         wait(lambda: len(server.project.actions) == 3, 8)
-        tab.wait_for_function("document.querySelector('#saved').textContent === 'saved'")
+        until(tab, "document.querySelector('#saved').textContent === 'saved'")
         assert not tab.locator("#trouble").is_visible()
         assert [a["name"] for a in server.project.actions] == NAMES[:3]
         ids = [action["id"] for action in server.received]
-        assert ids == [ids[0]] * 4 + [ids[4], ids[5]]
+        assert ids == [ids[0]] * (len(ids) - 2) + ids[-2:]
         assert len(set(ids)) == 3
 
 
@@ -310,14 +343,14 @@ def test_an_action_that_is_refused_is_dropped_and_said(chrome):
         tab.keyboard.type("dog")
         tab.keyboard.press("Enter")
         wait(lambda: len(server.received) == 2)
-        tab.wait_for_function("document.querySelector('[data-name-of=\"0\"]').value === ''")
+        until(tab, "document.querySelector('[data-name-of=\"0\"]').value === ''")
         assert server.project.name[1] == "dog"
         go(tab, server, "#questions")
         tab.wait_for_selector(".picture-of img")
         project = server.project
         project.act = lambda action: (_ for _ in ()).throw(ValueError("name: it means that there is no label"))
         tab.keyboard.press("1")
-        tab.wait_for_function("document.querySelector('#status').innerText.includes('means that there is no label')")
+        until(tab, "document.querySelector('#status').innerText.includes('means that there is no label')")
         assert tab.get_attribute(".picture-of img", "src") == "image/0"  # asked again
 
 
@@ -329,7 +362,7 @@ def test_a_reload_sends_what_waits(chrome):
         tab.keyboard.type("dog")
         tab.keyboard.press("Enter")
         line = "The server does not answer; start `sslpipe label` again. 2 answers wait."
-        tab.wait_for_function(f"document.querySelector('#trouble').innerText === {line!r}")
+        until(tab, f"document.querySelector('#trouble').innerText === {line!r}")
         server.down = False
         asked = []
         tab.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
@@ -337,7 +370,7 @@ def test_a_reload_sends_what_waits(chrome):
         tab.reload()
         wait(lambda: len(server.project.actions) == 2)
         assert [a["name"] for a in server.project.actions] == ["cat", "dog"]
-        tab.wait_for_function("document.querySelector('#saved').textContent === 'saved'")
+        until(tab, "document.querySelector('#saved').textContent === 'saved'")
         assert asked in ([], ["beforeunload"])
         assert tab.evaluate("Object.values(sessionStorage)") == ["[]"]
 
@@ -386,7 +419,8 @@ def test_no_serious_violation_of_accessibility(chrome, scheme, width):
         options = {"preload": False, "resultTypes": ["violations"]}
         options |= {"runOnly": ["color-contrast"]} if scheme == "dark" else {}
         options |= {"runOnly": ["target-size", "scrollable-region-focusable"]} if width == 390 else {}
-        for view in [*VIEWS, "keys", "marked"]:
+        few = ["#groups", "#group/0", "#questions"]
+        for view in [*(VIEWS if (scheme, width) == ("light", 1280) else few), "keys", "marked"]:
             go(tab, server, view if view.startswith("#") else "#group/0")
             if view == "keys":
                 tab.locator("#help").click()

@@ -8,7 +8,8 @@
     const aside = word === "aside";
     const id = aside ? -1 : Number(word);
     label.leave(aside ? "aside" : id);
-    let [data, version, asked] = [await label.get(`group/${encodeURIComponent(word ?? "")}`), label.state.version, false];
+    let [version, asked] = [label.state.version, false];  // the images are at least as new as this version
+    let data = await label.get(`group/${encodeURIComponent(word ?? "")}`);
     let labels = new Map();
     const paint = () => {
       grid.grid.cells.forEach((cell, place) => cell.paint(grid.grid.images[place]));
@@ -40,7 +41,7 @@
     function list() {
       let images = data.images;
       labels = new Map(images.map((image, place) => [image, data.label[place]]));
-      for (const action of label.pending()) {
+      for (const action of label.pending(version)) {
         const to = action.do === "move" ? action.group ?? -1 : action.group;
         if (action.do === "move" && to !== id) {
           const gone = new Set(action.images);
@@ -72,12 +73,17 @@
       links();
       draw();
       if (version === label.state.version || asked) return;
-      [asked, version] = [true, label.state.version];
+      asked = true;
       try {
+        const begun = label.state.version;
         data = await label.get(`group/${word}`);
-      } catch { version = null; }  // asked again with the next state
+        version = begun;
+      } catch {
+        asked = false;
+        return;  // asked again with the next state
+      }
       asked = false;
-      if (grid.isConnected) draw();
+      if (grid.isConnected) update();
     }
 
     const facts = label.el("p", { class: "hint" });

@@ -9,7 +9,7 @@ const label = { ...dom, views: {}, view: null, state: null };
   const tab = label.random();
   const PAUSE = 2000;
   const at = (id) => document.getElementById(id);
-  let [asked, taken, trouble, shownFor] = [0, 0, null, null];
+  let [asked, taken, trouble] = [0, 0, null];
 
   /* The answer of the server as JSON; an Error with its one line and `status`, 0 where no whole answer came. */
   label.get = async (address, options = {}) => {
@@ -27,11 +27,12 @@ const label = { ...dom, views: {}, view: null, state: null };
     return body;
   };
 
-  /* A number for a request that begins now; what an older one says about the state is not taken after a newer one's. */
+  /* A number for a request that begins now. Of two under way at the same time, the one with the higher version is newer;
+     what was asked for later is the truth, whatever its version: the server may have begun anew. */
   label.begin = () => ++asked;
   label.take = (state, begun) => {
-    if (begun < taken || (label.state === null && !state.groups)) return;
-    taken = begun;
+    if (label.state === null ? !state.groups : begun <= taken && state.version <= label.state.version) return;
+    taken = asked;
     label.state = { ...label.state, ...state };
     label.refresh();
   };
@@ -100,7 +101,7 @@ const label = { ...dom, views: {}, view: null, state: null };
     at("progress").textContent = progress();
     const waiting = label.queue.waiting.filter((action) => action.do !== "undo").length;
     at("undo").disabled = state.undo === null && waiting === 0;
-    at("undo").title = state.undo === null ? "Undo (Ctrl+Z)" : `Undo: ${label.shown(state.undo)} (Ctrl+Z)`;
+    at("undo").title = state.undo === null || waiting > 0 ? "Undo (Ctrl+Z)" : `Undo: ${label.shown(state.undo)} (Ctrl+Z)`;
     const names = label.classNames();
     if (at("class-names").dataset.names !== JSON.stringify(names)) {
       at("class-names").dataset.names = JSON.stringify(names);
@@ -133,8 +134,6 @@ const label = { ...dom, views: {}, view: null, state: null };
     label.view = Object.assign(view, { end });
     at("main").replaceChildren(...[view.content].flat(Infinity).filter(Boolean));
     at("main").dataset.shown = now;
-    if (shownFor !== name) label.say("");
-    shownFor = name;
     scrollTo(0, 0);
     bar();
     view.update?.();
@@ -142,8 +141,6 @@ const label = { ...dom, views: {}, view: null, state: null };
     else if (byUser) at("main").focus({ preventScroll: true });
     return undefined;
   }
-  label.again = () => show(true);
-
   label.undo = () => label.act({ do: "undo" });
 
   /* Whether keys belong to the element: one types there or chooses from its list. */

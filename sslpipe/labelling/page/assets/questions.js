@@ -2,7 +2,8 @@
 // Questions: a picture, the classes on keys, and the next picture at once.
 
 (() => {
-  const AHEAD = 3;  // so many are left when more are asked for
+  const LEFT = 5;  // so many are left when more are asked for
+  const AHEAD = 3;  // so many pictures are loaded before they are shown
   const KEYS = 9;
   const MOST = 60;  // of the classes that have a button
   let [list, note, asking, version, wrong, source] = [[], null, false, null, null, null];
@@ -42,7 +43,7 @@
     const now = `${label.state.model} ${label.state.results.length}`;
     if (source !== null && source !== now) [list, version] = [[], null];  // another model asks other questions
     source = now;
-    if (asking || list.length > AHEAD || version === label.state.version || (list.length === 0 && label.queue.waiting.length > 0)) return;
+    if (asking || list.length > LEFT || version === label.state.version || (list.length === 0 && label.queue.waiting.length > 0)) return;
     [asking, version] = [true, label.state.version];
     try {
       const answer = await label.get("questions");
@@ -53,6 +54,7 @@
       [wrong, version] = [error.message, null];
     }
     asking = false;
+    if (wrong === null && version !== label.state.version) more();  // of what was answered meanwhile
     current?.();
   }
 

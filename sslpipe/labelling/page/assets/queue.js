@@ -4,9 +4,11 @@
 (() => {
   const KEY = `sslpipe-label-waiting ${location.pathname}`;
   const PAUSES = [500, 1000, 2000, 4000, 8000];
+  const KEPT = 100;
   const REFUSED = [400, 404, 413, 415, 422];  // sent again they would be refused again
   let [sending, timer, tries] = [false, 0, 0];
   const queue = { waiting: [], trouble: null };
+  let settled = [];  // the last saved ones, each with the version that it made
   label.queue = queue;
   try {
     queue.waiting = JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
@@ -38,6 +40,7 @@
       try {
         const reply = await label.post("act", action);
         done();
+        settled.push({ ...action, version: reply.state.version });
         label.take(reply.state, begun);
         if (reply.message) label.say(reply.message);
       } catch (error) {
@@ -60,6 +63,7 @@
     queue.waiting.shift();
     [queue.trouble, tries] = [null, 0];
     keep();
+    settled = settled.slice(-KEPT);
   }
 
   /* The server answers again: no need to wait for the end of a pause, unless it has refused to save. */
@@ -72,10 +76,10 @@
   label.post = (address, body = {}) =>
     label.get(address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
-  /* What waits and is not taken back by an undo that waits after it. */
-  label.pending = () => {
+  /* What is done and is not taken back by an undo after it: what waits and, with `since`, what was saved after this version. */
+  label.pending = (since = Infinity) => {
     const left = [];
-    for (const action of queue.waiting) {
+    for (const action of [...settled.filter((one) => one.version > since), ...queue.waiting]) {
       if (action.do === "undo") left.pop();
       else left.push(action);
     }
