@@ -184,13 +184,17 @@ def speed(count: int = 50_000, k: int = NEIGHBORS, budget: int = 1000) -> None:
     features = centre[rng.integers(100, size=count)] + rng.normal(0, 0.7, (count, 64)).astype(np.float32)
     similar = find_similar(features, k, CPU)
     began = time.process_time()
-    kernel = sparse_kernel(similar.index, similar.cosine)
+    pool = Pool(neighbors=similar.index, cosine=similar.cosine)
+    kernel = pool.kernel
     built = time.process_time()
     chosen = list(islice(herding(kernel), budget))
     ended = time.process_time()
+    known = Known(pool=pool, index=np.sort(chosen), classes=100, held_out=np.zeros(0, bool))
+    questions(known, 10, seed=0)
+    again = time.process_time()
     print(
         f"{count:,} images, {k} neighbours: kernel {built - began:.1f} s ({len(kernel.index):,} pairs), "
-        f"{len(chosen):,} images {ended - built:.1f} s of CPU"
+        f"{len(chosen):,} images {ended - built:.1f} s, ten more after these {again - ended:.2f} s of CPU"
     )
 
 

@@ -74,9 +74,17 @@ class Person:
         self.clicks += 1
         self.page.click(selector)
 
+    def wait(self, seconds: float, condition: str, value: Any = None) -> None:
+        """Wait until an expression holds; the page's policy allows no waiting inside of it."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(condition, value):
+            if time.monotonic() > end:
+                raise TimeoutError(condition)
+            self.page.wait_for_timeout(50)
+
     def state(self) -> Any:
         """Return what the page shows, once all that was done is on the disk."""
-        self.page.wait_for_function("label.queue.waiting.length === 0")
+        self.wait(60, "label.queue.waiting.length === 0")
         return self.page.evaluate("label.state")
 
     def name_groups(self) -> None:
@@ -116,9 +124,7 @@ class Person:
             else:
                 self.type(wanted)
                 self.press("Enter")
-            self.page.wait_for_function(
-                "source => document.querySelector('.picture-of img')?.getAttribute('src') !== source", arg=source
-            )
+            self.wait(20, "source => document.querySelector('.picture-of img')?.getAttribute('src') !== source", source)
         return questions
 
     def confirm(self) -> None:
@@ -140,8 +146,8 @@ class Person:
         self.page.evaluate("location.hash = '#run'")
         self.clicks += 2
         self.page.click("main button.main")
-        self.page.wait_for_function("label.state.run.state === 'running'")
-        self.page.wait_for_function("label.state.run.state !== 'running'", timeout=1000 * seconds)
+        self.wait(20, "label.state.run.state === 'running'")
+        self.wait(seconds, "label.state.run.state !== 'running'")
         return self.state()
 
 
