@@ -212,6 +212,8 @@ def test_marked_images_move_and_the_others_on_the_screen_are_confirmed(chrome):
             assert tab.locator(".grid [data-image='4'] .of-label").inner_text() == "dog"
             cell(tab, 0).click()
             screen = tab.evaluate(ON_SCREEN)
+            until(tab, "[...document.images].every((image) => image.complete)")
+            tab.wait_for_timeout(50)
             button = tab.locator("button.main")
             text = f"Label the {screen - 2} pictures on this screen as ‘cat’, but the 1 marked and 1 labelled otherwise"
             assert button.inner_text() == text
@@ -235,6 +237,16 @@ def test_marked_images_move_and_the_others_on_the_screen_are_confirmed(chrome):
             tab.keyboard.press("Control+z")
             wait(lambda: 2 in server.project.groups[0])
             until(tab, "document.querySelector('.grid').grid.images.includes(2)")
+
+
+def test_a_picture_that_is_not_loaded_gets_no_label(chrome):
+    with FakeServer(Project(1, 30, names=["cat"])) as server:
+        picture = server.project.picture
+        server.project.picture = lambda image: picture(image) if image != 7 else b""
+        with opened(chrome, server, "#group/0", wrong=True) as tab:
+            tab.wait_for_selector("text=Label the 29 pictures on this screen as ‘cat’")
+            tab.keyboard.press("Control+Enter")
+            wait(lambda: [action["images"] for action in done(server)] == [[i for i in range(30) if i != 7]])
 
 
 def test_moved_images_do_not_come_back_while_the_list_is_fetched(chrome):
