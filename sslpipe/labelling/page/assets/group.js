@@ -98,7 +98,12 @@
       const [first, end] = grid.grid.between(document.querySelector(".head").getBoundingClientRect().bottom, bar.getBoundingClientRect().top);
       return grid.grid.images.slice(first, end);
     };
-    const open = () => onScreen().filter((image) => !marked.has(image) && labels.get(image) === null);
+    // Of these the ones that get a label now; a picture that is not loaded yet has not been seen.
+    const open = () => {
+      const loaded = new Set([...grid.grid.cells.values()].filter(({ firstChild: { complete, naturalWidth } }) => complete && naturalWidth > 0)
+        .map((cell) => Number(cell.dataset.image)));
+      return onScreen().filter((image) => loaded.has(image) && !marked.has(image) && labels.get(image) === null);
+    };
 
     function confirm() {
       const images = open();
@@ -125,6 +130,11 @@
       label.button("Clear", marks.clear, { title: "Clear the marks (Esc)" }));
     const bar = label.el("div", { class: "acting" }, aside ? null : confirmButton, withMarks);
 
+    let drawing = 0;
+    function soon() {
+      cancelAnimationFrame(drawing);
+      drawing = requestAnimationFrame(acting);
+    }
     /* The bar: what its buttons would do now, and with how many. */
     function acting() {
       withMarks.hidden = marked.size === 0;
@@ -144,8 +154,10 @@
         if (free === 1) confirmButton.replaceChildren("Label the one picture left on this screen as ", ...quoted);
       }
     }
-    label.whileShown(grid, acting);
-    new ResizeObserver(() => requestAnimationFrame(acting)).observe(grid);
+    label.whileShown(grid, soon);
+    grid.addEventListener("load", soon, true);
+    grid.addEventListener("error", soon, true);
+    new ResizeObserver(soon).observe(grid);
 
     const crumbs = label.el("nav", { class: "crumbs", "aria-label": "Groups" });
     function neighbour(by) {
@@ -170,13 +182,13 @@
       const control = event.ctrlKey || event.metaKey;
       const cell = event.target.closest("[data-image]");
       const by = { "[": -1, "]": 1 }[event.key];
-      if (control && event.key === "Enter") confirm();
-      else if (control && event.key.toLowerCase() === "a") marks.add(onScreen());
-      else if (control || event.metaKey) return;
-      else if (by !== undefined && !event.altKey) {
+      const plain = !event.metaKey && (!event.ctrlKey || event.getModifierState("AltGraph"));
+      if (by !== undefined && plain) {
         const other = aside ? undefined : neighbour(by);
         if (other) location.hash = `#group/${other.id}`;
-      } else if (event.altKey) return;
+      } else if (control && event.key === "Enter") confirm();
+      else if (control && event.key.toLowerCase() === "a") marks.add(onScreen());
+      else if (control || event.altKey) return;
       else if (event.key === "Escape") marks.clear();
       else if (event.key === "m" && marked.size > 0) chooser.field.focus();
       else if (event.key === "m") moveTo(null);

@@ -22,9 +22,11 @@
       const { state } = label;
       const named = state.groups.filter((group) => label.nameOf(group)).length;
       const by = state.model ? [" by ", label.text(state.model)] : [];
-      facts.replaceChildren(label.count(state.groups.length, "group"), ` of ${label.count(state.images.train, "image")}`, ...by,
-        named > 0 ? ` · ${named} with a name. ` : ". ",
-        ...(state.kind === "groups" && named < state.groups.length ? ["Type a name, ", label.el("kbd", {}, "Enter"), " goes on to the next; the same name for two groups makes them one class."] : []));
+      const of = [` of ${label.count(state.images.train, "image")}`, ...by];
+      if (state.kind === "none") facts.replaceChildren(label.count(state.images.train, "image"), " in no groups yet: answer questions, or run the pipeline.");
+      else if (state.kind === "classes") facts.replaceChildren(label.count(state.groups.length, "class", "classes"), ...of, ". A classifier has these names from its labels.");
+      else facts.replaceChildren(label.count(state.groups.length, "group"), ...of, named > 0 ? ` · ${named} with a name. ` : ". ",
+        ...(named < state.groups.length ? ["Type a name, ", label.el("kbd", {}, "Enter"), " goes on to the next; the same name for two groups makes them one class."] : []));
       notes.replaceChildren(...state.notes.map((note) => label.el("p", { class: "hint" }, label.text(note))));
       const focused = document.activeElement;
       const lost = list.contains(focused) ? focused.closest(".card") : null;
