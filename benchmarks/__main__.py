@@ -24,6 +24,7 @@ HELPERS = {
         "cluster_methods",
         "collections",
         "feature_scale",
+        "labelling",
         "forms",
         "kills",
         "measure",

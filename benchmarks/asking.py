@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from sslpipe.asking.herding import herding, sparse_kernel
-from sslpipe.asking.questions import Known, questions
+from sslpipe.asking.questions import Known, Pool, questions
 from sslpipe.asking.typical import nearest_to_centres
 from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledImages
@@ -40,8 +40,8 @@ from sslpipe.preparation.splits import draw_splits
 from sslpipe.reporting import label_doubts
 from sslpipe.reporting.neighbors import Similar, find_similar
 from sslpipe.running.features import open_features
-from sslpipe.tools.ask import NEIGHBORS
 from sslpipe.tools.ask_models import GROUPS, calibrated
+from sslpipe.tools.asker import NEIGHBORS
 
 CPU = torch.device("cpu")
 ROUND = 50
@@ -101,11 +101,9 @@ def orders(world: World, most: int, seed: int) -> Iterator[tuple[str, Sequence[I
     kernel = sparse_kernel(world.similar.index, world.similar.cosine)
     yield "MaxHerding alone", np.array(list(islice(herding(kernel), most)))
     known = Known(
-        neighbors=world.similar.index,
-        cosine=world.similar.cosine,
+        pool=Pool(neighbors=world.similar.index, cosine=world.similar.cosine, group=world.group),
         index=np.zeros(0, np.int64),
         classes=0,
-        group=world.group,
         held_out=np.zeros(0, bool),
     )
     order = np.array([each.image for each in questions(known, most, seed=seed)])
@@ -186,13 +184,17 @@ def speed(count: int = 50_000, k: int = NEIGHBORS, budget: int = 1000) -> None:
     features = centre[rng.integers(100, size=count)] + rng.normal(0, 0.7, (count, 64)).astype(np.float32)
     similar = find_similar(features, k, CPU)
     began = time.process_time()
-    kernel = sparse_kernel(similar.index, similar.cosine)
+    pool = Pool(neighbors=similar.index, cosine=similar.cosine)
+    kernel = pool.kernel
     built = time.process_time()
     chosen = list(islice(herding(kernel), budget))
     ended = time.process_time()
+    known = Known(pool=pool, index=np.sort(chosen), classes=100, held_out=np.zeros(0, bool))
+    questions(known, 10, seed=0)
+    again = time.process_time()
     print(
         f"{count:,} images, {k} neighbours: kernel {built - began:.1f} s ({len(kernel.index):,} pairs), "
-        f"{len(chosen):,} images {ended - built:.1f} s of CPU"
+        f"{len(chosen):,} images {ended - built:.1f} s, ten more after these {again - ended:.2f} s of CPU"
     )
 
 

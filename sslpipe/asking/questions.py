@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sslpipe.asking.herding import herding, sparse_kernel, uncertainty
+from sslpipe.asking.herding import Kernel, herding, sparse_kernel, uncertainty
 from sslpipe.asking.typical import most_typical, typicality
 from sslpipe.data.seeds import RandomStream, mix
 
@@ -23,33 +24,68 @@ TYPICAL, COVERS, UNCERTAIN, RANDOM, DOUBTFUL = "typical", "covers", "uncertain",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
-    """What is known of N training images and of M held-out ones when questions are chosen."""
+class Pool:
+    """What does not change between questions about N training images; what is costly is computed once."""
 
     neighbors: NDArray[np.int64]
     """[N, k], nearest neighbours."""
     cosine: NDArray[np.floating]
     """[N, k]."""
-    index: NDArray[np.int64]
-    """[L], the training images with a label."""
-    classes: int
-    """Number of classes that the L labels have."""
     group: NDArray[np.int64] | None = None
     """[N], cluster of each image; None if no model has grouped them."""
     group_names: Sequence[str] = ()
     """Names of the clusters; () for their numbers."""
+
+    def __len__(self) -> int:
+        return len(self.neighbors)
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """Similarities of the images."""
+        return sparse_kernel(self.neighbors, self.cosine)
+
+    @cached_property
+    def typical(self) -> NDArray[np.float64]:
+        """How typical each image is of its group, [N]."""
+        return typicality(self.neighbors, self.cosine, self.group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of N training images and of M held-out ones when questions are chosen."""
+
+    pool: Pool
+    """The training images."""
+    index: NDArray[np.int64]
+    """[L], the training images with a label."""
+    classes: int
+    """Number of classes that the L labels have."""
+    skipped: NDArray[np.bool_] | None = None
+    """[N], training images that are not asked for although they have no label: a person was unsure, or no class fits;
+    None for none. No other image counts as similar to a labelled one for being similar to these."""
     probability: NDArray[np.floating] | None = None
     """[N, C], calibrated probabilities of a classifier; None if there is none."""
     doubtful: Sequence[tuple[int, str]] = ()
     """Training images whose label the others contradict, the most doubtful first, each with a reason in words."""
     held_out: NDArray[np.bool_]
-    """[M], the held-out images without a label."""
+    """[M], the held-out images that may be asked for: those without a label that were not skipped."""
 
     @property
     def weighs(self) -> bool:
         """Whether uncertain images are preferred."""
-        enough = len(self.index) >= UNCERTAIN_FROM * max(self.classes, 1) and self.classes > 1
-        return enough and self.probability is not None
+        return self.probability is not None and uncertainty_counts(len(self.index), self.classes)
+
+    @property
+    def allowed(self) -> NDArray[np.bool_]:
+        """The training images that may be asked for, [N]."""
+        allowed = np.ones(len(self.pool), bool) if self.skipped is None else ~self.skipped
+        allowed[self.index] = False
+        return allowed
+
+
+def uncertainty_counts(labels: int, classes: int) -> bool:
+    """Return whether a classifier's uncertainty counts, with this many labels of this many classes."""
+    return classes > 1 and labels >= UNCERTAIN_FROM * classes
 
 
 @dataclass(frozen=True)
@@ -65,21 +101,25 @@ class Question:
     """Why it is asked, in words."""
 
 
-def questions(known: Known, budget: int, *, seed: int) -> list[Question]:
+def questions(known: Known, budget: int, *, seed: int, place: int = 0) -> list[Question]:
     """Return the next questions, at most `budget`; fewer if no other image adds anything.
 
     Among each ten questions the tenth is a random held-out image, and the fifth a doubtful label, as long as there are
     any; all others are training images without a label: first the most typical image of each group without a label,
     the largest group first, then by MaxHerding, or from UNCERTAIN_FROM labels a class on, with a classifier, by
-    UHerding. The order depends only on `known` and `seed`, and a larger budget adds questions at its end.
+    UHerding. The order depends only on `known`, `seed` and `place`, and a larger budget adds questions at its end.
+
+    place: number of questions that were asked before, so that the tenth is the tenth of all. If some of the questions
+    are answered, the next ones, with `place` raised by their number, are those that would have followed. This is so as
+    long as nothing else is labelled or skipped, no answered question is skipped, those about doubtful labels are taken
+    from `known.doubtful`, and no uncertainty counts.
     """
-    return list(islice(_order(known, seed), budget))
+    return list(islice(_order(known, seed, place), budget))
 
 
-def _order(known: Known, seed: int) -> Iterator[Question]:
+def _order(known: Known, seed: int, place: int) -> Iterator[Question]:
     random = iter(random_order(known.held_out, seed=seed).tolist())
     doubtful, chosen = iter(known.doubtful), chosen_images(known)
-    place = 0
     while True:
         place += 1
         question: Question | None = None
@@ -94,22 +134,21 @@ def _order(known: Known, seed: int) -> Iterator[Question]:
 
 
 def chosen_images(known: Known) -> Iterator[Question]:
-    """Yield the training images without a label in the order in which they are worth one."""
-    count = len(known.neighbors)
-    labelled = np.zeros(count, bool)
-    labelled[known.index] = True
+    """Yield the training images without a label in the order in which they are worth one, without those skipped."""
+    pool, allowed = known.pool, known.allowed
     first: list[int] = []
-    if known.group is not None:
-        typical = typicality(known.neighbors, known.cosine, known.group)
-        first = list(most_typical(known.group, typical, labelled, ~labelled))
+    if pool.group is not None:
+        labelled = np.zeros(len(pool), bool)
+        labelled[known.index] = True
+        first = list(most_typical(pool.group, pool.typical, labelled, allowed))
     for image in first:
-        assert known.group is not None
-        each = int(known.group[image])
-        name = known.group_names[each] if known.group_names else each
+        assert pool.group is not None
+        each = int(pool.group[image])
+        name = pool.group_names[each] if pool.group_names else each
         yield Question(image, False, TYPICAL, f"most typical of group {name}, which has no label")
     weight = uncertainty(known.probability) if known.weighs and known.probability is not None else None
-    kernel = sparse_kernel(known.neighbors, known.cosine)
-    order = herding(kernel, np.array([*known.index.tolist(), *first], dtype=np.int64), weight=weight)
+    labels = np.array([*known.index.tolist(), *first], dtype=np.int64)
+    order = herding(pool.kernel, labels, weight=weight, allowed=allowed)
     kind = COVERS if weight is None else UNCERTAIN
     reason = (
         "similar to many images that no labelled one is similar to"

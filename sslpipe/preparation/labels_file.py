@@ -249,9 +249,9 @@ def _check_spelling(places: Collection[_Place], no_label: Collection[str]) -> li
     notes = []
     doubtful = {word.casefold() for word in no_label if word} | PERHAPS_NO_LABEL
     for label, place in first.items():
-        if problem := _problem(label):
+        if problem := label_problem(label):
             raise UserError(f"{place}: label {quoted(label)} {problem}")
-        other = spelled.setdefault(_spelling(label), place)
+        other = spelled.setdefault(label_spelling(label), place)
         if other is not place:
             equal = unicodedata.normalize("NFC", label) == unicodedata.normalize("NFC", other.label)
             one, two = (ascii(text) if equal else quoted(text) for text in (label, other.label))
@@ -268,7 +268,7 @@ def _check_spelling(places: Collection[_Place], no_label: Collection[str]) -> li
     return notes
 
 
-def _problem(label: str) -> str:
+def label_problem(label: str) -> str:
     """Return why a text cannot be meant as a label; "" if it can."""
     if not label.isprintable():
         categories = {unicodedata.category(character) for character in label}
@@ -285,7 +285,7 @@ def _problem(label: str) -> str:
     return ""
 
 
-def _spelling(label: str) -> str:
+def label_spelling(label: str) -> str:
     """Return a key that labels share that differ only in case, Unicode form, blanks, or zeros of whole numbers."""
     if WHOLE_NUMBER.fullmatch(label):
         digits = label.partition(".")[0]

@@ -3,7 +3,8 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 
 from sslpipe.io.errors import UserError
@@ -71,10 +72,15 @@ def questions_in(path: Path, file: Column = FILE) -> dict[int, str]:
     return {number: before.get(number, "") for number, text in question.items() if text}
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write a file of questions, whole or not at all; names with bytes other than UTF-8 keep these bytes."""
+def rows_bytes(rows: Sequence[Row]) -> bytes:
+    """Return a file of questions; names with bytes other than UTF-8 keep these bytes."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(map(attrgetter(*COLUMNS), rows))
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write a file of questions, whole or not at all."""
+    write_bytes(path, rows_bytes(rows))

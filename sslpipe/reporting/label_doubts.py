@@ -18,6 +18,8 @@ VOTERS = 20
 MOST = 500
 """Images that are listed (own choice)."""
 ROWS = 4096
+KEPT = 1 << 24
+"""Most probabilities that are kept between two passes over them; more are computed twice."""
 PENALTY = 1e-2
 """Ridge penalty of the linear classifier, for each image (own choice): with 2 % of 10,000 CIFAR-10 labels changed, in
 the features of two published networks, 73 of the first 100 are changed ones; by votes alone 63."""
@@ -85,14 +87,15 @@ def doubts(given: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
     to 1, is p(label) − max p(j) over other classes j.
     """
     label, classes = given.label, given.classes
-    own = np.concatenate([rows[np.arange(len(rows)), label[part]] for part, rows in probabilities(given)])
+    kept = tuple(probabilities(given)) if len(label) * classes <= KEPT else None
+    own = np.concatenate([rows[np.arange(len(rows)), label[part]] for part, rows in kept or probabilities(given)])
     size = np.bincount(label, minlength=classes)
     # A class without images has no threshold, so that none counts to it.
     threshold = np.divide(
         np.bincount(label, weights=own, minlength=classes), size, where=size > 0, out=np.full(classes, np.inf)
     )
     found: list[tuple[NDArray[Any], ...]] = []
-    for part, rows in probabilities(given):
+    for part, rows in kept or probabilities(given):
         place = np.arange(len(rows))
         counted = np.where((rows >= threshold - 1e-12) & (rows > 0), rows, -1)
         joint = counted.argmax(axis=1)

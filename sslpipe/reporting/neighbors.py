@@ -29,6 +29,12 @@ class Similar:
     """[N, k], the nearest first; k is 0 for a single image."""
     cosine: NDArray[np.float32]
     """[N, k], their similarities."""
+    span: NDArray[np.float32] | None = None
+    """[D, C], the vectors are features times this; None: they are the features."""
+
+    def project(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the vectors [Q, C] of features [Q, D] of other images."""
+        return _projected(features, self.span)
 
 
 def find_similar(features: Features, k: int, device: torch.device) -> Similar:
@@ -37,22 +43,32 @@ def find_similar(features: Features, k: int, device: torch.device) -> Similar:
     features: [N, D]. The vectors are projected on the span of their mean and of their principal components, in which
     the cosines are nearly those of the features themselves.
     """
-    vectors = compressed(features)
+    span = _span(features)
+    vectors = _projected(features, span)
     k = min(k, len(vectors) - 1)
     if k < 1:
-        return Similar(vectors, np.zeros((len(vectors), 0), np.int64), np.zeros((len(vectors), 0), np.float32))
+        empty = np.zeros((len(vectors), 0))
+        return Similar(vectors, empty.astype(np.int64), empty.astype(np.float32), span)
     with progress("neighbours", len(vectors), "images") as bar:
         index, cosine = nearest_neighbors(vectors, k=k, device=device, advance=bar.advance)
-    return Similar(vectors, index, cosine)
+    return Similar(vectors, index, cosine, span)
 
 
 def compressed(features: Features) -> NDArray[np.float32]:
     """Return L2-normalised features [N, D] in the span of their mean and of COMPONENTS principal components."""
+    return _projected(features, _span(features))
+
+
+def _span(features: Features) -> NDArray[np.float32] | None:
+    """Return orthonormal columns [D, C] that span the mean and the components; None if that is not less than all."""
     if len(features) < 2 or features.shape[1] <= COMPONENTS:
-        return np.concatenate([unit for _, unit in unit_chunks(features)])
+        return None
     pca = fit_pca(features[:: -(-len(features) // FITTED)], COMPONENTS)
-    span = np.linalg.qr(np.column_stack([pca.mean, pca.basis]).astype(np.float64))[0].astype(np.float32)
-    return np.concatenate([unit @ span for _, unit in unit_chunks(features)])
+    return np.linalg.qr(np.column_stack([pca.mean, pca.basis]).astype(np.float64))[0].astype(np.float32)
+
+
+def _projected(features: Features, span: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    return np.concatenate([unit if span is None else unit @ span for _, unit in unit_chunks(features)])
 
 
 def neighbors_part(similar: Similar, k: int) -> dict[str, Any]:

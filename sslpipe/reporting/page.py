@@ -15,6 +15,8 @@ from sslpipe.io.files import disk_errors, write_bytes
 
 SOURCES = Path(__file__).parent / "page"
 """The template and, under assets/, the styles and scripts."""
+FIRST = ("dom.js", "grid.js", "report.js")
+"""Scripts that are loaded before the others, in this order."""
 PART = re.compile(r"[a-z]+(-[0-9]+)?")
 """Name of a part, which is the name of its file."""
 TYPES = {b"\x89PNG": "image/png", b"RIFF": "image/webp", b"\xff\xd8\xff": "image/jpeg"}
@@ -96,11 +98,11 @@ def script(name: str, content: Any) -> str:
 
 
 def _assets(suffix: str = "") -> list[Path]:
-    """Return the styles and scripts in the order in which they are loaded: report.js defines what the others use."""
+    """Return the styles and scripts in the order in which they are loaded: each of FIRST defines what others use."""
     found = sorted(
         path for path in (SOURCES / "assets").iterdir() if path.suffix in {suffix or ".js", suffix or ".css"}
     )
-    return sorted(found, key=lambda path: path.name != "report.js")
+    return sorted(found, key=lambda path: FIRST.index(path.name) if path.name in FIRST else len(FIRST))
 
 
 def _html(**values: Any) -> str:

@@ -29,6 +29,10 @@ CLASSIFIERS = ("semisup/propagation", "finetune/linear")
 LEAST = 1e-12
 """Probability below which a logarithm is not taken."""
 
+FITTED = 5000
+"""Most images that a temperature is fitted to (own choice: their mean confidence differs from that of all by less than
+an accuracy on some hundred held-out images deviates)."""
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -120,7 +124,11 @@ def held_out_line(outputs: Outputs, label: NDArray[np.int64]) -> tuple[str, floa
 
 
 def calibrated(probability: NDArray[np.floating], confidence: float) -> NDArray[np.float64]:
-    """Return the probabilities [N, C] with the temperature that makes their mean confidence equal to a value."""
+    """Return the probabilities [N, C] with the temperature that makes their mean confidence equal to a value.
+
+    Of more than FITTED images, this is so for about FITTED, evenly spaced: 50,000 with 100 classes would take 10 s.
+    """
     scores = np.log(np.maximum(probability.astype(np.float64), LEAST))
-    result: NDArray[np.float64] = softmax(scores / temperature_of(scores, confidence), axis=1)
+    temperature = temperature_of(scores[:: -(-len(scores) // FITTED)], confidence)
+    result: NDArray[np.float64] = softmax(scores / temperature, axis=1)
     return result

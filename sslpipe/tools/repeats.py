@@ -185,7 +185,7 @@ def _repro(repeat: Repeat, targets: Sequence[str]) -> int:
     # SIGTERM is handled as Ctrl-C, and SIGINT even in a background job of a script, which ignores it by default.
     with handled_by(signal.default_int_handler), disk_errors(repeat.log), repeat.log.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sslpipe.tools.dvc_process", "repro", *targets],
+            [sys.executable, "-m", "sslpipe.tools.child_process", "dvc", "repro", *targets],
             cwd=repeat.folder,
             env=with_own_programs(os.environ),
             stdin=subprocess.DEVNULL,

@@ -46,26 +46,23 @@ def label(
     need_extra()
     from sslpipe.data.device import choose_device
     from sslpipe.data.store import Store
-    from sslpipe.io.params import Params
     from sslpipe.labelling import page_files
-    from sslpipe.labelling.address import check_writable, claimed
+    from sslpipe.labelling.address import FOLDER, check_writable, claimed
+    from sslpipe.labelling.collection import Folders
     from sslpipe.labelling.serving import serve
     from sslpipe.labelling.session import Session
 
-    project = Params(params)
-    project.override({"seed": seed})
     images = Store(prepared).info.fingerprint
     check_writable(labels or Path("labels.csv"), clusters)
+    folders = Folders(prepared=prepared, pretrained=pretrained, featured=featured, runs=runs, model=model)
     with claimed(port, images) as (address, listening):
         session = Session.open(
-            project,
-            model,
-            prepared=prepared,
-            pretrained=pretrained,
-            featured=featured,
-            runs=runs,
+            params,
+            seed,
+            folders,
             labels=labels,
             clusters=clusters,
+            journal=FOLDER / "journal.jsonl",
             device=choose_device(device),
         )
         title = params.absolute().parent.name

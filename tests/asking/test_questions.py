@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from sslpipe.asking.questions import (
     TYPICAL,
     UNCERTAIN,
     Known,
+    Pool,
     counts,
     questions,
     random_order,
@@ -24,11 +27,9 @@ def known(labels=0, classes=4, held_out=30, groups=True, classifier=False, doubt
     index, cosine = nearest_neighbors(np.eye(8)[group] + rng.normal(0, 0.2, (count, 8)), k=12)
     probability = rng.dirichlet(np.ones(max(classes, 2)), count) if classifier else None
     return Known(
-        neighbors=index,
-        cosine=cosine,
+        pool=Pool(neighbors=index, cosine=cosine, group=group if groups else None),
         index=np.sort(rng.permutation(count)[:labels]),
         classes=classes if labels else 0,
-        group=group if groups else None,
         probability=probability,
         doubtful=[(int(image), "check") for image in rng.permutation(count)[:doubtful]],
         held_out=rng.random(held_out) < 0.8,
@@ -65,14 +66,15 @@ def test_each_group_without_a_label_comes_first():
     given = known()
     first = questions(given, 6, seed=0)
     assert [each.kind for each in first] == [TYPICAL] * 4 + [COVERS] * 2
-    assert sorted(given.group[each.image] for each in first[:4]) == [0, 1, 2, 3]
-    assert first[0].reason == f"most typical of group {given.group[first[0].image]}, which has no label"
-    named = questions(Known(**{**vars(given), "group_names": ("a", "b", "c", "d")}), 1, seed=0)
-    assert named[0].reason == f"most typical of group {'abcd'[given.group[first[0].image]]}, which has no label"
+    assert sorted(given.pool.group[each.image] for each in first[:4]) == [0, 1, 2, 3]
+    assert first[0].reason == f"most typical of group {given.pool.group[first[0].image]}, which has no label"
+    names = replace(given, pool=replace(given.pool, group_names=("a", "b", "c", "d")))
+    named = questions(names, 1, seed=0)
+    assert named[0].reason == f"most typical of group {'abcd'[given.pool.group[first[0].image]]}, which has no label"
     covered = known(labels=1)
     later = questions(covered, 6, seed=0)
     assert [each.kind for each in later] == [TYPICAL] * 3 + [COVERS] * 3
-    assert covered.group[covered.index[0]] not in [covered.group[each.image] for each in later[:3]]
+    assert covered.pool.group[covered.index[0]] not in [covered.pool.group[each.image] for each in later[:3]]
 
 
 def test_uncertain_images_are_asked_for_from_five_labels_a_class_on():
@@ -82,11 +84,11 @@ def test_uncertain_images_are_asked_for_from_five_labels_a_class_on():
     given = known(labels=40, classifier=True, groups=False)
     sure = np.tile([1.0, 0.0, 0.0, 0.0], (120, 1))
     sure[30:40] = 0.25  # only these are uncertain
-    given = Known(**{**vars(given), "probability": sure})
+    given = replace(given, probability=sure)
     near = {
         *range(30, 40),
-        *given.neighbors[30:40].ravel(),
-        *np.flatnonzero(np.isin(given.neighbors, range(30, 40)).any(1)),
+        *given.pool.neighbors[30:40].ravel(),
+        *np.flatnonzero(np.isin(given.pool.neighbors, range(30, 40)).any(1)),
     }
     asked = [each.image for each in questions(given, 5, seed=0) if each.kind == UNCERTAIN]
     assert asked
@@ -110,3 +112,57 @@ def test_no_more_questions_than_images_that_add_something():
     asked = questions(given, 100, seed=0)
     assert len(asked) <= 24
     assert RANDOM not in counts(asked)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    labels=st.sampled_from([0, 3, 30]),
+    groups=st.booleans(),
+    doubtful=st.sampled_from([0, 2]),
+    parts=st.lists(st.integers(1, 12), min_size=3, max_size=6),
+)
+def test_questions_that_are_answered_go_on_as_if_they_were_asked_at_once(seed, labels, groups, doubtful, parts):
+    given = known(labels, groups=groups, seed=seed)
+    given = replace(given, doubtful=[(int(image), "check") for image in given.index[:doubtful]])
+    whole, found = questions(given, sum(parts), seed=seed), []
+    for count in parts:
+        found += questions(given, count, seed=seed, place=len(found))
+        held_out = given.held_out.copy()
+        held_out[[each.image for each in found if each.held_out]] = False
+        given = replace(
+            given,
+            index=np.union1d(given.index, [each.image for each in found if not each.held_out]).astype(np.int64),
+            doubtful=[each for each in given.doubtful if each[0] not in {e.image for e in found if e.kind == DOUBTFUL}],
+            held_out=held_out,
+        )
+    assert found == whole
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), labels=st.sampled_from([0, 5]), share=st.floats(0, 0.9))
+def test_skipped_images_are_not_asked_for_and_count_as_unlabelled(seed, labels, share):
+    given = known(labels, seed=seed, held_out=0)
+    rng = np.random.default_rng(seed)
+    skipped = rng.random(120) < share
+    skipped[given.index] = False
+    asked = questions(replace(given, skipped=skipped), 100, seed=seed)
+    assert not skipped[[each.image for each in asked]].any()
+    pool, labelled = given.pool, set(given.index.tolist())
+    for group in range(4):
+        inside = [i for i in range(120) if pool.group[i] == group]
+        free = [i for i in inside if not skipped[i] and i not in labelled]
+        typical = [each.image for each in asked if each.kind == TYPICAL and pool.group[each.image] == group]
+        expected = [max(free, key=lambda i: (pool.typical[i], -i))] if free and not labelled & set(inside) else []
+        assert typical == expected
+    none = questions(replace(given, skipped=np.zeros(120, bool)), 100, seed=seed)
+    assert none == questions(given, 100, seed=seed)
+
+
+def test_an_image_like_a_skipped_one_is_still_worth_a_label():
+    given = known(held_out=0, groups=False)
+    first, *_ = questions(given, 1, seed=0)
+    skipped = np.zeros(120, bool)
+    skipped[first.image] = True
+    gain = [-1 if skipped[image] else given.pool.kernel.row(image)[1].sum() for image in range(120)]
+    assert questions(replace(given, skipped=skipped), 1, seed=0)[0].image == int(np.argmax(gain))

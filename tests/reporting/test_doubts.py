@@ -60,8 +60,10 @@ def test_the_own_label_does_not_count():
     np.testing.assert_allclose(all_probabilities(given)[7], all_probabilities(changed)[7], atol=1e-9)
 
 
-def test_the_confident_joint_by_loops(monkeypatch):
+@pytest.mark.parametrize("kept", [0, 1 << 24])
+def test_the_confident_joint_by_loops(kept, monkeypatch):
     monkeypatch.setattr(label_doubts, "ROWS", 17)
+    monkeypatch.setattr(label_doubts, "KEPT", kept)
     _, given = labelled(noise=1.5, wrong=range(0, 40, 2))
     p = all_probabilities(given)
     threshold = [np.mean([p[i, j] for i in range(150) if given.label[i] == j]) for j in range(3)]

@@ -100,7 +100,8 @@ def test_the_page_allows_scripts_from_files_only(tmp_path):
     assert "unsafe" not in page
     assert not re.search(r"<script(?! defer src=)", page)
     loaded = re.findall(r'(?:src|href)="((?:assets|data)/[^"]+)"', page)
-    assert loaded[:2] == ["assets/report.css", "assets/report.js"]
+    assert loaded[:2] == ["assets/base.css", "assets/report.css"]
+    assert loaded[2:5] == ["assets/dom.js", "assets/grid.js", "assets/report.js"]
     assert loaded[-2:] == ["data/summary.js", "data/images.js"]
     assert {f"assets/{path.name}" for path in ASSETS} == {name for name in loaded if name.startswith("assets")}
     assert all((tmp_path / name).exists() for name in loaded)

@@ -4,10 +4,12 @@
 (() => {
   const MARGIN = 500;
 
-  /* indices: images; size: least width of a cell in px; caption: image → text or null; columns: a fixed number. */
-  report.grid = (indices, { label, size = 72, caption = null, columns = null, limit = Infinity, tabIndex = 0 } = {}) => {
-    const box = report.el("div", { class: "grid", role: "group", "aria-label": `${label ?? "Images"}; arrow keys move` });
-    const list = indices.slice(0, limit);
+  /* images: list of them; cell: (image, place in the list) → its element, a button; size: least width of a cell in px;
+     extra: height below its picture; columns: a fixed number; signal: ends the listening. Where the list changes, `grid`
+     of the returned element helps. */
+  dom.grid = (images, { cell: make, label, size = 72, extra = 0, columns = null, tabIndex = 0, signal = null }) => {
+    const box = dom.el("div", { class: "grid", role: "group", "aria-label": `${label ?? "Images"}; arrow keys move` });
+    let list = images;
     const cells = new Map();
     let [across, side, current, high] = [1, size, 0, size];
 
@@ -15,7 +17,7 @@
       if (!box.clientWidth) return;
       across = columns ?? Math.max(1, Math.floor(box.clientWidth / size));
       side = box.clientWidth / across;
-      high = side + (caption ? 20 : 0);
+      high = side + extra;
       box.style.height = `${Math.ceil(list.length / across) * high}px`;
       cells.forEach((cell, place) => put(cell, place));
       fill();
@@ -44,7 +46,7 @@
     function add(place) {
       if (cells.has(place)) return cells.get(place);
       const image = list[place];
-      const cell = report.picture(image, { list: indices, caption: caption?.(image, place) ?? null });
+      const cell = make(image, place);
       cell.tabIndex = place === current ? tabIndex : -1;
       cell.dataset.place = place;
       put(cell, place);
@@ -82,12 +84,37 @@
       event.target.tabIndex = tabIndex;
     });
     new ResizeObserver(measure).observe(box);
-    report.whileShown(box, fill);
+    dom.whileShown(box, fill, signal);
+    box.grid = {
+      cells, focus,
+      get images() { return list; },
+      get current() { return current; },
+      get across() { return across; },
+      /* Places of the images of which at least half is between two heights in the window. */
+      between(top, bottom) {
+        const start = top - box.getBoundingClientRect().top;
+        const first = Math.max(0, Math.ceil(start / high - 0.5));
+        const end = Math.floor((start + bottom - top) / high + 0.5);
+        return [Math.min(list.length, first * across), Math.max(0, Math.min(list.length, end * across))];
+      },
+      /* Shows another list: an image that keeps its place keeps its element; the focus stays on its image, or else its place. */
+      replace(images) {
+        const [before, focused] = [list, box.contains(document.activeElement)];
+        const image = before[current];
+        list = images;
+        const place = list.indexOf(image);
+        current = Math.max(0, Math.min(list.length - 1, place >= 0 ? place : current));
+        for (const [old, cell] of cells) if (list[old] !== before[old]) { cell.remove(); cells.delete(old); }
+        cells.forEach((cell, old) => (cell.tabIndex = old === current ? tabIndex : -1));
+        measure();
+        if (focused && list.length) focus(current);
+      },
+    };
     return box;
   };
 
   /* Calls a function when anything scrolls, as long as the element is on the page. */
-  report.whileShown = (element, work) => {
+  dom.whileShown = (element, work, signal = null) => {
     let [asked, seen] = [false, false];
     const listen = () => {
       if (element.isConnected) seen = true;
@@ -99,7 +126,7 @@
         work();
       });
     };
-    document.addEventListener("scroll", listen, { capture: true, passive: true, signal: report.signal });
+    document.addEventListener("scroll", listen, { capture: true, passive: true, ...(signal && { signal }) });
   };
 
   /* Builds an element's content when it comes near the window, and takes it away when it is far. */
@@ -110,7 +137,7 @@
       else if (!isIntersecting && !target.contains(document.activeElement)) target.replaceChildren();
     }
   }, { rootMargin: "600px" });
-  report.lazy = (element, build) => {
+  dom.lazy = (element, build) => {
     builders.set(element, build);
     observer.observe(element);
     return element;

@@ -92,4 +92,10 @@
       onclick: () => report.open(index, list),
     }, report.thumb(index), caption !== null && report.text(caption, { class: "caption" }));
   };
+
+  /* A grid of such pictures. caption: (image, place) → text or null; limit: number of them that are shown. */
+  report.grid = (indices, { caption = null, limit = Infinity, ...options } = {}) => dom.grid(indices.slice(0, limit), {
+    ...options, extra: caption ? 20 : 0, signal: report.signal,
+    cell: (image, place) => report.picture(image, { list: indices, caption: caption?.(image, place) ?? null }),
+  });
 })();

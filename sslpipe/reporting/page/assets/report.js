@@ -1,7 +1,7 @@
 "use strict";
-// What all scripts of the page share: data, elements, texts, and the choice of the page by the address's #hash.
+// What all scripts of the report share: data, models, and the choice of the page by the address's #hash.
 
-const report = { views: {}, parts: new Map(), waiting: new Map(), models: new Map(), signal: null };
+const report = { ...dom, views: {}, parts: new Map(), waiting: new Map(), models: new Map(), signal: null };
 
 /* Data files call this: data/NAME.js is sslpipeReport("NAME", {…}). */
 function sslpipeReport(name, value) {
@@ -60,36 +60,7 @@ function sslpipeReport(name, value) {
   report.className = (id) => (id < 0 ? "not known" : report.summary.classes?.[id] ?? `Class ${id}`);
   report.splits = ["train", "held out", "test"];
 
-  report.el = (tag, attributes = {}, ...children) => {
-    const element = document.createElement(tag);
-    for (const [key, value] of Object.entries(attributes)) {
-      if (value === null || value === undefined || value === false) continue;
-      if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-      else if (key === "class") element.className = value;
-      else element.setAttribute(key, value === true ? "" : value);
-    }
-    element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
-    return element;
-  };
-
-  report.button = (text, onclick, attributes = {}) => report.el("button", { type: "button", onclick, ...attributes }, text);
-
-  report.select = (label, options, value, onchange) => {
-    const select = report.el("select", { onchange: () => onchange(select.value) },
-      options.map(([key, text]) => report.el("option", { value: key, selected: String(key) === String(value) }, text)));
-    return report.el("label", { class: "choice" }, report.el("span", {}, label), select);
-  };
-
-  // Characters that are not seen, or that turn the direction of the text around them, as escapes.
-  const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|\p{Cs}/gu;
-  report.shown = (text) =>
-    text.replace(UNSEEN, (c) => (c === "\n" ? "\\n" : `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`));
   report.name = (image) => report.shown(report.images.names[image]) || `image ${image}`;
-  // A text of the user in a box of its own, so that its direction does not reach beyond it.
-  report.text = (text, attributes = {}) => report.el("bdi", attributes, report.shown(String(text)));
-
-  report.count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
-  report.percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)}\u00a0%`;
   report.number = (value, decimals = null) => {
     if (value === null || value === undefined) return "–";
     if (decimals !== null && typeof value === "number") return value.toFixed(decimals);
@@ -97,12 +68,6 @@ function sslpipeReport(name, value) {
     if (Number.isInteger(value)) return value.toLocaleString("en");
     return Math.abs(value) >= 1000 || Math.abs(value) < 0.001 ? value.toPrecision(3) : value.toFixed(3);
   };
-  report.say = (text) => (document.getElementById("status").textContent = text);
-
-  report.address = (...words) => `#${words.map(encodeURIComponent).join("/")}`;
-  const words = () => location.hash.slice(1).split("/").map((word) => {
-    try { return decodeURIComponent(word); } catch { return ""; }
-  });
 
   // Which model a page shows: that of the address, or else the first one.
   report.chosen = (name) => report.summary.models.find((entry) => entry.name === name) ?? report.summary.models[0];
@@ -126,7 +91,7 @@ function sslpipeReport(name, value) {
   async function show(pages, byUser) {
     if (location.hash === "#main") return document.getElementById("main").focus();
     const now = location.hash;
-    const [key, ...rest] = words();
+    const [key, ...rest] = report.words();
     const found = pages.find((candidate) => candidate[0] === key) ?? pages[0];
     view?.abort();
     document.getElementById("image").close();
@@ -160,34 +125,10 @@ function sslpipeReport(name, value) {
     if (byUser) main.focus({ preventScroll: true });
   }
 
-  function theme() {
-    const button = document.getElementById("theme");
-    const kinds = ["auto", "light", "dark"];
-    let kind = "auto";
-    try { kind = localStorage.getItem("sslpipe-theme") ?? kind; } catch { /* not allowed from disk: forgotten */ }
-    const set = () => {
-      document.documentElement.dataset.theme = kind;
-      button.textContent = { auto: "◐ Auto", light: "○ Light", dark: "● Dark" }[kind];
-      button.setAttribute("aria-label", `Theme: ${kind}`);
-      dispatchEvent(new Event("sslpipe-theme"));
-    };
-    button.addEventListener("click", () => {
-      kind = kinds[(kinds.indexOf(kind) + 1) % kinds.length];
-      try { localStorage.setItem("sslpipe-theme", kind); } catch { /* as above */ }
-      set();
-    });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", set);
-    set();
-  }
-  report.dark = () => {
-    const kind = document.documentElement.dataset.theme;
-    return kind === "dark" || (kind === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
-  };
-
   addEventListener("DOMContentLoaded", () => {
     const [summary, images] = [report.parts.get("summary"), report.parts.get("images")];
     const main = document.getElementById("main");
-    theme();
+    report.theme();
     if (!summary || !images) return main.replaceChildren("Files of this report are missing: open it in its folder, with data/ beside it.");
     report.summary = summary;
     report.images = {
