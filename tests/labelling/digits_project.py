@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +73,18 @@ class Digits:
         other.path, other.truth, other.environment = folder / "project", self.truth, self.environment
         return other
 
-    def run(self, command, *, code=0):
-        """Run a command in the project, and return what it printed."""
+    def variables(self, first):
+        """Return the variables of a process that runs some Python code first."""
+        if not first:
+            return self.environment
+        file = self.path.parent / "first.py"
+        file.write_text(first)
+        return {**self.environment, "WARM_FIRST": str(file)}
+
+    def run(self, command, *, code=0, first=""):
+        """Run a command in the project, and return what it printed. first: as of `server`."""
         done = subprocess.run(
-            ["bash", "-c", command], cwd=self.path, env=self.environment, capture_output=True, text=True, check=False
+            ["bash", "-c", command], cwd=self.path, env=self.variables(first), capture_output=True, text=True, check=False
         )
         assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
@@ -110,10 +118,7 @@ class Server:
     def __init__(self, project, first="", arguments=()):
         self.project = project
         self.output = project.path.parent / "label.txt"
-        environment = dict(project.environment)
-        if first:
-            (project.path.parent / "first.py").write_text(first)
-            environment["WARM_FIRST"] = str(project.path.parent / "first.py")
+        environment = project.variables(first)
         with self.output.open("w") as output:
             self.client = subprocess.Popen(
                 ["sslpipe", "label", "--no-browser", *arguments],
@@ -161,9 +166,3 @@ class Server:
         if self.client.poll() is None:
             self.end()
 
-
-@contextmanager
-def served(project, first="", arguments=()):
-    """The server during a block."""
-    with project.server(first, arguments) as server:
-        yield server

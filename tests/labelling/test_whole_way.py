@@ -302,11 +302,8 @@ def test_a_full_disk_keeps_answers_in_the_tab(project, chrome):
 
 
 def test_a_project_that_cannot_be_written_is_refused_in_one_line(project):
-    environment = {**project.environment}
-    (project.path.parent / "first.py").write_text(READ_ONLY)
-    project.environment["WARM_FIRST"] = str(project.path.parent / "first.py")
-    assert project.run("sslpipe label --no-browser", code=2) == "error: labels.csv: Read-only file system\n"
-    project.environment = environment
+    found = project.run("sslpipe label --no-browser", code=2, first=READ_ONLY)
+    assert found == "error: labels.csv: cannot be written: Read-only file system\n"
     (project.path / ".sslpipe").mkdir(exist_ok=True)
     (project.path / ".sslpipe/label").write_text("a file")
     (line,) = project.run("sslpipe label --no-browser", code=2).splitlines()
