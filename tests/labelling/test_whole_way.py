@@ -299,6 +299,46 @@ def test_a_full_disk_keeps_answers_in_the_tab(project, chrome):
         until(tab, "document.querySelector('#trouble').hidden")
         assert project.labels() == {files[image]: "cat" for image in images}
         assert [entry["image"] for entry in journal(project)] == [files[image] for image in images]
+        until(tab, "label.state !== null")
+        assert tab.is_hidden("#tabs")  # the tab that was loaded again is the same one
+
+
+def test_a_table_that_another_program_spoils_is_neither_overwritten_nor_learned_from(project, chrome):
+    table = project.path / "labels.csv"
+    with project.server() as server, opened(chrome, server, wrong=True) as tab:
+        person, files = person_at(tab, project)
+        for group, name in zip(tab.evaluate("label.state.groups"), ("cat", "dog"), strict=False):
+            person.name(group["id"], name)
+        person.state()
+        person.open("#questions")
+        given = {files[answer(tab, "1")]: "cat", files[answer(tab, "2")]: "dog"}
+        until(tab, SAVED)
+        kept = table.read_text()
+        table.write_text("something else\n1\n")
+        given[files[answer(tab, "1")]] = "cat"
+        until(tab, SAVED)
+        until(tab, "document.querySelector('#trouble').textContent.includes('labels.csv')")  # in every view
+        assert "something else" in tab.inner_text("#trouble")
+        person.open("#run")
+        tab.click("main button.main")
+        until(tab, "document.querySelector('#status').textContent.startsWith('nothing learned: ')")
+        assert tab.evaluate("label.state.run.state") == "idle"
+        assert table.read_text() == "something else\n1\n"
+        # An earlier version of the table takes no label away that was given since; a removed row does.
+        table.write_text(kept)
+        person.open("#questions")
+        given[files[answer(tab, "2")]] = "dog"
+        until(tab, SAVED)
+        until(tab, "document.querySelector('#trouble').hidden")
+        assert project.labels() == given
+        head, first, *others = table.read_text().splitlines(keepends=True)
+        table.write_text("".join([head, *others]))
+        given[files[answer(tab, "2")]] = "dog"
+        until(tab, SAVED)
+        removed = first.partition(",")[0]
+        assert project.labels() == {file: label for file, label in given.items() if file != removed}
+        person.open("#groups")
+        assert "labels.csv: 0 labels changed and 1 removed by another program, taken over" in tab.inner_text(".notes")
 
 
 def test_a_project_that_cannot_be_written_is_refused_in_one_line(project):
