@@ -127,7 +127,7 @@ class Person:
         return next(each["id"] for each in self.state()["groups"] if each["id"] not in before)
 
     def mark(self, *images: int, shift: bool = False, drag: bool = False) -> None:
-        """Mark pictures of a group's page: by a click on each, one with Shift, or by dragging from the first to the last.
+        """Mark pictures of a group's page: by a click on each, also with Shift, or by dragging from first to last.
 
         A drag counts as a click, and so does a key that is held.
         """

