@@ -183,8 +183,12 @@ class Person:
             self.wait(20, "source => document.querySelector('.picture-of img')?.getAttribute('src') !== source", source)
         return questions
 
-    def confirm(self) -> None:
-        """On each group's page, mark the pictures on the screen that are of another class, and label the others."""
+    def confirm(self) -> list[int]:
+        """On each group's page, mark the pictures on the screen that are of another class, and label the others.
+
+        Returns the images whose label this is.
+        """
+        labelled = []
         for group in self.state()["groups"]:
             self.page.evaluate(f"location.hash = '#group/{group['id']}'")
             self.clicks += 1
@@ -194,7 +198,10 @@ class Person:
                 self.judged += 1
                 if self.truth(image) != group["name"]:
                     self.click(f"[data-image='{image}']")
+                else:
+                    labelled.append(image)
             self.press("Control+Enter")
+        return labelled
 
     def learn(self, seconds: float = 3600) -> Any:
         """Run the pipeline with the labels, and return the page's state after it."""

@@ -39,6 +39,7 @@ class Digits:
     def __init__(self, project, commands, truth):
         """commands: folder where sslpipe and dvc are found; truth: file → class."""
         self.path, self.truth = project, truth
+        self.servers = []
         self.environment = {
             **os.environ,
             "PATH": os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -72,6 +73,7 @@ class Digits:
             shutil.copytree(self.path.parent / name, folder / name)
         other = object.__new__(Digits)
         other.path, other.truth, other.environment = folder / "project", self.truth, self.environment
+        other.servers = []
         return other
 
     def variables(self, first):
@@ -132,7 +134,8 @@ class Digits:
 
     def server(self, first="", arguments=()):
         """Start `sslpipe label`. first: Python code that changes its process before."""
-        return Server(self, first, arguments)
+        self.servers.append(Server(self, first, arguments))
+        return self.servers[-1]
 
 
 def waiting(labels, files, state):
