@@ -37,12 +37,6 @@ def chrome():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The project whose stages have run; tests change copies of it."""
-    import os  # HACK
-    if os.environ.get("WAY"):  # HACK
-        base = Path("/tmp/w/wayrun/base")  # HACK
-        import json  # HACK
-        yield Digits(base / "project", base / "bin", json.loads((base / "truth.json").read_text()))  # HACK
-        return  # HACK
     folder = tmp_path_factory.mktemp("digits")
     with warm_commands(ROOT, folder / "bin") as commands:
         yield Digits.made(folder / "made", commands)
@@ -98,7 +92,9 @@ def test_from_images_without_labels_to_a_classifier(project, chrome):
             first, wanted = images.index(one), project.truth[files[one]]
             if "shift" in how:
                 person.mark(images[first])
-            person.mark(*images[first : first + 3 : 2], **how) if "drag" in how else person.mark(images[first + 2], **how)
+            person.mark(*images[first : first + 3 : 2], **how) if "drag" in how else person.mark(
+                images[first + 2], **how
+            )
             assert {images[first], images[first + 2]} <= {*person.marked()}
             person.mark(*[image for image in person.marked() if project.truth[files[image]] != wanted])  # not these
             moved = person.marked()
