@@ -40,6 +40,13 @@ ON_SCREEN = """
 }
 """
 """The images of which at least half is in the window."""
+LOADED = """
+() => {
+  const pictures = [...document.querySelectorAll(".grid img")];
+  return pictures.length > 0 && pictures.every((picture) => picture.complete && picture.naturalWidth > 0);
+}
+"""
+"""Whether all pictures of a group's page are there: the page labels none that a person has not seen."""
 
 
 @dataclass
@@ -193,7 +200,7 @@ class Person:
             self.page.evaluate(f"location.hash = '#group/{group['id']}'")
             self.clicks += 1
             self.page.wait_for_selector("[data-image]")
-            self.page.wait_for_timeout(200)
+            self.wait(20, LOADED)
             for image in self.page.evaluate(ON_SCREEN):
                 self.judged += 1
                 if self.truth(image) != group["name"]:
