@@ -132,8 +132,8 @@ class Person:
         for group in self.state()["groups"]:
             self.page.evaluate(f"location.hash = '#group/{group['id']}'")
             self.clicks += 1
+            self.wait(20, "hash => document.getElementById('main').dataset.shown === hash", f"#group/{group['id']}")
             self.page.wait_for_selector("[data-image]")
-            self.page.wait_for_timeout(200)
             for image in self.page.evaluate(ON_SCREEN):
                 self.judged += 1
                 if self.truth(image) != group["name"]:

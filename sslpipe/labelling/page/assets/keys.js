@@ -34,9 +34,9 @@
     box.showModal();
   };
 
-  label.large = (image) => label.el("img", { class: `large${label.state.side < 100 ? " pixels" : ""}`, src: `image/${image}`, alt: `image ${image}`, draggable: "false" });
+  label.large = (image) => label.el("img", { class: `large${label.state.side < 24 ? " pixels" : ""}`, src: `image/${image}`, alt: `image ${image}`, draggable: "false" });
   label.thumb = (image, attributes = {}) =>
-    label.el("img", { class: `thumb${label.state.side < 100 ? " pixels" : ""}`, src: `thumb/${image}`, alt: "", draggable: "false", ...attributes });
+    label.el("img", { class: `thumb${label.state.side < 24 ? " pixels" : ""}`, src: `thumb/${image}`, alt: "", draggable: "false", ...attributes });
 
   /* g, q and r go to a view, where letters are not typed. */
   label.goByKey = (event) => {
