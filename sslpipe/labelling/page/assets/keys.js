@@ -9,7 +9,7 @@
     ["A group", [["← ↑ → ↓ Home End", "to another picture"], ["Space · click", "mark a picture"], ["Shift with these", "mark all up to there"],
       ["drag", "mark those between"], ["Ctrl+A", "mark all on this screen"], ["Esc", "clear the marks"], ["m", "move the marked to a group"],
       ["Delete", "set the marked aside"], ["Ctrl+Enter", "label the pictures on this screen"], ["Enter", "see a picture large"], ["[ · ]", "previous, next group"]]],
-    ["Questions", [["1 … 9", "this class"], ["Enter", "the suggested class"], ["a letter", "type a class, also a new one"], ["0", "none of these"],
+    ["Questions", [["1 … 9", "this class; where a class is called by a digit, that digit"], ["Enter", "the suggested class"], ["a letter", "type a class, also a new one"], ["0 · .", "none of these"],
       ["Space · -", "unsure"], ["Backspace", "undo"]]],
   ];
 
