@@ -130,7 +130,8 @@ class _Search:
             of_row[rows] = np.where(places > rows[:, None], reduced, np.inf).min(axis=1)
             below = np.where(places < rows[:, None], reduced, np.inf).min(axis=0)
             np.minimum(of_column, below, out=of_column)
-        return np.maximum(of_row + of_column, 0)[: self.rows - part.fixed]
+        least: NDArray[np.float64] = np.maximum(of_row + of_column, 0)
+        return least[: self.rows - part.fixed]
 
     def without(self, part: _Part, row: int, limit: float) -> _Part | None:
         """Return the mappings of the part that equal its best one before `row` and have another column there.
