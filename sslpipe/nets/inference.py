@@ -111,15 +111,24 @@ def rotated_votes(network: Network, images: Images, label: NDArray[np.int64], cl
 
     images: labelled images; label: [L], their classes; every class has an image. The images are rotated by 0, 90, 180
     and 270°, because a trained model has memorised the upright labelled images ("Boosting SSL", Lerner et al. 2020,
-    arXiv:2012.00504, section 4.2 and figure 6).
+    arXiv:2012.00504, section 4.2 and figure 6). They pass the network once in each rotation.
     """
 
     def mean_probability(upright: Tensor) -> Tensor:
-        rotated = torch.cat([upright.rot90(rotation, (2, 3)) for rotation in range(4)])
-        return torch.stack(network(rotated).float().softmax(dim=1).chunk(4)).mean(dim=0)
+        total: Tensor = network(upright).float().softmax(dim=1)
+        for rotation in range(1, 4):
+            total += network(upright.rot90(rotation, (2, 3))).float().softmax(dim=1)
+        return total / 4
 
-    mean = infer(mean_probability, images).cpu().double().numpy()
-    return np.stack([mean[label == each].mean(axis=0) for each in range(classes)], axis=1)
+    mean = infer(mean_probability, images).cpu().numpy()
+    order = np.argsort(label, kind="stable")
+    counts = np.bincount(label, minlength=classes)
+    ends = np.cumsum(counts)
+    # A class at a time in double precision: neither a mask over all labels nor a copy of all rows for each class.
+    means = [
+        mean[order[end - count : end]].mean(axis=0, dtype=np.float64) for count, end in zip(counts, ends, strict=True)
+    ]
+    return np.stack(means, axis=1)
 
 
 def unit_features(network: Network) -> Callable[[Images], NDArray[np.float32]]:
@@ -129,5 +138,7 @@ def unit_features(network: Network) -> Callable[[Images], NDArray[np.float32]]:
 
 def flat_pixels(images: Images, side: int | None = None) -> NDArray[np.float32]:
     """Return the pixel values of the images, [N, C·H·W] in [0, 1]; of their central squares where `side` is given."""
-    array = images.array if side is None else central_square(images.array, side)
-    return array.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    array = images.array if isinstance(images.array, np.ndarray) else images.array[np.arange(len(images))]
+    pixels = (array if side is None else central_square(array, side)).astype(np.float32)
+    pixels /= np.float32(255)
+    return pixels.reshape(len(images), -1)
