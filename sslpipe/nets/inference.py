@@ -100,7 +100,7 @@ def rotated_votes(network: Network, images: Images, label: NDArray[np.int64], cl
 
 def unit_features(network: Network) -> Callable[[Images], NDArray[np.float32]]:
     """Return a function from images to the backbone's L2-normalised features [N, D], as used to mine neighbours."""
-    return lambda images: F.normalize(infer(network.features, images, title="features"), dim=1).cpu().numpy()
+    return lambda images: F.normalize(infer(network.features, images), dim=1).cpu().numpy()
 
 
 def flat_pixels(images: Images, side: int | None = None) -> NDArray[np.float32]:

@@ -78,7 +78,7 @@ def evaluate_project(
                 spaces["features"] = with_kmeans(FeatureRows.unit, *rows)
             elif backbones:
                 vectors = unit_features(_load(pretrained, store, side).to(device).eval())
-                spaces["features"] = with_kmeans(vectors, train, images)
+                spaces["features"] = with_kmeans(vectors, train, images, title="features")
             for name, nearest in spaces.items():
                 evaluations[f"kmeans_{name}"] = evaluate_clusters(nearest, label, classes, clusters=clusters)
         for name, prediction in predictions.items():
