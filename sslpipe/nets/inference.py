@@ -25,14 +25,21 @@ def infer(forward: Callable[[Tensor], Tensor], images: Images, *, title: str = "
     forward: a function of float images [B, C, H, W] in [0, 1], such as a network in eval mode. title: name of the
     progress bar; "" shows none. dim: dimension along which the outputs of the batches are concatenated.
     """
-    parts = []
+    output: Tensor | None = None
     with progress(title, len(images), "images") as bar:
         for start in range(0, len(images), BATCH):
             index = torch.arange(start, min(start + BATCH, len(images)), device=images.device)
             with autocast(images.device):
-                parts.append(forward(images[index].float() / 255).float())
+                few = forward(images[index].float() / 255).float()
+            if output is None:
+                shape = list(few.shape)
+                shape[dim] = len(images)
+                output = few.new_empty(shape)
+            output.narrow(dim, start, len(index)).copy_(few)
             bar.advance(len(index))
-    return torch.cat(parts, dim=dim)
+    if output is None:
+        raise ValueError("images: none found, expected at least one")
+    return output
 
 
 @torch.no_grad()
@@ -65,7 +72,7 @@ def logits_of(head: nn.Module, features: NDArray[Any] | Tensor, device: torch.de
 
 def probabilities(network: Network, images: Images) -> NDArray[np.float32]:
     """Return the softmax of a network's logits, [N, K]."""
-    return infer(network, images, title="predictions").softmax(dim=1).cpu().numpy()
+    return infer(lambda batch: network(batch).float().softmax(dim=1), images, title="predictions").cpu().numpy()
 
 
 def head_probabilities(network: Network, features: Tensor) -> NDArray[np.float32]:
