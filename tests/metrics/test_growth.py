@@ -28,7 +28,7 @@ def peak_of(work) -> int:
 
 @pytest.mark.parametrize("kind", ["classifier", "clusters", "hard clusters"])
 def test_the_probabilities_are_not_copied(kind):
-    """Neither in double precision, nor sorted, nor without images of unknown labels, nor as tables of ones and zeros."""
+    """Neither in double precision, nor sorted, nor without unknown labels, nor as tables of ones and zeros."""
     random = np.random.default_rng(0)
     probability = random.random((IMAGES, CLASSES), dtype=np.float32)
     label, names = random.integers(0, CLASSES, IMAGES), [f"class {i}" for i in range(CLASSES)]
