@@ -11,10 +11,14 @@ class UnreadImages(Protocol):
     """Images [N, C, H, W] that are not in memory: what an array of them has in common with the classes here."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """N, C, H, W."""
+        ...
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Size of all images."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from sslpipe.data.store import UNKNOWN
 from sslpipe.io.files import write_csv, write_json
 from sslpipe.io.settings import Count, CountOrZero
 from sslpipe.metrics import definitions
-from sslpipe.metrics.clustering import cluster_sizes, clustering_metrics, per_class
+from sslpipe.metrics.clustering import cluster_sizes, clustering_metrics, per_class, size_metrics
 from sslpipe.metrics.definitions import Predictions
 from sslpipe.metrics.kmeans import KMeansSettings
 from sslpipe.metrics.mappings import UNMAPPED
@@ -58,7 +58,7 @@ class Evaluation:
     """Number of images in each cluster, [clusters]."""
     mapping: NDArray[np.int64]
     """Class of each cluster, [clusters]; UNMAPPED (-1) for none, and for all clusters if no label is known."""
-    confusion: list[dict[str, str]] = field(default_factory=list)
+    confusion: Sequence[dict[str, str]] = field(default_factory=list)
     """One row per image with a known label: actual and predicted class."""
     classes: list[dict[str, Any]] = field(default_factory=list)
     """One row per class."""
@@ -78,10 +78,8 @@ def evaluate_clusters(
     """
     soft = prediction.ndim == 2
     cluster = prediction.argmax(axis=1) if soft else prediction
-    metrics = clustering_metrics(prediction if soft else np.eye(clusters, dtype=np.float32)[cluster])
-    if not soft:
-        del metrics["mean_confidence"]
     sizes = cluster_sizes(cluster, clusters)
+    metrics = clustering_metrics(prediction) if soft else size_metrics(sizes)
     if (label == UNKNOWN).all():
         return Evaluation(metrics, sizes, np.full(clusters, UNMAPPED))
     model = Predictions(
@@ -141,18 +139,39 @@ def _evaluation(
         metrics={**values, **without_labels},
         sizes=sizes,
         mapping=model.mapping,
-        confusion=_confusion_rows(mapped, model.label, classes),
+        confusion=_ConfusionRows(mapped, model.label, classes),
         classes=_class_rows(mapped, model.label, classes),
         permutations=list(model.permutations),
     )
 
 
-def _confusion_rows(
-    mapped: NDArray[np.int64], label: NDArray[np.int64], classes: Sequence[str]
-) -> list[dict[str, str]]:
-    named = [*classes, "(no class)"]  # UNMAPPED is -1, the last one
-    known = label != UNKNOWN
-    return [{"actual": named[a], "predicted": named[p]} for a, p in zip(label[known], mapped[known], strict=True)]
+class _ConfusionRows(Sequence[dict[str, str]]):
+    """The rows of confusion.csv, of which only the classes' numbers are in memory until they are written."""
+
+    def __init__(self, mapped: NDArray[np.int64], label: NDArray[np.int64], classes: Sequence[str]) -> None:
+        known = label != UNKNOWN
+        self.names = [*classes, "(no class)"]  # UNMAPPED is -1, the last one
+        self.pairs = np.stack([label[known], mapped[known]], axis=1).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, str]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[dict[str, str]]: ...
+
+    def __getitem__(self, place: int | slice) -> dict[str, str] | list[dict[str, str]]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(len(self))[place]]
+        actual, predicted = self.pairs[place].tolist()
+        return {"actual": self.names[actual], "predicted": self.names[predicted]}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _class_rows(mapped: NDArray[np.int64], label: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def to_input(images: Tensor) -> Tensor:
 @torch.no_grad()
 def in_parts(forward: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     """Return the outputs of `forward` for a batch [B, C, H, W] that may be larger than is fast: float32."""
-    parts = batch.split(batch_size(batch.shape, batch.device))
+    parts = torch.split(batch, batch_size(batch.shape, batch.device))
     if batch.device.type == "cpu":
         parts = tuple(part.contiguous(memory_format=torch.channels_last) for part in parts)
     with autocast(batch.device):
@@ -58,14 +58,22 @@ def infer(forward: Callable[[Tensor], Tensor], images: Images, *, title: str = "
     forward: a function of float images [B, C, H, W] in [0, 1], such as a network in eval mode. title: name of the
     progress bar; "" shows none. dim: dimension along which the outputs of the batches are concatenated.
     """
-    parts, size = [], batch_size(images.array.shape, images.device)
+    output: Tensor | None = None
+    size = batch_size(images.array.shape, images.device)
     with progress(title, len(images), "images") as bar:
         for start in range(0, len(images), size):
             index = torch.arange(start, min(start + size, len(images)), device=images.device)
             with autocast(images.device):
-                parts.append(forward(to_input(images[index])).float())
+                few = forward(to_input(images[index])).float()
+            if output is None:
+                shape = list(few.shape)
+                shape[dim] = len(images)
+                output = few.new_empty(shape)
+            output.narrow(dim, start, len(index)).copy_(few)
             bar.advance(len(index))
-    return torch.cat(parts, dim=dim)
+    if output is None:
+        raise ValueError("images: none found, expected at least one")
+    return output
 
 
 @torch.no_grad()
@@ -98,7 +106,7 @@ def logits_of(head: nn.Module, features: NDArray[Any] | Tensor, device: torch.de
 
 def probabilities(network: Network, images: Images) -> NDArray[np.float32]:
     """Return the softmax of a network's logits, [N, K]."""
-    return infer(network, images, title="predictions").softmax(dim=1).cpu().numpy()
+    return infer(lambda batch: network(batch).float().softmax(dim=1), images, title="predictions").cpu().numpy()
 
 
 def head_probabilities(network: Network, features: Tensor) -> NDArray[np.float32]:
@@ -133,7 +141,7 @@ def rotated_votes(network: Network, images: Images, label: NDArray[np.int64], cl
 
 def unit_features(network: Network) -> Callable[[Images], NDArray[np.float32]]:
     """Return a function from images to the backbone's L2-normalised features [N, D], as used to mine neighbours."""
-    return lambda images: F.normalize(infer(network.features, images, title="features"), dim=1).cpu().numpy()
+    return lambda images: F.normalize(infer(network.features, images), dim=1).cpu().numpy()
 
 
 def flat_pixels(images: Images, side: int | None = None) -> NDArray[np.float32]:

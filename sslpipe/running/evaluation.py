@@ -78,7 +78,7 @@ def evaluate_project(
                 spaces["features"] = with_kmeans(FeatureRows.unit, *rows)
             elif backbones:
                 vectors = unit_features(_load(pretrained, store, side).to(device).eval())
-                spaces["features"] = with_kmeans(vectors, train, images)
+                spaces["features"] = with_kmeans(vectors, train, images, title="features")
             for name, nearest in spaces.items():
                 evaluations[f"kmeans_{name}"] = evaluate_clusters(nearest, label, classes, clusters=clusters)
         for name, prediction in predictions.items():
@@ -159,5 +159,10 @@ def evaluate_model(
 
 def monitor_probabilities(network: Network, monitors: LinearMonitors, images: Images) -> NDArray[np.float32]:
     """The softmax of each classifier's logits, [L, N, C]; network: in eval mode, on the device of the images."""
-    logits = infer(lambda batch: monitors.logits(network, batch), images, title="predictions of monitors", dim=1)
-    return logits.softmax(dim=2).cpu().numpy()
+    found = infer(
+        lambda batch: monitors.logits(network, batch).float().softmax(dim=2),
+        images,
+        title="predictions of monitors",
+        dim=1,
+    )
+    return found.cpu().numpy()

@@ -84,7 +84,12 @@ class Digits:
     def run(self, command, *, code=0, first=""):
         """Run a command in the project, and return what it printed. first: as of `server`."""
         done = subprocess.run(
-            ["bash", "-c", command], cwd=self.path, env=self.variables(first), capture_output=True, text=True, check=False
+            ["bash", "-c", command],
+            cwd=self.path,
+            env=self.variables(first),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
@@ -165,4 +170,3 @@ class Server:
     def __exit__(self, *_):
         if self.client.poll() is None:
             self.end()
-

@@ -60,9 +60,11 @@ def chrome():
 def made(tmp_path_factory):
     """The project whose stages have run; tests change copies of it."""
     import os  # HACK
+
     if os.environ.get("WAY"):  # HACK
         base = Path("/tmp/w/wayrun/base")  # HACK
         import json  # HACK
+
         yield Digits(base / "project", base / "bin", json.loads((base / "truth.json").read_text()))  # HACK
         return  # HACK
     folder = tmp_path_factory.mktemp("digits")
