@@ -199,6 +199,7 @@ class Person:
         for group in self.state()["groups"]:
             self.page.evaluate(f"location.hash = '#group/{group['id']}'")
             self.clicks += 1
+            self.wait(20, "hash => document.getElementById('main').dataset.shown === hash", f"#group/{group['id']}")
             self.page.wait_for_selector("[data-image]")
             self.wait(20, LOADED)
             for image in self.page.evaluate(ON_SCREEN):
@@ -245,18 +246,19 @@ def unlabelled_accuracy(project: Path, truth: dict[str, str]) -> tuple[float, in
     """Return the classifier's accuracy on the images without a label, and how many these are."""
     import torch
 
-    from sslpipe.data.images import Images
     from sslpipe.data.store import SPLITS, Store
-    from sslpipe.nets.inference import probabilities
+    from sslpipe.nets.inference import head_probabilities
     from sslpipe.nets.model_file import load_model
+    from sslpipe.running.features import open_features
 
     store = Store(project / "runs/prepare")
+    stored = open_features(project / "runs/features", store, project / "runs/pretrain")
     network, card = load_model(project / "runs/semisup/propagation")
     known = {store.files("train")[i] for i in store.labelled()[0]}
     right: list[bool] = []
     for split in SPLITS:
         if store.info.count(split):
-            found = probabilities(network.eval(), Images(store.images(split), torch.device("cpu"))).argmax(axis=1)
+            found = head_probabilities(network.eval(), stored.tensor(split, torch.device("cpu"))).argmax(axis=1)
             names = [card.classes[output] for output in found.tolist()]
             pairs = zip(store.files(split), names, strict=True)
             right += [name == truth[file] for file, name in pairs if file not in known]
