@@ -240,12 +240,13 @@ class Session:
         self._version += 1
         waiting = len(held_back(state))
         more = f"{counted(waiting, 'held-out label')} of classes without a training image not in {records.labels} yet"
-        groups = collection.asker.groups
+        groups, classifier = collection.asker.groups, collection.asker.classifier
         content = {
             "title": title_of_project(collection.store.root),
             "images": {"train": state.train, "held_out": len(collection.files) - state.train},
             "side": collection.store.info.size,
             "model": str(groups.folder) if groups else None,
+            "classifier": str(classifier.folder) if classifier else None,
             "kind": collection.kind,
             "groups": page_data.groups_part(collection, state),
             "aside": len(state.members(ASIDE)),

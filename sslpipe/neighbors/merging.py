@@ -6,6 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+NONE = np.iinfo(np.int64).min
+"""Gain of a merge without a partner."""
+PAIRS = 1 << 20
+"""Pairs of an image and a neighbour that are counted at a time, at least."""
+
 
 @dataclass(frozen=True)
 class Merge:
@@ -39,8 +44,12 @@ def count_links(assignment: NDArray[Any], neighbors: NDArray[Any], *, clusters: 
     if not 0 <= neighbors.min() <= neighbors.max() < count:
         raise ValueError(f"neighbors: expected indices below {count}")
     links = np.zeros(clusters * clusters, dtype=np.int64)
-    for column in neighbors.T:
-        links += np.bincount(assignment.astype(np.int64) * clusters + assignment[column], minlength=clusters**2)
+    # At least as many pairs at a time as there are counts, so that these are added up in the time of the pairs.
+    rows = max(1, max(PAIRS, clusters * clusters) // neighbors.shape[1])
+    for start in range(0, count, rows):
+        own = assignment[start : start + rows].astype(np.int64)[:, None]
+        pairs = own * clusters + assignment[neighbors[start : start + rows]]
+        links += np.bincount(pairs.ravel(), minlength=clusters**2)
     directed = links.reshape(clusters, clusters)
     return directed + directed.T
 
@@ -53,25 +62,72 @@ def merge_steps(links: NDArray[np.int64]) -> list[Merge]:
     groups a and b, l_a the links of a and L all links. Pairs are compared exactly, in integers; among equal pairs the
     one with the lowest clusters is merged first. Clusters without links (empty clusters) are left out.
     """
-    links = links.astype(np.int64)
-    total = int(links.sum())
-    alive = np.flatnonzero(links.sum(axis=1))
-    links = links[np.ix_(alive, alive)]
+    clusters = np.flatnonzero(links.sum(axis=1))
+    pairs = _Pairs(links.astype(np.int64)[np.ix_(clusters, clusters)])
+    alive = np.arange(len(clusters))
     steps = []
     while len(alive) > 1:
-        degree = links.sum(axis=1)
-        expected = np.outer(degree, degree)
-        excess = links * total - expected
-        excess[np.tril_indices(len(alive))] = np.iinfo(np.int64).min
-        a, b = (int(i) for i in np.unravel_index(excess.argmax(), excess.shape))
-        modularity = links.trace() / total - float(((degree / total) ** 2).sum())
-        strength = float(links[a, b]) * total / float(expected[a, b])
-        steps.append(Merge(len(alive), int(alive[a]), int(alive[b]), strength, modularity))
-        links[a] += links[b]
-        links[:, a] += links[:, b]
-        links = np.delete(np.delete(links, b, axis=0), b, axis=1)
-        alive = np.delete(alive, b)
+        a, b = pairs.best(alive)
+        degree = pairs.degree[alive]
+        inside = int(pairs.links.diagonal()[alive].sum())
+        modularity = inside / pairs.total - float(((degree / pairs.total) ** 2).sum())
+        strength = float(pairs.links[a, b]) * pairs.total / float(pairs.degree[a] * pairs.degree[b])
+        steps.append(Merge(len(alive), int(clusters[a]), int(clusters[b]), strength, modularity))
+        alive = alive[alive != b]
+        pairs.merge(a, b, alive)
     return steps
+
+
+class _Pairs:
+    """The links between groups, and the best partner of each group among those with a higher number.
+
+    A merge changes the gains of the pairs of the merged group alone, so that it takes the time of a few rows instead of
+    that of all pairs.
+    """
+
+    def __init__(self, links: NDArray[np.int64]) -> None:
+        """links: symmetric [C, C]; changed in place."""
+        self.links = links
+        """[C, C]; the rows and columns of groups that were merged into another one are not used."""
+        self.total = int(links.sum())
+        """Number of links."""
+        self.degree: NDArray[np.int64] = links.sum(axis=1)
+        """Links of each group, [C]."""
+        self.partner = np.full(len(links), -1)
+        """Best partner of each group, the lowest if equal; -1 for the highest group, which has none."""
+        self.gain = np.full(len(links), NONE)
+        """Gain of a merge with it: l_ab · L - l_a · l_b."""
+        self._find(np.arange(len(links)), np.arange(len(links)))
+
+    def best(self, alive: NDArray[np.int64]) -> tuple[int, int]:
+        """Return the pair with the highest gain; the lowest one if several are equal."""
+        a = int(alive[self.gain[alive].argmax()])
+        return a, int(self.partner[a])
+
+    def merge(self, a: int, b: int, alive: NDArray[np.int64]) -> None:
+        """Merge group b into group a; alive: the remaining groups, ascending."""
+        self.links[a] += self.links[b]
+        self.links[:, a] += self.links[:, b]
+        self.degree[a] += self.degree[b]
+        lower = alive[alive < a]
+        gain = self.links[lower, a] * self.total - self.degree[lower] * self.degree[a]
+        better = (gain > self.gain[lower]) | ((gain == self.gain[lower]) & (a < self.partner[lower]))
+        # The partner was merged, and the new group may gain less than another one.
+        lost = ((self.partner[alive] == a) | (self.partner[alive] == b)) & (alive != a)
+        lost[: len(lower)] &= ~better
+        self.partner[lower[better]], self.gain[lower[better]] = a, gain[better]
+        self._find(np.append(alive[lost], a), alive)
+
+    def _find(self, groups: NDArray[np.int64], alive: NDArray[np.int64]) -> None:
+        """Find the best partners of some groups."""
+        for group in groups:
+            higher = alive[alive > group]
+            if not len(higher):
+                self.partner[group], self.gain[group] = -1, NONE
+                continue
+            gain = self.links[group, higher] * self.total - self.degree[group] * self.degree[higher]
+            place = gain.argmax()
+            self.partner[group], self.gain[group] = higher[place], gain[place]
 
 
 def merge(assignment: NDArray[Any], neighbors: NDArray[Any], *, clusters: int) -> NDArray[np.int64]:
@@ -102,7 +158,10 @@ def merged(steps: list[Merge], count: int, clusters: int) -> NDArray[np.int64]:
     group = np.arange(count)
     for step in steps:
         if step.groups > clusters:
-            group[group == step.second] = step.first
+            group[step.second] = step.first
+    # A group is merged into a lower one, so that in this order each cluster finds the last group of that one.
+    for cluster in range(count):
+        group[cluster] = group[group[cluster]]
     return group
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from sslpipe.data.images import Images
-from sslpipe.nets.inference import BATCH
+from sslpipe.nets.inference import BATCH, to_input
 from sslpipe.nets.network import Network
 
 
@@ -23,6 +23,6 @@ def recompute_statistics(network: Network, images: Images) -> None:
         # Every parts-th image, so that images in the order of their classes are spread over all batches.
         for part in range(parts):
             index = torch.arange(part, len(images), parts, device=images.device)
-            yield images[index].float() / 255
+            yield to_input(images[index])
 
     update_bn(batches(), network)

@@ -1,6 +1,8 @@
 """Estimate the number of clusters: linear SCAN heads on cached features for each number, scored without labels."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.methods._heads import Pairs, losses_of
 from sslpipe.methods._heads import train_heads as train_scan_heads
-from sslpipe.neighbors.merging import count_links, merge_steps, merged
+from sslpipe.neighbors.merging import Merge, count_links, merge_steps, merged
 from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.neighbors.unit_vectors import unit_vectors
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
@@ -25,9 +27,12 @@ from sslpipe.tools.cluster_scores import Scores, agreement, mean_stability, neig
 LEAST_IMAGES = 20
 """Training images per cluster for the default of the highest number (own choice)."""
 EACH_UP_TO = 20
-"""Every number up to this one is tried; larger ones in steps, and then all numbers around the best (own choice)."""
+"""Every number up to this one is tried; larger ones in steps, and then the numbers around the best (own choice)."""
 STEP = 1.26
 """Factor between numbers above EACH_UP_TO (own choice)."""
+AROUND = 30
+"""Numbers around the best one that are tried at a time, at most: all of them if it is at most 63. Of more, evenly spaced
+ones are tried, and then those around the best of these (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,22 +218,30 @@ class Sweep:
         self.scores[clusters], self.assignments[clusters] = score_heads(sample, heads, settings)
 
     def between(self) -> list[int]:
-        """Return the numbers that are still to visit between the visited numbers next to the best one."""
+        """Return the numbers to visit next: those that are left between the visited numbers next to the best one.
+
+        Of more than AROUND, evenly spaced ones are returned.
+        """
         visited = sorted(self.scores)
         place = visited.index(max(visited, key=lambda clusters: (self.scores[clusters].mean(), -clusters)))
         around = range(visited[max(place - 1, 0)], visited[min(place + 1, len(visited) - 1)])
-        return [clusters for clusters in around if clusters not in self.scores]
+        left = [clusters for clusters in around if clusters not in self.scores]
+        return [left[i] for i in np.linspace(0, len(left) - 1, min(len(left), AROUND)).round().astype(int)]
 
 
 def sweep(sample: Sample, settings: EstimateSettings, *, seed: int) -> Sweep:
-    """Train and score heads for the numbers of `grid`, and then for all numbers around the best one."""
+    """Train and score heads for the numbers of `grid`, and then for numbers around the best one, down to its neighbours.
+
+    As long as at most AROUND numbers are left around the best one, all of them are tried.
+    """
     result = Sweep()
-    for refine in (False, True):
-        numbers = result.between() if refine else grid(settings, len(sample.features))
+    numbers = grid(settings, len(sample.features))
+    while numbers:
         with progress("numbers of clusters", len(numbers), "numbers") as bar:
             for clusters in numbers:
                 result.visit(sample, clusters, settings, seed=seed)
                 bar.advance()
+        numbers = result.between()
     return result
 
 
@@ -260,9 +273,11 @@ def merge_curve(assignments: NDArray[np.int64], neighbors: NDArray[np.int64], cl
     """
     runs = [merge_steps(count_links(row, neighbors, clusters=clusters)) for row in assignments]
     rows = []
+    steps_at: dict[int, list[Merge]] = defaultdict(list)
+    for step in chain.from_iterable(runs):
+        steps_at[step.groups].append(step)
     for groups in range(clusters - 1, 1, -1):
-        before = [step for steps in runs for step in steps if step.groups == groups + 1]
-        after = [step for steps in runs for step in steps if step.groups == groups]
+        before, after = steps_at[groups + 1], steps_at[groups]
         if not before:
             continue
         grouped = [merged(steps, clusters, groups)[row] for steps, row in zip(runs, assignments, strict=True)]

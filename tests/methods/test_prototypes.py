@@ -300,7 +300,7 @@ def test_only_the_monitors_there_are_are_reported(module, problem, digits):
 def test_monitors_are_the_same_over_several_batches(module, problem, digits, monkeypatch):
     method = build(module, replace(problem, held_out=HeldOut(digits[1], torch.as_tensor(digits[3]))))
     expected = method.after_epoch({})
-    monkeypatch.setattr(inference, "BATCH", 16)
+    monkeypatch.setattr(inference, "CPU_BATCH", 16)
     assert method.after_epoch({}) == expected
 
 

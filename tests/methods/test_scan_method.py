@@ -105,7 +105,7 @@ def test_the_head_and_the_epoch_of_the_lowest_held_out_loss_are_kept(digits, net
 def test_the_held_out_loss_is_the_same_over_several_batches(digits, network, monkeypatch):
     method = build(digits, network, heads=2)
     expected = end_epoch(method)["held_out/loss"]
-    monkeypatch.setattr(inference, "BATCH", 16)
+    monkeypatch.setattr(inference, "CPU_BATCH", 16)
     assert end_epoch(method)["held_out/loss"] == pytest.approx(expected, rel=1e-4)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
+from sslpipe.neighbors import merging
 from sslpipe.neighbors.merging import count_links, merge, merge_steps
 from sslpipe.neighbors.search import nearest_neighbors
 
@@ -143,3 +144,51 @@ def test_probabilities_count_by_their_highest_and_an_empty_cluster_joins_the_fir
 def test_what_does_not_fit_is_refused(assignment: list, neighbors: list, clusters: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         merge(np.array(assignment), np.array(neighbors), clusters=clusters)
+
+
+def all_pairs(links: Ints) -> list[tuple[int, int]]:
+    """The pairs that are merged, each found by comparing all pairs of groups."""
+    links, steps, total = links.copy(), [], int(links.sum())
+    alive = np.flatnonzero(links.sum(axis=1)).tolist()
+    while len(alive) > 1:
+        degree = links.sum(axis=1)
+        pairs = [(a, b) for a in alive for b in alive if a < b]
+        a, b = max(pairs, key=lambda p: (links[p] * total - degree[p[0]] * degree[p[1]], -p[0], -p[1]))
+        steps.append((a, b))
+        links[a] += links[b]
+        links[:, a] += links[:, b]
+        links[b] = links[:, b] = 0
+        alive.remove(b)
+    return steps
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("images", [60, 400])
+def test_pairs_are_those_of_a_comparison_of_all(seed: int, images: int) -> None:
+    assignment, neighbors = drawn(seed, images, 14, 2)  # few images: many equal gains
+    links = count_links(assignment, neighbors, clusters=14)
+    assert [(step.first, step.second) for step in merge_steps(links)] == all_pairs(links)
+
+
+def test_a_merge_compares_few_rows_and_not_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    find = merging._Pairs._find
+
+    def counting(self: merging._Pairs, groups: Ints, alive: Ints) -> None:
+        found.extend(groups)
+        find(self, groups, alive)
+
+    monkeypatch.setattr(merging._Pairs, "_find", counting)
+    assignment = np.repeat(np.arange(200), 10)
+    neighbors = (np.arange(2000)[:, None] + np.random.default_rng(0).integers(1, 40, size=(2000, 5))) % 2000
+    steps = merge_steps(count_links(assignment, neighbors, clusters=200))
+    assert len(steps) == 199
+    assert len(found) < 200 + 6 * 199
+
+
+def test_links_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assignment, neighbors = drawn(0, 500, 3, 4)
+    expected = count_links(assignment, neighbors, clusters=3)
+    monkeypatch.setattr(merging, "PAIRS", 100)
+    assert (count_links(assignment, neighbors, clusters=3) == expected).all()
+    assert expected.sum() == 2 * 500 * 4

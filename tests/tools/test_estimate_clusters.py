@@ -192,6 +192,20 @@ def test_numbers_between_the_best_ones_neighbours_are_visited_next() -> None:
     assert Sweep({2: constant(0.1), 5: constant(0.5)}).between() == [3, 4]
 
 
+def test_of_many_numbers_around_the_best_few_are_visited_and_the_best_is_found() -> None:
+    def score(clusters: int) -> float:
+        return 1 - abs(clusters - 871) / 2000
+
+    found = Sweep({k: constant(score(k)) for k in grid(EstimateSettings(at_most=2000), 100_000)})
+    first = len(found.scores)
+    while numbers := found.between():
+        assert len(numbers) <= 30
+        found.scores.update({k: constant(score(k)) for k in numbers})
+    assert max(found.scores, key=lambda k: found.scores[k].mean()) == 871
+    assert {870, 872} <= set(found.scores)
+    assert len(found.scores) - first < 80  # of more than 400 between the numbers next to the best one of the grid
+
+
 def test_the_same_seed_trains_the_same_heads_and_another_one_others() -> None:
     sample = sampled(3, 0)
     state = torch.random.get_rng_state()

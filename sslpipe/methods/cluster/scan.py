@@ -13,6 +13,7 @@ from sslpipe.engine import world
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.trainer import FitSettings
+from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, TwoOrMore
 from sslpipe.methods.cluster._compare import CompareSettings
@@ -104,6 +105,7 @@ class Method(BaseMethod):
                 f"cluster.scan.merge_to: {settings.merge_to} of {settings.clusters} clusters with {settings.neighbors} "
                 "neighbors is set, expected at most as many as clusters, and neighbors"
             )
+        check_length(settings, len(train.images))
         self.settings = settings
         self.network = network
         network.head = ClusterHeads(
@@ -214,6 +216,17 @@ class Method(BaseMethod):
             groups[: len(merged)] = merged
             self.network.head = MergedHead.of(head, groups.tolist())
         return self.network
+
+
+def check_length(settings: Settings, images: int) -> None:
+    """Print a line if the run ends before the whole network is trained, as it does on purpose on ImageNet."""
+    fit, steps_per_epoch = settings.fit, max(1, images // settings.fit.batch)
+    epochs = fit.epochs if fit.steps is None else fit.steps / steps_per_epoch
+    if settings.head_epochs >= epochs:
+        info(
+            f"cluster.scan: heads alone are trained, in all {epochs:g} epochs, and the backbone stays as it is "
+            f"(head_epochs: {settings.head_epochs}); a lower head_epochs trains it as well"
+        )
 
 
 def _best(name: str) -> str:

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslpipe.data.device import autocast
 from sslpipe.data.images import Images
 from sslpipe.nets.heads import PrototypeHead
-from sslpipe.nets.inference import BATCH, head_output, infer
+from sslpipe.nets.inference import BATCH, head_output, in_parts, infer
 from sslpipe.nets.network import Network
 from sslpipe.views.policies import Views
 
@@ -68,8 +67,7 @@ def two_views(network: Network, images: Images, views: Views) -> tuple[Tensor, T
     for start in range(0, len(images), BATCH):
         index = torch.arange(start, min(start + BATCH, len(images)), device=images.device)
         batch = images[index]
-        with autocast(images.device):
-            pair = [network.features(views(batch, generator)).float() for _ in range(2)]
+        pair = [in_parts(network.features, views(batch, generator)) for _ in range(2)]
         parts.append(F.normalize(torch.stack(pair), dim=2))
     first, second = torch.cat(parts, dim=1)
     return first, second

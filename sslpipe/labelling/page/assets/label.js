@@ -85,13 +85,13 @@ const label = { ...dom, views: {}, view: null, state: null };
     at("saved").classList.toggle("wrong", saved === "not saved");
   }
 
-  /* "34 answers · held-out accuracy 0.41 → 0.58 ± 0.05": what is known of it. */
+  /* "34 labels · held-out accuracy 0.41 → 0.58 ± 0.05": what is known of it. */
   function progress() {
     const known = label.state.results.filter((result) => result.accuracy !== null);
     const [first, last] = [known[0], known[known.length - 1]];
     const from = known.length > 1 ? `${first.accuracy.toFixed(2)} → ` : "";
     const deviation = last?.deviation ? ` ± ${last.deviation.toFixed(2)}` : "";
-    return [label.count(label.state.answers.given, "answer"),
+    return [label.count(label.state.answers.given, "label"),
       last && `held-out accuracy ${from}${last.accuracy.toFixed(2)}${deviation}`].filter(Boolean).join(" · ");
   }
 

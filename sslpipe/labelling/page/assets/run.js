@@ -9,7 +9,7 @@
     const stop = label.button("Stop", () => send("stop"));
     const why = label.el("p", { class: "hint" });
     const lines = label.el("pre", { tabindex: "0", role: "region", "aria-label": "Lines of the run" });
-    const [results, changes] = [label.el("section"), label.el("section")];
+    const [results, next, changes] = [label.el("section"), label.el("section"), label.el("section")];
     let [asked, busy] = [null, false];
 
     async function send(address) {
@@ -45,6 +45,7 @@
       }
       lines.hidden = text === "";
       table();
+      commands();
       if (!running) whatChanged();
     }
 
@@ -63,6 +64,18 @@
           label.el("tbody", {}, rows.map((row) => label.el("tr", {}, number(row.answers.toLocaleString("en")),
             number(row.accuracy === null ? "–" : `${row.accuracy.toFixed(2)}${row.deviation === null ? "" : ` ± ${row.deviation.toFixed(2)}`}`),
             number(row.accuracy === null ? "–" : row.count), label.el("td", {}, label.text(row.source))))))));
+      return undefined;
+    }
+
+    /* What one does with the classifier, in a terminal. */
+    function commands() {
+      const { classifier } = label.state;
+      const key = classifier ?? "";
+      if (next.dataset.key === key) return;
+      next.dataset.key = key;
+      if (!classifier) return next.replaceChildren();
+      const text = [`sslpipe predict ${classifier} NEW_IMAGES --sort-into sorted`, `sslpipe export ${classifier}`].map(label.shown).join("\n");
+      next.replaceChildren(label.el("p", { class: "hint" }, "The classifier on new images, and as a file for other programs:"), label.el("pre", { tabindex: "0", role: "region", "aria-label": "Commands" }, text));
       return undefined;
     }
 
@@ -91,7 +104,7 @@
 
     return {
       title: "Run",
-      content: [label.el("h1", {}, "Run"), label.el("div", { class: "tools" }, start, stop, why), lines, results, changes],
+      content: [label.el("h1", {}, "Run"), label.el("div", { class: "tools" }, start, stop, why), lines, results, next, changes],
       key: label.goByKey,
       update,
     };
