@@ -7,6 +7,7 @@ images are noise around gradients, the models' probabilities are simulated.
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def of_kmeans(images: int, clusters: int, side: int = 32) -> list[Any]:
     limit = min(KMeansSettings().exact_up_to, images * clusters * 3 * side**2 - 1)
     once, default = seconds(lambda: run(1, EXACT)), seconds(lambda: run(10, limit))
     vectors = images * 3 * side**2 * 4 / 1e6
-    memory = [megabytes(lambda: run(1, each)) / vectors for each in (EXACT, limit)]
+    memory = [megabytes(partial(run, 1, each)) / vectors for each in (EXACT, limit)]
     return [images, clusters, once, 10 * once, default, 10 * once / default, *memory]
 
 
