@@ -23,6 +23,8 @@ HELPERS = {
         "asking",
         "cluster_methods",
         "collections",
+        "cost_beside",
+        "cost_terms",
         "feature_scale",
         "labelling",
         "growth_evaluation",

@@ -31,7 +31,7 @@ MAX_BYTES = 1 << 30
 """Maximum size of the float32 vectors that k-means is fitted to (own choice), to bound the memory; scikit-learn takes
 as much again for a moment, for their variances."""
 CHUNK = 4000
-"""Largest number of images whose vectors are computed at a time: whole batches of a network (own choice)."""
+"""Largest number of images whose vectors are computed at a time (own choice)."""
 CHUNK_BYTES = 1 << 26
 """Largest size of the vectors that are computed at a time (own choice)."""
 COMPONENTS = 64
