@@ -21,7 +21,7 @@ from sslpipe.labelling.names import class_name
 from sslpipe.labelling.pictures import Pictures
 from sslpipe.labelling.records import Records
 from sslpipe.labelling.rerun import Command, Rerun, State
-from sslpipe.labelling.results import Prediction, accuracy, known_labels, predicted
+from sslpipe.labelling.results import Prediction, accuracy, advice, known_labels, predicted
 from sslpipe.labelling.state import ASIDE, LabelState
 from sslpipe.labelling.steps import steps
 from sslpipe.reporting.summary import title_of_project
@@ -265,6 +265,7 @@ class Session:
             "files": {"labels": str(records.labels), "clusters": str(records.clusters)},
             "notes": page_data.lines(records.notes, [more if waiting else None]),
             "problem": records.problem,
+            "advice": advice(state),
         }
         self._snapshot: dict[str, Any] = {"version": self._version, "why": self._steps()[1], "state": content}
 

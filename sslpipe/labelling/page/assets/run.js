@@ -7,7 +7,7 @@
   label.views.run = () => {
     const start = label.button("", () => send("run"), { class: "main" });
     const stop = label.button("Stop", () => send("stop"));
-    const why = label.el("p", { class: "hint" });
+    const [why, advice] = [label.el("p", { class: "hint" }), label.el("p", { class: "hint" })];
     const lines = label.el("pre", { tabindex: "0", role: "region", "aria-label": "Lines of the run" });
     const [results, next, changes] = [label.el("section"), label.el("section"), label.el("section")];
     let [asked, busy] = [null, false];
@@ -37,6 +37,8 @@
       why.replaceChildren(running ? `running, ${Math.round(run.seconds)} s` : !run.can && run.why ? label.text(run.why)
         : run.state in STATES ? `${STATES[run.state]} after ${Math.round(run.seconds)} s` : "Trains again with all labels up to now; this page stays usable.");
       why.classList.toggle("wrong", run.state === "failed");
+      advice.replaceChildren(label.state.advice === null ? "" : label.text(label.state.advice));
+      advice.hidden = label.state.advice === null;
       const text = run.lines.map(label.shown).join("\n");
       if (lines.textContent !== text) {
         const end = lines.scrollTop + lines.clientHeight >= lines.scrollHeight - 20;
@@ -105,7 +107,7 @@
 
     return {
       title: "Run",
-      content: [label.el("h1", {}, "Run"), label.el("div", { class: "tools" }, start, stop, why), lines, results, next, changes],
+      content: [label.el("h1", {}, "Run"), label.el("div", { class: "tools" }, start, stop, why), advice, lines, results, next, changes],
       key: label.goByKey,
       update,
     };
