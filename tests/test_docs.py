@@ -1,19 +1,23 @@
 """Every command of docs/ is run as it stands there, page by page."""
 
 import csv
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from sslpipe.data.store import SPLITS
 from sslpipe.nets.weights_packages import PACKAGES
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,6 +32,7 @@ PAGES = {
     "own-images.md",
     "few-labels.md",
     "asking.md",
+    "labelling.md",
     "metrics.md",
     "pretraining.md",
     "adding-a-method.md",
@@ -185,10 +190,29 @@ def test_few_labels(few_labels):
     assert list(undocumented(shell.folder / "runs")) == []
 
 
-def test_asking(photos, warm, packages, tmp_path):
-    shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
-    shell, splits, printed = Shell(tmp_path, warm), [], {}
-    for command in commands("asking.md"):
+@pytest.fixture(scope="module")
+def grouped(photos, warm, packages, tmp_path_factory):
+    """A folder with the photographs and a project with groups, by the first commands of two pages, and these."""
+    folder = tmp_path_factory.mktemp("grouped")
+    shutil.copytree(photos, folder, dirs_exist_ok=True)
+    first = commands("labelling.md")[:3]
+    assert first == commands("asking.md")[:3] == ["sslpipe init project --images photos", "cd project", "dvc repro"]
+    shell = Shell(folder, warm)
+    for command in first:
+        shell.run(command)
+    return folder, first
+
+
+def copied(grouped, warm, folder, page):
+    """A shell in a copy of the project with groups, and the other commands of a page."""
+    made, first = grouped
+    shutil.copytree(made, folder, dirs_exist_ok=True, symlinks=True)
+    return Shell(folder / "project", warm), commands(page)[len(first) :]
+
+
+def test_asking(grouped, warm, tmp_path):
+    (shell, rest), splits, printed = copied(grouped, warm, tmp_path, "asking.md"), [], {}
+    for command in rest:
         if command == "sslpipe init . --labels questions.csv":
             splits.append(shell.run("cat runs/prepare/*/files.json"))
             questions = shell.folder / "questions.csv"
@@ -206,6 +230,39 @@ def test_asking(photos, warm, packages, tmp_path):
     assert shell.run("cat runs/prepare/*/files.json") == splits[0]
     assert "labels known: 11 training images, 4 classes" in printed["sslpipe ask --budget 10"]
     assert "labels chosen, not drawn" in shell.run("sslpipe table")
+
+
+def test_labelling(grouped, warm, code, tmp_path):
+    """The page's requests are those of its scripts; tests/labelling drives it in a browser."""
+    shell, rest = copied(grouped, warm, tmp_path, "labelling.md")
+    assert rest.pop(0) == "sslpipe label"
+    server = [sys.executable, "-m", "stages", "label", "--no-browser"]
+    environment = {**shell.environment, "PYTHONPATH": str(code)}
+    with subprocess.Popen(server, cwd=shell.folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        address = next(found[0] for line in process.stdout if (found := re.search(r"http://[^ ]*/", line)))
+        split = [json.loads((shell.folder / f"runs/prepare/{name}/files.json").read_text()) for name in SPLITS[:2]]
+        kinds = [f"kind {int(Path(file).stem) % 4}" for files in split for file in files]
+
+        def act(number, **action):
+            body = json.dumps({"id": f"test {number}", **action}).encode()
+            headers = {"Content-Type": "application/json", "Origin": re.match("http://[^/]*", address)[0]}
+            with urlopen(Request(f"{address}act", body, headers)) as reply:
+                return json.load(reply)["state"]
+
+        state = act("first", do="answer", image=0, label=kinds[0])
+        for group in state["groups"]:
+            act(f"name {group['id']}", do="name", group=group["id"], name=kinds[group["first"][0]])
+        for image in range(1, 16):
+            state = act(image, do="answer", image=image, label=kinds[image])
+        assert state["answers"]["given"] == 16
+        assert state["run"]["can"]
+        process.send_signal(signal.SIGINT)
+        assert "16 labels in labels.csv" in process.stdout.read()
+    printed = {command: shell.run(command) for command in rest}
+    assert "16 labelled" in printed["sslpipe init . --labels labels.csv"]
+    assert "labels chosen, not drawn" in printed["sslpipe table"]
+    named = shell.run("sslpipe predict runs/self-label ../new --names clusters.csv --out named.csv && cat named.csv")
+    assert named.count(",kind ") == 10
 
 
 def test_metrics(few_labels):
