@@ -1,5 +1,6 @@
 # make demo: environment, the whole pipeline on the embedded digits, its table.   make test: the tests.
 # make check: format, lint, types, layers.   make bench: speed, side by side.
+# make cost: what recipes take, predicted, docs/cost-model.md.
 # make site: the documentation as pages, site/index.html.
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN := .venv/bin
 # dvc.yaml's commands find sslpipe there.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check bench site clean
+.PHONY: demo test check bench cost site clean
 
 demo: .venv/made
 	$(BIN)/dvc repro
@@ -25,6 +26,9 @@ check: .venv/made
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
+
+cost: .venv/made
+	$(BIN)/python -m benchmarks cost --json cost.json
 
 site: .venv/made
 	$(BIN)/python -m sslpipe.tools.settings_pages docs

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import cost_beside, cost_terms
 from benchmarks.measure import Spread, interleave
 from benchmarks.report import Options, Table
 from benchmarks.steps import Pass, Setup, bare, images, published, settings_of, trainer, watched
@@ -169,25 +170,33 @@ def short(value: float, digits: int = 3) -> str:
     return f"{float(f'{round(value, 4):.{digits}g}'):g}"
 
 
-def rows(name: str) -> tuple[Rows, Rows]:
-    """A recipe's rows of the tables of predicted times and of bytes, in GB."""
-    settings, times = yaml.safe_load(recipes.text(name)), Rows()
-    prepare, network = settings["prepare"], parse(BackboneSettings, settings["network"], where="network")
+def splits_of(settings: dict[str, Any]) -> tuple[int, int, int]:
+    """Training, held-out and test images of a recipe."""
+    prepare = settings["prepare"]
     train, test = LISTED.get(prepare[prepare["source"]].get("classes")) or IMAGES[prepare["source"]]
     if settings["protocol"] == "full":
         train, test = train + test, 0
-    m, stored = round(prepare["held_out"] * train), prepare["size"]
+    held_out = round(prepare["held_out"] * train)
+    return train - held_out, held_out, test
+
+
+def rows(name: str) -> tuple[Rows, Rows]:
+    """A recipe's rows of the tables of predicted times and of bytes, in GB."""
+    settings, times = yaml.safe_load(recipes.text(name)), Rows()
+    network, stored = parse(BackboneSettings, settings["network"], where="network"), settings["prepare"]["size"]
+    n, m, test = splits_of(settings)
+    train = n + m
     side = network.side or stored
     alone = backbone(network.name, network.stem, side, network.architecture)
-    n, rate = train - m, A100().flops(side)
+    rate = A100().flops(side)
     sizes = [[name, "prepare: images", short((train + test) * 3 * stored**2 / 1e9), *"----"]]
 
     def add(what: str, flops: float, *cells: Any, rate: float = rate) -> None:
         one, eight = duration(flops / rate), duration(flops / rate / 8 / A100.eight)
         times.append([name, what, *cells, short(flops / 1e15), one, eight])
 
-    alone = ("pretrain", "cluster", "self_label")
-    runs = [(stage, settings[stage]["method"]) for stage in alone if stage in settings]
+    without_labels = ("pretrain", "cluster", "self_label")
+    runs = [(stage, settings[stage]["method"]) for stage in without_labels if stage in settings]
     runs += [("semisup", method) for method in settings.get("semisup", {}).get("methods", ())]
     for stage, method in runs:
         if method == "frozen":
@@ -203,7 +212,10 @@ def rows(name: str) -> tuple[Rows, Rows]:
             # Pairs of training images once, pairs of those held out once, and these against the training images.
             add("mine-neighbors: search", length * (n * n + m * m + 2 * n * m), *"-----", rate=A100.search)
             sizes.append([name, "features", short(2 * alone.outputs * (n + m + test) / 1e9), *"----"])
-    scored = (test or train) * len(runs)
+    run, classifiers = cost_beside.run_of(settings, (n, m, test)), sum(stage == "semisup" for stage, _ in runs)
+    models = sum(stage != "pretrain" for stage, _ in runs)
+    spaces = 1 + ("pretrain" in settings)
+    scored = run.scored * (models + spaces - 1) + classifiers * cost_terms.vote_forwards(run)
     add("evaluate", scored * alone.forward, *"----", f"{scored} × {side} px")
     return times, sizes
 
@@ -247,4 +259,7 @@ def measure(options: Options) -> list[Table]:
         tables.append(Table(f"{data}: predicted, not measured", [*columns, "one A100", "eight A100s"], of_times, note))
     parts = ["recipe", "stage", "written", "checkpoint", "in it: moments", "in it: other", "activations of a step"]
     tables.append(Table("Bytes, in GB", parts, sizes, "Activations with floats as bfloat16, all on one device."))
+    names = [name for each in list(RECIPES.values())[: 1 if options.quick else None] for name in each]
+    read = {name: yaml.safe_load(recipes.text(name)) for name in names}
+    tables.append(cost_beside.table({name: (each, splits_of(each)) for name, each in read.items()}))
     return [*tables, against_measured(options)]

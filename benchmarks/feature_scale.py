@@ -60,12 +60,14 @@ class Size:
     classes: int
     labels: int
     """Labels of each class."""
+    held_out: int = HELD_OUT
+    test: int = TEST
 
 
 def write_project(folder: Path, size: Size) -> None:
     """Write everything that mine-neighbors and the later stages read."""
     rng = np.random.default_rng(0)
-    counts = dict(zip(SPLITS, (size.images, HELD_OUT, TEST), strict=True))
+    counts = dict(zip(SPLITS, (size.images, size.held_out, size.test), strict=True))
     info = StoreInfo(
         size=SIDE, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3, protocol="split", fingerprint="f" * 64, **counts
     )
@@ -126,7 +128,9 @@ def params(classes: int) -> dict[str, Any]:
         "cluster": {"method": "scan_heads", "clusters": classes, "scan_heads": {}, "kmeans": {}, "spectral": {}},
         "self_label": {"method": "neighbors", "neighbors": {}},
         "semisup": {"methods": {"propagation": {"start": "pretrain"}}, "propagation": {}},
+        "finetune": {"methods": {"linear": {"start": "pretrain"}}, "linear": {}},
         "evaluate": {"permutations": 0},
+        "report": {},
     }
 
 

@@ -40,6 +40,13 @@ ON_SCREEN = """
 }
 """
 """The images of which at least half is in the window."""
+LOADED = """
+() => {
+  const pictures = [...document.querySelectorAll(".grid img")];
+  return pictures.length > 0 && pictures.every((picture) => picture.complete && picture.naturalWidth > 0);
+}
+"""
+"""Whether all pictures of a group's page are there: the page labels none that a person has not seen."""
 
 
 @dataclass
@@ -98,6 +105,62 @@ class Person:
             self.type(self.majority(group["first"][:JUDGED]))
             self.press("Enter")
 
+    def open(self, address: str) -> None:
+        """Go to a view, such as "#group/3", by a click on its link."""
+        self.clicks += 1
+        self.page.evaluate("address => { location.hash = address; }", address)
+        self.page.wait_for_selector(f"main[data-shown='{address}']")
+
+    def name(self, group: int, text: str) -> None:
+        """Click a group's field under Groups and type a name."""
+        self.click(f"article[data-group='{group}'] input.name")
+        self.press("Control+a")
+        self.type(text)
+        self.press("Enter")
+
+    def merge(self, group: int, into: int) -> None:
+        """Merge a group with another one under Groups: two clicks in the list, one on the button."""
+        card = self.page.locator(f"article[data-group='{group}']")
+        card.locator("select").focus()
+        card.locator("select").select_option(str(into))
+        card.get_by_role("button", name="Merge").click()
+        self.clicks += 3
+
+    def split(self, group: int) -> int:
+        """Split a group under Groups and return the number of the new one."""
+        before = {each["id"] for each in self.state()["groups"]}
+        self.clicks += 1
+        self.page.locator(f"article[data-group='{group}']").get_by_role("button", name="Split").click()
+        return next(each["id"] for each in self.state()["groups"] if each["id"] not in before)
+
+    def mark(self, *images: int, shift: bool = False, drag: bool = False) -> None:
+        """Mark pictures of a group's page: by a click on each, also with Shift, or by dragging from first to last.
+
+        A drag counts as a click, and so does a key that is held.
+        """
+        at = [self.page.locator(f".grid [data-image='{image}']") for image in images]
+        if drag:
+            self.clicks += 1
+            at[0].hover()
+            self.page.mouse.down()
+            at[-1].hover()
+            self.page.mouse.up()
+        for each in () if drag else at:
+            self.clicks += 1 + shift
+            each.click(modifiers=["Shift"] if shift else [])
+
+    def marked(self) -> list[int]:
+        """Return the marked images of a group's page."""
+        cells = self.page.locator(".grid [aria-pressed=true]").all()
+        return [int(cell.get_attribute("data-image") or -1) for cell in cells]
+
+    def move(self, group: int) -> None:
+        """Move the marked images to a group, by its name or code: m, enough of it, and Enter."""
+        self.press("m")
+        text = self.page.evaluate("id => label.choiceOf(label.group(id))", group)
+        self.type(text)
+        self.press("Enter")
+
     def majority(self, images: Sequence[int]) -> str:
         """Return the class that most of these images have."""
         return Counter(self.truth(image) for image in images).most_common(1)[0][0]
@@ -127,18 +190,26 @@ class Person:
             self.wait(20, "source => document.querySelector('.picture-of img')?.getAttribute('src') !== source", source)
         return questions
 
-    def confirm(self) -> None:
-        """On each group's page, mark the pictures on the screen that are of another class, and label the others."""
+    def confirm(self) -> list[int]:
+        """On each group's page, mark the pictures on the screen that are of another class, and label the others.
+
+        Returns the images whose label this is.
+        """
+        labelled = []
         for group in self.state()["groups"]:
             self.page.evaluate(f"location.hash = '#group/{group['id']}'")
             self.clicks += 1
+            self.wait(20, "hash => document.getElementById('main').dataset.shown === hash", f"#group/{group['id']}")
             self.page.wait_for_selector("[data-image]")
-            self.page.wait_for_timeout(200)
+            self.wait(20, LOADED)
             for image in self.page.evaluate(ON_SCREEN):
                 self.judged += 1
                 if self.truth(image) != group["name"]:
                     self.click(f"[data-image='{image}']")
+                else:
+                    labelled.append(image)
             self.press("Control+Enter")
+        return labelled
 
     def learn(self, seconds: float = 3600) -> Any:
         """Run the pipeline with the labels, and return the page's state after it."""
@@ -175,18 +246,19 @@ def unlabelled_accuracy(project: Path, truth: dict[str, str]) -> tuple[float, in
     """Return the classifier's accuracy on the images without a label, and how many these are."""
     import torch
 
-    from sslpipe.data.images import Images
     from sslpipe.data.store import SPLITS, Store
-    from sslpipe.nets.inference import probabilities
+    from sslpipe.nets.inference import head_probabilities
     from sslpipe.nets.model_file import load_model
+    from sslpipe.running.features import open_features
 
     store = Store(project / "runs/prepare")
+    stored = open_features(project / "runs/features", store, project / "runs/pretrain")
     network, card = load_model(project / "runs/semisup/propagation")
     known = {store.files("train")[i] for i in store.labelled()[0]}
     right: list[bool] = []
     for split in SPLITS:
         if store.info.count(split):
-            found = probabilities(network.eval(), Images(store.images(split), torch.device("cpu"))).argmax(axis=1)
+            found = head_probabilities(network.eval(), stored.tensor(split, torch.device("cpu"))).argmax(axis=1)
             names = [card.classes[output] for output in found.tolist()]
             pairs = zip(store.files(split), names, strict=True)
             right += [name == truth[file] for file, name in pairs if file not in known]

@@ -6,6 +6,7 @@ The command line, its files and its exit code are those of the installed command
 import json
 import os
 import pkgutil
+import runpy
 import socket
 import subprocess
 import sys
@@ -82,9 +83,9 @@ def load_modules() -> None:
 def serve(address: str) -> None:
     from stages.__main__ import app
 
+    sys.executable = str(Path(address).parent / "python")  # before modules that look beside it for programs
     load_modules()
 
-    sys.executable = str(Path(address).parent / "python")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen()
@@ -120,6 +121,8 @@ def answer(connection: socket.socket, app) -> int:
     sys.argv = [program, *arguments]
     code = 1
     try:
+        if first := environment.get("WARM_FIRST"):  # a Python file that changes this process before the command
+            runpy.run_path(first)
         code = main(arguments) if Path(program).name == "dvc" else app(arguments) or 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1

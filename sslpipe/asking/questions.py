@@ -62,7 +62,8 @@ class Known:
     """Number of classes that the L labels have."""
     skipped: NDArray[np.bool_] | None = None
     """[N], training images that are not asked for although they have no label: a person was unsure, or no class fits;
-    None for none. No other image counts as similar to a labelled one for being similar to these."""
+    None for none. Images similar to these are asked for as late as those similar to labelled ones, since they would
+    have the same answer; a group's most typical image is asked for as if it had no skipped one."""
     probability: NDArray[np.floating] | None = None
     """[N, C], calibrated probabilities of a classifier; None if there is none."""
     doubtful: Sequence[tuple[int, str]] = ()
@@ -147,7 +148,8 @@ def chosen_images(known: Known) -> Iterator[Question]:
         name = pool.group_names[each] if pool.group_names else each
         yield Question(image, False, TYPICAL, f"most typical of group {name}, which has no label")
     weight = uncertainty(known.probability) if known.weighs and known.probability is not None else None
-    labels = np.array([*known.index.tolist(), *first], dtype=np.int64)
+    skipped = [] if known.skipped is None else np.flatnonzero(known.skipped).tolist()
+    labels = np.array([*known.index.tolist(), *skipped, *first], dtype=np.int64)
     order = herding(pool.kernel, labels, weight=weight, allowed=allowed)
     kind = COVERS if weight is None else UNCERTAIN
     reason = (

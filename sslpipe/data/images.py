@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sslpipe.data.unread_images import UnreadImages
+
 RESIDENT_SHARE = 0.5
 """Maximum share of the device's free memory for images that are kept on it (own choice)."""
 Pixels = TypeVar("Pixels", Tensor, NDArray[np.uint8])
@@ -30,14 +32,16 @@ class Images:
     instead never needs them in memory.
     """
 
-    def __init__(self, array: NDArray[np.uint8], device: torch.device) -> None:
+    def __init__(self, array: NDArray[np.uint8] | UnreadImages, device: torch.device) -> None:
         self.array = array
         self.device = device
 
     @cached_property
     def _resident(self) -> Tensor | None:
         """All images on the device, None if they do not fit."""
-        return torch.from_numpy(np.array(self.array)).to(self.device) if _fits(self.array.nbytes, self.device) else None
+        return (
+            torch.from_numpy(_in_memory(self.array)).to(self.device) if _fits(self.array.nbytes, self.device) else None
+        )
 
     def __len__(self) -> int:
         return len(self.array)
@@ -51,6 +55,13 @@ class Images:
             return self._resident[index.to(self.device, non_blocking=self.device.type == "cuda")]
         batch = torch.from_numpy(self.array[index.cpu().numpy()])
         return batch.to(self.device, non_blocking=self.device.type == "cuda")
+
+
+def _in_memory(array: NDArray[np.uint8] | UnreadImages) -> NDArray[np.uint8]:
+    """Return images in memory, without a second copy of those that are there already."""
+    if isinstance(array, np.ndarray):
+        return np.array(array) if isinstance(array, np.memmap) or not array.flags.writeable else array
+    return array[np.arange(len(array))]
 
 
 def _fits(size: int, device: torch.device) -> bool:

@@ -28,6 +28,8 @@ class RandomStream(IntEnum):
     """Images that k-means is fitted to if not all of them fit into memory."""
     COMPARE_SAMPLE = 22
     """Images on which a cluster model is compared with plain baselines."""
+    VOTES_SAMPLE = 23
+    """Labelled images whose predictions rank label permutations, where a class has many."""
     ESTIMATE_SAMPLE = 30
     """Images that `estimate-clusters` uses."""
     ESTIMATE_BATCHES = 31

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sslpipe.data.unread_images import JoinedImages, UnreadImages
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_array, read_json
 from sslpipe.io.settings import parse
@@ -75,8 +76,10 @@ class Store:
         """The splits that are evaluated: test, or with protocol full train and held_out."""
         return ("test",) if self.info.protocol == "split" else ("train", "held_out")
 
-    def scored(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def scored(self) -> tuple[NDArray[np.uint8] | UnreadImages, NDArray[np.int64]]:
         """Return the images [N, C, H, W] and labels [N] for evaluation: those of test, or all with protocol full.
+
+        The images remain in their files, those of two splits as well.
 
         Only the stage evaluate may use this: no other stage may read test images.
         """
@@ -85,7 +88,7 @@ class Store:
             raise UserError(f"{self.root}: no test images; raise prepare.test or set protocol: full")
         images = [self.images(split) for split in splits]
         labels = [self.labels(split) for split in splits]
-        return (images[0], labels[0]) if len(splits) == 1 else (np.concatenate(images), np.concatenate(labels))
+        return (images[0], labels[0]) if len(splits) == 1 else (JoinedImages(images), np.concatenate(labels))
 
     def files(self, split: Split) -> list[str]:
         """Return the origin of each image of a split, N names."""

@@ -14,16 +14,20 @@ from typing import Any, NoReturn, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from sslpipe.engine.method import BaseMethod
-from sslpipe.io.console import info
+from sslpipe.engine.tensor_file import write_tensors
+from sslpipe.io.console import duration, info
 from sslpipe.io.errors import UserError, one_line
-from sslpipe.io.files import sha256, write_bytes
+from sslpipe.io.files import atomic_file, sha256
 from sslpipe.io.locks import lock
 
 FOLDER = ".sslpipe/checkpoints"
+SHARE = 0.02
+"""Largest share of the time that checkpoints take (own choice)."""
+SECONDS = 20.0
+"""Default of the minimum number of seconds between checkpoints; a longer interval is printed."""
 
 
 @dataclass
@@ -65,12 +69,19 @@ class Checkpoint:
 
     A run with other settings, code or inputs has another folder, so it never restores this checkpoint. In a `with`
     block the folder is locked: a second run with the same settings, and another output, trains without checkpoints.
+    A checkpoint that takes long, such as one with a memory bank of a million images, is written less often: the time
+    between two is at least the last one's duration over SHARE.
     """
 
     def __init__(self, folder: Path | None, every_seconds: float) -> None:
-        """folder: None saves nothing. every_seconds: minimum number of seconds between checkpoints."""
+        """folder: None saves nothing.
+
+        every_seconds: minimum number of seconds between checkpoints; 0: after every step, whatever it costs.
+        """
         self.folder = folder
         self.every_seconds = every_seconds
+        self._interval = every_seconds
+        self._told = False
         self._saved = time.monotonic()
         self._step = 0
         self._warned = False
@@ -95,7 +106,7 @@ class Checkpoint:
 
     @classmethod
     def of_stage(
-        cls, stage: str, *, settings: Iterable[Any], inputs: Iterable[Path], every_seconds: float = 20.0
+        cls, stage: str, *, settings: Iterable[Any], inputs: Iterable[Path], every_seconds: float = SECONDS
     ) -> "Checkpoint":
         """Return the checkpoint of a stage, in a git-ignored folder of the project that is outside every output.
 
@@ -110,7 +121,7 @@ class Checkpoint:
 
     def due(self) -> bool:
         """Whether it is time for another checkpoint."""
-        return self.folder is not None and time.monotonic() - self._saved >= self.every_seconds
+        return self.folder is not None and time.monotonic() - self._saved >= self._interval
 
     def save(self, state: State, method: BaseMethod, optimizer: torch.optim.Optimizer) -> None:
         """Write the complete state of the run, atomically.
@@ -129,15 +140,28 @@ class Checkpoint:
             **{"step": state.step, "history": state.history, "finished": state.finished, "terms": list(state.sums)},
             **{"pace": state.pace, "seconds": state.seconds},
         }
-        copies = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
+        began = time.monotonic()
         try:
-            write_bytes(self.folder / "run.safetensors", save(copies, metadata={"state": json.dumps(plain)}))
+            with atomic_file(self.folder / "run.safetensors") as partial:
+                write_tensors(partial, tensors, {"state": json.dumps(plain)})
             self._step, self._warned = state.step, False
         except UserError as error:
             if not self._warned:
                 info(f"{error}; the run goes on, but if it is stopped it resumes after step {self._step}")
             self._warned = True
         self._saved = time.monotonic()
+        self._space_out(self._saved - began)
+
+    def _space_out(self, seconds: float) -> None:
+        """Set the interval by what a checkpoint took, and print it once if it is longer than the usual one."""
+        if self.every_seconds:
+            self._interval = max(self.every_seconds, seconds / SHARE)
+            if self._interval > max(self.every_seconds, SECONDS) and not self._told:
+                self._told = True
+                info(
+                    f"a checkpoint takes {seconds:.1f} s, so the next one follows after {duration(self._interval)} or "
+                    f"more, for at most {SHARE:.0%} of the time; --checkpoint-seconds 0 writes one after every step"
+                )
 
     def stop(self, text: str) -> NoReturn:
         """Print `text` and where the next run begins, and raise KeyboardInterrupt."""

@@ -28,7 +28,10 @@ Out = Annotated[Path, typer.Option(help="Folder to write; replaced if it exists.
 MethodOut = Annotated[Path | None, typer.Option("--out", help="Folder to write; runs/<stage>/<method> by default.")]
 Epochs = Annotated[int | None, typer.Option(help="Number of passes over the images (params: fit.epochs).")]
 Batch = Annotated[int | None, typer.Option(help="Images per step (params: fit.batch).")]
-CheckpointSeconds = Annotated[float, typer.Option(help="Minimum number of seconds between checkpoints.")]
+CheckpointSeconds = Annotated[
+    float,
+    typer.Option(help="Minimum number of seconds between checkpoints, more if they take long; 0: after every step."),
+]
 Log = Annotated[
     list[str] | None,
     typer.Option(

@@ -6,12 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sslpipe.asking.questions import RANDOM_REASON
+from sslpipe.asking.questions import RANDOM_REASON, UNCERTAIN_FROM
 from sslpipe.data.store import UNKNOWN
+from sslpipe.io.text import counted
 from sslpipe.labelling.collection import Collection
 from sslpipe.labelling.label_tables import cluster_names, held_back
 from sslpipe.labelling.state import LabelState
+from sslpipe.tools.ask_models import standard_error
 from sslpipe.tools.asker import KnownLabels
+
+LEAST_ANSWERS = 10
+"""Answers from which the share is told that the names of groups get right (own choice)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def _reason(state: LabelState, image: int) -> str:
 def accuracy(prediction: Prediction, state: LabelState) -> dict[str, Any]:
     """Return the share of random held-out images with a label that a prediction gets right, as the page shows it.
 
-    A class that the model does not know is wrong. deviation: standard error of the share.
+    A class that the model does not know is wrong. deviation: its `standard_error`.
     """
     labels, images = state.labels(), random_held_out(state)
     answers = sum(given.how != "edit" for given in state.given.values())
@@ -72,7 +77,29 @@ def accuracy(prediction: Prediction, state: LabelState) -> dict[str, Any]:
     if not images:
         return {**result, "accuracy": None, "deviation": None}
     share = sum(prediction.held_out[image - state.train] == labels[image] for image in images) / len(images)
-    return {**result, "accuracy": share, "deviation": float(np.sqrt(share * (1 - share) / len(images)))}
+    return {**result, "accuracy": share, "deviation": standard_error(share, len(images))}
+
+
+def advice(state: LabelState) -> str | None:
+    """Return a line if the labels are so few that the names of the groups may be better than a classifier.
+
+    Measured on 400 digits in Lite0's features: names of all groups 0.82, the classifier with 22 labels 0.72.
+    """
+    labels = state.labels()
+    trained = [label for image, label in labels.items() if image < state.train]
+    named = sum(bool(name) for name in state.groups.values())
+    if not named or state.fixed or len(trained) >= UNCERTAIN_FROM * len(set(trained)):
+        return None
+    line = (
+        f"{counted(len(trained), 'label')} of training images, classes: {len(set(trained))}; with fewer than "
+        f"{UNCERTAIN_FROM} a class the names of the groups may be right more often than the classifier"
+    )
+    called = [state.groups.get(part, "") for part in state.part.tolist()]
+    answers = [image for image, given in state.given.items() if given.how == "answer" and image < state.train]
+    if len(answers) >= LEAST_ANSWERS:
+        right = sum(called[image] == labels[image] for image in answers)
+        line += f"; they are right for {right} of {len(answers)} answers"
+    return line
 
 
 def known_labels(collection: Collection, state: LabelState, *, written: bool = False) -> tuple[KnownLabels, set[int]]:

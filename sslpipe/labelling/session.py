@@ -21,7 +21,7 @@ from sslpipe.labelling.names import class_name
 from sslpipe.labelling.pictures import Pictures
 from sslpipe.labelling.records import Records
 from sslpipe.labelling.rerun import Command, Rerun, State
-from sslpipe.labelling.results import Prediction, accuracy, known_labels, predicted
+from sslpipe.labelling.results import Prediction, accuracy, advice, known_labels, predicted
 from sslpipe.labelling.state import ASIDE, LabelState
 from sslpipe.labelling.steps import steps
 from sslpipe.reporting.summary import title_of_project
@@ -96,8 +96,8 @@ class Session:
             )
             parts = [page_data.question_part(collection, state, question) for question in asked]
             self._reasons |= {part["image"]: part["reason"] for part in parts}
-        note = None if parts else "No more questions: the other images are copies of labelled ones, and add nothing."
-        return {"questions": parts, "note": note}
+        none = "No more questions: each training image has a label or an answer, or is a copy of one with a label."
+        return {"questions": parts, "note": None if parts else none}
 
     def changes(self) -> dict[str, Any]:
         """Return what the last run of this sitting changed."""
@@ -126,6 +126,10 @@ class Session:
             commands, why = self._steps()
             if why is not None:
                 raise RefusedError(why)
+            self._records.save()
+            if not self._records.labels_written():
+                self._refresh()
+                raise RefusedError(f"nothing learned: {self._records.problem}")
             before = predicted(self._collection, self._state)
             if not any(entry.get("do") == "result" for entry in self._records.journal.entries):
                 self._add_result(before)
@@ -240,12 +244,13 @@ class Session:
         self._version += 1
         waiting = len(held_back(state))
         more = f"{counted(waiting, 'held-out label')} of classes without a training image not in {records.labels} yet"
-        groups = collection.asker.groups
+        groups, classifier = collection.asker.groups, collection.asker.classifier
         content = {
             "title": title_of_project(collection.store.root),
             "images": {"train": state.train, "held_out": len(collection.files) - state.train},
             "side": collection.store.info.size,
             "model": str(groups.folder) if groups else None,
+            "classifier": str(classifier.folder) if classifier else None,
             "kind": collection.kind,
             "groups": page_data.groups_part(collection, state),
             "aside": len(state.members(ASIDE)),
@@ -258,7 +263,9 @@ class Session:
                 if entry.get("do") == "result"
             ],
             "files": {"labels": str(records.labels), "clusters": str(records.clusters)},
-            "notes": page_data.lines(records.notes, [records.problem, more if waiting else None]),
+            "notes": page_data.lines(records.notes, [more if waiting else None]),
+            "problem": records.problem,
+            "advice": advice(state),
         }
         self._snapshot: dict[str, Any] = {"version": self._version, "why": self._steps()[1], "state": content}
 

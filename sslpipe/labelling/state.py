@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sslpipe.io.text import counted
 from sslpipe.labelling.actions import Action, Answer, Confirm, Edit, Merge, Move, Name, Rename, Split, images_of
 from sslpipe.labelling.errors import NotThereError, RefusedError
+from sslpipe.preparation.image_files import natural
 from sslpipe.preparation.questions_file import Row
 
 ASIDE = -1
@@ -70,7 +71,7 @@ class LabelState:
         self.before: dict[str, str] = {file: row.label for file, row in self.rows.items() if row.label}
         """File → label that was known before, as it is called now."""
         self._next = max([*self.groups, -1]) + 1
-        self._classes: dict[str, None] = dict.fromkeys(self.before.values())
+        self._classes: dict[str, None] = dict.fromkeys(sorted(set(self.before.values()), key=natural))
         self._classes |= dict.fromkeys(name for name in self.groups.values() if name)
 
     @property

@@ -25,7 +25,7 @@ def calibration_error(probability: NDArray[Any], label: NDArray[Any], *, bins: i
     """
     label, probability = known_only(label, probabilities(probability))
     span("label", label, probability.shape[1])
-    confidence = probability.max(axis=1)
+    confidence = probability.max(axis=1).astype(np.float64)
     correct = probability.argmax(axis=1) == label
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     # |B|/n · |acc(B) - conf(B)| = |Σ over B of (correct - confidence)| / n

@@ -15,6 +15,9 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sslpipe.metrics.labels import indices, known_only, probabilities, span
 from sslpipe.metrics.mappings import UNMAPPED
 
+ROWS = 1024
+"""Images whose probabilities are compared at a time (own choice)."""
+
 
 def contingency(
     prediction: NDArray[Any], label: NDArray[Any], *, n_clusters: int | None = None, n_classes: int | None = None
@@ -86,8 +89,15 @@ def top_k_accuracy(probability: NDArray[Any], label: NDArray[Any], mapping: NDAr
         raise ValueError(f"mapping: {len(mapping)} clusters found, expected {probability.shape[1]}")
     if k < 1:
         raise ValueError(f"k: {k} found, expected at least 1")
-    top = np.argsort(-probability, axis=1, kind="stable")[:, :k]
-    return float((mapping[top] == label[:, None]).any(axis=1).mean())
+    found = 0
+    for start in range(0, len(label), ROWS):
+        few, own = probability[start : start + ROWS], mapping == label[start : start + ROWS, None]
+        # The first one of the class's own clusters, in the order of their probabilities, and then of their numbers.
+        place = np.where(own, few, -1).argmax(axis=1)[:, None]
+        likely = np.take_along_axis(few, place, axis=1)
+        before = (few > likely).sum(axis=1) + ((few == likely) & (np.arange(len(mapping)) < place)).sum(axis=1)
+        found += int((own.any(axis=1) & (before < k)).sum())
+    return found / len(label)
 
 
 def confusion(prediction_mapped: NDArray[Any], label: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
@@ -96,12 +106,19 @@ def confusion(prediction_mapped: NDArray[Any], label: NDArray[Any], n_classes: i
     A row is a class and a column a predicted class; the last column counts images in UNMAPPED clusters.
     prediction_mapped: [N] predicted classes or UNMAPPED, such as mapping[prediction]. label: [N].
     """
+    label, column = _class_and_column(prediction_mapped, label, n_classes)
+    width = n_classes + 1
+    return np.bincount(label * width + column, minlength=n_classes * width).reshape(n_classes, width)
+
+
+def _class_and_column(
+    prediction_mapped: NDArray[Any], label: NDArray[Any], n_classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the class of each image with a known label, and its column of the confusion matrix."""
     label, prediction = known_only(label, indices("prediction", prediction_mapped, least=UNMAPPED))
     span("label", label, n_classes)
     span("prediction", prediction, n_classes)
-    columns = np.where(prediction == UNMAPPED, n_classes, prediction)
-    width = n_classes + 1
-    return np.bincount(label * width + columns, minlength=n_classes * width).reshape(n_classes, width)
+    return label, np.where(prediction == UNMAPPED, n_classes, prediction)
 
 
 @dataclass(frozen=True)
@@ -120,22 +137,24 @@ class ClassMetrics:
 
 def per_class(prediction_mapped: NDArray[Any], label: NDArray[Any], n_classes: int) -> list[ClassMetrics]:
     """Return the metrics of each class, in the order of classes; the arguments are those of `confusion`."""
-    table = []
-    for own, row in enumerate(confusion(prediction_mapped, label, n_classes)):
-        count = int(row.sum())
-        others = row[:n_classes].copy()
-        others[own] = 0
-        other = int(others.argmax())
-        confused = int(others[other])
-        table.append(
-            ClassMetrics(
-                count=count,
-                accuracy=float(row[own] / count) if count else None,
-                confused_with=other if confused else None,
-                confused_count=confused,
-            )
+    label, column = _class_and_column(prediction_mapped, label, n_classes)
+    count = np.bincount(label, minlength=n_classes)
+    right = np.bincount(label[label == column], minlength=n_classes)
+    # Each pair that occurs, not each that may: those of one class follow each other, the most frequent one first.
+    wrong = (label != column) & (column < n_classes)
+    pairs, times = np.unique(label[wrong] * n_classes + column[wrong], return_counts=True)
+    order = np.lexsort((pairs, -times, pairs // n_classes))
+    own, first = np.unique(pairs[order] // n_classes, return_index=True)
+    most = {int(each): order[place] for each, place in zip(own, first, strict=True)}
+    return [
+        ClassMetrics(
+            count=int(count[each]),
+            accuracy=float(right[each] / count[each]) if count[each] else None,
+            confused_with=int(pairs[most[each]] % n_classes) if each in most else None,
+            confused_count=int(times[most[each]]) if each in most else 0,
         )
-    return table
+        for each in range(n_classes)
+    ]
 
 
 def cluster_sizes(prediction: NDArray[Any], n_clusters: int) -> NDArray[np.int64]:
@@ -166,10 +185,16 @@ def clustering_metrics(probability: NDArray[Any]) -> dict[str, float]:
     in the largest cluster. "mean_confidence": mean of the highest probability. "size_entropy": see `size_entropy`.
     """
     probability = probabilities(probability)
-    sizes = cluster_sizes(probability.argmax(axis=1), probability.shape[1])
+    found = size_metrics(cluster_sizes(probability.argmax(axis=1), probability.shape[1]))
+    entropy = found.pop("size_entropy")
+    mean_confidence = float(probability.max(axis=1).mean(dtype=np.float64))
+    return {**found, "mean_confidence": mean_confidence, "size_entropy": entropy}
+
+
+def size_metrics(sizes: NDArray[np.int64]) -> dict[str, float]:
+    """Return those of `clustering_metrics` that follow from the number of images in each cluster, [clusters]."""
     return {
         "clusters_used": int((sizes > 0).sum()),
         "largest_share": float(sizes.max() / sizes.sum()),
-        "mean_confidence": float(probability.max(axis=1).mean()),
         "size_entropy": size_entropy(sizes),
     }

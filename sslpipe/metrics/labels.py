@@ -21,6 +21,8 @@ def known_only(label: NDArray[Any], *others: NDArray[Any]) -> tuple[NDArray[Any]
     known = label != UNKNOWN
     if not known.any():
         raise ValueError(f"none of {len(label)} labels is known, so there is nothing to score against")
+    if known.all():  # the usual case, in which nothing is copied
+        return label, *map(np.asarray, others)
     return label[known], *(np.asarray(other)[known] for other in others)
 
 
@@ -45,10 +47,16 @@ def span(name: str, values: NDArray[np.int64], count: int | None) -> int:
     return needed if count is None else count
 
 
-def probabilities(probability: NDArray[Any]) -> NDArray[np.float64]:
-    """Return probabilities [N, K] as float64. Raises ValueError for another shape, NaN, or values outside [0, 1]."""
-    probability = np.asarray(probability, dtype=np.float64)
+def probabilities(probability: NDArray[Any]) -> NDArray[Any]:
+    """Return probabilities [N, K] of a floating type, without a copy of those that are floating-point.
+
+    Raises ValueError for another shape, NaN, or values outside [0, 1].
+    """
+    probability = np.asarray(probability)
+    if not np.issubdtype(probability.dtype, np.floating):
+        probability = probability.astype(np.float64)
+    least, most = (probability.min(), probability.max()) if probability.size else (0.0, 0.0)  # NaN where one value is
     # A softmax in half precision may exceed 1 by rounding.
-    if probability.ndim != 2 or not ((probability >= 0) & (probability <= 1 + 1e-2)).all():
+    if probability.ndim != 2 or not (least >= 0 and most <= 1 + 1e-2):
         raise ValueError(f"probability: expected [N, K] in [0, 1] without NaN, shape {probability.shape} found")
     return probability

@@ -21,7 +21,8 @@ def permutation_accuracies(
     prediction: [N] outputs. label: [N], -1 if it is not known.
     Returns one row per permutation, highest sum first, fewer than k if there are fewer: "rank" from 1, "score" (sum of
     votes), "accuracy" on the images with a known label, and "best", the highest accuracy up to this rank, which the
-    paper calls top-k accuracy. The best of all permutations is the cluster accuracy. The time is O(k · classes⁴).
+    paper calls top-k accuracy. The best of all permutations is the cluster accuracy. The time is O(k · classes²), and
+    more for votes that hardly differ: for the 100 best 4 s at 1,000 classes and 20 s at 2,000 (one CPU core).
     Raises ValueError for other shapes and values, or if no label is known.
     """
     votes = np.asarray(votes)

@@ -71,5 +71,6 @@ def fit_whitened_kmeans(
     if len(features) > settings.mini_batches_above:
         model = MiniBatchKMeans(clusters, n_init=settings.restarts, random_state=seed, batch_size=MINI_BATCH)
     else:
-        model = KMeans(clusters, n_init=settings.restarts, random_state=seed)
+        # The vectors are made for this call, so that scikit-learn may centre them where they are.
+        model = KMeans(clusters, n_init=settings.restarts, random_state=seed, copy_x=False)
     return WhitenedKMeans(pca, model.fit(embedding).cluster_centers_.astype(np.float32))

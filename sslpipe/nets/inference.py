@@ -58,14 +58,22 @@ def infer(forward: Callable[[Tensor], Tensor], images: Images, *, title: str = "
     forward: a function of float images [B, C, H, W] in [0, 1], such as a network in eval mode. title: name of the
     progress bar; "" shows none. dim: dimension along which the outputs of the batches are concatenated.
     """
-    parts, size = [], batch_size(images.array.shape, images.device)
+    output: Tensor | None = None
+    size = batch_size(images.array.shape, images.device)
     with progress(title, len(images), "images") as bar:
         for start in range(0, len(images), size):
             index = torch.arange(start, min(start + size, len(images)), device=images.device)
             with autocast(images.device):
-                parts.append(forward(to_input(images[index])).float())
+                few = forward(to_input(images[index])).float()
+            if output is None:
+                shape = list(few.shape)
+                shape[dim] = len(images)
+                output = few.new_empty(shape)
+            output.narrow(dim, start, len(index)).copy_(few)
             bar.advance(len(index))
-    return torch.cat(parts, dim=dim)
+    if output is None:
+        raise ValueError("images: none found, expected at least one")
+    return output
 
 
 @torch.no_grad()
@@ -98,7 +106,7 @@ def logits_of(head: nn.Module, features: NDArray[Any] | Tensor, device: torch.de
 
 def probabilities(network: Network, images: Images) -> NDArray[np.float32]:
     """Return the softmax of a network's logits, [N, K]."""
-    return infer(network, images, title="predictions").softmax(dim=1).cpu().numpy()
+    return infer(lambda batch: network(batch).float().softmax(dim=1), images, title="predictions").cpu().numpy()
 
 
 def head_probabilities(network: Network, features: Tensor) -> NDArray[np.float32]:
@@ -111,23 +119,34 @@ def rotated_votes(network: Network, images: Images, label: NDArray[np.int64], cl
 
     images: labelled images; label: [L], their classes; every class has an image. The images are rotated by 0, 90, 180
     and 270°, because a trained model has memorised the upright labelled images ("Boosting SSL", Lerner et al. 2020,
-    arXiv:2012.00504, section 4.2 and figure 6).
+    arXiv:2012.00504, section 4.2 and figure 6). They pass the network once in each rotation.
     """
 
     def mean_probability(upright: Tensor) -> Tensor:
-        rotated = torch.cat([upright.rot90(rotation, (2, 3)) for rotation in range(4)])
-        return torch.stack(network(rotated).float().softmax(dim=1).chunk(4)).mean(dim=0)
+        total: Tensor = network(upright).float().softmax(dim=1)
+        for rotation in range(1, 4):
+            total += network(upright.rot90(rotation, (2, 3))).float().softmax(dim=1)
+        return total / 4
 
-    mean = infer(mean_probability, images).cpu().double().numpy()
-    return np.stack([mean[label == each].mean(axis=0) for each in range(classes)], axis=1)
+    mean = infer(mean_probability, images).cpu().numpy()
+    order = np.argsort(label, kind="stable")
+    counts = np.bincount(label, minlength=classes)
+    ends = np.cumsum(counts)
+    # A class at a time in double precision: neither a mask over all labels nor a copy of all rows for each class.
+    means = [
+        mean[order[end - count : end]].mean(axis=0, dtype=np.float64) for count, end in zip(counts, ends, strict=True)
+    ]
+    return np.stack(means, axis=1)
 
 
 def unit_features(network: Network) -> Callable[[Images], NDArray[np.float32]]:
     """Return a function from images to the backbone's L2-normalised features [N, D], as used to mine neighbours."""
-    return lambda images: F.normalize(infer(network.features, images, title="features"), dim=1).cpu().numpy()
+    return lambda images: F.normalize(infer(network.features, images), dim=1).cpu().numpy()
 
 
 def flat_pixels(images: Images, side: int | None = None) -> NDArray[np.float32]:
     """Return the pixel values of the images, [N, C·H·W] in [0, 1]; of their central squares where `side` is given."""
-    array = images.array if side is None else central_square(images.array, side)
-    return array.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    array = images.array if isinstance(images.array, np.ndarray) else images.array[np.arange(len(images))]
+    pixels = (array if side is None else central_square(array, side)).astype(np.float32)
+    pixels /= np.float32(255)
+    return pixels.reshape(len(images), -1)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslpipe.objectives._float32 import in_float32
+from sslpipe.objectives.nce_products import cosines
 
 
 @in_float32
@@ -29,27 +30,26 @@ def instance_softmax(
 
 @in_float32
 def nce(
-    feature: Tensor, index: Tensor, noise: Tensor, memory: Tensor, *, temperature: float, normalizer: Tensor
+    feature: Tensor,
+    index: Tensor,
+    noise: Tensor,
+    memory: Tensor,
+    *,
+    temperature: float,
+    normalizer: Tensor,
+    cosine: Tensor | None = None,
 ) -> Tensor:
     """Return the noise-contrastive estimate of the instance softmax (Wu et al., eq. 4 to 7), a scalar.
 
     feature: [B, D] and memory: [N, D], unit rows; index: [B] int64; noise: [B, M] int64, rows of the memory drawn from
-    the noise distribution P_n = 1/N; normalizer: scalar, the constant Z of eq. 4 (see `estimate_normalizer`).
-    J = -log h(i, v) - sum over the M noise rows of log(1 - h(j, v)), with h = P / (P + M P_n), averaged over the batch.
+    the noise distribution P_n = 1/N; normalizer: scalar, the constant Z of eq. 4 (see `estimate_normalizer`); cosine:
+    what `cosines` returns of the first four, if it is known. J = -log h(i, v) - sum over the M noise rows of
+    log(1 - h(j, v)), with h = P / (P + M P_n), averaged over the batch.
     """
-    count, noise_count = len(memory), noise.shape[1]
-    rows = memory[torch.cat([index[:, None], noise], dim=1)]
-    log_p = torch.einsum("bd,bmd->bm", feature, rows) / temperature - normalizer.log()
+    products = cosines(feature, index, noise, memory) if cosine is None else cosine
     # h = P / (P + M/N) is the logistic function of log P - log(M/N).
-    log_odds = log_p - log(noise_count / count)
+    log_odds = products / temperature - normalizer.log() - log(noise.shape[1] / len(memory))
     return -(F.logsigmoid(log_odds[:, 0]) + F.logsigmoid(-log_odds[:, 1:]).sum(dim=1)).mean()
-
-
-@in_float32
-def estimate_normalizer(feature: Tensor, noise: Tensor, memory: Tensor, *, temperature: float) -> Tensor:
-    """Return the Monte Carlo estimate of Z = N E[exp(v·f / τ)] (Wu et al., below eq. 7); shapes are as in `nce`."""
-    products = torch.einsum("bd,bmd->bm", feature, memory[noise]) / temperature
-    return len(memory) * products.exp().mean()
 
 
 def proximal(feature: Tensor, previous: Tensor) -> Tensor:

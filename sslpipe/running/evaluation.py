@@ -24,13 +24,14 @@ from sslpipe.metrics.evaluation import (
     write_evaluations,
 )
 from sslpipe.metrics.kmeans import kmeans
-from sslpipe.nets.inference import flat_pixels, infer, rotated_votes, unit_features
+from sslpipe.nets.inference import flat_pixels, infer, unit_features
 from sslpipe.nets.model_card import CARD, card_for
 from sslpipe.nets.model_file import check_classes, check_side, load_network, load_with_monitors, weights_path
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.running.features import find_features
 from sslpipe.running.forward import FeatureRows, Forward
+from sslpipe.running.votes import Voters, find_voters
 
 
 def evaluate_project(
@@ -73,11 +74,11 @@ def evaluate_project(
             with_kmeans = partial(kmeans, clusters=clusters, settings=settings, seed=project.seed)
             spaces = {"pixels": with_kmeans(partial(flat_pixels, side=side), train, images)}
             if stored:
-                rows = FeatureRows(stored.tensor("train", device)), FeatureRows(forward.features)
+                rows = FeatureRows((stored.tensor("train", device),)), FeatureRows(forward.features)
                 spaces["features"] = with_kmeans(FeatureRows.unit, *rows)
             elif backbones:
                 vectors = unit_features(_load(pretrained, store, side).to(device).eval())
-                spaces["features"] = with_kmeans(vectors, train, images)
+                spaces["features"] = with_kmeans(vectors, train, images, title="features")
             for name, nearest in spaces.items():
                 evaluations[f"kmeans_{name}"] = evaluate_clusters(nearest, label, classes, clusters=clusters)
         for name, prediction in predictions.items():
@@ -89,8 +90,13 @@ def evaluate_project(
                 f"evaluate: label permutations (best_of_<k>_acc) are left out at {len(classes)} classes; "
                 "evaluate.permutations sets their number"
             )
+        voters = None
+        if classifiers and permutations:
+            voters = find_voters(store, device, per_class=settings.votes_per_class, seed=project.seed)
         for name, path in classifiers.items():
-            evaluations |= evaluate_model(name, path, store, forward, label, side=side, permutations=permutations)
+            evaluations |= evaluate_model(
+                name, path, store, forward, label, side=side, voters=voters, permutations=permutations
+            )
         weights = [weights_path(path) for path in {**backbones, **cluster_models, **classifiers}.values()]
         card = card_for("evaluate", store.info, settings, parent=None, inputs=weights)
         write_json(folder / "card.json", asdict(card))
@@ -125,23 +131,21 @@ def evaluate_model(
     label: NDArray[np.int64],
     *,
     side: int | None,
+    voters: Voters | None,
     permutations: int,
 ) -> dict[str, Evaluation]:
     """Metrics of the classifier in `folder` on images whose classes are `label` [N], by the names of their rows.
 
-    forward: of these images. side: network.side in params.yaml, which the classifier's must be. permutations: number of
-    label permutations to evaluate; they are ranked by the predictions for the rotated labelled images. Each linear
-    classifier on its layers has a row <name>/<layer>, without permutations.
+    forward: of these images. side: network.side in params.yaml, which the classifier's must be. voters: labelled images
+    whose predictions in four rotations rank the label permutations; None evaluates none. permutations: their number.
+    Each linear classifier on the model's layers has a row <name>/<layer>, without permutations.
     """
     network, monitors, card = load_with_monitors(folder)
     check_classes(card, network, store.info, store.classes, folder)
     check_side(network, side, folder)
     images = forward.images
     network.to(images.device).eval()
-    votes = None
-    if permutations:
-        index, known = store.labelled()
-        votes = rotated_votes(network, Images(store.images("train")[index], images.device), known, len(store.classes))
+    votes = None if voters is None else voters.votes(network)
     evaluation = evaluate_classifier(
         forward.probabilities(network, folder), label, store.classes, votes=votes, permutations=permutations
     )
@@ -155,5 +159,10 @@ def evaluate_model(
 
 def monitor_probabilities(network: Network, monitors: LinearMonitors, images: Images) -> NDArray[np.float32]:
     """The softmax of each classifier's logits, [L, N, C]; network: in eval mode, on the device of the images."""
-    logits = infer(lambda batch: monitors.logits(network, batch), images, title="predictions of monitors", dim=1)
-    return logits.softmax(dim=2).cpu().numpy()
+    found = infer(
+        lambda batch: monitors.logits(network, batch).float().softmax(dim=2),
+        images,
+        title="predictions of monitors",
+        dim=1,
+    )
+    return found.cpu().numpy()

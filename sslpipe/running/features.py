@@ -63,10 +63,9 @@ class StoredFeatures:
             return torch.from_numpy(np.load(self.path(split), mmap_mode="c", allow_pickle=False))
         return torch.from_numpy(np.array(array)).to(device)
 
-    def scored(self, device: torch.device) -> Tensor:
-        """Return the features of the images that are evaluated, as `tensor` does, in the order of `Store.scored`."""
-        splits = [self.tensor(split, device) for split in self.store.scored_splits]
-        return splits[0] if len(splits) == 1 else torch.cat(splits)
+    def scored(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Return the features of the images that are evaluated, of each split in the order of `Store.scored`."""
+        return tuple(self.tensor(split, device) for split in self.store.scored_splits)
 
     def path(self, split: Split) -> Path:
         """Return the path of a split's file."""

@@ -21,19 +21,29 @@ from sslpipe.running.features import StoredFeatures
 class FeatureRows:
     """Stored features of images, in place of the images."""
 
-    features: Tensor
-    """[N, D], of any floating type."""
+    splits: tuple[Tensor, ...]
+    """[N, D] of each split, one after the other, of any floating type."""
 
     def __len__(self) -> int:
-        return len(self.features)
+        return sum(map(len, self.splits))
 
     def subset(self, index: Tensor) -> "FeatureRows":
         """Return the rows with these indices (int64 [L]), in this order."""
-        return FeatureRows(self.features[index.to(self.features.device)])
+        index = index.to(self.splits[0].device)
+        if len(self.splits) == 1:
+            return FeatureRows((self.splits[0][index],))
+        found = self.splits[0].new_empty((len(index), self.splits[0].shape[1]))
+        start = 0
+        for rows in self.splits:
+            own = (index >= start) & (index < start + len(rows))
+            found[own] = rows[index[own] - start]
+            start += len(rows)
+        return FeatureRows((found,))
 
     def unit(self) -> NDArray[np.float32]:
         """Return the rows as L2-normalised vectors [N, D]."""
-        vectors = self.features.to(torch.float32, copy=True)
+        vectors = torch.empty((len(self), self.splits[0].shape[1]), device=self.splits[0].device)
+        torch.cat(self.splits, out=vectors) if len(self.splits) > 1 else vectors.copy_(self.splits[0])
         return F.normalize(vectors, dim=1, out=vectors).cpu().numpy()
 
 
@@ -45,8 +55,8 @@ class Forward:
         self.images, self._stored = images, stored
 
     @cached_property
-    def features(self) -> Tensor:
-        """The stored features of the images, float16 [N, D], on their device."""
+    def features(self) -> tuple[Tensor, ...]:
+        """The stored features of the images of each split, float16 [N, D], on their device."""
         assert self._stored is not None
         return self._stored.scored(self.images.device)
 
@@ -58,4 +68,4 @@ class Forward:
         """
         if self._stored is None or backbone_fingerprint(folder) != self._stored.backbone:
             return probabilities(network, self.images)
-        return head_probabilities(network, self.features)
+        return np.concatenate([head_probabilities(network, rows) for rows in self.features])

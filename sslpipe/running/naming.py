@@ -44,10 +44,10 @@ def name_clusters(probability: NDArray[np.float32], label: NDArray[np.int64], cl
     """
     score = np.zeros((classes, classes))
     np.add.at(score.T, label, np.log(np.maximum(probability, LEAST_PROBABILITY)))
-    total, best = k_best_mappings(score, 1)[0]
+    ranked = k_best_mappings(score, MAPPINGS if classes > EXACT else 1)
+    total, best = ranked[0]
     agreement = float((best[probability.argmax(axis=1)] == label).mean())
     if classes > EXACT:
-        ranked = k_best_mappings(score, MAPPINGS)
         weight = np.exp(np.array([other for other, _ in ranked]) - total)
         same = np.stack([mapping == best for _, mapping in ranked])
         return Naming(best, agreement, float(weight[0] / weight.sum()), weight @ same / weight.sum())

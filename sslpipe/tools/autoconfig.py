@@ -13,7 +13,8 @@ from sslpipe.io.version import own_version
 from sslpipe.tools import recipes
 from sslpipe.tools.features_choice import FeaturesChoice
 from sslpipe.tools.folder_summary import FolderSummary
-from sslpipe.tools.yaml_text import at, comment_at, flat, in_one_line, put, set_comment
+from sslpipe.tools.training_length import blocks_to_fit, shorten
+from sslpipe.tools.yaml_text import at, comment_at, in_one_line, put, set_comment
 
 OWN = "own-images"
 """Start of the names of recipes for your own images, whose size is adapted to the images."""
@@ -32,8 +33,6 @@ FEW = 10
 """If the rarest class has fewer labels, all labels are used for training (own choice)."""
 LEAST = 30
 """Minimum number of images to train on, since neighbours are mined among a tenth of them."""
-LEAST_EPOCHS = 5
-"""Minimum number of epochs (own choice)."""
 
 
 def versioned(settings: CommentedMap) -> CommentedMap:
@@ -141,16 +140,18 @@ def fit_batches(
     *,
     stages: Sequence[str] = TRAINING_STAGES,
 ) -> None:
-    """Limit batches to a quarter of the training images, and epochs to `images_at_most` images in total."""
-    blocks = flat({stage: tree[stage] for stage in map(key_of, stages) if stage in tree})
-    for key in dict.fromkeys(f"{key.partition('.fit.')[0]}.fit" for key in blocks if ".fit." in key):
-        batch, epochs = at(tree, f"{key}.batch"), at(tree, f"{key}.epochs")
+    """Limit batches to a quarter of the training images, and runs to `images_at_most` images through the network.
+
+    What else counts epochs is shortened in proportion, see `shorten`.
+    """
+    for block in blocks_to_fit({stage: tree[stage] for stage in map(key_of, stages) if stage in tree}):
+        batch = at(tree, f"{block}.fit.batch")
         largest = max(8, 1 << ((train // 4).bit_length() - 1))
         if batch and batch > largest:
-            put(tree, f"{key}.batch", largest, f"a quarter of {train:,} training images; {batch} in the recipe")
-        if epochs and images_at_most and epochs * train > images_at_most:
-            fewer = max(LEAST_EPOCHS, images_at_most // train)
-            put(tree, f"{key}.epochs", fewer, f"about {images_at_most:,} images in total; {epochs} in the recipe")
+            note = f"a quarter of {train:,} training images; {batch} in the recipe"
+            put(tree, f"{block}.fit.batch", largest, note)
+        if images_at_most:
+            shorten(tree, block, train, images_at_most)
 
 
 def _fit_neighbors(tree: CommentedMap, train: int, summary: FolderSummary) -> None:

@@ -32,7 +32,8 @@ class Card:
     source: str
     """Paper and table."""
     images_at_most: Count | None = None
-    """Maximum number of images that a stage trains on, epochs included; limits the epochs for your own images."""
+    """Maximum number of images that a stage sends through the network, counted anew in every epoch; limits the epochs
+    for your own images. Epochs of heads alone, on stored features, do not count, and are shortened in proportion."""
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ class Project:
                          "held_out": 0} for n in classes],
             "answers": {"given": len(labels), "train": len(labels), "held_out": 0, "none": 0, "unsure": 0},
             "undo": last and " ".join(str(last.get(k)) for k in ("do", "name", "label") if last.get(k)),
-            "results": self.results, "run": self.run_state, "notes": self.notes,
+            "classifier": None, "advice": None, "results": self.results, "run": self.run_state, "notes": self.notes,
             "files": {"labels": "labels.csv", "clusters": "clusters.csv"},
         }  # fmt: skip
 

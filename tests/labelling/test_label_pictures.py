@@ -174,6 +174,19 @@ def test_questions_by_keys_with_a_new_class_and_undo(chrome):
         tab.wait_for_selector("text=no more questions: all")
 
 
+def test_a_class_that_is_called_by_a_digit_has_this_digit_as_its_key(chrome):
+    project = Project(3, 40, names=["seven", "7", "0"])
+    project.asked = [0, 3, 4, 6, 8]
+    with FakeServer(project) as server, opened(chrome, server, "#questions") as tab:
+        tab.wait_for_selector(".picture-of img")
+        assert tab.locator(".classes kbd:not(.enter)").all_inner_texts() == ["7", "0"]
+        for pressed in ("7", "0", "1", "."):
+            tab.keyboard.press(pressed)
+        wait(lambda: len(server.received) == 3)
+        assert [(a["label"], a.get("why")) for a in server.received] == [("7", None), ("0", None), (None, "none")]
+        assert tab.inner_text("#status") == ""
+
+
 def test_several_classes_that_fit_are_not_chosen_by_enter(chrome):
     project = Project(3, 40, names=["cat", "catfish", "dog"])
     with FakeServer(project) as server, opened(chrome, server, "#questions") as tab:

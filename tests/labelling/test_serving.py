@@ -37,8 +37,8 @@ from fake_session import PAGE, FakeSession
 
 class Session(FakeSession):
     @classmethod
-    def open(cls, project, model, **more):
-        print("opened", model, *(more[name] for name in ("labels", "clusters", "prepared")), flush=True)
+    def open(cls, params, seed, folders, *, labels, clusters, journal, device):
+        print("opened", params, folders.model, labels, clusters, folders.prepared, journal, flush=True)
         return cls()
 
     def last_line(self):
@@ -114,7 +114,9 @@ def address():
 
 def test_the_command_serves_until_ctrl_c_and_the_next_start_has_the_same_address(project):
     with started("runs/other", "--labels", "my.csv") as (process, server, lines):
-        assert lines[-3] == "opened runs/other my.csv clusters.csv runs/prepare\n"
+        assert (
+            lines[-3] == "opened params.yaml runs/other my.csv clusters.csv runs/prepare .sslpipe/label/journal.jsonl\n"
+        )
         assert lines[-1] == "every answer is on disk at once; Ctrl-C ends the page\n"
         assert f"<title>{project.name}</title>" in server.ask("/", token=server.token)[2].decode()
         assert server.post({"do": "x"}, token=server.token)[0] == 200
@@ -125,7 +127,7 @@ def test_the_command_serves_until_ctrl_c_and_the_next_start_has_the_same_address
     assert first == {"port": server.port, "token": server.token, "images": "a" * 64}
     assert not list(FOLDER.parent.glob(".*"))
     with started() as (process, server, lines):
-        assert lines[-3] == "opened None None clusters.csv runs/prepare\n"
+        assert lines[-3] == "opened params.yaml None None clusters.csv runs/prepare .sslpipe/label/journal.jsonl\n"
         assert address() == first
         assert server.ask("/", token=first["token"])[0] == 200
         code, _, error, _ = ended(process, signal.SIGTERM)

@@ -22,6 +22,7 @@ from sslpipe.labelling.actions import (
 )
 from sslpipe.labelling.errors import NotThereError, RefusedError
 from sslpipe.labelling.label_tables import cluster_names, difference, held_back, label_rows
+from sslpipe.labelling.results import advice
 from sslpipe.labelling.state import ASIDE, LabelState
 from sslpipe.preparation.questions_file import Row
 from sslpipe.tools.ask_rows import last_number
@@ -247,3 +248,14 @@ def test_any_actions(actions):
     numbers = [row.question for row in label_rows(state) if row.question]
     assert len(numbers) == len(set(numbers))
     assert all((state.how(image) is None) == (state.label(image) is None) for image in range(10))
+
+
+def test_few_labels_come_with_the_advice_that_names_may_be_better():
+    named = [Name(0, "cat"), Name(1, "dog")]
+    assert advice(after(Answer(0, "cat"), Answer(3, "dog"))) is None  # no group has a name
+    state = after(*named, Answer(0, "cat"), Answer(3, "dog"))
+    assert advice(state).startswith("2 labels of training images, classes: 2; with fewer than 5 a class")
+    assert "answers" not in advice(state)
+    assert advice(after(*named, *(Answer(i, "cat") for i in range(5)))) is None
+    asked = after(*named, *(Answer(i, "dog" if i == 1 else "ox" if i < 2 else "cow") for i in range(8)))
+    assert "are right for" not in advice(asked)

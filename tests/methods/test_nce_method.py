@@ -7,6 +7,7 @@ from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
 from sslpipe.methods.pretrain import _memory
 from sslpipe.methods.pretrain.nce import Method, Settings
+from sslpipe.objectives import nce as objective
 
 
 def step(method, images, index, seed=0):
@@ -65,3 +66,20 @@ def test_the_proximal_term_is_added(digits, network):
     method = Method(Settings(negatives=16, proximal=2.0), pretext_given(digits, network))
     terms, _ = step(method, digits[0], torch.arange(30))
     torch.testing.assert_close(terms["loss"], terms["nce"] + 2 * terms["proximal"])
+
+
+@pytest.mark.parametrize("step_number", [0, 3])
+def test_products_with_the_noise_are_computed_once_and_z_in_the_first_epoch_alone(
+    digits, network, monkeypatch, step_number
+):
+    calls = []
+    for name in ("cosines", "estimate_normalizer"):
+        real = getattr(_memory, name)
+        noted = lambda *given, name=name, real=real, **named: calls.append(name) or real(*given, **named)  # noqa: E731
+        monkeypatch.setattr(_memory, name, noted)
+    monkeypatch.setattr(objective, "cosines", lambda *_: calls.append("again"))
+    method = Method(Settings(negatives=64), pretext_given(digits, network))
+    method.contrast.normalizer.fill_(300.0)
+    method.progress = Progress(step_number, 12, 3)
+    step(method, digits[0], torch.arange(30))
+    assert calls == ["cosines", "estimate_normalizer"][: 2 if step_number == 0 else 1]

@@ -215,7 +215,7 @@ def test_best_of_k_is_absent_if_fewer_were_evaluated_than_there_are() -> None:
 
 @pytest.mark.parametrize(
     ("given", "classes", "expected"),
-    [(None, 10, 100), (None, 200, 100), (None, 201, 0), (None, 1000, 0), (0, 10, 0), (7, 10, 7), (3, 1000, 3)],
+    [(None, 10, 100), (None, 2000, 100), (None, 2001, 0), (0, 10, 0), (7, 10, 7), (3, 1000, 3)],
 )
 def test_label_permutations_are_bounded_at_many_classes(given: int | None, classes: int, expected: int) -> None:
     assert EvaluateSettings(permutations=given).permutations_of(classes) == expected

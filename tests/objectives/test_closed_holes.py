@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslpipe.objectives import byol, dino, feature_decoupling, moco, nce, rotnet, supervised
+from sslpipe.objectives import byol, dino, feature_decoupling, moco, nce, nce_products, rotnet, supervised
 from sslpipe.objectives.fixmatch import fixmatch
 from sslpipe.objectives.mixmatch import mixmatch
 from sslpipe.objectives.scan import scan
@@ -34,7 +34,9 @@ IN_HALF_PRECISION = {
     "mixmatch": lambda a, b: mixmatch(a, probability(b), a, probability(b))["unlabelled"],
     "moco": lambda a, b: moco.info_nce(a, b, b.flip(0), temperature=0.2),
     "nce": lambda a, b: nce.nce(a, LABEL, OTHERS, b, temperature=0.07, normalizer=torch.tensor(40.0)),
-    "nce normalizer": lambda a, b: nce.estimate_normalizer(a, OTHERS, b, temperature=0.5),
+    "nce normalizer": lambda a, b: nce_products.estimate_normalizer(
+        nce_products.cosines(a, LABEL, OTHERS, b), images=len(b), temperature=0.5
+    ),
     "nce softmax": lambda a, b: nce.instance_softmax(a, LABEL, b, temperature=0.07),
     "nce softmax of some rows": lambda a, b: nce.instance_softmax(a, LABEL, b, LABEL, temperature=0.07),
     "rotnet": lambda a, b: rotnet.rotation(a),

@@ -5,8 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from sslpipe.objectives.nce import estimate_normalizer, instance_softmax, nce, proximal
+from sslpipe.objectives.nce import instance_softmax, nce, proximal
+from sslpipe.objectives.nce_products import WHOLE, cosines, estimate_normalizer
 
 
 def unit(*shape, seed):
@@ -52,7 +54,45 @@ def test_the_normalizer_is_exact_when_every_row_is_noise_once():
     feature, memory = unit(3, 5, seed=0), unit(20, 5, seed=1)
     noise = torch.arange(20).repeat(3, 1)
     expected = (feature @ memory.T / 0.2).exp().sum(dim=1).mean()
-    torch.testing.assert_close(estimate_normalizer(feature, noise, memory, temperature=0.2), expected)
+    cosine = cosines(feature, torch.zeros(3, dtype=torch.int64), noise, memory)[:, 1:]
+    torch.testing.assert_close(estimate_normalizer(cosine, images=20, temperature=0.2), expected)
+
+
+@pytest.mark.parametrize("rows", [WHOLE * 5, WHOLE * 5 + 1])
+def test_products_of_all_rows_and_of_chosen_ones_are_the_same(rows):
+    feature, memory = unit(4, 6, seed=0).float().requires_grad_(), unit(rows, 6, seed=1).float()
+    random = torch.Generator().manual_seed(2)
+    index, noise = torch.randint(rows, (4,), generator=random), torch.randint(rows, (4, 5), generator=random)
+    found = cosines(feature, index, noise, memory)
+    feature_rows, products = feature.detach(), found.detach()
+    for b in range(4):
+        for place, row in enumerate([index[b], *noise[b]]):
+            assert products[b, place].item() == pytest.approx(float(feature_rows[b] @ memory[row]), abs=1e-6)
+    gradient = torch.autograd.grad(found.square().sum(), feature)[0]
+    chosen = memory[torch.cat([index[:, None], noise], dim=1)]
+    expected = torch.autograd.grad(torch.einsum("bd,bmd->bm", feature, chosen).square().sum(), feature)[0]
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-5)
+
+
+class Largest(TorchDispatchMode):
+    """The largest number of elements that an operation returned."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, given=(), named=None):
+        result = function(*given, **(named or {}))
+        if isinstance(result, torch.Tensor):
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+@pytest.mark.parametrize(("rows", "elements"), [(64, 8 * 64), (WHOLE * 50 + 1, 8 * 51 * 32)])
+def test_no_row_is_copied_for_each_image_of_a_small_memory(rows, elements):
+    feature, memory = unit(8, 32, seed=0).float().requires_grad_(), unit(rows, 32, seed=1).float()
+    index, noise = torch.arange(8), torch.randint(rows, (8, 50), generator=torch.Generator().manual_seed(0))
+    with Largest() as seen:
+        nce(feature, index, noise, memory, temperature=0.1, normalizer=torch.tensor(5.0)).backward()
+    assert seen.largest <= max(elements, memory.numel())
 
 
 def test_nce_and_softmax_pull_the_same_way():

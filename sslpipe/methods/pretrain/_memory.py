@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.engine.method import Progress
-from sslpipe.objectives.nce import estimate_normalizer, nce
+from sslpipe.objectives.nce import nce
+from sslpipe.objectives.nce_products import cosines, estimate_normalizer
 
 NormalizerBatches = Literal["first_epoch", "first_batch"]
 
@@ -55,11 +56,14 @@ class NoiseContrast(nn.Module):
         """Return the loss of unit features [B, D] and their rows `index` [B] of the memory [N, D], a scalar."""
         shape = (len(feature), self.negatives)
         noise = torch.randint(len(memory), shape, generator=generator, device=feature.device)
+        cosine = cosines(feature, index, noise, memory)
         if progress.epochs < 1 if self.by_epoch else progress.step == 0:
             with torch.no_grad():
-                estimate = estimate_normalizer(feature, noise, memory, temperature=self.temperature)
+                estimate = estimate_normalizer(cosine[:, 1:], images=len(memory), temperature=self.temperature)
                 self.normalizer += (estimate - self.normalizer) / (progress.step + 1)
-        return nce(feature, index, noise, memory, temperature=self.temperature, normalizer=self.normalizer)
+        return nce(
+            feature, index, noise, memory, temperature=self.temperature, normalizer=self.normalizer, cosine=cosine
+        )
 
 
 def nce_at_chance(noise: int) -> float:

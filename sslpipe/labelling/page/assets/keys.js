@@ -9,7 +9,7 @@
     ["A group", [["← ↑ → ↓ Home End", "to another picture"], ["Space · click", "mark a picture"], ["Shift with these", "mark all up to there"],
       ["drag", "mark those between"], ["Ctrl+A", "mark all on this screen"], ["Esc", "clear the marks"], ["m", "move the marked to a group"],
       ["Delete", "set the marked aside"], ["Ctrl+Enter", "label the pictures on this screen"], ["Enter", "see a picture large"], ["[ · ]", "previous, next group"]]],
-    ["Questions", [["1 … 9", "this class"], ["Enter", "the suggested class"], ["a letter", "type a class, also a new one"], ["0", "none of these"],
+    ["Questions", [["1 … 9", "this class; where a class is called by a digit, that digit"], ["Enter", "the suggested class"], ["a letter", "type a class, also a new one"], ["0 · .", "none of these"],
       ["Space · -", "unsure"], ["Backspace", "undo"]]],
   ];
 
@@ -34,9 +34,9 @@
     box.showModal();
   };
 
-  label.large = (image) => label.el("img", { class: `large${label.state.side < 100 ? " pixels" : ""}`, src: `image/${image}`, alt: `image ${image}`, draggable: "false" });
+  label.large = (image) => label.el("img", { class: `large${label.state.side < 24 ? " pixels" : ""}`, src: `image/${image}`, alt: `image ${image}`, draggable: "false" });
   label.thumb = (image, attributes = {}) =>
-    label.el("img", { class: `thumb${label.state.side < 100 ? " pixels" : ""}`, src: `thumb/${image}`, alt: "", draggable: "false", ...attributes });
+    label.el("img", { class: `thumb${label.state.side < 24 ? " pixels" : ""}`, src: `thumb/${image}`, alt: "", draggable: "false", ...attributes });
 
   /* g, q and r go to a view, where letters are not typed. */
   label.goByKey = (event) => {

@@ -4,13 +4,17 @@
 (() => {
   const LEFT = 5;  // so many are left when more are asked for
   const AHEAD = 3;  // so many pictures are loaded before they are shown
-  const KEYS = 9;
   const MOST = 60;  // of the classes that have a button
   let [list, note, asking, version, wrong, source] = [[], null, false, null, null, null];
   const given = new Set();
   const own = [];  // ids of this tab's actions that are not undone
   const answered = new Map();  // id of an action → its question
   const pictures = new Map();  // loaded ahead
+  // Digit → class: the first nine, or where classes have one digit as their name, those alone, each by its own.
+  const keysOf = (names) => {
+    const digits = names.filter((name) => /^[0-9]$/.test(name));
+    return new Map(digits.length ? digits.map((name) => [name, name]) : names.slice(0, 9).map((name, place) => [String(place + 1), name]));
+  };
   const key = (question) => `${question.kind} ${question.image}`;
   let current = null;  // draws again; of the view that is shown
 
@@ -47,8 +51,11 @@
     [asking, version] = [true, label.state.version];
     try {
       const answer = await label.get("questions");
-      const there = new Set(list.map(key));
-      list.push(...answer.questions.filter((question) => !there.has(key(question)) && !given.has(key(question))));
+      // What was answered meanwhile, the server may not have known: it is asked again only about its label.
+      const there = new Set(list.map((question) => question.image));
+      const known = new Set([...answered.values()].map((question) => question.image));
+      list.push(...answer.questions.filter((question) => !there.has(question.image) && !given.has(key(question))
+        && (question.label !== null || !known.has(question.image))));
       [note, wrong] = [answer.note, null];
     } catch (error) {
       [wrong, version] = [error.message, null];
@@ -68,7 +75,7 @@
 
   label.views.questions = () => {
     const box = label.el("div", { class: label.state.side < 100 ? "asking small" : "asking" });
-    const buttons = label.el("div", { class: "classes" });
+    const [buttons, noneKey] = [label.el("div", { class: "classes" }), label.el("kbd", {}, "0")];
     const chooser = label.chooser({
       title: "Type a class", placeholder: "type a class, also a new one",
       options: () => label.classNames().map((name) => ({ name, value: name })), create: (text) => text, take: (name) => answer(name),
@@ -81,8 +88,10 @@
       const now = JSON.stringify([names, question.suggested]);
       if (buttons.dataset.key === now) return;
       buttons.dataset.key = now;
-      buttons.replaceChildren(...names.slice(0, MOST).map((name, place) => label.button(
-        [place < KEYS && label.el("kbd", {}, place + 1), label.text(name), name === question.suggested && label.el("kbd", { class: "enter" }, "Enter")],
+      const keys = new Map([...keysOf(names)].map(([digit, name]) => [name, digit]));
+      noneKey.textContent = keysOf(names).has("0") ? "." : "0";
+      buttons.replaceChildren(...names.slice(0, MOST).map((name) => label.button(
+        [keys.has(name) && label.el("kbd", {}, keys.get(name)), label.text(name), name === question.suggested && label.el("kbd", { class: "enter" }, "Enter")],
         () => answer(name), { class: name === question.suggested ? "suggested" : null })),
       names.length > MOST ? label.el("span", { class: "hint" }, `and ${names.length - MOST} more: type`) : "");
     }
@@ -115,7 +124,7 @@
           label.el("p", { class: "hint" }, label.text(question.reason), question.held_out ? " · held out: it measures, and nothing is learned from it" : ""),
           buttons, chooser,
           label.el("div", { class: "tools" },
-            label.button([label.el("kbd", {}, "0"), "none of these"], () => answer(null, "none")),
+            label.button([noneKey, "none of these"], () => answer(null, "none")),
             label.button([label.el("kbd", {}, "Space"), "unsure"], () => answer(null, "unsure"))),
           label.el("div", { class: "around" },
             group && label.el("div", {}, label.el("h3", {}, "Its group: ", label.el("a", { href: `#group/${group.id}` }, label.text(label.titleOf(group)))),
@@ -132,11 +141,12 @@
       const control = event.target.closest("button, a, summary");
       if (event.key === "Backspace") label.undo();
       else if (!question || event.repeat || (control && [" ", "Enter"].includes(event.key))) return;
-      else if (/^[1-9]$/.test(event.key)) {
-        const name = label.classNames()[Number(event.key) - 1];
-        if (name === undefined) return void label.say(`No class has the key ${event.key} yet.`);
-        answer(name);
-      } else if (event.key === "0") answer(null, "none");
+      else if (/^[0-9]$/.test(event.key)) {
+        const name = keysOf(label.classNames()).get(event.key);
+        if (name !== undefined) answer(name);
+        else if (event.key === "0") answer(null, "none");
+        else return void label.say(`No class has the key ${event.key} yet.`);
+      } else if (event.key === ".") answer(null, "none");
       else if (event.key === " " || event.key === "-") answer(null, "unsure");
       else if (event.key === "Enter") {
         if (question.suggested === null) label.say("No class is suggested here: choose one by its key, or type it.");

@@ -7,9 +7,9 @@
   label.views.run = () => {
     const start = label.button("", () => send("run"), { class: "main" });
     const stop = label.button("Stop", () => send("stop"));
-    const why = label.el("p", { class: "hint" });
+    const [why, advice] = [label.el("p", { class: "hint" }), label.el("p", { class: "hint" })];
     const lines = label.el("pre", { tabindex: "0", role: "region", "aria-label": "Lines of the run" });
-    const [results, changes] = [label.el("section"), label.el("section")];
+    const [results, next, changes] = [label.el("section"), label.el("section"), label.el("section")];
     let [asked, busy] = [null, false];
 
     async function send(address) {
@@ -37,6 +37,8 @@
       why.replaceChildren(running ? `running, ${Math.round(run.seconds)} s` : !run.can && run.why ? label.text(run.why)
         : run.state in STATES ? `${STATES[run.state]} after ${Math.round(run.seconds)} s` : "Trains again with all labels up to now; this page stays usable.");
       why.classList.toggle("wrong", run.state === "failed");
+      advice.replaceChildren(label.state.advice === null ? "" : label.text(label.state.advice));
+      advice.hidden = label.state.advice === null;
       const text = run.lines.map(label.shown).join("\n");
       if (lines.textContent !== text) {
         const end = lines.scrollTop + lines.clientHeight >= lines.scrollHeight - 20;
@@ -45,6 +47,7 @@
       }
       lines.hidden = text === "";
       table();
+      commands();
       if (!running) whatChanged();
     }
 
@@ -61,8 +64,20 @@
         label.el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Results" }, label.el("table", {},
           label.el("thead", {}, label.el("tr", {}, head)),
           label.el("tbody", {}, rows.map((row) => label.el("tr", {}, number(row.answers.toLocaleString("en")),
-            number(row.accuracy === null ? "–" : `${row.accuracy.toFixed(2)}${row.deviation === null ? "" : ` ± ${row.deviation.toFixed(2)}`}`),
+            number(row.accuracy === null ? "–" : `${row.accuracy.toFixed(2)}${!row.deviation ? "" : ` ± ${row.deviation.toFixed(2)}`}`),
             number(row.accuracy === null ? "–" : row.count), label.el("td", {}, label.text(row.source))))))));
+      return undefined;
+    }
+
+    /* What one does with the classifier, in a terminal. */
+    function commands() {
+      const { classifier } = label.state;
+      const key = classifier ?? "";
+      if (next.dataset.key === key) return;
+      next.dataset.key = key;
+      if (!classifier) return next.replaceChildren();
+      const text = [`sslpipe predict ${classifier} NEW_IMAGES --sort-into sorted`, `sslpipe export ${classifier}`].map(label.shown).join("\n");
+      next.replaceChildren(label.el("p", { class: "hint" }, "The classifier on new images, and as a file for other programs:"), label.el("pre", { tabindex: "0", role: "region", "aria-label": "Commands" }, text));
       return undefined;
     }
 
@@ -80,7 +95,8 @@
       const note = found.note ? label.el("p", { class: "hint" }, label.text(found.note)) : null;
       if (found.after === null) return changes.replaceChildren(...(note ? [note] : []));
       changes.replaceChildren(...[label.el("h2", {}, "What changed"),
-        label.el("p", { class: "hint" }, `${found.changed.toLocaleString("en")} of ${label.count(found.of, "image")}: from `, label.text(found.before), " to ", label.text(found.after)),
+        label.el("p", { class: "hint" }, `${found.changed.toLocaleString("en")} of ${label.count(found.of, "image")}: from `,
+          label.text(found.before), ...(found.before === found.after ? [", as it was, to what it is now"] : [" to ", label.text(found.after)])),
         note,
         label.el("ul", { class: "changes" }, found.rows.map((row) => label.el("li", {},
           label.el("p", {}, `${label.count(row.count, "image")}: `, label.text(row.from), " → ", label.el("strong", {}, label.text(row.to))),
@@ -91,7 +107,7 @@
 
     return {
       title: "Run",
-      content: [label.el("h1", {}, "Run"), label.el("div", { class: "tools" }, start, stop, why), lines, results, changes],
+      content: [label.el("h1", {}, "Run"), label.el("div", { class: "tools" }, start, stop, why), advice, lines, results, next, changes],
       key: label.goByKey,
       update,
     };

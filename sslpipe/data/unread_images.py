@@ -1,0 +1,68 @@
+"""Images of memory-mapped files that are read when they are indexed: of several splits, or a choice from one."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class UnreadImages(Protocol):
+    """Images [N, C, H, W] that are not in memory: what an array of them has in common with the classes here."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, C, H, W."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all images."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the images with these indices [L], in this order, uint8 [L, C, H, W] in memory."""
+        ...
+
+
+class JoinedImages:
+    """The images of several splits, one after the other."""
+
+    def __init__(self, parts: Sequence[NDArray[np.uint8]]) -> None:
+        """parts: uint8 [N, C, H, W] each, memory-mapped."""
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+        self.shape: tuple[int, ...] = (int(self._starts[-1]), *parts[0].shape[1:])
+        self.nbytes = sum(part.nbytes for part in parts)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the images with these indices [L], in this order."""
+        found = np.empty((len(index), *self.shape[1:]), np.uint8)
+        for start, part in zip(self._starts.tolist(), self._parts, strict=False):
+            own = (index >= start) & (index < start + len(part))
+            if own.any():
+                found[own] = part[index[own] - start]
+        return found
+
+
+class ChosenImages:
+    """Some of the images of a split."""
+
+    def __init__(self, images: NDArray[np.uint8], index: NDArray[np.int64]) -> None:
+        """images: uint8 [N, C, H, W], memory-mapped. index: [L], of those that are chosen."""
+        self._images, self._index = images, index
+        self.shape: tuple[int, ...] = (len(index), *images.shape[1:])
+        self.nbytes = len(index) * int(np.prod(images.shape[1:]))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the images with these indices among the chosen ones [L], in this order."""
+        found: NDArray[np.uint8] = self._images[self._index[index]]
+        return found

@@ -1,0 +1,110 @@
+"""Shorten a training run: its epochs, and all settings that count epochs of it, in the same proportion."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from ruamel.yaml.comments import CommentedMap
+
+from sslpipe.io.params import find_module
+from sslpipe.io.settings import parse
+from sslpipe.io.stages import SHARED_KEYS
+from sslpipe.tools.yaml_text import at, put
+
+LEAST_EPOCHS = 5
+"""Minimum number of epochs, of those that train the network (own choice)."""
+LEAST_PATIENCE = 2
+"""Minimum patience: a single epoch without improvement ends no run (own choice)."""
+CYCLE = ("ssl_epochs", "rotation_epochs", "cluster_epochs")
+"""Epochs of one iteration of `semisup.alternation`: a shorter run has fewer iterations, of the same epochs."""
+ENDINGS = ("_epochs", "_epoch", "patience")
+"""Ends of the names of settings that count epochs."""
+
+
+def shorten(tree: CommentedMap, block: str, train: int, images_at_most: int) -> None:
+    """Limit the images that a run sends through the network to `images_at_most`, at least LEAST_EPOCHS epochs of them.
+
+    block: key of a method's settings, such as "cluster.scan"; train: number of training images. Epochs in which SCAN
+    trains heads alone on stored features send no image through the network: they do not count. Every setting of the
+    method that counts epochs is multiplied by the same factor as the epochs, but for CYCLE, see there.
+    """
+    settings: Any = _parsed(tree, block)
+    fit = settings.fit
+    if fit is None:
+        return
+    if fit.steps is not None:
+        if (most := max(1, images_at_most // fit.batch)) < fit.steps:
+            put(
+                tree, f"{block}.fit.steps", most, f"about {images_at_most:,} images in total; {fit.steps} in the recipe"
+            )
+        return
+    alone = getattr(settings, "head_epochs", 0) if getattr(settings, "head_inputs", "") == "features" else 0
+    through = max(0, fit.epochs - alone)
+    fewer = max(LEAST_EPOCHS, images_at_most // train)
+    if fewer >= through:
+        return
+    factor = fewer / through
+    rest = round(alone * factor)
+    note = f"about {images_at_most:,} images in total; {fit.epochs} in the recipe"
+    if alone:
+        note = f"{fewer} of them with the network, {note}"
+    put(tree, f"{block}.fit.epochs", fewer + rest, note)
+    for key, value in _epochs_in(settings).items():
+        if value and not key.endswith(CYCLE):
+            put(tree, f"{block}.{key}", _scaled(key, value, factor), f"as fit.epochs; {_plain(value)} in the recipe")
+    if hasattr(settings, "ssl_epochs"):
+        _fit_cycle(tree, block, settings, fewer)
+
+
+def _parsed(tree: CommentedMap, block: str) -> Any:
+    """Return the settings of a method, with the defaults of absent keys."""
+    stage, _, method = block.partition(".")
+    module = find_module(f"sslpipe.methods.{stage}", method, where=stage)
+    shared = SHARED_KEYS.get(stage, ())
+    return parse(module.Settings, at(tree, block), where=block, around=tree[stage], shared=shared)
+
+
+def _epochs_in(settings: Any, above: str = "") -> dict[str, Any]:
+    """Return dotted key → value of the settings that count epochs, without fit.epochs."""
+    found: dict[str, Any] = {}
+    for each in fields(settings):
+        value, key = getattr(settings, each.name), f"{above}{each.name}"
+        if is_dataclass(value):
+            found |= _epochs_in(value, f"{key}.")
+        elif each.name.endswith(ENDINGS) and isinstance(value, int | float) and not isinstance(value, bool):
+            found[key] = value
+        elif each.name == "lr_milestones":
+            found[key] = list(value)
+    return found
+
+
+def _scaled(key: str, value: Any, factor: float) -> Any:
+    """Return a setting that counts epochs, or a list of them, multiplied: whole numbers stay whole."""
+    if isinstance(value, list):
+        return [max(1, round(each * factor)) for each in value]
+    least = LEAST_PATIENCE if key.endswith("patience") else 0
+    return max(min(least, value), round(value * factor) if isinstance(value, int) else round(value * factor, 2))
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _fit_cycle(tree: CommentedMap, block: str, settings: Any, epochs: int) -> None:
+    """Shorten the semi-supervised epochs of an iteration until a run of so many epochs has one with clustering."""
+    others = at(tree, f"{block}.warmup_epochs")
+    others = (settings.warmup_epochs if others is None else others) + settings.rotation_epochs + settings.cluster_epochs
+    if (most := max(1, epochs - others)) < settings.ssl_epochs:
+        note = f"one iteration in {epochs} epochs; {settings.ssl_epochs} in the recipe"
+        put(tree, f"{block}.ssl_epochs", most, note)
+
+
+def blocks_to_fit(tree: Mapping[str, Any]) -> list[str]:
+    """Return the keys of the methods' blocks in `tree` that have a block `fit`, such as "cluster.scan"."""
+    return [
+        f"{stage}.{method}"
+        for stage, content in tree.items()
+        if isinstance(content, Mapping)
+        for method, block in content.items()
+        if isinstance(block, Mapping) and isinstance(block.get("fit"), Mapping)
+    ]
