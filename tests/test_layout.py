@@ -68,8 +68,7 @@ def test_help_needs_no_heavy_library():
     assert shown.stdout.strip().endswith("[]")
 
 
-@pytest.mark.parametrize("choice", [[], ["--from-scratch"]])
-def test_init_needs_no_torch(choice, tmp_path):
+def test_init_needs_no_torch(tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     for number in range(40):
@@ -86,7 +85,7 @@ def test_init_needs_no_torch(choice, tmp_path):
         "except SystemExit as end: assert not end.code, end.code\n"
         "print([m for m in ('torch', 'timm', 'sklearn') if m in sys.modules])"
     )
-    arguments = ["init", str(tmp_path / "project"), "--images", str(images), *choice]
+    arguments = ["init", str(tmp_path / "project"), "--images", str(images)]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
     assert (tmp_path / "project/params.schema.json").read_text() == (ROOT / "params.schema.json").read_text()
