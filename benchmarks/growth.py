@@ -1,4 +1,4 @@
-"""How costs grow with the number of images, neighbours, groups and steps: one table of all parts `growth_*`."""
+"""How costs grow with the number of images, neighbours, groups and steps: all parts `growth_*`, a table for each form of rows."""
 
 import importlib
 import pkgutil
@@ -15,6 +15,12 @@ def measure(options: Options) -> list[Table]:
         if name.startswith("growth_")
         for table in importlib.import_module(f"benchmarks.{name}").measure(options)
     ]
-    rows = [row for table in found for row in table.rows]
-    columns = ("", "size", "CPU s before", "CPU s", "peak MB", "exponent")
-    return [Table("Growth of costs, synthetic images and features", columns, rows)]
+    # Tables of the same columns are one.
+    columns = dict.fromkeys(tuple(table.columns) for table in found)
+    merged = []
+    for each in columns:
+        same = [table for table in found if tuple(table.columns) == each]
+        rows = [row for table in same for row in table.rows]
+        title, note = "; ".join(table.title for table in same), " ".join(table.note for table in same if table.note)
+        merged.append(Table(title, each, rows, note))
+    return merged

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path.relative_to(ROOT) for folder in ("sslpipe", "stages") for path in (ROOT / folder).rglob("*.py"))
@@ -64,6 +66,29 @@ def test_help_needs_no_heavy_library():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert shown.stdout.strip().endswith("[]")
+
+
+def test_init_needs_no_torch(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 20, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(images / f"{number}.png")
+    code = (
+        "import sys\n"
+        "from sslpipe.tools import scaffold\n"
+        "scaffold.find_library = scaffold.shutil.which = lambda _: None\n"
+        "scaffold.has_gpu = lambda: False\n"
+        "scaffold._initialise = lambda folder: []\n"
+        "from stages.__main__ import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print([m for m in ('torch', 'timm', 'sklearn') if m in sys.modules])"
+    )
+    arguments = ["init", str(tmp_path / "project"), "--images", str(images)]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
+    assert (tmp_path / "project/params.schema.json").read_text() == (ROOT / "params.schema.json").read_text()
 
 
 def test_no_module_imports_a_method_that_is_found_by_its_name():

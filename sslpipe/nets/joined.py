@@ -8,13 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.io.errors import UserError
+from sslpipe.nets.architecture_names import names_of
 from sslpipe.nets.layers import Backbone
 from sslpipe.nets.timm_backbone import TimmBackbone, timm_config
-
-
-def names_of(architecture: str) -> tuple[str, ...]:
-    """Return the names of the networks that `network.architecture` joins by +."""
-    return tuple(name.strip() for name in architecture.split("+"))
 
 
 def timm_backbone(

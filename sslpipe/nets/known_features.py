@@ -1,6 +1,7 @@
 """Published features by the names that people use: which networks, weights and side, their licence and size.
 
-Nothing is downloaded here, and no weights are read but those of a file that is named.
+Nothing is downloaded here, and no weights are read but those of a file that is named. torch and timm are imported on
+use, since the networks of PACKAGES need neither.
 """
 
 import os
@@ -10,17 +11,10 @@ from functools import lru_cache, reduce
 from math import lcm
 from pathlib import Path
 
-import torch
-
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
-from sslpipe.nets.architectures import meta_model, nearest_architectures, shapes_of, twins
-from sslpipe.nets.joined import names_of
-from sslpipe.nets.timm_backbone import TimmBackbone, multiples, patch_of, timm_config
-from sslpipe.nets.weights_files import read_weights
-from sslpipe.nets.weights_owner import owner_of
+from sslpipe.nets.architecture_names import multiples, names_of
 from sslpipe.nets.weights_packages import EXTRA, PACKAGE, PACKAGES
-from sslpipe.nets.weights_timm import cached_file, weights_url
 
 CPU_SIDE = 128
 """Side for a CPU, pixels: 64 px cost 0.13 of purity@5, and 224 px take three times as long (CIFAR-10, Lite0)."""
@@ -132,20 +126,14 @@ def known_features(name: str) -> KnownFeatures:
 
 def _published(name: str) -> PublishedFeatures:
     """Return one network by its name or its file."""
-    import timm
-
     architecture, equals, path = name.partition("=")
-    if equals and timm.is_model(architecture.partition(".")[0]):  # before NAMES: both have efficientnet_lite0
+    if equals and _is_model(architecture):  # before NAMES: both have efficientnet_lite0
         return _of_file(path, architecture)
     if equals and architecture in NAMES:
         return _of_file(path, NAMES[architecture])
     if name.endswith(SUFFIXES) or os.sep in name or Path(name).is_file():
         return _of_file(name, None)
     architecture = NAMES.get(name, name)
-    if not timm.is_model(architecture.partition(".")[0]):
-        close = nearest(name, NAMES) if nearest(name, NAMES).startswith("; did") else nearest(name, timm.list_models())
-        names = "" if "known:" in close else f"; known: {', '.join(NAMES)}, timm's architectures"
-        raise UserError(f"--features: '{name}' found, which is unknown{close}{names}, or a file of weights")
     base = architecture.partition(".")[0]
     if base in PACKAGES:
         package = PACKAGES[base]
@@ -153,12 +141,21 @@ def _published(name: str) -> PublishedFeatures:
             architecture=architecture,
             weights=PACKAGE,
             patch=1,
-            own_side=timm_config(architecture).input_size[-1],
+            own_side=package.side,
             licence=package.licence,
             megabytes=package.megabytes,
             is_here=package.path() is not None,
             source=f"the package {package.distribution}" + ("" if package.path() else f" ({EXTRA})"),
         )
+    if not _is_model(architecture):
+        import timm
+
+        close = nearest(name, NAMES) if nearest(name, NAMES).startswith("; did") else nearest(name, timm.list_models())
+        names = "" if "known:" in close else f"; known: {', '.join(NAMES)}, timm's architectures"
+        raise UserError(f"--features: '{name}' found, which is unknown{close}{names}, or a file of weights")
+    from sslpipe.nets.timm_backbone import timm_config
+    from sslpipe.nets.weights_timm import cached_file, weights_url
+
     config = timm_config(architecture)
     if not config.has_weights:
         raise UserError(
@@ -178,8 +175,17 @@ def _published(name: str) -> PublishedFeatures:
     )
 
 
+def _is_model(architecture: str) -> bool:
+    """Return whether timm has an architecture, given with or without a tag."""
+    import timm
+
+    return bool(timm.is_model(architecture.partition(".")[0]))
+
+
 def _of_file(name: str, architecture: str | None) -> PublishedFeatures:
     """Return the network of a file of weights; architecture: None means that the file tells."""
+    from sslpipe.nets.timm_backbone import timm_config
+
     path = Path(name).expanduser()
     if not path.is_file():
         raise UserError(f"--features: {path}: no such file")
@@ -198,6 +204,10 @@ def _of_file(name: str, architecture: str | None) -> PublishedFeatures:
 
 def _architecture_of(path: Path) -> str:
     """Return the architecture of a file's weights, and print a line if it was found by the shapes of its tensors."""
+    from sslpipe.nets.architectures import nearest_architectures, shapes_of, twins
+    from sslpipe.nets.weights_files import read_weights
+    from sslpipe.nets.weights_owner import owner_of
+
     content = read_weights(path)
     if (owner := owner_of(path, content)) is not None:
         return owner[0]
@@ -215,6 +225,12 @@ def _architecture_of(path: Path) -> str:
 @lru_cache(maxsize=64)
 def accepts(architecture: str, side: int) -> bool:
     """Return whether an architecture takes images of a side, pixels: by a forward without memory, if it takes few."""
+    if architecture.partition(".")[0] in PACKAGES:
+        return True
+    import torch
+
+    from sslpipe.nets.timm_backbone import TimmBackbone, timm_config
+
     if not timm_config(architecture).fixed_input_size:
         return True
     try:
@@ -226,11 +242,16 @@ def accepts(architecture: str, side: int) -> bool:
 
 
 def _patch(architecture: str) -> int:
+    from sslpipe.nets.architectures import meta_model
+    from sslpipe.nets.timm_backbone import patch_of
+
     model = meta_model(architecture)
     return 1 if model is None else patch_of(model)
 
 
 def _megabytes(architecture: str) -> int:
     """Return the size of an architecture's weights in float32."""
+    from sslpipe.nets.architectures import meta_model
+
     model = meta_model(architecture)
     return 0 if model is None else round(sum(each.numel() * each.element_size() for each in model.parameters()) / 1e6)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, Range
+from sslpipe.nets.architecture_names import names_of
 from sslpipe.nets.heads import Head, HeadSettings, build_head
-from sslpipe.nets.joined import names_of, timm_backbone
+from sslpipe.nets.joined import timm_backbone
 from sslpipe.nets.layers import Backbone, ConvolutionInit
 from sslpipe.nets.passes import BatchStatistics, forward_groups
 from sslpipe.nets.pixels import Pixels

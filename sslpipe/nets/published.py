@@ -11,14 +11,14 @@ from torch import Tensor
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, one_line
 from sslpipe.io.files import project_path
+from sslpipe.nets.architecture_names import names_of
 from sslpipe.nets.architectures import shapes_of
-from sslpipe.nets.joined import JoinedBackbone, names_of
+from sslpipe.nets.joined import JoinedBackbone
 from sslpipe.nets.model_file import check_weights
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.nets.preprocessing import InputSettings
 from sslpipe.nets.timm_backbone import TimmBackbone, timm_config
 from sslpipe.nets.weights_files import (
-    WHERE,
     WeightsFile,
     completed,
     nearest_hint,
@@ -27,7 +27,7 @@ from sslpipe.nets.weights_files import (
     with_timms_names,
 )
 from sslpipe.nets.weights_owner import check_owner, name_twins
-from sslpipe.nets.weights_packages import package_weights
+from sslpipe.nets.weights_packages import WHERE, package_weights
 from sslpipe.nets.weights_timm import timm_weights
 
 Weights = WeightsFile | Literal["package"] | None

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from sslpipe.io.errors import UserError, nearest, one_line
+from sslpipe.nets.architecture_names import multiples
 from sslpipe.nets.layers import Backbone
 
 
@@ -98,12 +99,6 @@ def patch_of(model: Any) -> int:
     """Return the side of a vision transformer's patches, pixels, of which the images' side is a multiple; else 1."""
     size = getattr(getattr(model, "patch_embed", None), "patch_size", None) or 1
     return int(size[0] if isinstance(size, tuple | list) else size)
-
-
-def multiples(side: int, patch: int) -> tuple[int, ...]:
-    """Return the multiples of `patch` that are nearest to `side`, below and above."""
-    below = side // patch * patch
-    return tuple(each for each in dict.fromkeys((below, below if below == side else below + patch)) if each > 0)
 
 
 def _check_patches(model: Any, architecture: str, side: int | None) -> None:

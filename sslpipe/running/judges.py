@@ -12,7 +12,7 @@ from sslpipe.io.console import info, progress
 from sslpipe.io.errors import UserError
 from sslpipe.io.text import counted, listed
 from sslpipe.methods.cluster._compare import CompareSettings
-from sslpipe.nets.joined import names_of
+from sslpipe.nets.architecture_names import names_of
 from sslpipe.nets.known_features import CPU_SIDE
 from sslpipe.nets.model_card import CARD, read_card
 from sslpipe.nets.network import BackboneSettings, Network

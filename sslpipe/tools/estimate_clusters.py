@@ -230,10 +230,7 @@ class Sweep:
 
 
 def sweep(sample: Sample, settings: EstimateSettings, *, seed: int) -> Sweep:
-    """Train and score heads for the numbers of `grid`, and then for numbers around the best one.
-
-    As long as at most AROUND numbers are left around the best one, all of them are tried.
-    """
+    """Train and score heads for the numbers of `grid`, and then for numbers around the best one, see AROUND."""
     result = Sweep()
     numbers = grid(settings, len(sample.features))
     while numbers:

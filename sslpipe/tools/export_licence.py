@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sslpipe.io.errors import UserError
-from sslpipe.nets.joined import names_of
+from sslpipe.nets.architecture_names import names_of
 from sslpipe.nets.timm_backbone import timm_config
 from sslpipe.nets.weights_packages import PACKAGE, package_of
 from sslpipe.tools.lineage import Artifact

@@ -6,10 +6,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from ctypes.util import find_library
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from ruamel.yaml.comments import CommentedMap
 
 from sslpipe.io.errors import UserError
@@ -32,8 +32,7 @@ from sslpipe.tools.folder_summary import FolderSummary, relative, scan_folder
 from sslpipe.tools.from_scratch import put_from_scratch
 from sslpipe.tools.pipeline import pipeline, same_pipeline, stages_of
 from sslpipe.tools.replaced_labels import replaced_labels
-from sslpipe.tools.settings_schema import HEAD, SCHEMA, schema_text
-from sslpipe.tools.yaml_text import at, laid_out, put, read_yaml
+from sslpipe.tools.yaml_text import HEAD, SCHEMA, at, laid_out, put, read_yaml, shipped
 
 GITIGNORE = "/runs/\n/dvc_plots/\n/exported/\n/.sslpipe/\n.venv/\n"
 DVCIGNORE = ".sslpipe/\n.venv/\nexported/\n"
@@ -94,7 +93,7 @@ def new_project(
             raise UserError(f"{folder / name}: already exists; name another folder or move the file")
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(images)):
         raise UserError(f"DIR: {folder} is inside {images}, expected a folder outside of the images")
-    gpu = torch.cuda.is_available()
+    gpu = has_gpu()
     recipe, features = choice.resolve(gpu=gpu)
     summary = scan_folder(images, labels, layout)
     paths = relative(images, folder), relative(labels, folder) if labels else None
@@ -109,7 +108,7 @@ def new_project(
     ignored = ignore_line(relative(images, folder)) if inside else ""
     files = {
         "params.yaml": HEAD + title + laid_out(tree),
-        SCHEMA: schema_text(),
+        SCHEMA: shipped(SCHEMA).read_text(encoding="utf-8"),
         "dvc.yaml": text,
         ".gitignore": _with_lines(folder / ".gitignore", GITIGNORE + ignored),
         ".dvcignore": _with_lines(folder / ".dvcignore", DVCIGNORE + ignored),
@@ -160,7 +159,7 @@ def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ..
     tree = versioned(recipe.settings)
     texts = {
         "params.yaml": HEAD + recipes.written(replace(recipe, settings=tree)),
-        SCHEMA: schema_text(),
+        SCHEMA: shipped(SCHEMA).read_text(encoding="utf-8"),
         "dvc.yaml": pipeline(tree),
     }
     for path in (folder / file for file in texts):
@@ -169,6 +168,16 @@ def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ..
     with files_together(folder, texts):
         pass
     return tuple(texts)
+
+
+def has_gpu() -> bool:
+    """Return whether torch can use an NVIDIA GPU; torch is only asked, and imported, where there is a driver of one."""
+    programs = [shutil.which("nvidia-smi"), find_library("cuda"), find_library("nvcuda")]
+    if not any(programs) and not Path("/dev/nvidiactl").exists() and not Path("/proc/driver/nvidia").exists():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def ignore_line(path: str) -> str:

@@ -20,11 +20,6 @@ from sslpipe.tools.recipes import Card
 from sslpipe.tools.settings_reference import blocks, default_of, nested_of, plain, texts
 from sslpipe.views.policies import ViewSettings
 
-SCHEMA = "params.schema.json"
-"""Name of the schema's file, beside params.yaml."""
-HEAD = f"# yaml-language-server: $schema={SCHEMA}\n"
-"""First line of params.yaml, in which editors find the schema."""
-
 Json = dict[str, Any]
 Defaults = dict[tuple[type, str], list[Any]]
 """Class and field → its defaults, one for each place of the class in params.yaml."""

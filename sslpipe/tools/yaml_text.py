@@ -16,6 +16,10 @@ from sslpipe.io.errors import UserError
 
 WIDE = 10_000
 """Line width at which no line is wrapped."""
+SCHEMA = "params.schema.json"
+"""Name of the schema's file, beside params.yaml."""
+HEAD = f"# yaml-language-server: $schema={SCHEMA}\n"
+"""First line of params.yaml, in which editors find the schema."""
 
 
 def shipped(name: str) -> Path:

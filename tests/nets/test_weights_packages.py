@@ -11,6 +11,7 @@ from sslpipe.methods.pretrain.frozen import Settings
 from sslpipe.nets import weights_packages
 from sslpipe.nets.network import BackboneSettings
 from sslpipe.nets.published import published_network
+from sslpipe.nets.timm_backbone import timm_config
 from sslpipe.nets.weights_packages import PACKAGES, package_weights
 
 NAMES = {"tf_efficientnet_lite0": "efficientnet-lite0", "tf_efficientnet_lite2": "efficientnet-lite2"}
@@ -110,3 +111,10 @@ def test_a_file_is_told_by_its_digest(tmp_path):
     found = published_network(right, weights, channels=3, download=False, side=64)
     expected = published("tf_efficientnet_lite0", side=64)
     assert all(torch.equal(found.state_dict()[name], tensor) for name, tensor in expected.state_dict().items())
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_the_side_and_the_sizes_of_a_package_are_those_of_timm(name):
+    config = timm_config(name)
+    assert config.input_size[-1] == PACKAGES[name].side
+    assert not config.fixed_input_size

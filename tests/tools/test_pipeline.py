@@ -1,10 +1,13 @@
 """The stages of a project, whose methods with few labels may need stored features or not."""
 
+import importlib
+
 import pytest
 import yaml
 
 from sslpipe.io.errors import UserError
-from sslpipe.tools.pipeline import pipeline, same_pipeline, stages_of
+from sslpipe.io.params import siblings
+from sslpipe.tools.pipeline import pipeline, same_pipeline, stages_of, trains_in_epochs
 
 SETTINGS = {"prepare": {"source": "digits"}, "pretrain": {"method": "simclr", "simclr": {}}}
 
@@ -62,3 +65,11 @@ def test_a_table_of_labelled_images_is_a_dependency_of_prepare():
     listing = "runs/list-images/files.csv"  # it has the table
     folder = {"source": "folder", "folder": {"path": "photos"}, "labelled": {"images": "chosen.csv"}}
     assert deps(folder) == [listing]
+
+
+@pytest.mark.parametrize("package", ["pretrain", "cluster", "self_label", "semisup", "finetune"])
+def test_the_text_of_a_method_tells_whether_it_trains_in_epochs(package):
+    path = f"sslpipe.methods.{package}"
+    for name in siblings(path):
+        method = importlib.import_module(f"{path}.{name}")
+        assert trains_in_epochs(path, name) == (method.Settings.fit is not None), name

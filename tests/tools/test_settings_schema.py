@@ -16,7 +16,8 @@ from sslpipe.reporting.settings import ReportSettings
 from sslpipe.running.feature_runtime import FeatureSettings
 from sslpipe.tools import recipes
 from sslpipe.tools.settings_reference import blocks, settings_of
-from sslpipe.tools.settings_schema import HEAD, SCHEMA, schema, schema_text
+from sslpipe.tools.settings_schema import schema, schema_text
+from sslpipe.tools.yaml_text import HEAD, SCHEMA
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "io"), str(ROOT / "tests" / "tools")]

@@ -9,7 +9,7 @@ from sslpipe.io.settings import Count
 from sslpipe.methods.pretrain._base import Problem
 from sslpipe.methods.pretrain._monitors import feature_diagnostics
 from sslpipe.metrics.representation import alignment, uniformity
-from sslpipe.nets.joined import names_of
+from sslpipe.nets.architecture_names import names_of
 from sslpipe.nets.network import Network
 from sslpipe.nets.published import Weights, published_network
 from sslpipe.nets.weights_files import WeightsFile
