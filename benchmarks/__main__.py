@@ -41,8 +41,12 @@ HELPERS = {
 }
 
 
+def is_part(name: str) -> bool:
+    return name not in HELPERS and not name.startswith("growth_")  # those are measured by the part growth
+
+
 def parts() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name not in HELPERS]
+    return [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if is_part(module.name)]
 
 
 def machine(device: torch.device) -> dict[str, object]:

@@ -40,6 +40,13 @@ ON_SCREEN = """
 }
 """
 """The images of which at least half is in the window."""
+LOADED = """
+() => {
+  const pictures = [...document.querySelectorAll(".grid img")];
+  return pictures.length > 0 && pictures.every((picture) => picture.complete && picture.naturalWidth > 0);
+}
+"""
+"""Whether all pictures of a group's page are there: the page labels none that a person has not seen."""
 
 
 @dataclass
@@ -127,7 +134,7 @@ class Person:
         return next(each["id"] for each in self.state()["groups"] if each["id"] not in before)
 
     def mark(self, *images: int, shift: bool = False, drag: bool = False) -> None:
-        """Mark pictures of a group's page: by a click on each, one with Shift, or by dragging from the first to the last.
+        """Mark pictures of a group's page: by a click on each, also with Shift, or by dragging from first to last.
 
         A drag counts as a click, and so does a key that is held.
         """
@@ -183,18 +190,26 @@ class Person:
             self.wait(20, "source => document.querySelector('.picture-of img')?.getAttribute('src') !== source", source)
         return questions
 
-    def confirm(self) -> None:
-        """On each group's page, mark the pictures on the screen that are of another class, and label the others."""
+    def confirm(self) -> list[int]:
+        """On each group's page, mark the pictures on the screen that are of another class, and label the others.
+
+        Returns the images whose label this is.
+        """
+        labelled = []
         for group in self.state()["groups"]:
             self.page.evaluate(f"location.hash = '#group/{group['id']}'")
             self.clicks += 1
             self.wait(20, "hash => document.getElementById('main').dataset.shown === hash", f"#group/{group['id']}")
             self.page.wait_for_selector("[data-image]")
+            self.wait(20, LOADED)
             for image in self.page.evaluate(ON_SCREEN):
                 self.judged += 1
                 if self.truth(image) != group["name"]:
                     self.click(f"[data-image='{image}']")
+                else:
+                    labelled.append(image)
             self.press("Control+Enter")
+        return labelled
 
     def learn(self, seconds: float = 3600) -> Any:
         """Run the pipeline with the labels, and return the page's state after it."""

@@ -16,6 +16,7 @@ def mine_neighbors(
     featured: options.Featured = Path("runs/features"),
     out: options.Out = Path("runs/mine-neighbors"),
     device: options.Device = "auto",
+    checkpoint_seconds: options.CheckpointSeconds = 20.0,
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
@@ -30,7 +31,10 @@ def mine_neighbors(
     project = Params(params)
     project.override({"mine_neighbors.k": k, "mine_neighbors.backend": backend}, assignments, stage="mine_neighbors")
     settings = project.parse(MiningSettings, "mine_neighbors")
-    purity = mine(settings, Store(prepared), pretrained, featured, out, choose_device(device))
+    found_device = choose_device(device)
+    purity = mine(
+        settings, Store(prepared), pretrained, featured, out, found_device, checkpoint_seconds=checkpoint_seconds
+    )
     ends = [min(purity), max(purity)] if purity else []
     shown = ", ".join(f"{purity[count]:.3f} at k = {count}" for count in dict.fromkeys(ends))
     of_class = shown or "unknown, too few labels"

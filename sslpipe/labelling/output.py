@@ -48,7 +48,7 @@ class Output:
 
 def _visible(line: str) -> str:
     """Return what a terminal shows of a line in the end: what follows the last carriage return."""
-    plain: str = ESCAPES.sub("", line).rstrip().rpartition("\r")[2]
+    plain: str = ESCAPES.sub("", line).rstrip().rpartition("\r")[2].expandtabs()
     return plain[:LONGEST]
 
 

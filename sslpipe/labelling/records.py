@@ -96,6 +96,11 @@ class Records:
         except UserError as error:
             self.problem = f"{error}; the journal has every answer, and the tables are written again with the next one"
 
+    def labels_written(self) -> bool:
+        """Return whether the table of labels on disk is what the actions lead to."""
+        rows = label_rows(self.state)
+        return digest(self.labels) == (digest_of(rows_bytes(rows)) if rows or self.labels.exists() else None)
+
     def rebuild(self) -> None:
         """Do all actions again that are not undone."""
         base = self._base()
@@ -172,7 +177,10 @@ class Records:
         if edit.rows:
             self.state.apply(edit)
             self.done.append(self.journal.append(to_entry(edit, self.collection.files)))
-            self._note(f"{self.labels}: {counted(len(edit.rows), 'label')} changed by another program, taken over")
+            removed = sum(not row.label for row in edit.rows)
+            counts = {"changed": len(edit.rows) - removed, "removed": removed}
+            what = " and ".join(f"{counted(count, 'label')} {done}" for done, count in counts.items() if count)
+            self._note(f"{self.labels}: {what} by another program, taken over")
         return None
 
     def _check_clusters(self) -> None:

@@ -11,6 +11,7 @@ from sslpipe.data.store import UNKNOWN
 from sslpipe.labelling.collection import Collection
 from sslpipe.labelling.label_tables import cluster_names, held_back
 from sslpipe.labelling.state import LabelState
+from sslpipe.tools.ask_models import standard_error
 from sslpipe.tools.asker import KnownLabels
 
 
@@ -64,7 +65,7 @@ def _reason(state: LabelState, image: int) -> str:
 def accuracy(prediction: Prediction, state: LabelState) -> dict[str, Any]:
     """Return the share of random held-out images with a label that a prediction gets right, as the page shows it.
 
-    A class that the model does not know is wrong. deviation: standard error of the share.
+    A class that the model does not know is wrong. deviation: its `standard_error`.
     """
     labels, images = state.labels(), random_held_out(state)
     answers = sum(given.how != "edit" for given in state.given.values())
@@ -72,7 +73,7 @@ def accuracy(prediction: Prediction, state: LabelState) -> dict[str, Any]:
     if not images:
         return {**result, "accuracy": None, "deviation": None}
     share = sum(prediction.held_out[image - state.train] == labels[image] for image in images) / len(images)
-    return {**result, "accuracy": share, "deviation": float(np.sqrt(share * (1 - share) / len(images)))}
+    return {**result, "accuracy": share, "deviation": standard_error(share, len(images))}
 
 
 def known_labels(collection: Collection, state: LabelState, *, written: bool = False) -> tuple[KnownLabels, set[int]]:

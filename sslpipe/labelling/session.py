@@ -96,8 +96,8 @@ class Session:
             )
             parts = [page_data.question_part(collection, state, question) for question in asked]
             self._reasons |= {part["image"]: part["reason"] for part in parts}
-        note = None if parts else "No more questions: the other images are copies of labelled ones, and add nothing."
-        return {"questions": parts, "note": note}
+        none = "No more questions: each training image has a label or an answer, or is a copy of one with a label."
+        return {"questions": parts, "note": None if parts else none}
 
     def changes(self) -> dict[str, Any]:
         """Return what the last run of this sitting changed."""
@@ -126,6 +126,10 @@ class Session:
             commands, why = self._steps()
             if why is not None:
                 raise RefusedError(why)
+            self._records.save()
+            if not self._records.labels_written():
+                self._refresh()
+                raise RefusedError(f"nothing learned: {self._records.problem}")
             before = predicted(self._collection, self._state)
             if not any(entry.get("do") == "result" for entry in self._records.journal.entries):
                 self._add_result(before)
@@ -259,7 +263,8 @@ class Session:
                 if entry.get("do") == "result"
             ],
             "files": {"labels": str(records.labels), "clusters": str(records.clusters)},
-            "notes": page_data.lines(records.notes, [records.problem, more if waiting else None]),
+            "notes": page_data.lines(records.notes, [more if waiting else None]),
+            "problem": records.problem,
         }
         self._snapshot: dict[str, Any] = {"version": self._version, "why": self._steps()[1], "state": content}
 

@@ -7,20 +7,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sslpipe.io.errors import UserError
+from sslpipe.io.console import info
+from sslpipe.neighbors import torch_search
+from sslpipe.neighbors.faiss_index import (
+    COMPARED,
+    Recall,
+    cost,
+    import_faiss,
+    least_effort,
+    list_count,
+    open_index,
+    set_effort,
+)
 from sslpipe.neighbors.mining import SearchSettings
+from sslpipe.neighbors.saved_search import NOT_SAVED, SavedSearch
 from sslpipe.neighbors.unit_vectors import UnitVectors
 
-IMAGES_PER_LIST = 39
-"""Minimum number of images per list by which faiss' k-means places a centroid without a warning."""
-PER_LIST = 64
-"""Number of images per list on which the lists of very many images are trained; faiss uses up to 256 (own choice)."""
-SAMPLED = 1 << 29
-"""Maximum size in bytes of the vectors on which the lists are trained, unless there are more lists."""
-ADDED = 16384
-"""Number of images that are added to an index at a time."""
 QUERIES = 4096
 """Number of queries per call of faiss, which bounds the memory and the time between two updates of the progress."""
+LONGEST = 4096
+"""Greatest length of hnsw's search list (own choice: from there on the exact search is faster up to 900,000 images)."""
+Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 def search(
@@ -32,80 +39,106 @@ def search(
     settings: SearchSettings,
     device: torch.device,
     advance: Callable[[int], None],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    saved: SavedSearch = NOT_SAVED,
+    measured: dict[str, float] | None = None,
+) -> Found:
     """Return the k rows of `bank` with the highest inner product with each query, among those that the index searches.
 
     queries: [Q, D]. bank: [N, D]. exclude_self: query i is bank[i], which is not its own neighbour. advance: called
-    with the number of queries done since the last call.
+    with the number of queries done since the last call. saved: where the index and the results so far are saved, from
+    which a search that was stopped goes on. measured: gets the share of exact neighbours that an approximate index
+    finds, as "recall". If such an index costs as much as a comparison of all images, these are compared instead, and a
+    line says so.
     Returns indices and products clipped to [-1, 1], [Q, k] each, highest first.
     Raises UserError if faiss is not installed, or if there are more lists than images or more probes than lists.
     """
-    index = _build_index(bank, settings, device)
+    measured = {} if measured is None else measured
+    pairs = len(queries) * len(bank) / (2 if exclude_self else 1)
+    exact = {"k": k, "exclude_self": exclude_self, "advance": advance, "saved": saved}
+    import_faiss()  # its absence is an error even where all are compared
+    if settings.index not in ("ivf", "hnsw"):
+        index = open_index(bank, settings, device, saved)
+    else:
+        if settings.index == "ivf":
+            list_count(settings, len(bank))
+        is_free = not (settings.lists or settings.probes)
+        if is_free and cost(settings, len(queries), len(bank), 1) >= pairs:
+            info(f"{_of(queries, bank, k)}: all are compared, which is faster than index {settings.index}")
+            measured["recall"] = 1.0
+            return torch_search.search(queries, bank, **exact)  # type: ignore[arg-type]
+        index = open_index(bank, settings, device, saved)
+        effort, share = _choose(index, queries, bank, k, exclude_self, settings)
+        if is_free and (share < settings.recall or cost(settings, len(queries), len(bank), effort) >= pairs):
+            info(
+                f"{_of(queries, bank, k)}: all are compared, since index {settings.index} would need as long for "
+                f"{settings.recall:.1%} of the neighbours"
+            )
+            measured["recall"] = 1.0
+            return torch_search.search(queries, bank, **exact)  # type: ignore[arg-type]
+        measured["recall"] = share
+        how = f"{effort} of {index.nlist} lists" if settings.index == "ivf" else f"a list of {effort}"
+        info(
+            f"{_of(queries, bank, k)}: index {settings.index}, {how}, finds {share:.2%} of the exact neighbours of "
+            f"{min(COMPARED, len(queries))} images; mine_neighbors.index: exact compares all"
+        )
+    return _in_chunks(index, queries, bank, k, exclude_self, advance, saved)
+
+
+def _of(queries: UnitVectors, bank: UnitVectors, k: int) -> str:
+    return f"mine_neighbors: {k} neighbours of {len(queries)} images among {len(bank)}"
+
+
+def _choose(
+    index: Any, queries: UnitVectors, bank: UnitVectors, k: int, exclude_self: bool, settings: SearchSettings
+) -> tuple[int, float]:
+    """Set the effort of a search, and return it and the share of the exact neighbours that it finds."""
+    sample = Recall(queries, bank, k, exclude_self)
+
+    def recall(effort: int) -> float:
+        set_effort(index, settings, effort)
+        return sample.of(index)
+
+    if settings.index == "ivf" and settings.probes:
+        return settings.probes, recall(settings.probes)
+    highest = index.nlist if settings.index == "ivf" else min(LONGEST, len(bank))
+    effort, share = least_effort(recall, settings.recall, highest)
+    set_effort(index, settings, effort)
+    return effort, share
+
+
+def _in_chunks(
+    index: Any,
+    queries: UnitVectors,
+    bank: UnitVectors,
+    k: int,
+    exclude_self: bool,
+    advance: Callable[[int], None],
+    saved: SavedSearch,
+) -> Found:
+    """Search QUERIES at a time, from the first one that is not saved."""
     indices = np.empty((len(queries), k), dtype=np.int64)
     similarities = np.empty((len(queries), k), dtype=np.float32)
-    for first in range(0, len(queries), QUERIES):
+    before, start = saved.load(), 0
+    if "indices" in before and before["indices"].shape[1] == k:
+        start = len(before["indices"])
+        indices[:start], similarities[:start] = before["indices"], before["similarities"]
+        advance(start)
+    for first in range(start, len(queries), QUERIES):
         rows = slice(first, min(first + QUERIES, len(queries)))
-        few = queries[rows].numpy()
-        values, found = index.search(few, k + exclude_self)
-        own = np.arange(rows.start, rows.stop)[:, None]
-        for row in np.flatnonzero((found == -1).any(axis=1)):
-            # The lists that were searched have too few images, so this query is compared with all images.
-            parts = (bank[start : start + QUERIES].numpy() for start in range(0, len(bank), QUERIES))
-            products = np.concatenate([part @ few[row] for part in parts])
-            found[row] = np.argsort(-products, kind="stable")[: k + exclude_self]
-            values[row] = products[found[row]]
+        few = queries[rows]
+        values, found = index.search(few.numpy(), k + exclude_self)
+        if len(short := np.flatnonzero((found == -1).any(axis=1))):
+            # The lists that were searched have too few images, so these queries are compared with all images.
+            found[short], values[short] = torch_search.search(
+                few[torch.from_numpy(short)], bank, k=k + exclude_self, exclude_self=False, advance=lambda _: None
+            )
         if exclude_self:
             # At any rank: copies of the image may precede it, or replace it among the results.
-            values[found == own] = -np.inf
+            values[found == np.arange(rows.start, rows.stop)[:, None]] = -np.inf
         order = np.lexsort((found, -values), axis=1)[:, :k]
         indices[rows] = np.take_along_axis(found, order, axis=1)
         similarities[rows] = np.take_along_axis(values, order, axis=1)
         advance(rows.stop - rows.start)
+        if rows.stop < len(queries) and saved.due():
+            saved.save(indices=indices[: rows.stop], similarities=similarities[: rows.stop])
     return indices, similarities.clip(-1, 1)
-
-
-def _build_index(bank: UnitVectors, settings: SearchSettings, device: torch.device) -> Any:
-    """Build a faiss index of unit vectors [N, D] by inner product.
-
-    The lists of vectors that are too many to be all in memory as float32 hold them as float16.
-    """
-    try:
-        import faiss
-    except ImportError:
-        raise UserError(
-            "mine_neighbors.backend: faiss is not installed; install faiss-gpu (Linux) or faiss-cpu, or use index "
-            "'exact' with backend 'torch'"
-        ) from None
-    images, dimensions = bank.shape
-    index: Any = faiss.IndexFlatIP(dimensions)
-    if settings.index == "ivf":
-        lists = settings.lists or max(1, min(round(4 * images**0.5), images // IMAGES_PER_LIST))
-        probes = settings.probes or -(-lists // 8)
-        if lists > images:
-            raise UserError(f"mine_neighbors.lists: {lists} is more than the {images} images")
-        if probes > lists:
-            raise UserError(f"mine_neighbors.probes: {probes} is more than the {lists} lists")
-        if bank.resident is not None:
-            index = faiss.IndexIVFFlat(index, dimensions, lists, faiss.METRIC_INNER_PRODUCT)
-        else:
-            kind = faiss.ScalarQuantizer.QT_fp16
-            index = faiss.IndexIVFScalarQuantizer(index, dimensions, lists, kind, faiss.METRIC_INNER_PRODUCT)
-        index.cp.min_points_per_centroid = 1  # no warning: the number of lists is the user's choice
-    if device.type == "cuda" and getattr(faiss, "get_num_gpus", int)() > 0:
-        # The index keeps a reference to the resources.
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
-    if settings.index == "ivf":
-        index.train(_sample(bank, lists))
-        index.nprobe = probes
-    for first in range(0, len(bank), ADDED):
-        index.add(bank[first : first + ADDED].numpy())
-    return index
-
-
-def _sample(bank: UnitVectors, lists: int) -> NDArray[np.float32]:
-    """Return the vectors that the lists are trained on: all, or evenly spaced ones where faiss would draw some."""
-    count = min(len(bank), lists * PER_LIST, max(lists, SAMPLED // (4 * bank.shape[1])))
-    if bank.resident is not None or count == len(bank):
-        return bank[:].numpy()
-    rows = np.linspace(0, len(bank) - 1, count).astype(np.int64)
-    return np.concatenate([bank[row : row + 1].numpy() for row in rows])

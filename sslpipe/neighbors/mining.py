@@ -5,30 +5,36 @@ from typing import Literal
 
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import Count
+from sslpipe.io.settings import Count, Fraction
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
     """Settings of the neighbour search.
 
-    The default never chooses ivf: it misses neighbours, and saves little time up to 20,000 images.
+    The default never chooses ivf or hnsw: they miss neighbours, and save time only for many images.
     """
 
     backend: Literal["auto", "torch", "faiss"] = "auto"
-    """auto: faiss for index ivf, torch for all others (faster than faiss on the CPU, see benchmarks/mining.py)."""
-    index: Literal["auto", "exact", "reduced", "ivf"] = "auto"
+    """auto: faiss for the indices ivf and hnsw, torch for all others (faster than faiss on the CPU, see
+    benchmarks/mining.py)."""
+    index: Literal["auto", "exact", "reduced", "ivf", "hnsw"] = "auto"
     """exact: all images are compared. reduced: candidates are searched in 256 principal components and then compared in
     all dimensions; a line gives the share of exact neighbours found for a sample. ivf: images are divided into `lists`
-    groups, and only the `probes` groups nearest to an image are searched for its neighbours. auto: on a CPU, for more
-    than 50,000 images of at least 1,024 dimensions, reduced, or exact where that finds less than 99.9 %; else exact."""
+    groups, and only the groups nearest to an image are searched. hnsw: a graph of images is followed to the nearest
+    (Malkov and Yashunin 2016, arXiv:1603.09320). Both measure the share that they find, see `recall`, and compare all
+    images where that is no dearer. auto: on a CPU, for more than 50,000 images of at least 1,024 dimensions, reduced,
+    or exact where that finds less than 99.9 %; else exact."""
+    recall: Fraction = 0.99
+    """Least share of the exact neighbours of 500 images that ivf and hnsw must find (own choice); ivf searches the
+    fewest groups, and hnsw the fewest images, that find it. metrics.json has the share. More: a more exact search,
+    slower; 1: all of them."""
     lists: Count | None = None
     """Number of groups of the ivf index; null: 4·√N (faiss' guidelines), with at least 39 images per group. More:
     smaller groups, so a faster but less exact search with as many `probes`."""
     probes: Count | None = None
-    """Number of groups searched per image; null: an eighth of `lists`. Among 20,000 noisy points of 16 dimensions, an
-    eighth found 98 % of the 20 nearest neighbours and a sixteenth 90 %; in well separated groups both found all. More:
-    a more exact search, slower."""
+    """Number of groups of the ivf index searched per image; null: as many as `recall` needs. More: a more exact search,
+    slower."""
 
 
 @dataclass(frozen=True, kw_only=True)

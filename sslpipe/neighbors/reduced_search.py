@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sslpipe.neighbors import torch_search
+from sslpipe.neighbors.saved_search import NOT_SAVED, SavedSearch
 from sslpipe.neighbors.unit_vectors import UnitVectors
 
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -72,14 +73,14 @@ class ReducedSearch:
         found = compare(own, self.bank, near[0], k=self.k, advance=_ignore)
         return float((found[1] >= exact[1][:, -1:] - ROUNDING).mean())
 
-    def search(self, advance: Callable[[int], None]) -> Found:
+    def search(self, advance: Callable[[int], None], saved: SavedSearch = NOT_SAVED) -> Found:
         """Return the k rows of the bank with the highest inner product with each query among its candidates.
 
-        The result is that of `torch_search.search`.
+        The result is that of `torch_search.search`. saved: where the search of the candidates is saved.
         """
         half = _Half(advance)
         candidates, _ = torch_search.search(
-            self._few_queries, self._few, k=self._count, exclude_self=self.exclude_self, advance=half
+            self._few_queries, self._few, k=self._count, exclude_self=self.exclude_self, advance=half, saved=saved
         )
         return compare(self.queries, self.bank, candidates, k=self.k, advance=half)
 

@@ -10,6 +10,7 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.neighbors import faiss_search, reduced_search, torch_search
 from sslpipe.neighbors.mining import SearchSettings
+from sslpipe.neighbors.saved_search import NOT_SAVED, SavedSearch
 from sslpipe.neighbors.unit_vectors import Features, UnitVectors
 
 Advance = Callable[[int], None]
@@ -18,6 +19,8 @@ EXACT = SearchSettings(index="exact")
 REDUCED_IMAGES, REDUCED_DIMENSIONS = 50_000, 1024
 """Images, and dimensions, above and from which `auto` is reduced (own choice: an exact search takes more than a minute
 of a core there)."""
+FAISS = ("ivf", "hnsw")
+"""Indices of faiss alone."""
 CPU = torch.device("cpu")
 
 
@@ -28,11 +31,14 @@ def nearest_neighbors(
     settings: SearchSettings = EXACT,
     device: torch.device = CPU,
     advance: Advance = lambda _: None,
+    saved: SavedSearch = NOT_SAVED,
+    measured: dict[str, float] | None = None,
 ) -> Neighbors:
     """Return the k images with the highest cosine similarity to each image, other than the image itself.
 
     features: [N, D], of any norm; a zero vector has similarity 0 to all. advance: called with the number of images
-    done since the last call.
+    done since the last call. saved: where the search is saved, from which it goes on after a kill. measured: gets the
+    share of exact neighbours that an approximate search finds for a sample, as "recall".
     Returns indices [N, k] int64 and similarities [N, k] float32 in [-1, 1], highest first, and the lower index first
     among equal similarities (with faiss: among those that it returned). The image itself is excluded by its index, so
     that its copies are neighbours.
@@ -42,7 +48,7 @@ def nearest_neighbors(
     bank = UnitVectors(features, _search_device(settings, device))
     if k >= len(bank):
         raise UserError(f"mine_neighbors.k: {k} is more than the {len(bank) - 1} other images")
-    return _search(bank, bank, k, True, settings, device, advance)
+    return _search(bank, bank, k, True, settings, device, advance, saved, measured)
 
 
 def nearest_in(
@@ -76,15 +82,18 @@ def _search(
     settings: SearchSettings,
     device: torch.device,
     advance: Advance,
+    saved: SavedSearch = NOT_SAVED,
+    measured: dict[str, float] | None = None,
 ) -> Neighbors:
+    measured = {} if measured is None else measured
     if k < 1:
         raise UserError(f"mine_neighbors.k: {k} found, expected at least 1")
     if settings.index != "ivf" and (settings.lists or settings.probes):
         raise UserError(f"mine_neighbors.lists, probes: only index 'ivf' has them, index is '{settings.index}'")
     if _uses_torch(settings):
         if _is_reduced(queries, bank, settings):
-            return _reduced(queries, bank, k, exclude_self, settings, advance)
-        return torch_search.search(queries, bank, k=k, exclude_self=exclude_self, advance=advance)
+            return _reduced(queries, bank, k, exclude_self, settings, advance, saved, measured)
+        return torch_search.search(queries, bank, k=k, exclude_self=exclude_self, advance=advance, saved=saved)
     return faiss_search.search(
         queries,
         bank,
@@ -93,6 +102,8 @@ def _search(
         settings=settings,
         device=device,
         advance=advance,
+        saved=saved,
+        measured=measured,
     )
 
 
@@ -105,7 +116,14 @@ def _is_reduced(queries: UnitVectors, bank: UnitVectors, settings: SearchSetting
 
 
 def _reduced(
-    queries: UnitVectors, bank: UnitVectors, k: int, exclude_self: bool, settings: SearchSettings, advance: Advance
+    queries: UnitVectors,
+    bank: UnitVectors,
+    k: int,
+    exclude_self: bool,
+    settings: SearchSettings,
+    advance: Advance,
+    saved: SavedSearch,
+    measured: dict[str, float],
 ) -> Neighbors:
     """Search by candidates and print what share of the exact neighbours they contain; search exactly if it is low."""
     reduced = reduced_search.ReducedSearch(queries, bank, k=k, exclude_self=exclude_self)
@@ -117,19 +135,22 @@ def _reduced(
     )
     if recall >= reduced_search.RECALL or settings.index == "reduced":
         info(f"{line}; mine_neighbors.index: exact compares all images")
-        return reduced.search(advance)
+        measured["recall"] = recall
+        return reduced.search(advance, saved)
     info(f"{line}, less than {reduced_search.RECALL:.1%}, so all are compared; mine_neighbors.index: reduced does not")
     del reduced
-    return torch_search.search(queries, bank, k=k, exclude_self=exclude_self, advance=advance)
+    return torch_search.search(queries, bank, k=k, exclude_self=exclude_self, advance=advance, saved=saved)
 
 
 def _uses_torch(settings: SearchSettings) -> bool:
     """Return whether the backend is torch instead of faiss."""
-    if settings.backend == "torch" and settings.index == "ivf":
-        raise UserError("mine_neighbors.backend: 'torch' has no index 'ivf'; use 'faiss' or 'auto', or index 'exact'")
+    if settings.backend == "torch" and settings.index in FAISS:
+        raise UserError(
+            f"mine_neighbors.backend: 'torch' has no index '{settings.index}'; use 'faiss' or 'auto', or index 'exact'"
+        )
     if settings.backend == "faiss" and settings.index == "reduced":
         raise UserError("mine_neighbors.backend: 'faiss' has no index 'reduced'; use 'torch' or 'auto'")
-    return settings.backend == "torch" or (settings.backend == "auto" and settings.index != "ivf")
+    return settings.backend == "torch" or (settings.backend == "auto" and settings.index not in FAISS)
 
 
 def _search_device(settings: SearchSettings, device: torch.device) -> torch.device:

@@ -17,9 +17,9 @@ from sslpipe.nets.network import Network
 BATCH = 1000
 """Images per forward on a GPU, and rows of stored features per forward of a head (own choice)."""
 CPU_BATCH = 64
-"""Images per forward on a CPU, at most (own choice). tiny_resnet at 32 px takes 0.40 ms of one thread for an image by 64
-in channels last, 0.35 by 256, and 1.06 by 1,000 in the usual format: large activations are mapped anew for each layer,
-and 57 % of that time are page faults."""
+"""Images per forward on a CPU, at most (own choice). tiny_resnet at 32 px takes 0.40 ms of one thread for an image by
+64 in channels last, 0.35 by 256, and 1.06 by 1,000 in the usual format: large activations are mapped anew for each
+layer, and 57 % of that time are page faults."""
 CPU_PIXELS = CPU_BATCH * 96**2
 """Pixels of a batch on a CPU, at most (own choice): ResNet-18 at 96 px takes 7.0 ms by 64 and 9.0 by 256, ResNet-50 at
 224 px 108 ms by 8 and 126 by 32."""
@@ -28,7 +28,7 @@ LEAST = 8
 
 
 def batch_size(shape: Sequence[int], device: torch.device) -> int:
-    """Return the number of images per forward for images of a shape [..., H, W]: on a CPU as many as its caches like."""
+    """Return the number of images per forward for images of a shape [..., H, W]: fewer on a CPU."""
     if device.type != "cpu":
         return BATCH
     return min(CPU_BATCH, max(LEAST, CPU_PIXELS // max(1, shape[-2] * shape[-1])))
@@ -44,7 +44,7 @@ def to_input(images: Tensor) -> Tensor:
 @torch.no_grad()
 def in_parts(forward: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     """Return the outputs of `forward` for a batch [B, C, H, W] that may be larger than is fast: float32."""
-    parts = batch.split(batch_size(batch.shape, batch.device))
+    parts = torch.split(batch, batch_size(batch.shape, batch.device))
     if batch.device.type == "cpu":
         parts = tuple(part.contiguous(memory_format=torch.channels_last) for part in parts)
     with autocast(batch.device):

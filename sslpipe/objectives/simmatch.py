@@ -14,9 +14,9 @@ TINY = torch.finfo(torch.float32).tiny
 def similarities(embedding: Tensor, bank: Tensor, *, temperature: float) -> Tensor:
     """Return q, the softmax of cosine / t over a bank of embeddings (eq. 3 and 4), [B, K].
 
-    embedding: [B, D]; bank: [K, D]; both are normalised here. With equal bank rows q is 1/K.
+    embedding: [B, D], normalised here; bank: [K, D], rows of length 1. With equal bank rows q is 1/K.
     """
-    cosine = F.normalize(embedding, dim=1) @ F.normalize(bank, dim=1).T
+    cosine = F.normalize(embedding, dim=1) @ bank.T
     return (cosine / temperature).softmax(dim=1)
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import torch
 
 from sslpipe.data.store import UNKNOWN, Split, Store
+from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.io.console import progress
 from sslpipe.io.files import atomic_folder, sha256, write_array, write_csv, write_json
 from sslpipe.metrics.neighbors import knn_accuracy, purities, vote_size
 from sslpipe.neighbors.mining import MiningSettings, check_counts
+from sslpipe.neighbors.saved_search import SavedSearch
 from sslpipe.neighbors.search import nearest_in, nearest_neighbors
 from sslpipe.nets.inference import head_output
 from sslpipe.nets.model_card import CARD, card_for, read_card
@@ -18,11 +20,20 @@ from sslpipe.running.features import open_features
 
 
 def mine(
-    settings: MiningSettings, store: Store, pretrained: Path, featured: Path, out: Path, device: torch.device
+    settings: MiningSettings,
+    store: Store,
+    pretrained: Path,
+    featured: Path,
+    out: Path,
+    device: torch.device,
+    *,
+    checkpoint_seconds: float = 20.0,
 ) -> dict[int, float]:
     """Write the neighbours of the training and of the held-out images, and their metrics, to `out`.
 
-    pretrained: folder of the model. featured: folder of its stored features. Returns k → purity@k of the training
+    pretrained: folder of the model. featured: folder of its stored features. A search that was killed goes on
+    where it was last saved, at most every `checkpoint_seconds`. An approximate search's share of the exact neighbours
+    is in the metrics, as "recall". Returns k → purity@k of the training
     images; {} if too few labels are known.
     """
     check_counts(settings, store.info)
@@ -30,20 +41,36 @@ def mine(
     stored = open_features(featured, store, pretrained)
     network = load_network(pretrained, store.info).to(device).eval() if settings.layer == "head" else None
     purity, compared = {}, {}
-    with atomic_folder(out) as folder:
+    checkpoint = Checkpoint.of_stage(
+        "mine-neighbors",
+        settings=[settings, str(device)],
+        inputs=[store.root / "store.json", stored.card, weights_path(pretrained)],
+        every_seconds=checkpoint_seconds,
+    )
+    measured: dict[Split, dict[str, float]] = {"train": {}, "held_out": {}}
+    with atomic_folder(out) as folder, checkpoint:
         counts: dict[Split, int] = {"train": settings.k, "held_out": settings.held_out_k}
         for split, count in counts.items():
             features = stored.tensor(split, device)
             compared[split] = features if network is None else head_output(network, features)
+            saved = SavedSearch(checkpoint.folder and checkpoint.folder / split, checkpoint_seconds)
             with progress(f"neighbours in {split}", len(features), "images") as bar:
                 indices, similarities = nearest_neighbors(
-                    compared[split], k=count, settings=settings, device=device, advance=bar.advance
+                    compared[split],
+                    k=count,
+                    settings=settings,
+                    device=device,
+                    advance=bar.advance,
+                    saved=saved,
+                    measured=measured[split],
                 )
             (folder / split).mkdir()
             write_array(folder / split / "indices.npy", indices)
             write_array(folder / split / "similarities.npy", similarities)
             purity[split] = purities(indices, store.labels(split))
-        metrics = {split: {f"purity@{k}": p for k, p in by_k.items()} for split, by_k in purity.items()}
+        metrics = {
+            split: {f"purity@{k}": p for k, p in by_k.items()} | measured[split] for split, by_k in purity.items()
+        }
         if purity["train"] and purity["held_out"]:
             votes = vote_size(store.info.train, len(set(store.labels("train").tolist()) - {UNKNOWN}))
             indices, similarities = nearest_in(
@@ -57,4 +84,5 @@ def mine(
         )
         write_json(folder / "card.json", asdict(card))
         write_csv(folder / "purity.csv", [{"k": k, "purity": p} for k, p in purity["train"].items()])
+    checkpoint.remove()
     return purity["train"]

@@ -105,6 +105,15 @@ def _outputs(folder: Path, store: Store, stored: StoredFeatures, device: torch.d
     return Outputs(folder, tuple(card.classes or ()), predicted("train"), predicted("held_out"))
 
 
+def standard_error(share: float, count: int) -> float:
+    """Return the standard error of a share of `count` images, with two right and two wrong ones added.
+
+    So few images that are all right do not seem to be certain (Agresti and Coull 1998).
+    """
+    near = (share * count + 2) / (count + 4)
+    return float(np.sqrt(near * (1 - near) / (count + 4)))
+
+
 def held_out_line(outputs: Outputs, label: NDArray[np.int64]) -> tuple[str, float | None]:
     """Return a line on a classifier's accuracy on random held-out images, and the accuracy; None without labels.
 
@@ -115,7 +124,7 @@ def held_out_line(outputs: Outputs, label: NDArray[np.int64]) -> tuple[str, floa
         return f"{outputs.folder}: no random held-out image has a label, so its accuracy is not known", None
     right = outputs.held_out[known].argmax(axis=1) == label[known]
     share, count = float(right.mean()), int(known.sum())
-    deviation = float(np.sqrt(share * (1 - share) / count))
+    deviation = standard_error(share, count)
     return (
         f"{outputs.folder}: accuracy {share:.3f} ± {deviation:.3f} on {counted(count, 'random held-out image')}, "
         "which no model was trained on",

@@ -31,8 +31,8 @@ EACH_UP_TO = 20
 STEP = 1.26
 """Factor between numbers above EACH_UP_TO (own choice)."""
 AROUND = 30
-"""Numbers around the best one that are tried at a time, at most: all of them if it is at most 63. Of more, evenly spaced
-ones are tried, and then those around the best of these (own choice)."""
+"""Numbers around the best one that are tried at a time, at most: all of them if it is at most 63. Of more, some
+at even distances are tried, and then those around the best of these (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +230,7 @@ class Sweep:
 
 
 def sweep(sample: Sample, settings: EstimateSettings, *, seed: int) -> Sweep:
-    """Train and score heads for the numbers of `grid`, and then for numbers around the best one, down to its neighbours.
+    """Train and score heads for the numbers of `grid`, and then for numbers around the best one.
 
     As long as at most AROUND numbers are left around the best one, all of them are tried.
     """

@@ -46,11 +46,11 @@ def dump(tree: CommentedMap) -> str:
 
 
 def laid_out(tree: CommentedMap) -> str:
-    """Return the YAML text of a mapping, with an empty line before each block."""
+    """Return the YAML text of a mapping, with an empty line before each block that has none."""
     lines: list[str] = []
     above = ""
     for line in dump(tree).splitlines():
-        if above and not line.startswith(" ") and (above.startswith(" ") or _opens_block(line)):
+        if above and line and not line.startswith(" ") and (above.startswith(" ") or _opens_block(line)):
             lines.append("")
         lines.append(line)
         above = line

@@ -1,6 +1,7 @@
 """A project of 400 handwritten digits without labels, and `sslpipe label` on it as a process of its own."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -38,6 +39,7 @@ class Digits:
     def __init__(self, project, commands, truth):
         """commands: folder where sslpipe and dvc are found; truth: file → class."""
         self.path, self.truth = project, truth
+        self.servers = []
         self.environment = {
             **os.environ,
             "PATH": os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -71,6 +73,7 @@ class Digits:
             shutil.copytree(self.path.parent / name, folder / name)
         other = object.__new__(Digits)
         other.path, other.truth, other.environment = folder / "project", self.truth, self.environment
+        other.servers = []
         return other
 
     def variables(self, first):
@@ -112,9 +115,34 @@ class Digits:
         store = Store(self.path / "runs/prepare")
         return [*store.files("train"), *store.files("held_out")]
 
+    def answered(self):
+        """Return the file of each answer in the journal, in their order."""
+        lines = (self.path / ".sslpipe/label/journal.jsonl").read_text().splitlines()
+        return [entry["image"] for entry in map(json.loads, lines) if entry["do"] == "answer"]
+
+    def times(self):
+        """Return when each file of the stages that read no labels was written; mine-neighbors tells their purity."""
+        names = ("pretrain", "features", "cluster", "self-label")
+        files = (file for name in names for file in (self.path / "runs" / name).iterdir())
+        return {file: file.stat().st_mtime_ns for file in files}
+
+    def accuracy(self, name, without):
+        """Return the share of images that a table of predictions calls right, of those that are not in `without`."""
+        found = {Path(row["file_name"]).name: row["prediction"] for row in self.rows(name)}
+        right = [called == self.truth[file] for file, called in found.items() if file not in without]
+        return sum(right) / len(right)
+
     def server(self, first="", arguments=()):
         """Start `sslpipe label`. first: Python code that changes its process before."""
-        return Server(self, first, arguments)
+        self.servers.append(Server(self, first, arguments))
+        return self.servers[-1]
+
+
+def waiting(labels, files, state):
+    """The files of held-out images whose class no training image has: these labels are not in the table yet."""
+    train = set(files[: state["images"]["train"]])
+    trained = {label for file, label in labels.items() if file in train}
+    return {file for file, label in labels.items() if file not in train and label not in trained}
 
 
 class Server:

@@ -16,6 +16,7 @@ def shown(*parts):
     ("text", "lines"),
     [
         ("one\ntwo", ["one", "two"]),
+        ("run:\n\tgit add\na\tb\n", ["run:", "        git add", "a       b"]),
         ("one\r\ntwo\r\n\n", ["one", "two"]),
         ("\x1b[1;32mgreen\x1b[0m\x1b]0;title\x07 text\x1b[K\n", ["green text"]),
         ("10 %\r20 %\rdone\nnext\n", ["done", "next"]),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from every_method import outputs_of
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslpipe.data.batches import LabelledBatch
 from sslpipe.engine.method import Progress
@@ -35,6 +36,30 @@ def test_the_memory_begins_with_the_labelled_images(problem, labelled):
     assert set(method.state_dict()) > {"bank", "bank_labels", "align.window", "align.steps_seen"}
 
 
+class Elements(TorchDispatchMode):
+    """Counts elements that operations return in new memory."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, given=(), named=None):
+        result = function(*given, **(named or {}))
+        if isinstance(result, torch.Tensor) and not function._schema.name.endswith("_"):
+            self.count += result.numel()
+        return result
+
+
+def test_the_memory_is_changed_in_place_in_the_rows_of_the_batch_alone(problem):
+    method = Method(Settings(outputs=8), problem)
+    method.bank = F.normalize(torch.randn(5000, 8), dim=1)
+    before, place = method.bank.clone(), method.bank.data_ptr()
+    z = F.normalize(torch.randn(6, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    with Elements() as seen:
+        method._remember(torch.tensor([4999, 3, 17, 3, 8, 3]), z)
+    assert seen.count < 1000
+    assert method.bank.data_ptr() == place
+    assert (method.bank != before).any(dim=1).nonzero()[:, 0].tolist() == [3, 8, 17, 4999]
+
+
 @pytest.mark.parametrize("memory", ["temporal", "teacher"])
 def test_the_memory_moves_as_equation_12_has_it(problem, memory):
     method = Method(Settings(memory=memory, outputs=8), problem)
@@ -55,6 +80,8 @@ def test_the_memory_is_addressed_by_the_labelled_images_number(problem, pair, la
     method = Method(Settings(), problem)
     before = method.bank.clone()
     method.losses(drawing(pair, labelled, [5, 11, 5, 30]), generator)
+    assert torch.equal(method.bank, before)  # the backward pass reads it
+    method.after_step()
     moved = (method.bank != before).any(dim=1).nonzero()[:, 0]
     assert moved.tolist() == [5, 11, 30]
 
@@ -71,6 +98,7 @@ def test_a_teacher_writes_its_own_embeddings_and_unlabelled_images_do_not_count(
     for each in (batch, others):
         method.bank.copy_(torch.where(torch.arange(40)[:, None] == 5, -before, before))
         method.losses(each, torch.Generator().manual_seed(0))
+        method._remember(*method._latest)
         banks.append(method.bank.clone())
     assert torch.equal(*banks)
     expected = embeddings(method.averaged.module, batch.labelled.image)

@@ -29,6 +29,8 @@ from sslpipe.views.policies import Views, ViewSettings
 
 LOSS_SHARE = 0.01
 """Weight of a step in the moving average of each head's training loss (own choice: about the last hundred steps)."""
+CHUNK = 1024
+"""Held-out images whose products of probabilities are computed at a time (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,33 +170,45 @@ class Method(BaseMethod):
 
     @torch.no_grad()
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
-        """Compute every head's held-out loss and keep the weights at the lowest loss so far (section 3.1)."""
-        logits = self._held_out_logits()
-        itself = torch.arange(logits.shape[1], device=logits.device)[None]
-        # Eq. 2's first term over all neighbours of all held-out images; each row holds one neighbour of every image.
-        rows = self.held_out.neighbors.T if self.settings.neighbors else itself
-        chosen = self.settings.held_out_entropy_weight
-        weight = self.settings.entropy_weight if chosen is None else chosen
-        losses = torch.stack([scan(logits, logits[:, row], entropy_weight=weight)["loss"] for row in rows]).mean(dim=0)
-        head = (losses if self.settings.select_head_by == "held_out" else self.train_losses).argmin()
-        loss = losses[head]
+        """Compute the held-out loss and keep the weights at the lowest loss so far (section 3.1).
+
+        Of every head if it selects the head, else of the head that the training loss selects.
+        """
+        settings, features = self.settings, self._held_out_features()
+        by_held_out = settings.select_head_by == "held_out"
+        chosen = settings.held_out_entropy_weight
+        weight = settings.entropy_weight if chosen is None else chosen
+        neighbors = self.held_out.neighbors if settings.neighbors else None
+        found = {
+            head: held_out_loss(self._logits_of(head, features), neighbors, entropy_weight=weight)
+            for head in (range(settings.heads) if by_held_out else [int(self.train_losses.argmin())])
+        }
+        head = list(found)[int(torch.stack(list(found.values())).argmin())]
+        loss = found[head]
         # Of the epochs in which only the heads are trained, the last one is a candidate.
-        progress, head_epochs = self.progress, self.settings.head_epochs
+        progress, head_epochs = self.progress, settings.head_epochs
         candidate = progress.epochs >= head_epochs or head_epochs * progress.steps_per_epoch >= progress.total
         if candidate and loss < self.best_loss:
             self.best_loss.copy_(loss)
-            self.best_head.copy_(head)
+            self.best_head.fill_(head)
             for name, value in self.network.state_dict().items():
                 self.get_buffer(_best(name)).copy_(value)
-        used = logits[head].argmax(dim=1).bincount().count_nonzero()
+        used = self._logits_of(head, features).argmax(dim=1).bincount().count_nonzero()
         return {"held_out/loss": loss.item(), "held_out/clusters": used.item()}
 
-    def _held_out_logits(self) -> Tensor:
-        """Logits [H, M, C] of the held-out images without augmentation."""
+    def _held_out_features(self) -> Tensor:
+        """Features [M, D] of the held-out images without augmentation, float32."""
         if self._heads_alone(self.progress.step - 1):
             assert isinstance(self.held_out.features, Tensor)
-            return self.network.head(self.held_out.features.float()).float()  # type: ignore[no-any-return]
-        return infer(self.network.eval(), self.held_out.images, dim=1)
+            return self.held_out.features.float()
+        return infer(self.network.eval().features, self.held_out.images)
+
+    def _logits_of(self, head: int, features: Tensor) -> Tensor:
+        """Logits [M, C] of one head for features [M, D]."""
+        heads = self.network.head
+        assert isinstance(heads, ClusterHeads)
+        logits: Tensor = heads.single(head)(features)
+        return logits
 
     def _heads_alone(self, step: int) -> bool:
         """Whether only the heads are trained in a step."""
@@ -227,6 +241,25 @@ def check_length(settings: Settings, images: int) -> None:
             f"cluster.scan: heads alone are trained, in all {epochs:g} epochs, and the backbone stays as it is "
             f"(head_epochs: {settings.head_epochs}); a lower head_epochs trains it as well"
         )
+
+
+def held_out_loss(logits: Tensor, neighbors: Tensor | None, *, entropy_weight: float) -> Tensor:
+    """Return the SCAN loss (eq. 2) of a head over all neighbours of all M images, a scalar.
+
+    logits: [M, C]. neighbors: int64 [M, K]; None: each image's own. The log-probabilities are computed once, and
+    products of probabilities for CHUNK images at a time, so that some 3 · M · C numbers are in memory.
+    """
+    log_p = logits.log_softmax(dim=1)
+    own = torch.arange(len(log_p), device=log_p.device)
+    columns = own[None] if neighbors is None else neighbors.T
+    log_mean = torch.logsumexp(log_p, dim=0) - log(len(log_p))
+    entropy = -(log_mean.exp() * log_mean).sum()
+    losses = []
+    for column in columns:
+        parts = zip(torch.split(log_p, CHUNK), torch.split(column, CHUNK), strict=True)
+        agreement = torch.cat([torch.logsumexp(part + log_p[others], dim=1) for part, others in parts])
+        losses.append(-agreement.mean() - entropy_weight * entropy)
+    return torch.stack(losses).mean()
 
 
 def _best(name: str) -> str:

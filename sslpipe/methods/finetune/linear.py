@@ -6,13 +6,12 @@ from torch import Tensor, nn
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
-from sslpipe.io.settings import Count, Positive, TwoOrMore
+from sslpipe.io.settings import Count, CountOrZero, Positive, TwoOrMore
 from sslpipe.methods.semisup._base import Problem, add_classifier
 from sslpipe.methods.semisup._logistic import (
     DEFAULT_PENALTY,
     labelled_features,
-    left_out_logits,
-    left_out_loss,
+    penalty_losses,
     regress,
     set_classifier,
     stratified_folds,
@@ -29,6 +28,10 @@ class Settings:
     smaller weights, less overfitting of few labels, less certain predictions."""
     folds: TwoOrMore = 5
     """Number of folds; at most as many as the rarest class has labels. More: a surer choice of the penalty, slower."""
+    all_folds_up_to: CountOrZero = 20_000
+    """Number of labels up to which every fold is left out once; with more, the first fold alone is, which then has
+    labels enough (own choice). Larger: a surer choice of the penalty with many labels, in as many times the time as
+    there are folds."""
     iterations: Count = 200
     """Maximum number of L-BFGS iterations. More: closer to the minimum, if it is not reached before."""
     fit: None = None
@@ -68,10 +71,14 @@ def choose_penalty(features: Tensor, label: Tensor, settings: Settings) -> float
         info(f"linear: a class has only one label; penalty {DEFAULT_PENALTY:g}")
         return DEFAULT_PENALTY
     parts = stratified_folds(label, folds)
-    losses = {
-        penalty: left_out_loss(left_out_logits(features, label, parts, penalty, settings.iterations), label, parts)
-        for penalty in settings.penalties
-    }
+    used = parts if len(label) <= settings.all_folds_up_to else parts[:1]
+    losses = penalty_losses(features, label, used, settings.penalties, settings.iterations)
     best = min(losses, key=lambda penalty: losses[penalty])
-    info(f"linear: penalty {best:g}, by {folds}-fold cross-validation over {len(label)} labels")
+    if len(used) == folds:
+        info(f"linear: penalty {best:g}, by {folds}-fold cross-validation over {len(label)} labels")
+    else:
+        info(
+            f"linear: penalty {best:g}, by the first of {folds} folds, of {len(used[0][1])} of {len(label)} labels; "
+            f"finetune.linear.all_folds_up_to: {len(label)} takes all {folds}"
+        )
     return best

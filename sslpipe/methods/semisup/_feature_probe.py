@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sslpipe.methods.semisup._answers import TINY, product_of
-from sslpipe.methods.semisup._logistic import left_out_logits, left_out_loss, regress
+from sslpipe.methods.semisup._logistic import left_out_logits, left_out_loss, regress, solvable
 from sslpipe.metrics.pca import fit_pca, unit_chunks, unit_rows
 
 DEFAULT_STRENGTH = 10.0
@@ -55,9 +55,9 @@ class Probe:
     """A multinomial logistic regression on reduced unit features."""
 
     weight: Tensor
-    """float64 [C, d]."""
+    """float64 [C, d], with many labels float32."""
     bias: Tensor
-    """float64 [C]."""
+    """float64 [C], with many labels float32."""
     strength: float
     """Weight of the sum of the cross-entropies against the penalty |W|²/2 (scikit-learn's C)."""
 
@@ -75,7 +75,7 @@ def fit_probe(unit: NDArray[np.float32], label: Tensor, strength: float, iterati
     """Return the probe of labelled images; unit: [L, d], their reduced unit features. label: [L]."""
     penalty = 1 / (strength * len(label))
     return Probe(
-        *regress(torch.from_numpy(unit).double(), label, penalty, iterations, standardize=False), strength=strength
+        *regress(solvable(torch.from_numpy(unit)), label, penalty, iterations, standardize=False), strength=strength
     )
 
 
@@ -83,7 +83,7 @@ def left_out_probes(
     unit: NDArray[np.float32], label: Tensor, strengths: Sequence[float], folds: Folds, iterations: int
 ) -> dict[float, NDArray[np.float32]]:
     """Return strength → probabilities [L, C] of each labelled image by the probe of the other folds' labels."""
-    known = torch.from_numpy(unit).double()
+    known = solvable(torch.from_numpy(unit))
     return {
         strength: left_out_logits(known, label, folds, 1 / (strength * len(label)), iterations, standardize=False)
         .softmax(dim=1)

@@ -1,6 +1,6 @@
 """Multinomial logistic regression on a network's features, and its cross-validation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,20 @@ from sslpipe.objectives.supervised import cross_entropy
 DEFAULT_PENALTY = 1e-3
 """Penalty without cross-validation (own choice: what cross-validation selects on digits with 4 labels a class)."""
 
+MANY = 10_000
+"""Labels above which features stay in float32, and each fit of a fold starts from the one before (own choice): with so
+many, rounding is far below the noise of the data, and cost counts."""
+CHUNK = 8192
+"""Images whose logits are in memory at a time (own choice)."""
+
+
+def solvable(features: Tensor) -> Tensor:
+    """Return features [L, D] in the type in which the regression is solved: float64, with MANY labels float32."""
+    return features.double() if len(features) <= MANY else features.float()
+
 
 def labelled_features(network: Network, labelled: LabelledImages) -> tuple[Tensor, Tensor]:
-    """Features [L, D], float64, of the labelled images without augmentation, and their classes [L].
+    """Features [L, D] of the labelled images without augmentation, in the type of `solvable`, and their classes [L].
 
     They are on the images' device, or on the CPU if that is an Apple GPU, which has no float64.
     """
@@ -23,17 +34,28 @@ def labelled_features(network: Network, labelled: LabelledImages) -> tuple[Tenso
     features = infer(network.eval().features, labelled.images.subset(labelled.index))
     network.train(training)
     if features.device.type == "mps":
-        return features.cpu().double(), labelled.label.cpu()
-    return features.double(), labelled.label
+        return solvable(features.cpu()), labelled.label.cpu()
+    return solvable(features), labelled.label
+
+
+Solution = tuple[Tensor, Tensor]
+"""Weights [C, D] and biases [C]."""
 
 
 def regress(
-    features: Tensor, label: Tensor, penalty: float, iterations: int, *, standardize: bool = True
-) -> tuple[Tensor, Tensor]:
+    features: Tensor,
+    label: Tensor,
+    penalty: float,
+    iterations: int,
+    *,
+    standardize: bool = True,
+    start: Solution | None = None,
+) -> Solution:
     """Weights [C, D] and biases [C] that minimise mean cross-entropy + penalty/2 · |W|², by L-BFGS.
 
-    features: [L, D]. label: [L]; every class occurs. standardize: whether the penalty applies to the weights of
-    standardised features instead of those of the features as they are.
+    features: [L, D], in whose type it is solved. label: [L]; every class occurs. standardize: whether the penalty
+    applies to the weights of standardised features instead of those of the features as they are. start: a solution to
+    begin with, such as that of another penalty; None: 0.
     """
     mean, std = features.mean(dim=0), features.std(dim=0).clamp(min=1e-8)
     if not standardize:  # one scale for all, which only helps the solver
@@ -41,15 +63,25 @@ def regress(
         penalty = penalty / float(std) ** 2
     features = (features - mean) / std
     classes = int(label.max()) + 1
-    weight = features.new_zeros(classes, features.shape[1], requires_grad=True)
-    bias = features.new_zeros(classes, requires_grad=True)
+    weight = features.new_zeros(classes, features.shape[1])
+    bias = features.new_zeros(classes)
+    if start is not None:
+        weight, bias = start[0] * std, start[1] + start[0] @ mean
+    weight, bias = weight.requires_grad_(), bias.requires_grad_()
     solver = torch.optim.LBFGS([weight, bias], max_iter=iterations, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         solver.zero_grad()
-        value = cross_entropy(features @ weight.T + bias, label) + penalty / 2 * weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+        total = penalty / 2 * weight.square().sum()
+        for rows, known in zip(torch.split(features, CHUNK), torch.split(label, CHUNK), strict=True):
+            part = cross_entropy(rows @ weight.T + bias, known) * (len(rows) / len(features))
+            if len(rows) == len(features):
+                total = part + total
+            else:  # the graph of this chunk is not needed for the next one
+                part.backward()  # type: ignore[no-untyped-call]
+                total = total + part.detach()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total.detach()
 
     solver.step(loss)  # type: ignore[no-untyped-call]
     weight = weight.detach() / std
@@ -107,3 +139,26 @@ def left_out_loss(logits: Tensor, label: Tensor, folds: Iterable[tuple[Tensor, T
     """The cross-entropy of `left_out_logits` [L, C], the mean over the folds."""
     losses = [float(cross_entropy(logits[inside], label[inside])) for _, inside in folds]
     return sum(losses) / len(losses)
+
+
+def penalty_losses(
+    features: Tensor,
+    label: Tensor,
+    folds: Sequence[tuple[Tensor, Tensor]],
+    penalties: Sequence[float],
+    iterations: int,
+) -> dict[float, float]:
+    """Penalty → the cross-entropy of images that are left out, the mean over the folds.
+
+    The parameters are those of `left_out_logits`. With MANY labels the penalties of a fold are solved from the largest
+    to the smallest, each from the solution before, which is close to it.
+    """
+    losses = dict.fromkeys(penalties, 0.0)
+    for others, inside in folds:
+        rows, known = features[others], label[others]
+        start: Solution | None = None
+        for penalty in sorted(losses, reverse=True):
+            weight, bias = regress(rows, known, penalty, iterations, start=start)
+            start = (weight, bias) if len(label) > MANY else None
+            losses[penalty] += float(cross_entropy(features[inside] @ weight.T + bias, label[inside])) / len(folds)
+    return losses

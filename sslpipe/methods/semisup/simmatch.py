@@ -78,7 +78,7 @@ class Settings(LabelledSettings):
 
 
 class Method(LabelledMethod):
-    """SimMatch, algorithm 1; `bank`, the memory, has one row for each labelled image."""
+    """SimMatch, algorithm 1; `bank`, the memory, has one row of length 1 for each labelled image."""
 
     settings: Settings
 
@@ -92,8 +92,9 @@ class Method(LabelledMethod):
         network, labelled = problem.network.eval(), problem.labelled
         bank = infer(lambda images: logits_and_embeddings(network, images)[1], labelled.images.subset(labelled.index))
         network.train()
-        self.register_buffer("bank", bank)
+        self.register_buffer("bank", F.normalize(bank, dim=1))
         self.register_buffer("bank_labels", labelled.label)
+        self._latest: tuple[Tensor, Tensor] | None = None
 
     @property
     def averaged_by_batch(self) -> bool:
@@ -124,7 +125,7 @@ class Method(LabelledMethod):
         strong_q = similarities(z_strong, self.bank, temperature=settings.temperature)
         terms = simmatch(p_hat, q_hat, strong_logits, strong_q, threshold=settings.threshold)
         supervised_loss = cross_entropy(labelled_logits, labelled.label, smoothing=settings.label_smoothing)
-        self._remember(labelled.index, z_labelled.detach())
+        self._latest = labelled.index, z_labelled.detach()
         instance_weight = settings.instance_weight if self.progress.epochs >= settings.instance_from_epoch else 0.0
         unlabelled_loss = settings.unlabelled_weight * terms["semantic"] + instance_weight * terms["instance"]
         return {"loss": supervised_loss + unlabelled_loss, "labelled": supervised_loss, **terms}
@@ -146,18 +147,26 @@ class Method(LabelledMethod):
         """The network to keep."""
         return self.network if self.settings.keep == "student" else super().selected()
 
+    def after_step(self) -> None:
+        """Move the labelled images' rows of the memory, which the backward pass needs no longer, and the average."""
+        if self._latest is not None:
+            self._remember(*self._latest)
+            self._latest = None
+        super().after_step()
+
     @torch.no_grad()
     def _remember(self, index: Tensor, z: Tensor) -> None:
         """Update the memory by eq. 12, or by the teacher's embeddings; the views of one image are averaged.
 
-        index: [B], rows of the memory. z: [B, D], each of length 1.
+        index: [B], rows of the memory, the only ones that are read and written. z: [B, D], each of length 1.
         """
         index, z = world.gather(index), world.gather(z)
-        count = torch.zeros(len(self.bank), 1, device=z.device).index_add_(0, index, z.new_ones(len(index), 1))
-        mean = torch.zeros_like(self.bank).index_add_(0, index, z) / count.clamp(min=1)
+        # Each image's first place in the batch stands for all of its places, without waiting for the device.
+        first = (index[:, None] == index).int().argmax(dim=1)
+        count = z.new_zeros(len(index), 1).index_add_(0, first, z.new_ones(len(index), 1))
+        mean = (torch.zeros_like(z).index_add_(0, first, z) / count.clamp(min=1))[first]
         momentum = self.settings.momentum if self.settings.memory == "temporal" else 0.0
-        moved = F.normalize(momentum * self.bank + (1 - momentum) * mean, dim=1)
-        self.bank.copy_(torch.where(count > 0, moved, self.bank))
+        self.bank[index] = F.normalize(momentum * self.bank[index] + (1 - momentum) * mean, dim=1)
 
 
 def instance_head(settings: Settings, problem: Problem) -> InstanceHead:

@@ -24,7 +24,8 @@
       const starts = every.filter((one) => fold(one.name).startsWith(wanted));
       const inside = every.filter((one) => !starts.includes(one) && fold(one.text ?? one.name).includes(wanted));
       const found = [...starts, ...inside];
-      const same = found.find((one) => one.name === text) ?? found.find((one) => fold(one.name) === wanted);
+      const same = found.find((one) => one.name === text) ?? found.find((one) => fold(one.name) === wanted)
+        ?? found.find((one) => one.text !== undefined && fold(one.text) === wanted);
       const first = same ? [same, ...found.filter((one) => one !== same)] : found;
       return { found: first.slice(0, ROWS), more: Math.max(0, first.length - ROWS), same: same !== undefined, exact: same?.name === text };
     }

@@ -6,7 +6,13 @@ const label = { ...dom, views: {}, view: null, state: null };
 
 (() => {
   label.random = () => [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  const tab = label.random();
+  // A tab that is loaded again is the same one: the server counts the tabs that are open.
+  const TAB = `sslpipe-label-tab ${location.pathname}`;
+  let tab = label.random();
+  try {
+    if (performance.getEntriesByType("navigation")[0]?.type === "reload") tab = sessionStorage.getItem(TAB) ?? tab;
+    sessionStorage.setItem(TAB, tab);
+  } catch { /* nothing can be kept: it counts as another tab for some seconds */ }
   const PAUSE = 2000;
   const at = (id) => document.getElementById(id);
   let [asked, taken, trouble] = [0, 0, null];
@@ -75,12 +81,13 @@ const label = { ...dom, views: {}, view: null, state: null };
       text = `The server does not answer; start \`sslpipe label\` again. ${wait ? `${wait}.` : ""}`;
     else if (refused) text = `not saved: ${refused.message}${wait ? `; ${wait}` : ""}`;
     else if (trouble) text = trouble.message;
+    else if (label.state?.problem) text = label.state.problem;
     if (at("trouble").textContent !== dom.shown(text)) at("trouble").textContent = dom.shown(text);
     at("trouble").hidden = text === "";
     const { pages } = label.state ?? { pages: 1 };
     at("tabs").hidden = pages <= 1;
     at("tabs").textContent = `This project is open in ${pages} tabs; each shows the others' answers.`;
-    const saved = text && waiting ? "not saved" : waiting ? "saving …" : "saved";
+    const saved = (trouble || refused) && waiting ? "not saved" : waiting ? "saving …" : "saved";
     at("saved").textContent = label.state === null ? "" : saved;
     at("saved").classList.toggle("wrong", saved === "not saved");
   }

@@ -51,8 +51,11 @@
     [asking, version] = [true, label.state.version];
     try {
       const answer = await label.get("questions");
-      const there = new Set(list.map(key));
-      list.push(...answer.questions.filter((question) => !there.has(key(question)) && !given.has(key(question))));
+      // What was answered meanwhile, the server may not have known: it is asked again only about its label.
+      const there = new Set(list.map((question) => question.image));
+      const known = new Set([...answered.values()].map((question) => question.image));
+      list.push(...answer.questions.filter((question) => !there.has(question.image) && !given.has(key(question))
+        && (question.label !== null || !known.has(question.image))));
       [note, wrong] = [answer.note, null];
     } catch (error) {
       [wrong, version] = [error.message, null];

@@ -62,7 +62,7 @@
         label.el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Results" }, label.el("table", {},
           label.el("thead", {}, label.el("tr", {}, head)),
           label.el("tbody", {}, rows.map((row) => label.el("tr", {}, number(row.answers.toLocaleString("en")),
-            number(row.accuracy === null ? "–" : `${row.accuracy.toFixed(2)}${row.deviation === null ? "" : ` ± ${row.deviation.toFixed(2)}`}`),
+            number(row.accuracy === null ? "–" : `${row.accuracy.toFixed(2)}${!row.deviation ? "" : ` ± ${row.deviation.toFixed(2)}`}`),
             number(row.accuracy === null ? "–" : row.count), label.el("td", {}, label.text(row.source))))))));
       return undefined;
     }
@@ -93,7 +93,8 @@
       const note = found.note ? label.el("p", { class: "hint" }, label.text(found.note)) : null;
       if (found.after === null) return changes.replaceChildren(...(note ? [note] : []));
       changes.replaceChildren(...[label.el("h2", {}, "What changed"),
-        label.el("p", { class: "hint" }, `${found.changed.toLocaleString("en")} of ${label.count(found.of, "image")}: from `, label.text(found.before), " to ", label.text(found.after)),
+        label.el("p", { class: "hint" }, `${found.changed.toLocaleString("en")} of ${label.count(found.of, "image")}: from `,
+          label.text(found.before), ...(found.before === found.after ? [", as it was, to what it is now"] : [" to ", label.text(found.after)])),
         note,
         label.el("ul", { class: "changes" }, found.rows.map((row) => label.el("li", {},
           label.el("p", {}, `${label.count(row.count, "image")}: `, label.text(row.from), " → ", label.el("strong", {}, label.text(row.to))),
