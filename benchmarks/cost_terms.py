@@ -115,7 +115,8 @@ def evaluation_seconds(run: Run, *, classifiers: int, clusterings: int, spaces: 
 
 def evaluation_bytes(run: Run) -> int:
     """Return the largest memory of evaluate beside images and networks: vectors of k-means, the
-    sample that its principal components are taken of, or probabilities."""
+    sample that its principal components are taken of, or probabilities.
+    """
     probabilities = 4 * run.scored * run.classes
     work = kmeans_work(run)
     sample = 2 * min(PCA_BYTES, 4 * run.images * run.values) if work.values < run.values else 0
