@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sslpipe.engine.checkpoint import SHARE
 from sslpipe.metrics.evaluation import EvaluateSettings
-from sslpipe.metrics.kmeans import COMPONENTS, MAX_BYTES, MINI_BATCHES_WORK, RESTARTS_WORK
+from sslpipe.metrics.kmeans import COMPONENTS, MAX_BYTES, MINI_BATCHES_WORK, PCA_BYTES, RESTARTS_WORK
 
 SCORED = 6e-9
 """CPU seconds of an image and a class in the metrics of one model: 0.30 s for 50,000 images and 1,000 classes."""
@@ -114,9 +114,13 @@ def evaluation_seconds(run: Run, *, classifiers: int, clusterings: int, spaces: 
 
 
 def evaluation_bytes(run: Run) -> int:
-    """Return the largest memory of evaluate beside images and networks: vectors of k-means, or probabilities."""
+    """Return the largest memory of evaluate beside images and networks: vectors of k-means, the
+    sample that its principal components are taken of, or probabilities.
+    """
     probabilities = 4 * run.scored * run.classes
-    return max(kmeans_work(run).bytes, 2 * probabilities)
+    work = kmeans_work(run)
+    sample = 2 * min(PCA_BYTES, 4 * run.images * run.values) if work.values < run.values else 0
+    return max(work.bytes, sample, 2 * probabilities)
 
 
 def epoch_end_forwards(held_out: int, epochs: int) -> int:

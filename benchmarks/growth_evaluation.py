@@ -99,7 +99,7 @@ def of_votes(labels: int, classes: int) -> list[Any]:
 
 def measure(options: Options) -> list[Table]:
     """Tables of each part of evaluation."""
-    sizes = [(1000, 20)] if options.quick else [(5000, 50), (10_000, 100), (20_000, 200)]
+    sizes = [(1000, 20)] if options.quick else [(2000, 50), (5000, 50), (10_000, 100)]
     columns = ("images", "clusters", "a restart, s", "ten, s", "by default, s", "times less")
     columns += ("memory, of all vectors", "by default")
     note = (

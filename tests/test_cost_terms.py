@@ -112,8 +112,7 @@ def test_kmeans(monkeypatch, exact_up_to):
         work()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        if exact_up_to > 1:
-            assert 0.5 < peak / expected.bytes < 2
+        assert 0.5 < peak / cost_terms.evaluation_bytes(run) < 2
     if exact_up_to > 1:
         assert_predicted(measured, predicted)
 
