@@ -1,4 +1,4 @@
-"""How costs grow with the number of images, neighbours, groups and steps: all parts `growth_*`, a table for each form of rows."""
+"""How costs grow with images, neighbours, groups and steps: all parts `growth_*`, a table for each form of rows."""
 
 import importlib
 import pkgutil
