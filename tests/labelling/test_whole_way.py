@@ -333,6 +333,7 @@ def test_all_views_are_accessible(project, chrome):
             until(tab, SAVED)
             for scheme in ("light", "dark"):
                 tab.emulate_media(color_scheme=scheme)
+                until(tab, "document.getAnimations().length === 0")  # colours change within some milliseconds
                 wrong = Axe().run(tab).response["violations"]
                 found |= {(view, scheme, each["id"]): each["nodes"][0]["html"] for each in wrong}
         assert not found

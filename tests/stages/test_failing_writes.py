@@ -10,6 +10,7 @@ import re
 import resource
 import shutil
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -46,6 +47,9 @@ SAMPLE = {"prepare": 6, "recipe": 5, "list-images": 4, "pretrain": 6, "predict":
 """Writes that are tried of each command; the others have 2."""
 WITHOUT = (".sslpipe", "runs/live")
 """Folders of what a command can do without."""
+
+# Which folder is used is found once, by files that may fail.
+tempfile.gettempdir()
 
 
 class Writes:
