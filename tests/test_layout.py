@@ -77,7 +77,7 @@ def test_init_needs_no_torch(tmp_path):
     code = (
         "import sys\n"
         "from sslpipe.tools import scaffold\n"
-        "scaffold.find_library = scaffold.shutil.which = lambda _: None\n"
+        "scaffold._can_be_loaded = scaffold.shutil.which = lambda _: None\n"
         "scaffold.has_gpu = lambda: False\n"
         "scaffold._initialise = lambda folder: []\n"
         "from stages.__main__ import app\n"

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from ctypes.util import find_library
+from ctypes import CDLL
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -170,9 +170,18 @@ def use_recipe(name: str, folder: Path, *, force: bool = False) -> tuple[str, ..
     return tuple(texts)
 
 
+def _can_be_loaded(library: str) -> bool:
+    """Return whether the system has a library; `find_library` would start a compiler, with files of its own."""
+    try:
+        CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
 def has_gpu() -> bool:
     """Return whether torch can use an NVIDIA GPU; torch is only asked, and imported, where there is a driver of one."""
-    programs = [shutil.which("nvidia-smi"), find_library("cuda"), find_library("nvcuda")]
+    programs = [shutil.which("nvidia-smi"), *filter(_can_be_loaded, ("libcuda.so.1", "nvcuda.dll"))]
     if not any(programs) and not Path("/dev/nvidiactl").exists() and not Path("/proc/driver/nvidia").exists():
         return False
     import torch
