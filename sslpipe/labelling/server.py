@@ -19,6 +19,7 @@ from starlette.routing import Route
 from sslpipe.io.errors import UserError, one_line
 from sslpipe.labelling.errors import NotThereError, RefusedError
 from sslpipe.labelling.guard import Guard, refusal
+from sslpipe.labelling.state import ASIDE
 from sslpipe.labelling.threads import in_thread
 
 BODY_LIMIT = 1 << 20
@@ -26,8 +27,6 @@ BODY_LIMIT = 1 << 20
 READING, PICTURES = 8, 4
 """Calls at a time: of pictures, so that they do not wait for an action, and of the rest (own choice)."""
 PICTURES_KEPT = "private, max-age=3600"
-ASIDE = -1
-"""Group of the images that are set aside; "aside" in its address."""
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",

@@ -77,9 +77,9 @@ class Session:
 
     def state(self, page: str, since: int | None) -> dict[str, Any]:
         """Return what all views show; of a version that the tab has, only what may have changed without an action."""
-        tabs, snapshot = self._count_tabs(page), self._snapshot
-        live = {"version": snapshot["version"], "pages": tabs, "run": self._run_part(snapshot["why"])}
-        return live if since == snapshot["version"] else {**snapshot["state"], **live}
+        self._see_tab(page)
+        snapshot = self._snapshot  # once, so that the version is that of the state
+        return self._live(snapshot) if since == snapshot["version"] else self._whole(snapshot)
 
     def group(self, group: int) -> dict[str, Any]:
         """Return the images of a group. Raises NotThereError for an unknown one."""
@@ -118,7 +118,7 @@ class Session:
                     said = self._records.do(completed, identity)
                     message = "; ".join(line for line in (adopted, said) if line) or None
             self._refresh()
-            return {"message": message, "state": self._whole()}
+            return {"message": message, "state": self._whole(self._snapshot)}
 
     def run(self) -> dict[str, Any]:
         """Start the pipeline with the labels as they are. Raises RefusedError if it cannot run."""
@@ -135,12 +135,12 @@ class Session:
                 self._add_result(before)
             self._rerun.start(commands, lambda outcome: self._learned(outcome, before))
             self._refresh()
-            return {"message": None, "state": self._whole()}
+            return {"message": None, "state": self._whole(self._snapshot)}
 
     def stop(self) -> dict[str, Any]:
         """End a run."""
         self._rerun.stop()
-        return {"message": None, "state": self._whole()}
+        return {"message": None, "state": self._whole(self._snapshot)}
 
     def picture(self, image: int, *, large: bool) -> tuple[bytes, str]:
         """Return the file of an image's picture and its media type. Raises NotThereError for an unknown one."""
@@ -225,14 +225,13 @@ class Session:
         share = "not known" if result["accuracy"] is None else f"{result['accuracy']:.3f} of {result['count']}"
         info(f"label: {prediction.source}: accuracy on random held-out images {share}")
 
-    def _count_tabs(self, page: str) -> int:
-        """Return how many tabs are open, this one included."""
+    def _see_tab(self, page: str) -> None:
+        """Remember that a tab has asked, and forget those that have been closed."""
         now = time.monotonic()
         with self._tabs_lock:
             if page:
                 self._tabs[page[:LONGEST_ID]] = now
             self._tabs = {tab: seen for tab, seen in self._tabs.items() if now - seen < TAB_SECONDS}
-            return max(len(self._tabs), 1)
 
     def _run_part(self, why: str | None) -> dict[str, Any]:
         run = self._rerun.state()
@@ -269,7 +268,10 @@ class Session:
         }
         self._snapshot: dict[str, Any] = {"version": self._version, "why": self._steps()[1], "state": content}
 
-    def _whole(self) -> dict[str, Any]:
-        snapshot = self._snapshot
-        live = {"version": snapshot["version"], "pages": max(len(self._tabs), 1)}
-        return {**snapshot["state"], **live, "run": self._run_part(snapshot["why"])}
+    def _whole(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+        return {**snapshot["state"], **self._live(snapshot)}
+
+    def _live(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what may change without an action: how many tabs are open, and what a run does."""
+        pages = max(len(self._tabs), 1)
+        return {"version": snapshot["version"], "pages": pages, "run": self._run_part(snapshot["why"])}
