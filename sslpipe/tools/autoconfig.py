@@ -13,7 +13,7 @@ from sslpipe.io.version import own_version
 from sslpipe.tools import recipes
 from sslpipe.tools.features_choice import FeaturesChoice
 from sslpipe.tools.folder_summary import FolderSummary
-from sslpipe.tools.training_length import blocks_to_fit, shorten
+from sslpipe.tools.training_length import blocks_to_fit, shorten, shrink_batch
 from sslpipe.tools.yaml_text import at, comment_at, in_one_line, put, set_comment
 
 OWN = "own-images"
@@ -142,14 +142,10 @@ def fit_batches(
 ) -> None:
     """Limit batches to a quarter of the training images, and runs to `images_at_most` images through the network.
 
-    What else counts epochs is shortened in proportion, see `shorten`.
+    What must stay in proportion is changed with them, see `shrink_batch` and `shorten`.
     """
     for block in blocks_to_fit({stage: tree[stage] for stage in map(key_of, stages) if stage in tree}):
-        batch = at(tree, f"{block}.fit.batch")
-        largest = max(8, 1 << ((train // 4).bit_length() - 1))
-        if batch and batch > largest:
-            note = f"a quarter of {train:,} training images; {batch} in the recipe"
-            put(tree, f"{block}.fit.batch", largest, note)
+        shrink_batch(tree, block, train)
         if images_at_most:
             shorten(tree, block, train, images_at_most)
 

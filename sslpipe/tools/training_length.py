@@ -1,5 +1,6 @@
-"""Shorten a training run: its epochs, and all settings that count epochs of it, in the same proportion."""
+"""Fit a training run to a collection: its epochs and its batch, and all settings that go in proportion to them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -19,6 +20,35 @@ CYCLE = ("ssl_epochs", "rotation_epochs", "cluster_epochs")
 """Epochs of one iteration of `semisup.alternation`: a shorter run has fewer iterations, of the same epochs."""
 ENDINGS = ("_epochs", "_epoch", "patience")
 """Ends of the names of settings that count epochs."""
+
+
+BESIDE_BATCH = ("labelled_batch", "cluster_batch")
+"""Settings that a smaller batch makes smaller in proportion, such as the labelled images beside it."""
+ROOT = ("adam", "adamw")
+"""Optimisers whose rate goes with the square root of the batch (Malladi et al. 2022, arXiv:2205.10287); with the
+others it goes with the batch itself (Goyal et al. 2017, arXiv:1706.02677)."""
+
+
+def shrink_batch(tree: CommentedMap, block: str, train: int) -> None:
+    """Limit the batch of a run to a quarter of the training images, a power of 2, and change its rate with it.
+
+    block: key of a method's settings, such as "cluster.scan"; train: number of training images. See ROOT and
+    BESIDE_BATCH for what is changed with the batch.
+    """
+    batch, largest = at(tree, f"{block}.fit.batch"), max(8, 1 << ((train // 4).bit_length() - 1))
+    if not batch or batch <= largest:
+        return
+    settings = _parsed(tree, block)
+    put(tree, f"{block}.fit.batch", largest, f"a quarter of {train:,} training images; {batch} in the recipe")
+    share, optimizer = largest / batch, settings.fit.optimizer
+    root = optimizer.name in ROOT
+    rate = float(f"{optimizer.lr * (math.sqrt(share) if root else share):.2g}")
+    how = "as the square root of the batch" if root else "in proportion to the batch"
+    put(tree, f"{block}.fit.optimizer.lr", rate, f"{how}; {optimizer.lr:g} in the recipe")
+    for key in BESIDE_BATCH:
+        if (value := getattr(settings, key, None)) is not None:
+            note = f"in proportion to the batch; {value} in the recipe"
+            put(tree, f"{block}.{key}", max(2, round(value * share)), note)
 
 
 def shorten(tree: CommentedMap, block: str, train: int, images_at_most: int) -> None:

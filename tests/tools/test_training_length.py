@@ -1,4 +1,6 @@
-"""A run that is shortened keeps the settings that count its epochs in proportion."""
+"""A run that is fitted to a collection keeps in proportion what belongs together."""
+
+import copy
 
 import pytest
 import yaml
@@ -9,7 +11,7 @@ from sslpipe.io.settings import parse
 from sslpipe.methods.cluster import scan
 from sslpipe.tools.autoconfig import settings_for
 from sslpipe.tools.folder_summary import FolderSummary
-from sslpipe.tools.training_length import LEAST_EPOCHS, shorten
+from sslpipe.tools.training_length import LEAST_EPOCHS, shorten, shrink_batch
 from sslpipe.tools.yaml_text import at, put
 
 SGD = {"name": "sgd", "lr": 0.1}
@@ -26,8 +28,12 @@ def fitted(images, recipe="own-images-cpu"):
 def tree_of(block, **settings):
     tree = CommentedMap()
     for key, value in settings.items():
-        put(tree, f"{block}.{key}", CommentedMap(value) if isinstance(value, dict) else value)
+        put(tree, f"{block}.{key}", commented(value))
     return tree
+
+
+def commented(value):
+    return CommentedMap({key: commented(each) for key, each in value.items()}) if isinstance(value, dict) else value
 
 
 @pytest.mark.parametrize("recipe", ["own-images-cpu", "own-images"])
@@ -122,3 +128,31 @@ def test_scan_prints_that_the_backbone_is_never_trained(head_epochs, fit, printe
     out = capsys.readouterr().out
     assert ("the backbone stays as it is" in out) is printed
     assert out.count("\n") == printed
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.03), ("lars", 0.03), ("adam", 0.06), ("adamw", 0.06)])
+def test_a_smaller_batch_has_a_smaller_rate_and_fewer_labelled_images(optimizer, rate):
+    fit = {"batch": 256, "epochs": 10, "optimizer": {"name": optimizer, "lr": 0.12}}
+    tree = tree_of("semisup.simmatch", labelled_batch=64, fit=fit)
+    shrink_batch(tree, "semisup.simmatch", 256)
+    assert at(tree, "semisup.simmatch.fit.batch") == 64
+    assert at(tree, "semisup.simmatch.fit.optimizer.lr") == pytest.approx(rate)
+    assert at(tree, "semisup.simmatch.labelled_batch") == 16
+
+
+def test_a_batch_that_fits_changes_nothing():
+    fit = {"batch": 64, "epochs": 10, "optimizer": dict(SGD)}
+    tree = tree_of("semisup.simmatch", labelled_batch=64, fit=fit)
+    before = copy.deepcopy(tree)
+    shrink_batch(tree, "semisup.simmatch", 256)
+    assert tree == before
+
+
+def test_init_of_few_images_keeps_batch_and_rate_together():
+    few, many = fitted(300), fitted(3000)
+    for stage, method in [("pretrain", "simclr"), ("cluster", "scan"), ("semisup", "simmatch")]:
+        small, large = few[stage][method]["fit"], many[stage][method]["fit"]
+        share = small["batch"] / large["batch"]
+        assert share < 1
+        assert small["optimizer"]["lr"] == pytest.approx(large["optimizer"]["lr"] * share**0.5, rel=0.02)
+    assert few["semisup"]["simmatch"]["labelled_batch"] == many["semisup"]["simmatch"]["labelled_batch"] * share
