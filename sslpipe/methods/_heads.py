@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -95,13 +94,15 @@ def _losses(pairs: Pairs, log_p: Callable[[Tensor | slice], Tensor], entropy_wei
     log_p: indices of B images → their log-probabilities [B, H, C]. Both halves of the loss are sums over images.
     """
     count, wide = len(pairs.features), widest_float(pairs.features.device)
-    agreement, total = [], []
+    agreement: list[Tensor] = []
+    total: list[Tensor] = []
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
         own = log_p(part)
         total.append(own.exp().sum(dim=0).to(wide))
-        for column in pairs.neighbors[part].T:
-            agreement.append(torch.logsumexp(own + log_p(column), dim=-1).sum(dim=0).to(wide))
+        agreement += [
+            torch.logsumexp(own + log_p(each), dim=-1).sum(dim=0).to(wide) for each in pairs.neighbors[part].T
+        ]
     mean = torch.stack(total).sum(dim=0) / count
     entropy = -(mean * mean.clamp_min(1e-12).log()).sum(dim=1)
     consistency = -torch.stack(agreement).sum(dim=0) / (count * pairs.neighbors.shape[1])
