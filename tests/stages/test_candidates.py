@@ -70,7 +70,7 @@ def test_neighbors_and_components_of_all_images_are_computed_once(
     monkeypatch.setattr("sslpipe.running.candidates.nearest_neighbors", search)
     for module in ("sslpipe.running.candidates", "sslpipe.methods.cluster._problem"):
         monkeypatch.setattr(f"{module}.fit_pca", fit)
-    given = ["neighbors=6", "steps=50", f"compare.images={images}", "compare.neighbors=6"]
+    given = ["scan_heads.neighbors=6", "scan_heads.steps=50", f"compare.images={images}", "compare.neighbors=6"]
     path = Path("runs/mine-neighbors/card.json")
     before = json.loads(path.read_text())
     outer = {key: value for key, value in card.items() if key == "inputs"}
