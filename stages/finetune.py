@@ -18,6 +18,7 @@ def finetune(
     seed: options.Seed = None,
     prepared: options.Prepared = Path("runs/prepare"),
     runs: options.Runs = Path("runs"),
+    featured: options.Featured = Path("runs/features"),
     out: options.MethodOut = None,
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
@@ -34,7 +35,7 @@ def finetune(
     run_stage(
         "finetune",
         params,
-        partial(labelled_problem, runs=runs),
+        partial(labelled_problem, runs=runs, featured=featured),
         method=method,
         options={"start": start, "fit.epochs": epochs, "fit.batch": batch},
         seed=seed,

@@ -1,16 +1,21 @@
 """Training of SCAN's linear heads on cached features, all heads by one matrix product."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sslpipe.data.device import widest_float
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
+from sslpipe.nets.unit_heads import stacked
 from sslpipe.objectives.scan import scan
 
 CHUNK = 4096
 """Images whose logits are computed at a time (own choice)."""
+KEPT_BYTES = 1 << 29
+"""Memory for log-probabilities that are kept (own choice: those of 10 heads of 10 clusters for 1.3 million images)."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +64,46 @@ def train_heads(
 def losses_of(pairs: Pairs, heads: ClusterHeads, *, entropy_weight: float) -> Tensor:
     """Return the SCAN loss (eq. 2) of each head over all images and all their neighbours, [H].
 
-    The two halves of the loss are sums over images, so that only the logits of some images are in memory.
+    The log-probabilities of all images are kept, so that each is computed once: those of as many heads at a time as fit
+    into KEPT_BYTES. Where those of one head do not fit, they are computed anew for each of the K neighbours.
     """
-    count, shape = len(pairs.features), heads.settings
-    wide = widest_float(pairs.features.device)
-    consistency = pairs.features.new_zeros(shape.heads, dtype=wide)
-    mean = pairs.features.new_zeros(shape.heads, shape.clusters, dtype=wide)
+    shape, features = heads.settings, pairs.features
+    fitting = KEPT_BYTES // (4 * len(features) * shape.clusters)  # of float32
+    if not fitting:
+        return _losses(pairs, lambda index: _log_probabilities(heads, slice(None), features[index]), entropy_weight)
+    parts = []
+    for first in range(0, shape.heads, fitting):
+        some = slice(first, min(first + fitting, shape.heads))
+        kept = torch.empty(len(features), some.stop - first, shape.clusters, device=features.device)
+        for rows, few in zip(torch.split(kept, CHUNK), torch.split(features, CHUNK), strict=True):
+            rows.copy_(_log_probabilities(heads, some, few))
+        parts.append(_losses(pairs, kept.__getitem__, entropy_weight))
+    return torch.cat(parts)
+
+
+def _log_probabilities(heads: ClusterHeads, some: slice, features: Tensor) -> Tensor:
+    """Return the log-probabilities [B, some of H, C] of some heads for features [B, D]."""
+    weight, bias = stacked(heads.linear, heads.settings.heads, heads.settings.clusters)
+    logits = F.linear(features, weight[some].flatten(0, 1), bias[some].flatten())
+    return logits.view(len(features), -1, heads.settings.clusters).float().log_softmax(dim=-1)
+
+
+def _losses(pairs: Pairs, log_p: Callable[[Tensor | slice], Tensor], entropy_weight: float) -> Tensor:
+    """Return the SCAN loss of some heads, [H].
+
+    log_p: indices of B images → their log-probabilities [B, H, C]. Both halves of the loss are sums over images.
+    """
+    count, wide = len(pairs.features), widest_float(pairs.features.device)
+    agreement: list[Tensor] = []
+    total: list[Tensor] = []
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
-        log_p = heads.by_image(pairs.features[part]).float().log_softmax(dim=-1)
-        mean += log_p.exp().sum(dim=0)
-        for column in pairs.neighbors[part].T:
-            log_q = heads.by_image(pairs.features[column]).float().log_softmax(dim=-1)
-            consistency -= torch.logsumexp(log_p + log_q, dim=-1).sum(dim=0)
-    mean /= count
+        own = log_p(part)
+        total.append(own.exp().sum(dim=0).to(wide))
+        agreement += [
+            torch.logsumexp(own + log_p(each), dim=-1).sum(dim=0).to(wide) for each in pairs.neighbors[part].T
+        ]
+    mean = torch.stack(total).sum(dim=0) / count
     entropy = -(mean * mean.clamp_min(1e-12).log()).sum(dim=1)
-    return consistency / (count * pairs.neighbors.shape[1]) - entropy_weight * entropy
+    consistency = -torch.stack(agreement).sum(dim=0) / (count * pairs.neighbors.shape[1])
+    return consistency - entropy_weight * entropy

@@ -19,7 +19,7 @@ from sslpipe.io.params import find_module
 from sslpipe.methods.cluster._on_features import OnFeatures
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.metrics.modularity import neighbor_modularity
-from sslpipe.metrics.pca import fit_pca
+from sslpipe.metrics.pca import Pca, fit_pca
 from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.nets.architecture_names import names_of
 from sslpipe.nets.inference import infer
@@ -43,6 +43,21 @@ class Space:
     """[n, D], float32 on the CPU."""
     neighbors: NDArray[np.int64]
     """[n, k], nearest first."""
+    pca: Pca | None = None
+    """COMPONENTS principal components of the rows, if they have been computed."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the stage has of the stored features of all compared images, so that it is not computed again."""
+
+    neighbors: NDArray[np.int64] | None = None
+    """[n, K], the exact nearest neighbours among these images, nearest first."""
+    pca: Pca | None = None
+    """COMPONENTS principal components."""
+
+
+NOTHING = Known()
 
 
 @dataclass(frozen=True)
@@ -127,17 +142,22 @@ def spaces_of(
     published: Sequence[str],
     judges: Judges | None,
     neighbors: int,
+    known: Known = NOTHING,
 ) -> Spaces:
     """Return the spaces of a comparison.
 
     Baselines are found on pixels and on the stored features, and for a trained network on the judges' features, joined.
 
     network: its backbone made `features` [n, D], of the images. pixels: a network of pixels. published: the networks'
-    architectures if they are published and used without training, else (). neighbors: per image.
+    architectures if they are published and used without training, else (). neighbors: per image. known: of
+    `features`; more neighbours than it has are searched.
     """
 
-    def space(name: str, of: Network, rows: Tensor) -> Space:
-        return Space(name, of, rows, nearest_neighbors(rows, k=min(neighbors, len(rows) - 1), device=images.device)[0])
+    def space(name: str, of: Network, rows: Tensor, known: Known = NOTHING) -> Space:
+        k, near = min(neighbors, len(rows) - 1), known.neighbors
+        if near is None or near.shape[1] < k:
+            near = nearest_neighbors(rows, k=k, device=images.device)[0]
+        return Space(name, of, rows, near[:, :k], known.pca)
 
     def part_spaces(of: Network, rows: Tensor) -> list[Space]:
         names, parts = names_of(of.settings.architecture or ""), torch.split(rows, list(of.backbone.parts), dim=1)
@@ -146,7 +166,7 @@ def spaces_of(
     stored = features.float().cpu()
     plain = [
         space(PIXELS, pixels, infer(pixels.eval().features, images).cpu()),
-        space(FEATURES, network, stored),
+        space(FEATURES, network, stored, known),
     ]
     own = part_spaces(network, stored) if len(published) > 1 else []
     others = part_spaces(judges.network, judges.rows) if judges else []
@@ -180,7 +200,7 @@ def candidates_of(
     found = [candidate(f"{name} (this run)", trained, None)]
     for space in spaces.baselines:
         near = Neighborhood(images, torch.from_numpy(space.neighbors), space.rows)
-        pca = fit_pca(space.rows, COMPONENTS)
+        pca = space.pca or fit_pca(space.rows, COMPONENTS)
         for baseline in BASELINES:
             if (baseline, space.name) == (name, FEATURES):
                 continue  # it is the stage's model

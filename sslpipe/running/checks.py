@@ -93,7 +93,9 @@ def check_model(method: nn.Module, network: Network, inputs: Inputs, *, interval
         return None
     # A method on stored features has the predictions; to compute the features again would take most of its time.
     stored = getattr(method, "training_logits", None)
-    logits = infer(network.eval(), inputs.images) if stored is None else stored()
+    logits = None if stored is None else stored()
+    if logits is None:
+        logits = infer(network.eval(), inputs.images)
     if not logits.isfinite().all():
         raise NothingLearnedError(f"{where}: predictions that are not finite; {way_out}")
     used, outputs = int(logits.argmax(dim=1).bincount().count_nonzero()), logits.shape[1]

@@ -7,9 +7,10 @@ import torch
 from sslpipe.data.images import Images
 from sslpipe.data.store import Split
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import read_array
+from sslpipe.io.files import read_array, read_json, sha256
 from sslpipe.methods.cluster import scan
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
+from sslpipe.neighbors.search import REDUCED_IMAGES
 from sslpipe.nets.model_file import load_network
 from sslpipe.running.comparison import Comparison
 from sslpipe.running.features import StoredFeatures, open_features
@@ -28,11 +29,16 @@ def cluster_problem(inputs: Inputs, *, pretrained: Path, featured: Path, mined: 
     if on_features or settings.head_epochs or compared:
         stored = open_features(featured, inputs.store, pretrained)
     k = getattr(settings, "neighbors", None)
+    train = read_neighborhood(inputs.images, mined, "train", stored, k=k, where=inputs.where)
     held_out = Images(inputs.store.images("held_out"), inputs.images.device)
+    choose = None
+    if stored and compared:
+        exact = are_exact(mined, stored)
+        choose = Comparison(inputs, pretrained=pretrained, stored=stored, train=train, exact=exact)
     return OpenedProblem(
         problem=Problem(
             network,
-            read_neighborhood(inputs.images, mined, "train", stored, k=k, where=inputs.where),
+            train,
             read_neighborhood(held_out, mined, "held_out", stored, k=None, where=inputs.where),
         ),
         started_from=pretrained,
@@ -42,8 +48,23 @@ def cluster_problem(inputs: Inputs, *, pretrained: Path, featured: Path, mined: 
             *(mined / split / "indices.npy" for split in ("train", "held_out")),
             *([stored.card] if stored else []),
         ],
-        choose=Comparison(inputs, pretrained=pretrained, stored=stored) if stored and compared else None,
+        choose=choose,
     )
+
+
+def are_exact(mined: Path, stored: StoredFeatures) -> bool:
+    """Return whether the mined neighbours of training images are the exact nearest ones in the stored features.
+
+    mined: output folder of mine-neighbors, whose card says how they were searched, and in which features. Raises
+    UserError if it cannot be read.
+    """
+    card = read_json(mined / "card.json")
+    settings = card.get("settings", {})
+    complete = settings.get("index") == "exact" or (
+        settings.get("index") == "auto" and stored.store.info.train <= REDUCED_IMAGES
+    )
+    plain = (settings.get("layer"), settings.get("backend") == "faiss") == ("backbone", False)
+    return complete and plain and sha256(stored.card) in card.get("inputs", {}).values()
 
 
 def read_neighborhood(

@@ -10,11 +10,13 @@ from sslpipe.data.samples import sampled
 from sslpipe.io.console import info
 from sslpipe.io.files import write_csv
 from sslpipe.methods.cluster._compare import CompareSettings
+from sslpipe.methods.cluster._on_features import neighbors_of
+from sslpipe.methods.cluster._problem import Neighborhood
 from sslpipe.metrics.table import print_cells
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import load_network
 from sslpipe.nets.network import Network, pixel_network
-from sslpipe.running.candidates import Candidate, Judges, candidates_of, spaces_of
+from sslpipe.running.candidates import COMPONENTS, NOTHING, Candidate, Judges, Known, candidates_of, spaces_of
 from sslpipe.running.features import StoredFeatures
 from sslpipe.running.inputs import Choice, Inputs
 from sslpipe.running.judges import judge_features, judge_network, published_without_training
@@ -25,12 +27,16 @@ TABLE = "candidates.csv"
 class Comparison:
     """Compares the model of the stage cluster with plain baselines, and chooses which of them is the result."""
 
-    def __init__(self, inputs: Inputs, *, pretrained: Path, stored: StoredFeatures) -> None:
+    def __init__(
+        self, inputs: Inputs, *, pretrained: Path, stored: StoredFeatures, train: Neighborhood, exact: bool
+    ) -> None:
         """Load the judges, so that errors come before a training.
 
-        pretrained: folder of the network whose features are stored. Raises UserError as `judge_network` does.
+        pretrained: folder of the network whose features are stored. train: of the stage's problem, with these features.
+        exact: whether its neighbours are the exact nearest ones in these features. Raises UserError as `judge_network`
+        does.
         """
-        self.inputs, self.pretrained, self.stored = inputs, pretrained, stored
+        self.inputs, self.pretrained, self.stored, self.train, self.exact = inputs, pretrained, stored, train, exact
         self.settings: CompareSettings = inputs.settings.compare
         self.published = published_without_training(pretrained)
         self.judge = judge_network(self.settings, self.published, channels=inputs.store.info.channels)
@@ -56,6 +62,7 @@ class Comparison:
             published=self.published,
             judges=judges,
             neighbors=settings.neighbors,
+            known=self._known() if len(index) == len(images) else NOTHING,
         )
         groups = predicted.argmax(dim=1).cpu().numpy()
         found = candidates_of(groups, self.inputs.method, spaces, few, clusters=clusters, seed=seed)
@@ -68,6 +75,10 @@ class Comparison:
         title = f"cluster: candidates by neighbour modularity, {len(index)} images, no labels"
         print_cells(title, ["candidate", "rank", *found[0].figures], cells)
         return self._choose(network, found)
+
+    def _known(self) -> Known:
+        """What the stage has of the features of all training images."""
+        return Known(neighbors_of(self.train) if self.exact else None, self.train.pca(COMPONENTS))
 
     def _choose(self, network: Network, found: Sequence[Candidate]) -> Choice:
         """Return the stage's model, or a better baseline's if that is set; print a line unless it is clearly the best.

@@ -7,7 +7,7 @@ from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.stages import CLUSTER_STAGES
-from sslpipe.nets.model_card import CARD
+from sslpipe.nets.model_card import CARD, read_card
 from sslpipe.nets.model_file import check_data, load_model, load_with_monitors
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network, build_network
@@ -63,5 +63,7 @@ def start_monitors(folder: Path | None, labelled: LabelledImages) -> LinearMonit
     """
     if folder is None:
         return None
-    _, monitors, card = load_with_monitors(folder)
-    return monitors if card.classes == labelled.names else None
+    architecture, card = read_card(folder / CARD)
+    if not architecture.monitors or card.classes != labelled.names:
+        return None  # the network, which is loaded already, is not built again
+    return load_with_monitors(folder)[1]

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from sslpipe.methods.semisup._base import LabelledMethod
 from sslpipe.methods.semisup._logistic import DEFAULT_PENALTY, labelled_features, regress
 from sslpipe.methods.semisup._suave import SuaveMethod
 from sslpipe.nets.heads import LinearHead, LinearSettings, ProjectionHead, ProjectionSettings
+from sslpipe.nets.inference import infer
 from sslpipe.objectives.supervised import cross_entropy
 
 
@@ -25,6 +27,21 @@ def test_linear_leaves_the_backbone_alone(problem, labelled):
     torch.testing.assert_close(network.head.bias, bias.float())
     prediction = network.head(features.float()).argmax(dim=1)
     assert (prediction == label).float().mean() > 0.9
+
+
+def test_linear_on_stored_features_is_linear_on_images(problem, labelled, monkeypatch):
+    """With features in float32, so that they have no rounding of their own."""
+    settings = linear.Settings(penalties=(1e-3, 1e-1), folds=2)
+    passed = linear.Method(settings, copy.deepcopy(problem))
+    assert passed.training_logits() is None
+    stored = infer(problem.network.eval().features, labelled.images).numpy()
+    monkeypatch.setattr(type(problem.network), "features", None)
+    read = linear.Method(settings, replace(problem, features=stored))
+    monkeypatch.undo()
+    torch.testing.assert_close(read.network.head.weight, passed.network.head.weight, rtol=1e-5, atol=1e-5)
+    assert read.after_epoch({}) == passed.after_epoch({})
+    logits = infer(passed.network.eval(), labelled.images)
+    torch.testing.assert_close(read.training_logits(), logits, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("outputs", [10, 12])

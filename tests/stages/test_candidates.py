@@ -1,12 +1,16 @@
 """The table of candidates of `cluster`, and the choice of its result."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sslpipe.io.files import sha256
+from sslpipe.metrics.pca import fit_pca
+from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.nets.model_file import load_model
+from sslpipe.running.candidates import NOTHING
 from stages.cluster import cluster
 from stages.evaluate import evaluate
 from stages.self_label import self_label
@@ -35,6 +39,51 @@ def test_the_table_is_written_and_printed(project, read_csv, capsys):
     assert "candidates by neighbour modularity, 200 images, no labels" in out
     assert "scan (this run)" in out
     assert not (OUT / "trained").exists()
+
+
+@pytest.mark.parametrize(
+    ("card", "images", "searches"),
+    [
+        ({}, 2000, 1),  # pixels alone
+        ({"index": "exact"}, 2000, 1),
+        ({}, 200, 2),  # another graph, of some of the images
+        ({"index": "ivf"}, 2000, 2),
+        ({"layer": "head"}, 2000, 2),
+        ({"backend": "faiss"}, 2000, 2),
+        ({"inputs": {"runs/features/card.json": "0" * 64}}, 2000, 2),
+    ],
+    ids=str,
+)
+def test_neighbors_and_components_of_all_images_are_computed_once(
+    project, monkeypatch, read_csv, card, images, searches
+):
+    searched, fitted = [], []
+
+    def search(rows, **settings):
+        searched.append(len(rows))
+        return nearest_neighbors(rows, **settings)
+
+    def fit(rows, components):
+        fitted.append(tuple(rows.shape))
+        return fit_pca(rows, components)
+
+    monkeypatch.setattr("sslpipe.running.candidates.nearest_neighbors", search)
+    for module in ("sslpipe.running.candidates", "sslpipe.methods.cluster._problem"):
+        monkeypatch.setattr(f"{module}.fit_pca", fit)
+    given = ["scan_heads.neighbors=6", "scan_heads.steps=50", f"compare.images={images}", "compare.neighbors=6"]
+    path = Path("runs/mine-neighbors/card.json")
+    before = json.loads(path.read_text())
+    outer = {key: value for key, value in card.items() if key == "inputs"}
+    inner = {key: value for key, value in card.items() if key != "inputs"}
+    path.write_text(json.dumps({**before, **outer, "settings": {**before["settings"], **inner}}))
+    cluster(method="scan_heads", assignments=given)
+    assert searched == [min(images, 1213)] * searches
+    features, pixels = ((min(images, 1213), width) for width in (64, 64))
+    assert fitted == [(1213, 64), pixels] + ([] if images > 1213 else [features])
+    table = read_csv(OUT / "candidates.csv")
+    monkeypatch.setattr("sslpipe.running.comparison.Comparison._known", lambda _: NOTHING)
+    cluster(method="scan_heads", assignments=given)
+    assert read_csv(OUT / "candidates.csv") == table
 
 
 def test_a_method_on_features_is_not_compared_with_itself(project, read_csv):

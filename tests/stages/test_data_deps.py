@@ -12,7 +12,7 @@ def covers(dep, path):
 
 
 ON_FEATURES = {Path("runs/features"), Path("runs/mine-neighbors")}
-"""What only those methods read, of the stages self-label and semisup, whose Settings say `reads_features`."""
+"""What only those methods read, of the stages below, whose Settings say `reads_features` or `prefers_features`."""
 
 
 def test_every_file_read_is_a_dep_and_no_dep_can_be_deleted(opened, tiny):
@@ -23,7 +23,9 @@ def test_every_file_read_is_a_dep_and_no_dep_can_be_deleted(opened, tiny):
             deps.discard(Path("runs/prepare"))
         files = {path for path in opened[stage] if path.parts[0] == "runs" and "/." not in str(path)}
         files = {path for path in files if not covers(Path(content["outs"][0]), path)}  # its end counts their rows
-        if stage.startswith(("self-label", "semisup")) and not any(path.parts[1] == "features" for path in files):
+        if stage.startswith(("self-label", "semisup", "finetune")) and not any(
+            path.parts[1] == "features" for path in files
+        ):
             deps = {dep for dep in deps if not any(covers(each, dep) for each in ON_FEATURES)}
         missing = {path for path in files if not any(covers(dep, path) for dep in deps)}
         assert not missing, f"{stage} reads what is no dep"

@@ -1,12 +1,16 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sslpipe.data.store import Store
 from sslpipe.io.files import sha256
 from sslpipe.nets.model_file import load_model
 from sslpipe.reporting.summary import labelled_text
+from sslpipe.running import few_labels
 from stages.evaluate import evaluate
 from stages.finetune import finetune
 
@@ -63,6 +67,77 @@ def test_one_label_a_class_is_enough_for_linear(project, capsys):
     finetune("linear")
     assert "linear: a class has only one label; penalty 0.001" in capsys.readouterr().out
     assert load_model(OUT / "linear")[1].settings["labels"] == 10
+
+
+def test_linear_reads_stored_features_and_not_the_images(project, monkeypatch, capsys):
+    before = sha256(OUT / "linear/model.safetensors")
+
+    def no_pass(*_, **__):
+        raise AssertionError("a pass over the images")
+
+    monkeypatch.setattr("sslpipe.running.checks.infer", no_pass)
+    monkeypatch.setattr("sslpipe.nets.network.Network.features", no_pass)
+    monkeypatch.setattr(few_labels, "COSTLY_PIXELS", 1)
+    finetune("linear")
+    assert sha256(OUT / "linear/model.safetensors") == before
+    assert "runs/features/card.json" in load_model(OUT / "linear")[1].inputs
+    finetune("linear", start="semisup/propagation", out=Path("elsewhere"))  # whose backbone is the same
+    assert "no features of" not in capsys.readouterr().out
+    before, after = (load_model(folder)[0].head for folder in (OUT / "linear", Path("elsewhere")))
+    torch.testing.assert_close(after.weight, before.weight, rtol=0, atol=0)
+
+
+def test_linear_on_stored_features_differs_by_their_rounding_alone(project):
+    stored = load_model(OUT / "linear")
+    shutil.rmtree("runs/features")
+    finetune("linear")
+    passed = load_model(OUT / "linear")
+    assert passed[1].settings["labels"] == stored[1].settings["labels"]
+    assert "runs/features/card.json" not in passed[1].inputs
+    images = torch.from_numpy(np.load("runs/prepare/test/images.npy")).float() / 255
+    with torch.no_grad():
+        first, second = (network.eval()(images).softmax(dim=1) for network, _ in (stored, passed))
+    torch.testing.assert_close(first, second, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("start", "costs", "expected"),
+    [
+        (
+            "semisup/fixmatch",
+            True,
+            "finetune.linear: no features of runs/semisup/fixmatch found in runs/features, so the",
+        ),
+        (
+            "prepare",
+            True,
+            "finetune.linear: no features of a new network found in runs/features, so the network computes",
+        ),
+        ("semisup/fixmatch", False, "finetune.linear: penalty"),
+    ],
+)
+def test_linear_passes_the_images_where_no_features_are_stored(project, monkeypatch, capsys, start, costs, expected):
+    monkeypatch.setattr(few_labels, "COSTLY_PIXELS", 1213 * 64 + (not costs))
+    finetune("linear", start=start)
+    out = " ".join(capsys.readouterr().out.split())
+    assert ("no features of" in out) == costs
+    assert expected in out
+    assert "stores them" not in out  # the stage features stores those of pretrain alone
+    assert "runs/features/card.json" not in load_model(OUT / "linear")[1].inputs
+
+
+def test_features_of_other_images_are_not_taken(project, monkeypatch, capsys):
+    path = Path("runs/features/card.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "data": "0" * 64}))
+    monkeypatch.setattr(few_labels, "COSTLY_PIXELS", 1)
+    finetune("linear")
+    assert "'sslpipe features' stores them" in " ".join(capsys.readouterr().out.split())
+    assert "runs/features/card.json" not in load_model(OUT / "linear")[1].inputs
+
+
+def test_features_that_cannot_be_read_are_one_line(project, refused):
+    np.save("runs/features/train/features.npy", np.zeros((7, 3), np.float16))
+    assert "features.npy: float16 [7, 3] found, expected float16 [1213, " in refused("finetune", "--method", "linear")
 
 
 @pytest.mark.parametrize(

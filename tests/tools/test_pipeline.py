@@ -33,6 +33,14 @@ def test_propagation_needs_features_and_neighbours():
     assert "runs/mine-neighbors" in text
 
 
+def test_finetune_uses_features_where_they_are_stored_and_needs_none():
+    finetune = {"finetune": {"methods": {"linear": {"start": "pretrain"}}, "linear": {}}}
+    assert stages_of({**SETTINGS, **finetune}) == ("prepare", "pretrain", "finetune", "evaluate", "report")
+    assert "runs/features" not in pipeline({**SETTINGS, **finetune})
+    deps = yaml.safe_load(pipeline({**SETTINGS, **finetune, "mine_neighbors": {}}))["stages"]["finetune"]["do"]["deps"]
+    assert {"runs/features/card.json", "runs/features/train"} <= set(deps)
+
+
 def test_curves_over_epochs_are_those_of_methods_that_have_epochs():
     trained = {"method": "scan", "scan": {}}, {"method": "confident", "confident": {}}
     found = {"method": "scan_heads", "scan_heads": {}}, {"method": "neighbors", "neighbors": {}}

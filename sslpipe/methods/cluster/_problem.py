@@ -1,12 +1,13 @@
 """What clustering is given."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sslpipe.data.images import Images
+from sslpipe.metrics.pca import Pca, fit_pca
 from sslpipe.nets.network import Network
 
 
@@ -20,6 +21,16 @@ class Neighborhood:
     features: Tensor | NDArray[Any] | None = None
     """[N, D], the stored features of the backbone, float16, where heads learn on them; converted to float32 in
     batches."""
+    _fitted: dict[int, Pca] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Number of components → those of the features."""
+
+    def pca(self, components: int) -> Pca:
+        """Return the principal components of the features as `fit_pca` does, each number of them computed once."""
+        if components not in self._fitted:
+            if self.features is None:
+                raise ValueError("features: missing")
+            self._fitted[components] = fit_pca(self.features, components)
+        return self._fitted[components]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sslpipe.methods._heads import CHUNK, Pairs, losses_of, train_heads
 from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.methods.cluster._on_features import OnFeatures
 from sslpipe.metrics.consensus import align_heads
-from sslpipe.metrics.pca import Pca, fit_pca
+from sslpipe.metrics.pca import Pca
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings, Head
 from sslpipe.nets.unit_heads import ConsensusHead, stacked
 
@@ -60,7 +60,7 @@ class Method(OnFeatures[Settings]):
     def find(self) -> tuple[Head, dict[str, float]]:
         """Train all heads; return the one that is kept, and the losses of all over all training images."""
         settings = self.settings
-        pca = self.pca or fit_pca(self.features, settings.components)
+        pca = self.pca or self.train_set.pca(settings.components)
         components = torch.from_numpy(pca.transform(self.features)).to(self.train_set.neighbors.device)
         scale = components.std().clamp_min(1e-12)
         pairs = Pairs(components / scale, self.train_set.neighbors[:, : settings.neighbors])

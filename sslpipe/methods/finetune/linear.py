@@ -1,6 +1,7 @@
 """A linear probe: multinomial logistic regression on frozen features (SimMatch, arXiv:2203.06915, section 4.2)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -16,12 +17,16 @@ from sslpipe.methods.semisup._logistic import (
     set_classifier,
     stratified_folds,
 )
+from sslpipe.nets.inference import head_logits
 from sslpipe.nets.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The penalty is chosen by cross-validation on the labelled images."""
+
+    prefers_features: ClassVar[bool] = True
+    """The method reads the output of the stage features if that is of its start's backbone."""
 
     penalties: tuple[Positive, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     """Candidates for λ of mean cross-entropy + λ/2 |W|², on standardised features (own choice: decades). Larger:
@@ -47,8 +52,8 @@ class Method(nn.Module):
 
     def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__()
-        self.network, labelled = problem.network, problem.labelled
-        features, label = labelled_features(self.network, labelled)
+        self.network, self.stored, labelled = problem.network, problem.features, problem.labelled
+        features, label = labelled_features(self.network, labelled, self.stored)
         self.penalty, self.labels = choose_penalty(features, label, settings), len(labelled)
         self.network.head = nn.Identity()
         add_classifier(self.network, labelled, "random")
@@ -58,6 +63,10 @@ class Method(nn.Module):
     def selected(self) -> Network:
         """The network to keep."""
         return self.network
+
+    def training_logits(self) -> Tensor | None:
+        """Logits [N, C] of all training images by their stored features; None if these are not stored."""
+        return None if self.stored is None else head_logits(self.network, self.stored)
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """The chosen penalty and the number of labels, the one row of the history."""

@@ -45,7 +45,8 @@ class Problem:
     """The start's classifiers on its layers, if it has any for the same classes."""
     features: NDArray[np.float16] | None = None
     """[N, D], stored features of all training images by the network's backbone, which may lie in a file; given, as are
-    the following ones, to a method whose Settings say `reads_features`."""
+    the following ones, to a method whose Settings say `reads_features`, and alone, if there are any, to one whose
+    Settings say `prefers_features`."""
     held_out_features: NDArray[np.float16] | None = None
     """[M, D], those of the held-out images."""
     neighbors: NDArray[np.int64] | None = None

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sslpipe.data.labelled import LabelledImages
@@ -25,14 +27,20 @@ def solvable(features: Tensor) -> Tensor:
     return features.double() if len(features) <= MANY else features.float()
 
 
-def labelled_features(network: Network, labelled: LabelledImages) -> tuple[Tensor, Tensor]:
+def labelled_features(
+    network: Network, labelled: LabelledImages, stored: NDArray[np.float16] | None = None
+) -> tuple[Tensor, Tensor]:
     """Features [L, D] of the labelled images without augmentation, in the type of `solvable`, and their classes [L].
 
-    They are on the images' device, or on the CPU if that is an Apple GPU, which has no float64.
+    They are on the images' device, or on the CPU if that is an Apple GPU, which has no float64. stored: [N, D], those
+    of all training images by the network's backbone, which are then not computed; they may lie in a file.
     """
-    training = network.training
-    features = infer(network.eval().features, labelled.images.subset(labelled.index))
-    network.train(training)
+    if stored is None:
+        training = network.training
+        features = infer(network.eval().features, labelled.images.subset(labelled.index))
+        network.train(training)
+    else:
+        features = torch.from_numpy(stored[labelled.index.cpu().numpy()]).to(labelled.index.device)
     if features.device.type == "mps":
         return solvable(features.cpu()), labelled.label.cpu()
     return solvable(features), labelled.label
