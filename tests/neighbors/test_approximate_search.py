@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sslpipe.neighbors import faiss_index, faiss_search, saved_search, torch_search
+from sslpipe.io import saving
+from sslpipe.neighbors import faiss_index, faiss_search, torch_search
 from sslpipe.neighbors import unit_vectors as unit_vectors_module
 from sslpipe.neighbors.faiss_index import cost, least_effort
 from sslpipe.neighbors.mining import SearchSettings
@@ -104,7 +105,6 @@ class KilledError(Exception):
 def test_a_killed_search_goes_on_with_the_same_result(index, tmp_path, monkeypatch):
     monkeypatch.setitem(torch_search.TILE, "cpu", 256)
     monkeypatch.setattr(faiss_search, "QUERIES", 256)
-    monkeypatch.setattr(saved_search, "SHARE", 0)
     x, settings = points(1500), SearchSettings(index=index)
     expected = nearest_neighbors(x, k=7, settings=settings)
     done = []
@@ -124,6 +124,26 @@ def test_a_killed_search_goes_on_with_the_same_result(index, tmp_path, monkeypat
     assert len(done) == 4
     assert again[0] == sum(done) - done[-1]  # what was saved before the kill
     assert sum(again) == len(x)
+
+
+def test_saves_that_take_long_are_made_less_often(tmp_path, monkeypatch, capsys):
+    now = 100.0
+
+    def slowly(file, **arrays):
+        nonlocal now
+        now += 1.0
+
+    monkeypatch.setattr(saving.time, "monotonic", lambda: now)
+    monkeypatch.setattr(np, "savez", slowly)
+    saved = SavedSearch(tmp_path, 20)
+    now += 20
+    assert saved.due()
+    saved.save(done=np.array(3))
+    now += 49
+    assert not saved.due()
+    now += 1.1
+    assert saved.due()
+    assert "a checkpoint takes 1.0 s" in capsys.readouterr().out
 
 
 def test_a_broken_save_and_one_of_another_search_are_not_used(tmp_path, capsys):
