@@ -68,7 +68,8 @@ def test_help_needs_no_heavy_library():
     assert shown.stdout.strip().endswith("[]")
 
 
-def test_init_needs_no_torch(tmp_path):
+@pytest.mark.parametrize("further", [[], ["--from-scratch"]], ids=str)
+def test_init_needs_no_torch(tmp_path, further):
     images = tmp_path / "images"
     images.mkdir()
     for number in range(40):
@@ -85,7 +86,7 @@ def test_init_needs_no_torch(tmp_path):
         "except SystemExit as end: assert not end.code, end.code\n"
         "print([m for m in ('torch', 'timm', 'sklearn') if m in sys.modules])"
     )
-    arguments = ["init", str(tmp_path / "project"), "--images", str(images)]
+    arguments = ["init", str(tmp_path / "project"), "--images", str(images), *further]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
     assert (tmp_path / "project/params.schema.json").read_text() == (ROOT / "params.schema.json").read_text()
