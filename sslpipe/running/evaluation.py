@@ -177,11 +177,12 @@ def _layer_probabilities(
 ) -> NDArray[np.float32]:
     """Return the softmax [N, C] of one classifier's logits for the backbone's features [N, D]."""
     result: NDArray[np.float32] | None = None
-    for rows in torch.arange(len(features)).split(BATCH):
+    for start in range(0, len(features), BATCH):
+        rows = slice(start, start + BATCH)
         with autocast(features.device):
-            logits = monitors.layer_logits(network, name, features[rows[0] : rows[-1] + 1])
+            logits = monitors.layer_logits(network, name, features[rows])
         few = logits.float().softmax(dim=1).cpu().numpy()
         result = np.empty((len(features), few.shape[1]), np.float32) if result is None else result
-        result[rows[0] : rows[-1] + 1] = few
+        result[rows] = few
     assert result is not None
     return result

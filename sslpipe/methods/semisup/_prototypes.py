@@ -278,7 +278,7 @@ def place_prototypes(head: PrototypeHead, features: Tensor, prediction: Tensor) 
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     count, total = prediction.bincount(minlength=head.settings.prototypes), torch.zeros_like(head.prototypes.weight)
-    for rows, classes in zip(embedding.split(ROWS), prediction.split(ROWS), strict=True):
+    for rows, classes in zip(torch.split(embedding, ROWS), torch.split(prediction, ROWS), strict=True):
         # Products instead of a scatter, whose order of additions is not deterministic on CUDA.
         total += one_hot(classes, head.settings.prototypes).float().T @ rows
     means = F.normalize(total / count.clamp(min=1)[:, None] - embedding.mean(dim=0), dim=1)
