@@ -1,6 +1,7 @@
 """Rules of the house that no linter knows."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,24 @@ def test_init_needs_no_torch(tmp_path, further):
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
     assert (tmp_path / "project/params.schema.json").read_text() == (ROOT / "params.schema.json").read_text()
+
+
+def test_inspecting_images_needs_no_torch(tmp_path):
+    counts = {"size": 8, "channels": 1, "train": 300, "held_out": 60, "test": 0, "protocol": "split"}
+    store = tmp_path / "runs/prepare/store.json"
+    store.parent.mkdir(parents=True)
+    store.write_text(json.dumps({"fingerprint": "0" * 64, **counts}))
+    code = (
+        "import sys\n"
+        "from stages.__main__ import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print([m for m in ('torch', 'timm', 'sklearn') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "inspect", str(store.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert "images of prepare" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.strip().endswith("[]"), done.stdout
 
 
 def test_no_module_imports_a_method_that_is_found_by_its_name():
