@@ -7,7 +7,7 @@ of one size predict those of the two others within a factor of two, whatever the
 
 from dataclasses import dataclass
 
-from sslpipe.engine.checkpoint import SHARE
+from sslpipe.io.saving import SHARE
 from sslpipe.metrics.evaluation import EvaluateSettings
 from sslpipe.metrics.kmeans import COMPONENTS, MAX_BYTES, MINI_BATCHES_WORK, PCA_BYTES, RESTARTS_WORK
 

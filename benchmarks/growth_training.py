@@ -23,7 +23,7 @@ from sslpipe.engine.tensor_file import write_tensors
 from sslpipe.methods.cluster.scan import held_out_loss
 from sslpipe.methods.finetune import linear
 from sslpipe.methods.semisup import simmatch as simmatch_method
-from sslpipe.methods.semisup._logistic import left_out_logits, left_out_loss, regress, solvable, stratified_folds
+from sslpipe.methods.semisup._logistic import left_out_logits, regress, solvable, stratified_folds
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
 from sslpipe.objectives.nce import nce
 from sslpipe.objectives.scan import scan
@@ -129,8 +129,8 @@ def linear_probe(labels: int) -> tuple[Run, Run]:
 
     def before() -> None:
         wide, folds = features.double(), stratified_folds(label, 5)
-        for penalty in settings.penalties:
-            left_out_loss(left_out_logits(wide, label, folds, penalty, 200), label, folds)
+        for _ in left_out_logits(wide, label, folds, settings.penalties, 200, warm=False):
+            pass
         regress(wide, label, 1e-2, 200)
 
     def now() -> None:

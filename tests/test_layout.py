@@ -1,6 +1,7 @@
 """Rules of the house that no linter knows."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,8 @@ def test_help_needs_no_heavy_library():
     assert shown.stdout.strip().endswith("[]")
 
 
-def test_init_needs_no_torch(tmp_path):
+@pytest.mark.parametrize("further", [[], ["--from-scratch"]], ids=str)
+def test_init_needs_no_torch(tmp_path, further):
     images = tmp_path / "images"
     images.mkdir()
     for number in range(40):
@@ -85,10 +87,28 @@ def test_init_needs_no_torch(tmp_path):
         "except SystemExit as end: assert not end.code, end.code\n"
         "print([m for m in ('torch', 'timm', 'sklearn') if m in sys.modules])"
     )
-    arguments = ["init", str(tmp_path / "project"), "--images", str(images)]
+    arguments = ["init", str(tmp_path / "project"), "--images", str(images), *further]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
     assert (tmp_path / "project/params.schema.json").read_text() == (ROOT / "params.schema.json").read_text()
+
+
+def test_inspecting_images_needs_no_torch(tmp_path):
+    counts = {"size": 8, "channels": 1, "train": 300, "held_out": 60, "test": 0, "protocol": "split"}
+    store = tmp_path / "runs/prepare/store.json"
+    store.parent.mkdir(parents=True)
+    store.write_text(json.dumps({"fingerprint": "0" * 64, **counts}))
+    code = (
+        "import sys\n"
+        "from stages.__main__ import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print([m for m in ('torch', 'timm', 'sklearn') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "inspect", str(store.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert "images of prepare" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.strip().endswith("[]"), done.stdout
 
 
 def test_no_module_imports_a_method_that_is_found_by_its_name():

@@ -20,8 +20,12 @@ class HeldOut:
 
     def accuracy(self, logits: Tensor) -> float:
         """Return the accuracy of logits [M, C] on the images with a known label, from 0 to 1."""
+        return self.share_of(logits.argmax(dim=1))
+
+    def share_of(self, predicted: Tensor) -> float:
+        """Return the accuracy of predicted classes [M], whole numbers of any type, as `accuracy` does."""
         known = self.label >= 0
-        return float((logits.argmax(dim=1) == self.label)[known].float().mean())
+        return float((predicted == self.label)[known].float().mean())
 
     @property
     def has_labels(self) -> bool:

@@ -29,7 +29,7 @@ class Images:
 
     A batch is uint8 [B, C, H, W] on `device`. From the first batch on the images are kept on the device if they fit
     into its memory; otherwise each batch is copied from the memory-mapped file. A method that reads stored features
-    instead never needs them in memory.
+    instead never needs them in memory, nor does a pass over them in their order on a CPU, see `part`.
     """
 
     def __init__(self, array: NDArray[np.uint8] | UnreadImages, device: torch.device) -> None:
@@ -49,6 +49,22 @@ class Images:
     def subset(self, index: Tensor) -> "Images":
         """Return the images with these indices (int64 [L]), in this order."""
         return Images(self.array[index.cpu().numpy()], self.device)
+
+    def part(self, start: int, stop: int) -> Tensor:
+        """Return the images from `start` to before `stop`, or to the last one, for a pass over all of them.
+
+        On a CPU they are read from the memory-mapped file, unless all are in memory already: to read the file again in
+        a later pass costs no more than a copy. On another device it would be one more transfer.
+        """
+        stop = min(stop, len(self))
+        if self.device.type != "cpu":
+            return self[torch.arange(start, stop, device=self.device)]
+        if (kept := self.__dict__.get("_resident")) is not None:
+            few: Tensor = kept[start:stop]
+            return few
+        if isinstance(self.array, np.ndarray):
+            return torch.from_numpy(_in_memory(self.array[start:stop]))
+        return torch.from_numpy(self.array[np.arange(start, stop)])
 
     def __getitem__(self, index: Tensor) -> Tensor:
         if self._resident is not None:

@@ -30,6 +30,8 @@ class RandomStream(IntEnum):
     """Images on which a cluster model is compared with plain baselines."""
     VOTES_SAMPLE = 23
     """Labelled images whose predictions rank label permutations, where a class has many."""
+    RECALL_SAMPLE = 24
+    """Images whose exact neighbours tell what an approximate search finds, whatever the project's seed."""
     ESTIMATE_SAMPLE = 30
     """Images that `estimate-clusters` uses."""
     ESTIMATE_BATCHES = 31

@@ -18,16 +18,13 @@ from torch import Tensor
 
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.tensor_file import write_tensors
-from sslpipe.io.console import duration, info
+from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, one_line
 from sslpipe.io.files import atomic_file, sha256
 from sslpipe.io.locks import lock
+from sslpipe.io.saving import SECONDS, Saving
 
 FOLDER = ".sslpipe/checkpoints"
-SHARE = 0.02
-"""Largest share of the time that checkpoints take (own choice)."""
-SECONDS = 20.0
-"""Default of the minimum number of seconds between checkpoints; a longer interval is printed."""
 
 
 @dataclass
@@ -69,8 +66,7 @@ class Checkpoint:
 
     A run with other settings, code or inputs has another folder, so it never restores this checkpoint. In a `with`
     block the folder is locked: a second run with the same settings, and another output, trains without checkpoints.
-    A checkpoint that takes long, such as one with a memory bank of a million images, is written less often: the time
-    between two is at least the last one's duration over SHARE.
+    A checkpoint that takes long is written less often, see `Saving`.
     """
 
     def __init__(self, folder: Path | None, every_seconds: float) -> None:
@@ -80,9 +76,7 @@ class Checkpoint:
         """
         self.folder = folder
         self.every_seconds = every_seconds
-        self._interval = every_seconds
-        self._told = False
-        self._saved = time.monotonic()
+        self._saving = Saving(every_seconds)
         self._step = 0
         self._warned = False
         self._lock = ExitStack()
@@ -121,7 +115,7 @@ class Checkpoint:
 
     def due(self) -> bool:
         """Whether it is time for another checkpoint."""
-        return self.folder is not None and time.monotonic() - self._saved >= self._interval
+        return self.folder is not None and self._saving.due()
 
     def save(self, state: State, method: BaseMethod, optimizer: torch.optim.Optimizer) -> None:
         """Write the complete state of the run, atomically.
@@ -140,28 +134,15 @@ class Checkpoint:
             **{"step": state.step, "history": state.history, "finished": state.finished, "terms": list(state.sums)},
             **{"pace": state.pace, "seconds": state.seconds},
         }
-        began = time.monotonic()
-        try:
-            with atomic_file(self.folder / "run.safetensors") as partial:
-                write_tensors(partial, tensors, {"state": json.dumps(plain)})
-            self._step, self._warned = state.step, False
-        except UserError as error:
-            if not self._warned:
-                info(f"{error}; the run goes on, but if it is stopped it resumes after step {self._step}")
-            self._warned = True
-        self._saved = time.monotonic()
-        self._space_out(self._saved - began)
-
-    def _space_out(self, seconds: float) -> None:
-        """Set the interval by what a checkpoint took, and print it once if it is longer than the usual one."""
-        if self.every_seconds:
-            self._interval = max(self.every_seconds, seconds / SHARE)
-            if self._interval > max(self.every_seconds, SECONDS) and not self._told:
-                self._told = True
-                info(
-                    f"a checkpoint takes {seconds:.1f} s, so the next one follows after {duration(self._interval)} or "
-                    f"more, for at most {SHARE:.0%} of the time; --checkpoint-seconds 0 writes one after every step"
-                )
+        with self._saving.timed():
+            try:
+                with atomic_file(self.folder / "run.safetensors") as partial:
+                    write_tensors(partial, tensors, {"state": json.dumps(plain)})
+                self._step, self._warned = state.step, False
+            except UserError as error:
+                if not self._warned:
+                    info(f"{error}; the run goes on, but if it is stopped it resumes after step {self._step}")
+                self._warned = True
 
     def stop(self, text: str) -> NoReturn:
         """Print `text` and where the next run begins, and raise KeyboardInterrupt."""

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.io.errors import UserError
 from sslpipe.neighbors import torch_search
 from sslpipe.neighbors.mining import SearchSettings
@@ -26,7 +27,8 @@ ADDED = 16384
 LINKS = 32
 """Links per image of the graph of hnsw (faiss' default)."""
 COMPARED = 500
-"""Queries, at equal distances, that are also searched exactly: 10,000 neighbours at k = 20 (own choice)."""
+"""Queries that are also searched exactly, to choose an effort, and as many others, to report what it finds: 10,000
+neighbours at k = 20 (own choice)."""
 ROUNDING = 1e-6
 """Difference of cosines that two ways to sum them up may cause; 1e-3 for vectors that are held as float16."""
 SCANNED = 5
@@ -133,12 +135,27 @@ def set_effort(index: Any, settings: SearchSettings, effort: int) -> None:
         index.hnsw.efSearch = effort
 
 
+def compared_queries(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the queries that an effort is chosen by, and those whose share is reported.
+
+    The effort is the least that reaches a share on the former, so that their share is too high for the others. The
+    latter are others, drawn by a generator of their own; all queries if there are no more than twice COMPARED.
+    """
+    chosen = np.linspace(0, count - 1, min(COMPARED, count)).astype(np.int64)
+    if count <= 2 * COMPARED:
+        return chosen, np.arange(count)
+    generator = np.random.default_rng(mix(0, RandomStream.RECALL_SAMPLE))
+    drawn = generator.choice(count, 2 * COMPARED, replace=False)
+    return chosen, np.sort(drawn[~np.isin(drawn, chosen)][:COMPARED])
+
+
 class Recall:
     """The share of their exact neighbours that an index finds for some queries."""
 
-    def __init__(self, queries: UnitVectors, bank: UnitVectors, k: int, exclude_self: bool) -> None:
-        """The arguments are those of `torch_search.search`."""
-        drawn = np.linspace(0, len(queries) - 1, min(COMPARED, len(queries))).astype(np.int64)
+    def __init__(
+        self, queries: UnitVectors, bank: UnitVectors, k: int, exclude_self: bool, drawn: NDArray[np.int64]
+    ) -> None:
+        """drawn: [Q], the queries. The other arguments are those of `torch_search.search`."""
         # A query that is in the bank is one of its own neighbours in both searches, unless it has many copies.
         self.k = min(k + exclude_self, len(bank))
         self.rows: NDArray[np.float32] = queries.rows(torch.from_numpy(drawn)).numpy()

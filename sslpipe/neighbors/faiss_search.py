@@ -1,6 +1,7 @@
 """Neighbour search by faiss, on a GPU if faiss and the device support it, else on the CPU; faiss is imported on use."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from sslpipe.io.console import info
 from sslpipe.neighbors import torch_search
 from sslpipe.neighbors.faiss_index import (
-    COMPARED,
     Recall,
+    compared_queries,
     cost,
     import_faiss,
     least_effort,
@@ -47,8 +48,8 @@ def search(
     queries: [Q, D]. bank: [N, D]. exclude_self: query i is bank[i], which is not its own neighbour. advance: called
     with the number of queries done since the last call. saved: where the index and the results so far are saved, from
     which a search that was stopped goes on. measured: gets the share of exact neighbours that an approximate index
-    finds, as "recall". If such an index costs as much as a comparison of all images, these are compared instead, and a
-    line says so.
+    finds, as "recall", for other queries than those that its effort is chosen by. If such an index costs as much as a
+    comparison of all images, these are compared instead, and a line says so.
     Returns indices and products clipped to [-1, 1], [Q, k] each, highest first.
     Raises UserError if faiss is not installed, or if there are more lists than images or more probes than lists.
     """
@@ -67,19 +68,22 @@ def search(
             measured["recall"] = 1.0
             return torch_search.search(queries, bank, **exact)  # type: ignore[arg-type]
         index = open_index(bank, settings, device, saved)
-        effort, share = _choose(index, queries, bank, k, exclude_self, settings)
-        if is_free and (share < settings.recall or cost(settings, len(queries), len(bank), effort) >= pairs):
+        recall_of = partial(Recall, queries, bank, k, exclude_self)
+        chosen, others = compared_queries(len(queries))
+        effort, is_enough = _choose(index, settings, lambda: recall_of(chosen))
+        if is_free and (not is_enough or cost(settings, len(queries), len(bank), effort) >= pairs):
             info(
                 f"{_of(queries, bank, k)}: all are compared, since index {settings.index} would need as long for "
                 f"{settings.recall:.1%} of the neighbours"
             )
             measured["recall"] = 1.0
             return torch_search.search(queries, bank, **exact)  # type: ignore[arg-type]
-        measured["recall"] = share
+        set_effort(index, settings, effort)
+        measured["recall"] = recall_of(others).of(index)
         how = f"{effort} of {index.nlist} lists" if settings.index == "ivf" else f"a list of {effort}"
         info(
-            f"{_of(queries, bank, k)}: index {settings.index}, {how}, finds {share:.2%} of the exact neighbours of "
-            f"{min(COMPARED, len(queries))} images; mine_neighbors.index: exact compares all"
+            f"{_of(queries, bank, k)}: index {settings.index}, {how}, finds {measured['recall']:.2%} of the exact "
+            f"neighbours of {len(others)} images; mine_neighbors.index: exact compares all"
         )
     return _in_chunks(index, queries, bank, k, exclude_self, advance, saved)
 
@@ -88,22 +92,22 @@ def _of(queries: UnitVectors, bank: UnitVectors, k: int) -> str:
     return f"mine_neighbors: {k} neighbours of {len(queries)} images among {len(bank)}"
 
 
-def _choose(
-    index: Any, queries: UnitVectors, bank: UnitVectors, k: int, exclude_self: bool, settings: SearchSettings
-) -> tuple[int, float]:
-    """Set the effort of a search, and return it and the share of the exact neighbours that it finds."""
-    sample = Recall(queries, bank, k, exclude_self)
+def _choose(index: Any, settings: SearchSettings, search_exactly: Callable[[], Recall]) -> tuple[int, bool]:
+    """Return the least effort that finds the wanted share of a sample's neighbours, and whether it does.
+
+    Probes that are set are returned as they are, without a search.
+    """
+    if settings.index == "ivf" and settings.probes:
+        return settings.probes, True
+    sample = search_exactly()
 
     def recall(effort: int) -> float:
         set_effort(index, settings, effort)
         return sample.of(index)
 
-    if settings.index == "ivf" and settings.probes:
-        return settings.probes, recall(settings.probes)
-    highest = index.nlist if settings.index == "ivf" else min(LONGEST, len(bank))
+    highest = index.nlist if settings.index == "ivf" else min(LONGEST, index.ntotal)
     effort, share = least_effort(recall, settings.recall, highest)
-    set_effort(index, settings, effort)
-    return effort, share
+    return effort, share >= settings.recall
 
 
 def _in_chunks(

@@ -27,8 +27,8 @@ class SearchSettings:
     or exact where that finds less than 99.9 %; else exact."""
     recall: Fraction = 0.99
     """Least share of the exact neighbours of 500 images that ivf and hnsw must find (own choice); ivf searches the
-    fewest groups, and hnsw the fewest images, that find it. metrics.json has the share. More: a more exact search,
-    slower; 1: all of them."""
+    fewest groups, and hnsw the fewest images, that find it. metrics.json has the share of 500 others. More: a more
+    exact search, slower; 1: all of them."""
     lists: Count | None = None
     """Number of groups of the ivf index; null: 4·√N (faiss' guidelines), with at least 39 images per group. More:
     smaller groups, so a faster but less exact search with as many `probes`."""

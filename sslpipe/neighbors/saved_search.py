@@ -1,7 +1,6 @@
 """Saved state of a neighbour search, from which a search that was stopped goes on."""
 
 import os
-import time
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,23 +12,19 @@ from numpy.typing import NDArray
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import atomic_file, disk_errors
-
-SHARE = 20
-"""Time between two saves, at least, as a multiple of the time that the last one took (own choice)."""
+from sslpipe.io.saving import SECONDS, Saving
 
 
 class SavedSearch:
     """Arrays in a file that is replaced as a whole, and an index in another one."""
 
-    def __init__(self, folder: Path | None, every_seconds: float = 20.0) -> None:
-        """folder: None saves nothing. every_seconds: minimum number of seconds between saves."""
-        self.folder, self._every = folder, every_seconds
-        self._last = time.monotonic()
-        self._took = 0.0
+    def __init__(self, folder: Path | None, every_seconds: float = SECONDS) -> None:
+        """folder: None saves nothing. every_seconds: minimum number of seconds between saves, see `Saving`."""
+        self.folder, self._saving = folder, Saving(every_seconds)
 
     def due(self) -> bool:
         """Return whether it is time to save."""
-        return self.folder is not None and time.monotonic() - self._last >= max(self._every, SHARE * self._took)
+        return self.folder is not None and self._saving.due()
 
     def load(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that were saved last; {} if there are none or none that can be read."""
@@ -46,7 +41,8 @@ class SavedSearch:
         """Replace the arrays; if they cannot be written the search goes on, and a line says so."""
         if self.folder is not None:
             content = {**(state or {}), **arrays}
-            self._write(self.folder / "search.npz", lambda path: _savez(path, content))
+            with self._saving.timed():
+                self._write(self.folder / "search.npz", lambda path: _savez(path, content))
 
     def index(self) -> Path | None:
         """Return the file of a saved index, if there is one."""
@@ -59,7 +55,6 @@ class SavedSearch:
             self._write(self.folder / "index.faiss", write)
 
     def _write(self, path: Path, write: Callable[[Path], None]) -> None:
-        began = time.monotonic()
         try:
             with disk_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,8 +62,6 @@ class SavedSearch:
                 write(partial)
         except (UserError, OSError, RuntimeError) as error:
             info(f"{error}; the search goes on, but if it is stopped it starts from what was saved before")
-        self._last = time.monotonic()
-        self._took = self._last - began
 
 
 def _savez(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

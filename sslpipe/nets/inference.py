@@ -62,15 +62,15 @@ def infer(forward: Callable[[Tensor], Tensor], images: Images, *, title: str = "
     size = batch_size(images.array.shape, images.device)
     with progress(title, len(images), "images") as bar:
         for start in range(0, len(images), size):
-            index = torch.arange(start, min(start + size, len(images)), device=images.device)
+            part = images.part(start, start + size)
             with autocast(images.device):
-                few = forward(to_input(images[index])).float()
+                few = forward(to_input(part)).float()
             if output is None:
                 shape = list(few.shape)
                 shape[dim] = len(images)
                 output = few.new_empty(shape)
-            output.narrow(dim, start, len(index)).copy_(few)
-            bar.advance(len(index))
+            output.narrow(dim, start, len(part)).copy_(few)
+            bar.advance(len(part))
     if output is None:
         raise ValueError("images: none found, expected at least one")
     return output

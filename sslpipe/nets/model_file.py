@@ -17,6 +17,7 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import write_bytes, write_json
 from sslpipe.io.stages import LABELLED_STAGES
+from sslpipe.nets import model_paths
 from sslpipe.nets.heads import HeadSettings, InstanceSettings, LinearSettings, PrototypeHead, PrototypeSettings
 from sslpipe.nets.merged import MergedSettings
 from sslpipe.nets.model_card import CARD, Architecture, ModelCard, expect, read_card
@@ -25,14 +26,10 @@ from sslpipe.nets.network import Network
 from sslpipe.nets.propagation_head import PropagationSettings
 from sslpipe.nets.unit_heads import CentroidSettings, ConsensusSettings
 
-WEIGHTS = "model.safetensors"
+WEIGHTS = model_paths.WEIGHTS
+weights_path = model_paths.weights_path
 MONITORS = "monitors."
 """Prefix of the monitors' weights."""
-
-
-def weights_path(folder: Path) -> Path:
-    """Return the path of the weights file in a model's folder."""
-    return folder / WEIGHTS
 
 
 def save_model(folder: Path, network: Network, card: ModelCard, monitors: LinearMonitors | None = None) -> None:

@@ -37,7 +37,17 @@ class LinearMonitors(nn.Module):
     def logits(self, network: Network, images: Tensor) -> Tensor:
         """Return the logits [L, B, C] of the L classifiers for float images [B, C, H, W] in [0, 1]."""
         features = network.features(images)
-        return torch.stack(self([features, *_head(network).layers(features)]))
+        return torch.stack(self(self._outputs(network, features)))
+
+    def layer_logits(self, network: Network, name: str, features: Tensor) -> Tensor:
+        """Return the logits [B, C] of one classifier for the backbone's features [B, D]."""
+        logits: Tensor = self.layers[name](self._outputs(network, features)[self.names.index(name)])
+        return logits
+
+    @staticmethod
+    def _outputs(network: Network, features: Tensor) -> list[Tensor]:
+        """Return the outputs [B, width] of the layers for the backbone's features [B, D]."""
+        return [features, *_head(network).layers(features)]
 
 
 def _head(network: Network) -> PrototypeHead:

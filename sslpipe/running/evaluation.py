@@ -1,6 +1,6 @@
 """Evaluation of every model of a project on the test images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from sslpipe.data.device import autocast
 from sslpipe.data.images import Images
 from sslpipe.data.store import Store
 from sslpipe.io.console import info
@@ -24,7 +26,7 @@ from sslpipe.metrics.evaluation import (
     write_evaluations,
 )
 from sslpipe.metrics.kmeans import kmeans
-from sslpipe.nets.inference import flat_pixels, infer, unit_features
+from sslpipe.nets.inference import BATCH, flat_pixels, infer, unit_features
 from sslpipe.nets.model_card import CARD, card_for
 from sslpipe.nets.model_file import check_classes, check_side, load_network, load_with_monitors, weights_path
 from sslpipe.nets.monitors import LinearMonitors
@@ -151,18 +153,36 @@ def evaluate_model(
     )
     evaluations = {name: evaluation}
     if monitors is not None:
-        layers = zip(monitors.names, monitor_probabilities(network, monitors.to(images.device), images), strict=True)
+        layers = monitor_probabilities(network, monitors.to(images.device), images)
         evaluations |= {f"{name}/{layer}": evaluate_classifier(each, label, store.classes) for layer, each in layers}
     metadata = {key: card.settings[key] for key in ("start", "labels", "labels_chosen") if key in card.settings}
     return {row: replace(each, metadata=metadata) for row, each in evaluations.items()}
 
 
-def monitor_probabilities(network: Network, monitors: LinearMonitors, images: Images) -> NDArray[np.float32]:
-    """The softmax of each classifier's logits, [L, N, C]; network: in eval mode, on the device of the images."""
-    found = infer(
-        lambda batch: monitors.logits(network, batch).float().softmax(dim=2),
-        images,
-        title="predictions of monitors",
-        dim=1,
-    )
-    return found.cpu().numpy()
+def monitor_probabilities(
+    network: Network, monitors: LinearMonitors, images: Images
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield each classifier's layer and the softmax of its logits, [N, C], one classifier's at a time in memory.
+
+    network: in eval mode, on the device of the images, which pass through its backbone once.
+    """
+    features = infer(network.features, images, title="predictions of monitors")
+    for name in monitors.names:
+        yield name, _layer_probabilities(network, monitors, name, features)
+
+
+@torch.no_grad()
+def _layer_probabilities(
+    network: Network, monitors: LinearMonitors, name: str, features: Tensor
+) -> NDArray[np.float32]:
+    """Return the softmax [N, C] of one classifier's logits for the backbone's features [N, D]."""
+    result: NDArray[np.float32] | None = None
+    for start in range(0, len(features), BATCH):
+        rows = slice(start, start + BATCH)
+        with autocast(features.device):
+            logits = monitors.layer_logits(network, name, features[rows])
+        few = logits.float().softmax(dim=1).cpu().numpy()
+        result = np.empty((len(features), few.shape[1]), np.float32) if result is None else result
+        result[rows] = few
+    assert result is not None
+    return result

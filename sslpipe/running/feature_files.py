@@ -85,7 +85,11 @@ class FeatureFiles:
         self.done[split] += len(rows)
 
     def due(self) -> bool:
-        """Whether it is time for `save`."""
+        """Whether it is time for `save`.
+
+        The interval does not grow with the time that a save takes, as `Saving` has it: a save waits for the rows since
+        the last one alone, so fewer saves would wait as long.
+        """
         return self._checkpoint.folder is not None and (
             time.monotonic() - self._saved_at >= self._checkpoint.every_seconds
         )

@@ -67,7 +67,7 @@ def judge_features(network: Network, images: Images, store: Store) -> Tensor:
     _, forward = choose_forward(settings, network, store, images.device)
     parts, names = [], names_of(network.settings.architecture or "")
     with progress(f"cluster: features of {counted(len(names), 'judge')}", len(images), "images") as bar:
-        for index in torch.split(torch.arange(len(images), device=images.device), settings.batch):
-            parts.append(forward(images[index]))
-            bar.advance(len(index))
+        for start in range(0, len(images), settings.batch):
+            parts.append(forward(images.part(start, start + settings.batch)))
+            bar.advance(len(parts[-1]))
     return torch.cat(parts)

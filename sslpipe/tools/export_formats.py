@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sslpipe.tools.export_files import FILES, card_of
 from sslpipe.tools.export_module import INPUT, About, Forward, run_onnx, run_torch, write_onnx, write_torch
 from sslpipe.tools.export_timm import CONFIG, run_timm, write_timm
 
@@ -41,7 +42,7 @@ class Format:
     @property
     def card(self) -> str:
         """Name of the file's card."""
-        return f"{self.file}.json"
+        return card_of(self.file)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -51,7 +52,7 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "onnx": Format(
-        file="model.onnx",
+        file=FILES["onnx"],
         libraries=("onnx", "onnxscript", "onnxruntime"),
         write=write_onnx,
         run=run_onnx,
@@ -64,7 +65,7 @@ FORMATS: dict[str, Format] = {
         ),
     ),
     "torch": Format(
-        file="model.pt2",
+        file=FILES["torch"],
         libraries=(),
         write=write_torch,
         run=run_torch,
@@ -73,7 +74,7 @@ FORMATS: dict[str, Format] = {
         example=("torch", 'torch.export.load("model.pt2").module()', "model(torch.from_numpy(BATCH))"),
     ),
     "timm": Format(
-        file="model.safetensors",
+        file=FILES["timm"],
         libraries=("timm",),
         write=write_timm,
         run=run_timm,

@@ -10,13 +10,12 @@ from typing import Any
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json, sha256
 from sslpipe.io.version import UNKNOWN, own_version
-from sslpipe.nets.model_card import CARD
-from sslpipe.nets.model_file import load_model, weights_path
-from sslpipe.tools.export_formats import FORMATS
+from sslpipe.nets.model_paths import CARD, weights_path
+from sslpipe.tools.export_files import FILES, card_of
 from sslpipe.tools.yaml_text import flat
 
 STORE, STAGE_CARD, REPORT, METRICS = "store.json", "card.json", "report.json", "metrics.json"
-EXPORTS = tuple(form.card for form in FORMATS.values())
+EXPORTS = tuple(map(card_of, FILES.values()))
 KINDS = (CARD, STAGE_CARD, STORE, *EXPORTS)
 """Files by which the kind of a folder is recognised."""
 
@@ -218,6 +217,8 @@ def _fault(folder: Path) -> str:
 
     Raises UserError for a card of another form, which cannot be described.
     """
+    from sslpipe.nets.model_file import load_model  # only a model needs torch
+
     try:
         load_model(folder)
     except UserError as error:

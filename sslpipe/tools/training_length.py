@@ -1,15 +1,12 @@
 """Fit a training run to a collection: its epochs and its batch, and all settings that go in proportion to them."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
-from sslpipe.io.params import find_module
-from sslpipe.io.settings import parse
-from sslpipe.io.stages import SHARED_KEYS
-from sslpipe.tools.yaml_text import at, put
+from sslpipe.tools.yaml_text import SCHEMA, at, put, shipped
 
 LEAST_EPOCHS = 5
 """Minimum number of epochs, of those that train the network (own choice)."""
@@ -19,8 +16,6 @@ CYCLE = ("ssl_epochs", "rotation_epochs", "cluster_epochs")
 """Epochs of one iteration of `semisup.alternation`: a shorter run has fewer iterations, of the same epochs."""
 ENDINGS = ("_epochs", "_epoch", "patience")
 """Ends of the names of settings that count epochs."""
-
-
 IN_PROPORTION = ("sgd", "lars")
 """Optimisers whose rate goes with the batch (Goyal et al. 2017, arXiv:1706.02677). Adam's stays: with its square root,
 as in arXiv:2205.10287, 300 letters and 300 drawings had groups right for 0.42 and 0.50 instead of 0.55 and 0.72."""
@@ -35,10 +30,10 @@ def shrink_batch(tree: CommentedMap, block: str, train: int) -> None:
     if not batch or batch <= largest:
         return
     put(tree, f"{block}.fit.batch", largest, f"a quarter of {train:,} training images; {batch} in the recipe")
-    optimizer = _parsed(tree, block).fit.optimizer
-    if optimizer.name in IN_PROPORTION:
-        rate = float(f"{optimizer.lr * largest / batch:.3g}")
-        put(tree, f"{block}.fit.optimizer.lr", rate, f"in proportion to the batch; {optimizer.lr:g} in the recipe")
+    optimizer = method_settings(tree, block)["fit"]["optimizer"]
+    if optimizer["name"] in IN_PROPORTION:
+        rate = float(f"{optimizer['lr'] * largest / batch:.3g}")
+        put(tree, f"{block}.fit.optimizer.lr", rate, f"in proportion to the batch; {optimizer['lr']:g} in the recipe")
 
 
 def shorten(tree: CommentedMap, block: str, train: int, images_at_most: int) -> None:
@@ -48,52 +43,69 @@ def shorten(tree: CommentedMap, block: str, train: int, images_at_most: int) -> 
     trains heads alone on stored features send no image through the network: they do not count. Every setting of the
     method that counts epochs is multiplied by the same factor as the epochs, but for CYCLE, see there.
     """
-    settings: Any = _parsed(tree, block)
-    fit = settings.fit
-    if fit is None:
+    settings = method_settings(tree, block)
+    fit = settings.get("fit")
+    if not fit:
         return
-    if fit.steps is not None:
-        if (most := max(1, images_at_most // fit.batch)) < fit.steps:
-            put(
-                tree, f"{block}.fit.steps", most, f"about {images_at_most:,} images in total; {fit.steps} in the recipe"
-            )
+    if fit["steps"] is not None:
+        if (most := max(1, images_at_most // fit["batch"])) < fit["steps"]:
+            note = f"about {images_at_most:,} images in total; {fit['steps']} in the recipe"
+            put(tree, f"{block}.fit.steps", most, note)
         return
-    alone = getattr(settings, "head_epochs", 0) if getattr(settings, "head_inputs", "") == "features" else 0
-    through = max(0, fit.epochs - alone)
+    alone = settings["head_epochs"] if settings.get("head_inputs") == "features" else 0
+    through = max(0, fit["epochs"] - alone)
     fewer = max(LEAST_EPOCHS, images_at_most // train)
     if fewer >= through:
         return
     factor = fewer / through
     rest = round(alone * factor)
-    note = f"about {images_at_most:,} images in total; {fit.epochs} in the recipe"
+    note = f"about {images_at_most:,} images in total; {fit['epochs']} in the recipe"
     if alone:
         note = f"{fewer} of them with the network, {note}"
     put(tree, f"{block}.fit.epochs", fewer + rest, note)
     for key, value in _epochs_in(settings).items():
         if value and not key.endswith(CYCLE):
             put(tree, f"{block}.{key}", _scaled(key, value, factor), f"as fit.epochs; {_plain(value)} in the recipe")
-    if hasattr(settings, "ssl_epochs"):
+    if "ssl_epochs" in settings:
         _fit_cycle(tree, block, settings, fewer)
 
 
-def _parsed(tree: CommentedMap, block: str) -> Any:
-    """Return the settings of a method, with the defaults of absent keys."""
-    stage, _, method = block.partition(".")
-    module = find_module(f"sslpipe.methods.{stage}", method, where=stage)
-    shared = SHARED_KEYS.get(stage, ())
-    return parse(module.Settings, at(tree, block), where=block, around=tree[stage], shared=shared)
+def method_settings(tree: CommentedMap, block: str) -> dict[str, Any]:
+    """Return the settings of a method, absent keys with their defaults; those that its stage's methods share are not.
+
+    The defaults are read from the schema of params.yaml: the classes of the settings would load torch.
+    """
+    forms = json.loads(shipped(SCHEMA).read_text(encoding="utf-8"))["$defs"]
+    found: dict[str, Any] = _filled({"$ref": f"#/$defs/{block}"}, at(tree, block), {}, forms)
+    return found
 
 
-def _epochs_in(settings: Any, above: str = "") -> dict[str, Any]:
+def _filled(form: Mapping[str, Any], given: Any, default: Any, forms: Mapping[str, Any]) -> Any:
+    """Return a value, or its default; a block of keys has the values given, its default's, and those of its keys.
+
+    form: of the value, in the schema. forms: those that are referred to, by name.
+    """
+    properties = forms[form["$ref"].removeprefix("#/$defs/")]["properties"] if "$ref" in form else None
+    if properties is not None and (given or isinstance(default, Mapping)):
+        own, usual = given or {}, default or {}
+        return {
+            key: _filled(each, own.get(key), usual.get(key, each.get("default", {} if "$ref" in each else None)), forms)
+            for key, each in properties.items()
+        }
+    value = default if given is None else given
+    return float(value) if "number" in form.get("type", ()) and value is not None else value
+
+
+def _epochs_in(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """Return dotted key → value of the settings that count epochs, without fit.epochs."""
     found: dict[str, Any] = {}
-    for each in fields(settings):
-        value, key = getattr(settings, each.name), f"{above}{each.name}"
-        if is_dataclass(value):
+    for name, value in settings.items():
+        key = f"{above}{name}"
+        if isinstance(value, Mapping):
             found |= _epochs_in(value, f"{key}.")
-        elif each.name.endswith(ENDINGS) and isinstance(value, int | float) and not isinstance(value, bool):
+        elif name.endswith(ENDINGS) and isinstance(value, int | float) and not isinstance(value, bool):
             found[key] = value
-        elif each.name == "lr_milestones":
+        elif name == "lr_milestones":
             found[key] = list(value)
     return found
 
@@ -110,12 +122,13 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _fit_cycle(tree: CommentedMap, block: str, settings: Any, epochs: int) -> None:
+def _fit_cycle(tree: CommentedMap, block: str, settings: Mapping[str, Any], epochs: int) -> None:
     """Shorten the semi-supervised epochs of an iteration until a run of so many epochs has one with clustering."""
     others = at(tree, f"{block}.warmup_epochs")
-    others = (settings.warmup_epochs if others is None else others) + settings.rotation_epochs + settings.cluster_epochs
-    if (most := max(1, epochs - others)) < settings.ssl_epochs:
-        note = f"one iteration in {epochs} epochs; {settings.ssl_epochs} in the recipe"
+    others = settings["warmup_epochs"] if others is None else others
+    others += settings["rotation_epochs"] + settings["cluster_epochs"]
+    if (most := max(1, epochs - others)) < settings["ssl_epochs"]:
+        note = f"one iteration in {epochs} epochs; {settings['ssl_epochs']} in the recipe"
         put(tree, f"{block}.ssl_epochs", most, note)
 
 

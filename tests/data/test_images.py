@@ -6,6 +6,8 @@ import torch
 
 from sslpipe.data import images as module
 from sslpipe.data.images import Images
+from sslpipe.data.unread_images import ChosenImages, JoinedImages
+from sslpipe.nets.inference import infer
 
 CPU = torch.device("cpu")
 
@@ -36,3 +38,31 @@ def test_the_file_is_copied_once_and_not_before_the_first_batch(array, monkeypat
     for _ in range(2):
         images[torch.arange(2)]
     assert asked == [5 * 48, 20 * 48]
+
+
+@pytest.mark.parametrize("form", ["mapped", "in memory", "chosen", "joined", "kept"])
+def test_a_pass_reads_the_file_and_keeps_nothing(array, monkeypatch, form):
+    made = {
+        "in memory": lambda: np.array(array),
+        "chosen": lambda: ChosenImages(array, np.arange(19, -1, -1)),
+        "joined": lambda: JoinedImages([array[:7], array[7:]]),
+    }
+    images = Images(made.get(form, lambda: array)(), CPU)
+    if form == "kept":
+        images[torch.tensor([0])]
+        images.array = None
+        monkeypatch.setattr(Images, "__len__", lambda self: 20)
+    else:
+        monkeypatch.setattr(module, "_fits", lambda size, device: pytest.fail("all are copied"))
+    expected = array[::-1] if form == "chosen" else array
+    parts = [images.part(start, start + 6) for start in range(0, 20, 6)]
+    assert [len(part) for part in parts] == [6, 6, 6, 2]
+    np.testing.assert_array_equal(torch.cat(parts).numpy(), expected)
+    assert all(part.dtype == torch.uint8 for part in parts)
+    assert ("_resident" in vars(images)) == (form == "kept")
+
+
+def test_predictions_are_computed_without_a_copy_of_all_images(array, monkeypatch):
+    monkeypatch.setattr(module, "_fits", lambda size, device: pytest.fail("all are copied"))
+    found = infer(lambda batch: batch.sum(dim=(1, 2, 3)), Images(array, CPU))
+    torch.testing.assert_close(found, torch.from_numpy(array.sum(axis=(1, 2, 3)) / 255).float())

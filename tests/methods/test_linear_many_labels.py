@@ -73,7 +73,7 @@ def test_a_start_is_a_solution_of_the_features_as_they_are():
 def recorded(monkeypatch):
     fits = []
 
-    def regress_and_record(features, label, penalty, iterations, *, start=None):
+    def regress_and_record(features, label, penalty, iterations, *, standardize, start):
         fits.append((penalty, len(features), start is not None))
         return torch.zeros(6, 16, dtype=features.dtype), torch.zeros(6, dtype=features.dtype)
 

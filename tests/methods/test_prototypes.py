@@ -340,7 +340,8 @@ def test_prototypes_predict_as_the_start_does_mostly(module, trained, labelled, 
     assert (prediction == start).float().mean() > 0.8
 
 
-def test_each_prototype_lies_at_its_images_mean_seen_from_the_mean_of_all():
+def test_each_prototype_lies_at_its_images_mean_seen_from_the_mean_of_all(monkeypatch):
+    monkeypatch.setattr(_prototypes, "ROWS", 7)
     torch.manual_seed(0)
     head = PrototypeHead(6, PrototypeSettings(prototypes=4, hidden=8, outputs=5))
     before = head.prototypes.weight.detach().clone()

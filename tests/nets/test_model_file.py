@@ -4,10 +4,12 @@ import json
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
+from sslpipe.data.images import Images
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.nets.heads import ClusterSettings, InstanceSettings, LinearSettings, ProjectionSettings, PrototypeSettings
@@ -16,6 +18,7 @@ from sslpipe.nets.model_file import check_data, check_side, load_model, load_wit
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.nets.propagation_head import PropagationSettings
+from sslpipe.running import evaluation
 
 TINY = BackboneSettings(name="tiny_resnet")
 INFO = StoreInfo(
@@ -407,6 +410,20 @@ def test_a_monitors_logits_are_of_its_own_layer(watched):
         for image in range(4):
             expected = layer.weight @ output[image] + layer.bias
             torch.testing.assert_close(logits[place, image], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_their_probabilities_come_one_layer_at_a_time_from_one_pass(watched, monkeypatch):
+    network, monitors, _ = watched
+    monkeypatch.setattr(evaluation, "BATCH", 7)
+    images = np.random.default_rng(0).integers(256, size=(20, 3, 16, 16), dtype=np.uint8)
+    passes = []
+    network.backbone.register_forward_hook(lambda module, given, output: passes.append(len(output)))
+    found = list(evaluation.monitor_probabilities(network, monitors, Images(images, torch.device("cpu"))))
+    assert sum(passes) == 20
+    assert [name for name, _ in found] == list(monitors.names)
+    expected = monitors.logits(network, torch.from_numpy(images).float() / 255).softmax(dim=2)
+    for (_, probability), logits in zip(found, expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(probability), logits, rtol=1e-4, atol=1e-5)
 
 
 def test_a_card_of_before_monitors_still_loads(folder):

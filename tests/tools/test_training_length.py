@@ -1,6 +1,7 @@
 """A run that is fitted to a collection keeps in proportion what belongs together."""
 
 import copy
+from dataclasses import asdict
 
 import pytest
 import yaml
@@ -8,11 +9,19 @@ from ruamel.yaml.comments import CommentedMap
 
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import parse
+from sslpipe.io.stages import SHARED_KEYS
 from sslpipe.methods.cluster import scan
 from sslpipe.tools.autoconfig import settings_for
 from sslpipe.tools.folder_summary import FolderSummary
-from sslpipe.tools.training_length import LEAST_EPOCHS, shorten, shrink_batch
-from sslpipe.tools.yaml_text import at, put
+from sslpipe.tools.training_length import (
+    LEAST_EPOCHS,
+    _epochs_in,
+    blocks_to_fit,
+    method_settings,
+    shorten,
+    shrink_batch,
+)
+from sslpipe.tools.yaml_text import at, put, shipped
 
 SGD = {"name": "sgd", "lr": 0.1}
 
@@ -34,6 +43,25 @@ def tree_of(block, **settings):
 
 def commented(value):
     return CommentedMap({key: commented(each) for key, each in value.items()}) if isinstance(value, dict) else value
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in shipped("recipes").glob("*.yaml")))
+def test_settings_by_the_schema_are_those_of_the_classes(name):
+    tree = yaml.safe_load((shipped("recipes") / f"{name}.yaml").read_text())
+    for block in blocks_to_fit(tree):
+        stage, _, method = block.partition(".")
+        module = find_module(f"sslpipe.methods.{stage}", method, where=stage)
+        shared = SHARED_KEYS.get(stage, ())
+        expected = parse(module.Settings, at(tree, block), where=block, around=tree[stage], shared=shared)
+        found = method_settings(tree, block)
+        by_schema, by_class = (
+            {key: (value, type(value)) for key, value in _epochs_in(each).items() if value}
+            for each in (found, asdict(expected))
+        )
+        assert by_schema == by_class  # with their types: whole numbers stay whole
+        for key in ("epochs", "steps", "batch"):
+            assert found["fit"][key] == getattr(expected.fit, key)
+        assert found.get("head_inputs") == getattr(expected, "head_inputs", None)
 
 
 @pytest.mark.parametrize("recipe", ["own-images-cpu", "own-images"])

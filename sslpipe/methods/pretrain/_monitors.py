@@ -65,8 +65,7 @@ def two_views(network: Network, images: Images, views: Views) -> tuple[Tensor, T
     generator = torch.Generator(images.device).manual_seed(0)
     parts = []
     for start in range(0, len(images), BATCH):
-        index = torch.arange(start, min(start + BATCH, len(images)), device=images.device)
-        batch = images[index]
+        batch = images.part(start, start + BATCH)
         pair = [in_parts(network.features, views(batch, generator)) for _ in range(2)]
         parts.append(F.normalize(torch.stack(pair), dim=2))
     first, second = torch.cat(parts, dim=1)

@@ -82,15 +82,16 @@ def fit_probe(unit: NDArray[np.float32], label: Tensor, strength: float, iterati
 def left_out_probes(
     unit: NDArray[np.float32], label: Tensor, strengths: Sequence[float], folds: Folds, iterations: int
 ) -> dict[float, NDArray[np.float32]]:
-    """Return strength → probabilities [L, C] of each labelled image by the probe of the other folds' labels."""
-    known = solvable(torch.from_numpy(unit))
-    return {
-        strength: left_out_logits(known, label, folds, 1 / (strength * len(label)), iterations, standardize=False)
-        .softmax(dim=1)
-        .float()
-        .numpy()
-        for strength in strengths
-    }
+    """Return strength → probabilities [L, C] of each labelled image by the probe of the other folds' labels.
+
+    In each fold the strengths are solved from the smallest to the largest, each from the solution before.
+    """
+    strength_of = {1 / (strength * len(label)): strength for strength in strengths}
+    left_out = {strength: np.empty((len(label), int(label.max()) + 1), dtype=np.float32) for strength in strengths}
+    found = left_out_logits(solvable(torch.from_numpy(unit)), label, folds, strength_of, iterations, standardize=False)
+    for inside, penalty, logits in found:
+        left_out[strength_of[penalty]][inside.numpy()] = logits.softmax(dim=1).float().numpy()
+    return left_out
 
 
 def best_strength(

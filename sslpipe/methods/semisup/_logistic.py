@@ -1,11 +1,12 @@
 """Multinomial logistic regression on a network's features, and its cross-validation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.nets.inference import infer
@@ -82,7 +83,8 @@ def regress(
         solver.zero_grad()
         total = penalty / 2 * weight.square().sum()
         for rows, known in zip(torch.split(features, CHUNK), torch.split(label, CHUNK), strict=True):
-            part = cross_entropy(rows @ weight.T + bias, known) * (len(rows) / len(features))
+            # In the features' type: rounded to float32, float64's loss would lead the line search astray.
+            part = F.cross_entropy(rows @ weight.T + bias, known) * (len(rows) / len(features))
             if len(rows) == len(features):
                 total = part + total
             else:  # the graph of this chunk is not needed for the next one
@@ -127,24 +129,30 @@ def left_out_logits(
     features: Tensor,
     label: Tensor,
     folds: Iterable[tuple[Tensor, Tensor]],
-    penalty: float,
+    penalties: Iterable[float],
     iterations: int,
     *,
     standardize: bool = True,
-) -> Tensor:
-    """Logits [L, C] of each labelled image by the regression on the other folds.
+    warm: bool = True,
+) -> Iterator[tuple[Tensor, float, Tensor]]:
+    """Yield for each fold and penalty the indices [M] inside the fold, the penalty and the logits [M, C].
 
-    features: [L, D]. label: [L]. folds: of `stratified_folds`. The other parameters are those of `regress`.
+    The logits are those of the regression on the other folds. features: [L, D]. label: [L]. folds: of
+    `stratified_folds`. The penalties of a fold are solved from the largest to the smallest. warm: each starts from the
+    solution before, which is close to its own, instead of from 0. The other parameters are those of `regress`.
     """
-    logits = features.new_zeros(len(label), int(label.max()) + 1)
+    order = sorted(set(penalties), reverse=True)
     for others, inside in folds:
-        weight, bias = regress(features[others], label[others], penalty, iterations, standardize=standardize)
-        logits[inside] = features[inside] @ weight.T + bias
-    return logits
+        rows, known, left_out = features[others], label[others], features[inside]
+        start: Solution | None = None
+        for penalty in order:
+            weight, bias = regress(rows, known, penalty, iterations, standardize=standardize, start=start)
+            start = (weight, bias) if warm else None
+            yield inside, penalty, left_out @ weight.T + bias
 
 
 def left_out_loss(logits: Tensor, label: Tensor, folds: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """The cross-entropy of `left_out_logits` [L, C], the mean over the folds."""
+    """The cross-entropy of left-out logits [L, C], the mean over the folds."""
     losses = [float(cross_entropy(logits[inside], label[inside])) for _, inside in folds]
     return sum(losses) / len(losses)
 
@@ -158,15 +166,10 @@ def penalty_losses(
 ) -> dict[float, float]:
     """Penalty → the cross-entropy of images that are left out, the mean over the folds.
 
-    The parameters are those of `left_out_logits`. With MANY labels the penalties of a fold are solved from the largest
-    to the smallest, each from the solution before, which is close to it.
+    The parameters are those of `left_out_logits`; it is warm with MANY labels.
     """
     losses = dict.fromkeys(penalties, 0.0)
-    for others, inside in folds:
-        rows, known = features[others], label[others]
-        start: Solution | None = None
-        for penalty in sorted(losses, reverse=True):
-            weight, bias = regress(rows, known, penalty, iterations, start=start)
-            start = (weight, bias) if len(label) > MANY else None
-            losses[penalty] += float(cross_entropy(features[inside] @ weight.T + bias, label[inside])) / len(folds)
+    found = left_out_logits(features, label, folds, penalties, iterations, warm=len(label) > MANY)
+    for inside, penalty, logits in found:
+        losses[penalty] += float(cross_entropy(logits, label[inside])) / len(folds)
     return losses

@@ -26,5 +26,6 @@ def monitor_loss(
 def monitor_accuracies(monitors: LinearMonitors, network: Network, held_out: HeldOut) -> dict[str, float]:
     """Return the accuracy of each classifier on the held-out images; puts the network in eval mode."""
     network.eval()
-    logits = infer(lambda images: monitors.logits(network, images), held_out.images, dim=1)
-    return {f"monitor/{name}_acc": held_out.accuracy(each) for name, each in zip(monitors.names, logits, strict=True)}
+    # The classes alone, [L, M]: the logits of all classifiers would be L times those of the network.
+    found = infer(lambda images: monitors.logits(network, images).argmax(dim=2), held_out.images, dim=1)
+    return {f"monitor/{name}_acc": held_out.share_of(each) for name, each in zip(monitors.names, found, strict=True)}

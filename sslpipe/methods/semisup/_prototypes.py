@@ -30,6 +30,8 @@ from sslpipe.views.multi_crop import GLOBAL_VIEWS, SWAV_VIEWS, MultiCrop, MultiC
 from sslpipe.views.policies import ViewSettings
 
 MixUnlabelled = Literal["none", "global", "all"]
+ROWS = 4096
+"""Images whose classes are counted at a time (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +277,9 @@ def place_prototypes(head: PrototypeHead, features: Tensor, prediction: Tensor) 
     embedding = head.train().embed(features)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    member = one_hot(prediction, head.settings.prototypes).float()
-    count = member.sum(dim=0)
-    means = F.normalize(member.T @ embedding / count.clamp(min=1)[:, None] - embedding.mean(dim=0), dim=1)
+    count, total = prediction.bincount(minlength=head.settings.prototypes), torch.zeros_like(head.prototypes.weight)
+    for rows, classes in zip(torch.split(embedding, ROWS), torch.split(prediction, ROWS), strict=True):
+        # Products instead of a scatter, whose order of additions is not deterministic on CUDA.
+        total += one_hot(classes, head.settings.prototypes).float().T @ rows
+    means = F.normalize(total / count.clamp(min=1)[:, None] - embedding.mean(dim=0), dim=1)
     head.prototypes.weight.copy_(torch.where(count[:, None] > 0, means, head.prototypes.weight))
