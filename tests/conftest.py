@@ -1,8 +1,14 @@
+import fcntl
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+from warm import start_commands
 
 # A shell's job in the background ignores SIGINT, and one under nohup SIGHUP; tests and their processes inherit that.
 for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
@@ -25,6 +31,25 @@ LONGEST = ("test_docs.py", "test_repro.py")
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture(scope="session")
+def warm_bin(tmp_path_factory):
+    """A folder for PATH with `sslpipe` and `dvc` that need no time to start. The processes of a run share it."""
+    base, run = tmp_path_factory.getbasetemp(), os.getpid()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base, run = base.parent, os.getppid()
+    with (base / "warm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / "warm/server").exists():
+            start_commands(Path(__file__).parents[1], base / "warm", until=run)
+    return base / "warm"
+
+
+@pytest.fixture
+def warm_python(warm_bin, monkeypatch):
+    """DVC needs no time to start in this process, where `init` runs it by `sys.executable`."""
+    monkeypatch.setattr(sys, "executable", str(warm_bin / "python"))
 
 
 @pytest.fixture

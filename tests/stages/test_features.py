@@ -62,25 +62,23 @@ def content():
 def test_a_stopped_run_goes_on_with_the_same_result(project):
     features(batch=4)
     expected = content()
-    command = [sys.executable, "-m", "stages", "features", "--batch", "4", "--checkpoint-seconds", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    saved = 0
+    command, output, saved = ["features", "--batch", "4", "--checkpoint-seconds", "0"], Path("output"), 0
     for number in (signal.SIGINT, signal.SIGKILL, None):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        process = Forked(command, Path.cwd(), output, mark="")
         deadline = time.monotonic() + 60
         while number and rows_saved() <= saved:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         if number:
-            process.send_signal(number)
-        out, _ = process.communicate()
+            os.kill(process.pid, number)
+        code, out = process.wait(), output.read_text()
         assert ("features: resumed after" in out) == (saved > 0)
         if number is signal.SIGINT:
-            assert process.returncode == 130
+            assert code == 130
             assert f"features: stopped after {rows_saved()} of 1797 images; the next run resumes after" in out
         saved = rows_saved()
         assert content() == expected
-    assert process.returncode == 0
+    assert code == 0
     assert not list(Path("runs").rglob(".*"))
 
 
