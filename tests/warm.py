@@ -6,6 +6,7 @@ only the start is another.
 
 import json
 import os
+import pickle
 import pkgutil
 import runpy
 import signal
@@ -113,12 +114,29 @@ def load_modules() -> None:
             import_module(name)
 
 
+def parse_once() -> None:
+    """Let DVC parse a text once: it reads params.yaml for each stage anew, by a parser in Python, most of its time."""
+    from dvc.utils.serialize import _yaml
+
+    parse, known = _yaml.parse_yaml, {}
+
+    def parse_yaml(text, path, typ="safe"):
+        if typ != "safe":
+            return parse(text, path, typ)
+        if text not in known:
+            known[text] = pickle.dumps(parse(text, path))
+        return pickle.loads(known[text])
+
+    _yaml.parse_yaml = parse_yaml
+
+
 def serve(address: Path, until: int) -> None:
     """Run commands in forks of a fork of this process, which ends once that one listens."""
     from stages.__main__ import app
 
     sys.executable = str(address.parent / "python")  # before modules that look beside it for programs
     load_modules()
+    parse_once()
 
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(address))

@@ -88,7 +88,9 @@ class Process(subprocess.Popen):
 @pytest.fixture
 def warm(project, warm_bin):
     """`sslpipe label` with a fake session; the process needs no time to start."""
-    return lambda *arguments: started(str(warm_bin / "sslpipe"), "label", *arguments, WARM_FIRST=str(project / "first.py"))
+    return lambda *arguments: started(
+        str(warm_bin / "sslpipe"), "label", *arguments, WARM_FIRST=str(project / "first.py")
+    )
 
 
 def cold(*arguments):
@@ -217,7 +219,9 @@ def test_what_cannot_be_written_is_one_line_before_a_page_is_served(project, war
     assert re.fullmatch(r"error: \.sslpipe.*: cannot be written: .*", run(warm_bin=warm_bin))
     Path(".sslpipe").unlink()
     Path("file").write_text("")
-    assert re.fullmatch(r"error: file/c\.csv: cannot be written: .*", run("--clusters", "file/c.csv", warm_bin=warm_bin))
+    assert re.fullmatch(
+        r"error: file/c\.csv: cannot be written: .*", run("--clusters", "file/c.csv", warm_bin=warm_bin)
+    )
     assert not Path(".sslpipe").exists()
 
 

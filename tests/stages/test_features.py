@@ -1,8 +1,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.kills import Forked
 from sslpipe.data.images import Images
 from sslpipe.data.store import SPLITS, Store
 from sslpipe.io.errors import UserError
@@ -19,7 +18,6 @@ from sslpipe.running import feature_runtime
 from sslpipe.running.features import open_features
 from stages.features import features
 
-ROOT = Path(__file__).parents[2]
 OUT, PREPARED, PRETRAINED = Path("runs/features"), Path("runs/prepare"), Path("runs/pretrain")
 
 
