@@ -96,8 +96,8 @@ def test_what_a_killed_process_wrote_beyond_its_last_save_is_computed_again(proj
     def killed(self):
         raise OSError("killed")
 
-    monkeypatch.setattr(feature_files.FeatureFiles, "finish", killed)
-    with pytest.raises(OSError, match="killed"):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
+        patch.setattr(feature_files.FeatureFiles, "finish", killed)
         features(batch=100)
     (folder,) = Path(".sslpipe/checkpoints").glob("features-*")
     done = json.loads((folder / "done.json").read_text())
@@ -105,8 +105,6 @@ def test_what_a_killed_process_wrote_beyond_its_last_save_is_computed_again(proj
     with (folder / "train.npy").open("r+b") as file:
         file.seek(-1000, 2)
         file.write(b"\0" * 5000)
-    monkeypatch.undo()
-    os.chdir(project)
     features(batch=100)
     assert content() == expected
 
@@ -114,11 +112,12 @@ def test_what_a_killed_process_wrote_beyond_its_last_save_is_computed_again(proj
 def test_other_settings_or_weights_resume_nothing(project, capsys, monkeypatch):
     from sslpipe.running import feature_files
 
-    monkeypatch.setattr(feature_files.FeatureFiles, "finish", lambda self: (_ for _ in ()).throw(OSError("killed")))
-    with pytest.raises(OSError, match="killed"):
+    def killed(self):
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
+        patch.setattr(feature_files.FeatureFiles, "finish", killed)
         features()
-    monkeypatch.undo()
-    os.chdir(project)
     features(batch=99)
     assert "resumed" not in capsys.readouterr().out
     changed_weights()
