@@ -96,9 +96,10 @@ def test_what_a_killed_process_wrote_beyond_its_last_save_is_computed_again(proj
     def killed(self):
         raise OSError("killed")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
+    with monkeypatch.context() as patch:
         patch.setattr(feature_files.FeatureFiles, "finish", killed)
-        features(batch=100)
+        with pytest.raises(OSError, match="killed"):
+            features(batch=100)
     (folder,) = Path(".sslpipe/checkpoints").glob("features-*")
     done = json.loads((folder / "done.json").read_text())
     (folder / "done.json").write_text(json.dumps({**done, "train": 300, "held_out": 0}))
@@ -115,9 +116,10 @@ def test_other_settings_or_weights_resume_nothing(project, capsys, monkeypatch):
     def killed(self):
         raise OSError("killed")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="killed"):
+    with monkeypatch.context() as patch:
         patch.setattr(feature_files.FeatureFiles, "finish", killed)
-        features()
+        with pytest.raises(OSError, match="killed"):
+            features()
     features(batch=99)
     assert "resumed" not in capsys.readouterr().out
     changed_weights()
