@@ -47,7 +47,11 @@ class Chosen:
 
 def read(path):
     """All settings of a params file, parsed as each stage parses its own; UserError as there."""
-    project = Params(path)
+    return parsed(Params(path))
+
+
+def parsed(project):
+    """The same of a Params."""
     found = SimpleNamespace(
         tree=project.tree, seed=project.seed, protocol=protocol_named(project.tree.get("protocol", "split"))
     )
