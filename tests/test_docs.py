@@ -162,7 +162,8 @@ def few_labels(photos, warm, packages, tmp_path_factory):
     folder = tmp_path_factory.mktemp("few")
     shutil.copytree(photos, folder, dirs_exist_ok=True)
     shell = Shell(folder, warm)
-    return shell, shell.page("few-labels.md")
+    yield shell, shell.page("few-labels.md")
+    shutil.rmtree(folder)
 
 
 def test_no_page_is_left_out():
@@ -215,7 +216,8 @@ def grouped(photos, warm, packages, tmp_path_factory):
     shell = Shell(folder, warm)
     for command in first:
         shell.run(command)
-    return folder, first
+    yield folder, first
+    shutil.rmtree(folder)
 
 
 def copied(grouped, warm, folder, page):

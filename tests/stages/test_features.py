@@ -57,19 +57,20 @@ def content():
     return {path.relative_to(OUT): path.read_bytes() for path in OUT.rglob("*") if path.is_file()}
 
 
-def test_a_stopped_run_goes_on_with_the_same_result(project):
+def test_a_stopped_run_goes_on_with_the_same_result(project, capfd):
     features(batch=4)
     expected = content()
-    command, output, saved = ["features", "--batch", "4", "--checkpoint-seconds", "0"], Path("output"), 0
+    capfd.readouterr()
+    command, saved = ["features", "--batch", "4", "--checkpoint-seconds", "0"], 0
     for number in (signal.SIGINT, signal.SIGKILL, None):
-        process = Forked(command, Path.cwd(), output, mark="")
+        process = Forked(command, Path.cwd(), Path("output"), mark="")
         deadline = time.monotonic() + 60
         while number and rows_saved() <= saved:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         if number:
             os.kill(process.pid, number)
-        code, out = process.wait(), output.read_text()
+        code, out = process.wait(), capfd.readouterr().out
         assert ("features: resumed after" in out) == (saved > 0)
         if number is signal.SIGINT:
             assert code == 130
