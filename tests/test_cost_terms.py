@@ -6,7 +6,6 @@ another machine nor a busy one matters.
 
 import hashlib
 import subprocess
-import sys
 import time
 import tracemalloc
 from functools import partial
@@ -146,9 +145,9 @@ def test_probabilities_are_the_memory_of_evaluation():
         assert 0.5 < peak / cost_terms.evaluation_bytes(run) < 2
 
 
-def test_dvc_copies_an_output_once(tmp_path: Path):
+def test_dvc_copies_an_output_once(tmp_path: Path, warm_bin: Path):
     def dvc(*arguments: str) -> None:
-        subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=tmp_path, check=True, capture_output=True)
+        subprocess.run([warm_bin / "dvc", *arguments], cwd=tmp_path, check=True, capture_output=True)
 
     dvc("init", "--no-scm")
     dvc("config", "cache.type", "copy")

@@ -82,26 +82,41 @@ def commands(name):
     return [line for block in BLOCK.findall((DOCS / name).read_text()) for line in block.splitlines()]
 
 
+def replaced(path, *changes):
+    """Replace parts of a file, patterns of `re`, each of which must be there."""
+    text = path.read_text()
+    for pattern, new in changes:
+        text, found = re.subn(pattern, new, text)
+        assert found, f"{path}: {pattern}"
+    path.write_text(text)
+
+
+def a_twentieth(found):
+    """A number of epochs that takes less time, after its name."""
+    return found[1] + str(-(-int(found[2]) // 20))
+
+
 @pytest.fixture(scope="module")
 def code(tmp_path_factory):
-    """What a wheel holds, its recipes for own images and estimate-clusters with a budget of seconds."""
+    """What a wheel holds; its recipes and estimate-clusters have a budget of seconds.
+
+    Published features are those of one network at 64 px; tests/stages/test_features_project.py has the default, two
+    networks. The report's map is drawn in tests/stages/test_report.py.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "dist")]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = (folder / "dist").glob("*.whl")
     zipfile.ZipFile(wheel).extractall(folder)
-    recipe = folder / "sslpipe/recipes/own-images-cpu.yaml"
-    shorter = re.sub(r"(epochs: )(\d+)", lambda found: found[1] + str(-(-int(found[2]) // 20)), recipe.read_text())
-    recipe.write_text(shorter)
-    digits = folder / "sslpipe/recipes/digits-moco.yaml"
-    shorter = re.sub(r"(epochs: )(\d{2,})", lambda found: found[1] + str(-(-int(found[2]) // 20)), digits.read_text())
-    digits.write_text(shorter.replace("report: {}", "report: {map: false}"))
-    features = folder / "sslpipe/recipes/own-images-features.yaml"
-    features.write_text(features.read_text().replace("  scan_heads:\n", "  scan_heads:\n    steps: 20\n"))
-    estimate = folder / "sslpipe/tools/estimate_clusters.py"
-    text, changed = re.subn(r"(    steps: Count = )200\n", r"\g<1>20\n", estimate.read_text())
-    assert changed == 1
-    estimate.write_text(text)
+    recipes, no_map = folder / "sslpipe/recipes", (r"report: {}", "report: {map: false}")
+    replaced(recipes / "own-images-cpu.yaml", (r"(epochs: )(\d+)", a_twentieth), no_map)
+    replaced(recipes / "digits-moco.yaml", (r"(epochs: )(\d{2,})", a_twentieth), no_map)
+    replaced(recipes / "own-images-features.yaml", (r"  scan_heads:\n", "  scan_heads:\n    steps: 20\n"), no_map)
+    replaced(folder / "sslpipe/tools/estimate_clusters.py", (r"(    steps: Count = )200\n", r"\g<1>20\n"))
+    known = folder / "sslpipe/nets/known_features.py"
+    replaced(known, (r"(?m)^DEFAULT = .*", 'DEFAULT = "efficientnet_lite0"'), (r"(?m)^CPU_SIDE = 128", "CPU_SIDE = 64"))
+    judges = (r"    return \[name for name, package in PACKAGES.items\(\).*", "    return []")
+    replaced(folder / "sslpipe/tools/features_choice.py", judges)
     return folder
 
 
@@ -147,7 +162,8 @@ def few_labels(photos, warm, packages, tmp_path_factory):
     folder = tmp_path_factory.mktemp("few")
     shutil.copytree(photos, folder, dirs_exist_ok=True)
     shell = Shell(folder, warm)
-    return shell, shell.page("few-labels.md")
+    yield shell, shell.page("few-labels.md")
+    shutil.rmtree(folder)
 
 
 def test_no_page_is_left_out():
@@ -200,7 +216,8 @@ def grouped(photos, warm, packages, tmp_path_factory):
     shell = Shell(folder, warm)
     for command in first:
         shell.run(command)
-    return folder, first
+    yield folder, first
+    shutil.rmtree(folder)
 
 
 def copied(grouped, warm, folder, page):

@@ -1,12 +1,15 @@
 """`sslpipe` and `dvc` without the seconds that loading their modules takes: a process that has them forks for each.
 
-The command line, its files and its exit code are those of the installed commands; only the start is another.
+The command line, its files, its exit code and what SIGINT, SIGTERM and SIGHUP do are those of the installed commands;
+only the start is another.
 """
 
 import json
 import os
+import pickle
 import pkgutil
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -19,39 +22,70 @@ from pathlib import Path
 
 CLIENT = """\
     #!{python} -SE
-    import json, os, socket, sys
+    import json, os, signal, socket, sys
+    def forward(number, _):
+        try:
+            os.killpg(group, number)
+        except ProcessLookupError:
+            pass
     with socket.socket(socket.AF_UNIX) as server:
         server.connect({address!r})
         request = json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode()
         socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(request)
+        group = int.from_bytes(server.recv(4), "big")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if group and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, forward)
         code = server.recv(1)
     sys.exit(code[0] if code else 1)
 """
 
 
-@contextmanager
-def warm_commands(code: Path, folder: Path):
-    """A folder for PATH whose `sslpipe` and `dvc` run the packages in `code`; `folder` is where it is made."""
+PYTHON = """\
+    #!/bin/sh
+    case "$*" in
+        "-m dvc "*) shift 2; exec {folder}/dvc "$@";;
+        "-m sslpipe.tools.child_process dvc "*) shift 3; exec {folder}/dvc "$@";;
+    esac
+    exec {python} "$@"
+"""
+"""`init` and `repeat` run DVC by their own Python, and look for sslpipe beside it."""
+
+
+def start_commands(code: Path, folder: Path, until: int) -> Path:
+    """Make a folder for PATH whose `sslpipe` and `dvc` run the packages in `code`, until a process has ended.
+
+    Returns when their server listens; `until` is the number of the process. The folder is returned.
+    """
     folder.mkdir()
-    address = str(folder / "socket")
-    client = textwrap.dedent(CLIENT).format(python=sys.executable, address=address)
-    programs = {
-        "sslpipe": client,
-        "dvc": client,
-        "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n',  # `repeat` looks for sslpipe beside its own Python
-    }
-    for name, text in programs.items():
+    client = textwrap.dedent(CLIENT).format(python=sys.executable, address=str(folder / "socket"))
+    python = textwrap.dedent(PYTHON).format(python=sys.executable, folder=folder)
+    for name, text in {"sslpipe": client, "dvc": client, "python": python}.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
-    environment = {**os.environ, "PYTHONPATH": str(code)}
-    with subprocess.Popen([sys.executable, __file__, address], env=environment, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        try:
-            yield folder
-        finally:  # the end of the block waits for the server
-            server.terminate()
+    command = [sys.executable, __file__, str(folder / "socket"), str(until)]
+    with (folder / "log").open("w") as log:
+        started = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": str(code)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            check=False,
+        )
+    assert started.returncode == 0, (folder / "log").read_text()
+    return folder
+
+
+@contextmanager
+def warm_commands(code: Path, folder: Path):
+    """`start_commands` for the time of a block."""
+    start_commands(code, folder, until=os.getpid())
+    try:
+        yield folder
+    finally:
+        os.kill(int((folder / "server").read_text()), signal.SIGTERM)
 
 
 LOADED_WHERE_USED = (
@@ -80,20 +114,46 @@ def load_modules() -> None:
             import_module(name)
 
 
-def serve(address: str) -> None:
+def parse_once() -> None:
+    """Let DVC parse a text once: it reads params.yaml for each stage anew, by a parser in Python, most of its time."""
+    from dvc.utils.serialize import _yaml
+
+    parse, known = _yaml.parse_yaml, {}
+
+    def parse_yaml(text, path, typ="safe"):
+        if typ != "safe":
+            return parse(text, path, typ)
+        if text not in known:
+            known[text] = pickle.dumps(parse(text, path))
+        return pickle.loads(known[text])
+
+    _yaml.parse_yaml = parse_yaml
+
+
+def serve(address: Path, until: int) -> None:
+    """Run commands in forks of a fork of this process, which ends once that one listens."""
     from stages.__main__ import app
 
-    sys.executable = str(Path(address).parent / "python")  # before modules that look beside it for programs
+    sys.executable = str(address.parent / "python")  # before modules that look beside it for programs
     load_modules()
+    parse_once()
 
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(address)
+        listening.bind(str(address))
         listening.listen()
-        print("ready", flush=True)
+        if number := os.fork():
+            (address.parent / "server").write_text(str(number))
+            os._exit(0)
+        listening.settimeout(1)
         while True:
-            connection, _ = listening.accept()
-            if os.fork():
+            try:
+                connection, _ = listening.accept()
+            except TimeoutError:
+                os.kill(until, 0)  # ProcessLookupError ends this process
+                continue
+            if child := os.fork():
                 connection.close()
+                os.waitpid(child, 0)
                 continue
             parent = os.getpid()
             if os.fork():  # a grandchild needs no wait
@@ -101,6 +161,8 @@ def serve(address: str) -> None:
             while os.getppid() == parent:  # a command that DVC runs ends when its parent does
                 time.sleep(0.001)
             listening.close()
+            os.setpgid(0, 0)  # the client forwards signals to the group
+            connection.sendall(os.getpid().to_bytes(4, "big"))
             os._exit(answer(connection, app))
 
 
@@ -137,4 +199,5 @@ def answer(connection: socket.socket, app) -> int:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    with suppress(ProcessLookupError):
+        serve(Path(sys.argv[1]), int(sys.argv[2]))

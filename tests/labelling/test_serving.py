@@ -55,6 +55,8 @@ for name, content in {{
     sys.modules[module.__name__] = module
     setattr(sslpipe.labelling, name, module)
 
+"""
+COLD = """
 from stages.__main__ import app
 app(["label", *sys.argv[1:]])
 """
@@ -67,15 +69,39 @@ def project(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     Path("params.yaml").write_text("seed: 0\n")
     write_store(Path("runs/prepare"), {"train": np.zeros((2, 3, 8, 8), np.uint8)}, fingerprint="a" * 64)
-    Path("start.py").write_text(START.format(root=str(ROOT), tests=str(Path(__file__).parent)))
+    Path("first.py").write_text(START.format(root=str(ROOT), tests=str(Path(__file__).parent)))
+    Path("start.py").write_text(Path("first.py").read_text() + COLD)
     return tmp_path
 
 
+class Process(subprocess.Popen):
+    """A process of Popen, or what has started it; signals go to that which serves."""
+
+    def __init__(self, command, **variables):
+        environment = {**os.environ, **variables}
+        super().__init__(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def send_signal(self, number):
+        os.kill(int(Path(".sslpipe/.label.lock").read_text()), number)
+
+
+@pytest.fixture
+def warm(project, warm_bin):
+    """`sslpipe label` with a fake session; the process needs no time to start."""
+    return lambda *arguments: started(
+        str(warm_bin / "sslpipe"), "label", *arguments, WARM_FIRST=str(project / "first.py")
+    )
+
+
+def cold(*arguments):
+    """`sslpipe label` with a fake session, as a user starts it."""
+    return started(sys.executable, "start.py", *arguments)
+
+
 @contextmanager
-def started(*arguments):
-    """`sslpipe label` with a fake session; yields its process, what it serves, and its first lines."""
-    command = [sys.executable, "start.py", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def started(*command, **variables):
+    """Yield the process of `sslpipe label` with a fake session, what it serves, and its first lines."""
+    with Process(command, **variables) as process:
         try:
             lines = []
             while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", "".join(lines))):
@@ -98,10 +124,12 @@ def ended(process, number):
     return process.returncode, out, error, time.monotonic() - began
 
 
-def run(*arguments):
-    """Error of a command that does not start to serve."""
+def run(*arguments, warm_bin=None):
+    """Error of a command that does not start to serve; warm_bin: folder of the command that needs no time to start."""
+    command = [str(warm_bin / "sslpipe"), "label"] if warm_bin else [sys.executable, "start.py"]
+    variables = {**os.environ, "WARM_FIRST": str(Path("first.py").absolute())}
     done = subprocess.run(
-        [sys.executable, "start.py", *arguments], capture_output=True, text=True, timeout=60, check=False
+        [*command, *arguments], env=variables, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2, done
     assert done.stderr.count("\n") == 1
@@ -112,8 +140,8 @@ def address():
     return json.loads((FOLDER / FILE).read_text())
 
 
-def test_the_command_serves_until_ctrl_c_and_the_next_start_has_the_same_address(project):
-    with started("runs/other", "--labels", "my.csv") as (process, server, lines):
+def test_the_command_serves_until_ctrl_c_and_the_next_start_has_the_same_address(project, warm):
+    with cold("runs/other", "--labels", "my.csv") as (process, server, lines):
         assert (
             lines[-3] == "opened params.yaml runs/other my.csv clusters.csv runs/prepare .sslpipe/label/journal.jsonl\n"
         )
@@ -126,7 +154,7 @@ def test_the_command_serves_until_ctrl_c_and_the_next_start_has_the_same_address
     assert seconds < 10
     assert first == {"port": server.port, "token": server.token, "images": "a" * 64}
     assert not list(FOLDER.parent.glob(".*"))
-    with started() as (process, server, lines):
+    with warm() as (process, server, lines):
         assert lines[-3] == "opened params.yaml None None clusters.csv runs/prepare .sslpipe/label/journal.jsonl\n"
         assert address() == first
         assert server.ask("/", token=first["token"])[0] == 200
@@ -134,8 +162,8 @@ def test_the_command_serves_until_ctrl_c_and_the_next_start_has_the_same_address
     assert (code, error) == (143, "stopped by SIGTERM\n")
 
 
-def test_the_server_is_reached_from_this_machine_alone(project):
-    with started() as (process, server, _):
+def test_the_server_is_reached_from_this_machine_alone(project, warm):
+    with warm() as (process, server, _):
         wanted = f":{server.port:04X}"
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         rows += [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
@@ -144,8 +172,8 @@ def test_the_server_is_reached_from_this_machine_alone(project):
     assert process.returncode == 129
 
 
-def test_a_signal_does_not_wait_for_an_action_or_for_open_connections(project):
-    with started() as (process, server, _):
+def test_a_signal_does_not_wait_for_an_action_or_for_open_connections(project, warm):
+    with warm() as (process, server, _):
         waiting = threading.Thread(target=_ignored, args=(server.post, {"do": "wait"}), kwargs={"token": server.token})
         waiting.start()
         with socket.create_connection(("127.0.0.1", server.port)) as half:
@@ -164,17 +192,17 @@ def _ignored(call, *arguments, **named):
 
 
 @POSIX
-def test_a_second_start_names_the_address_of_the_first(project):
-    with started() as (process, server, _):
+def test_a_second_start_names_the_address_of_the_first(project, warm, warm_bin):
+    with warm() as (process, server, _):
         url = f"http://127.0.0.1:{server.port}/{server.token}/"
         line = f"error: another 'sslpipe label' serves this project at {url}; end that one first"
-        assert run() == line
+        assert run(warm_bin=warm_bin) == line
         assert server.ask("/", token=server.token)[0] == 200
         (FOLDER / FILE).unlink()
         with pytest.raises(UserError, match=r"^another 'sslpipe label' serves this project already; end that one"):
             claimed(0, "i").__enter__()
         process.kill()
-    with started() as (_, server, _):  # a killed one leaves no lock
+    with warm() as (_, server, _):  # a killed one leaves no lock
         assert server.ask("/", token=server.token)[0] == 200
 
 
@@ -186,12 +214,14 @@ def test_without_the_extra_a_line_says_what_to_install(project):
         assert run() == f"error: label: {name} is not installed; pip install 'sslpipe[label]'"
 
 
-def test_what_cannot_be_written_is_one_line_before_a_page_is_served(project):
+def test_what_cannot_be_written_is_one_line_before_a_page_is_served(project, warm_bin):
     Path(".sslpipe").write_text("a file")
-    assert re.fullmatch(r"error: \.sslpipe.*: cannot be written: .*", run())
+    assert re.fullmatch(r"error: \.sslpipe.*: cannot be written: .*", run(warm_bin=warm_bin))
     Path(".sslpipe").unlink()
     Path("file").write_text("")
-    assert re.fullmatch(r"error: file/c\.csv: cannot be written: .*", run("--clusters", "file/c.csv"))
+    assert re.fullmatch(
+        r"error: file/c\.csv: cannot be written: .*", run("--clusters", "file/c.csv", warm_bin=warm_bin)
+    )
     assert not Path(".sslpipe").exists()
 
 
@@ -321,14 +351,14 @@ def test_a_browser_is_opened_where_it_is_seen(monkeypatch, terminal, variables, 
     assert serving.shown_here() is expected
 
 
-def test_the_browser_opens_the_address_if_it_is_asked_for(project):
+def test_the_browser_opens_the_address_if_it_is_asked_for(project, warm):
     script = Path("browser.sh")
     script.write_text("#!/bin/sh\necho $1 > opened\n")
     script.chmod(0o755)
     environment = os.environ.get("BROWSER")
     os.environ["BROWSER"] = str(script.absolute())
     try:
-        with started("--browser") as (process, server, _):
+        with warm("--browser") as (process, server, _):
             for _ in range(100):
                 if Path("opened").exists() and Path("opened").read_text().endswith("\n"):
                     break

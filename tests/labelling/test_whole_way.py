@@ -9,13 +9,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "reporting"))
 from browser import browser, skip_without
-from digits_project import ROOT, Digits, waiting
+from digits_project import Digits, waiting
 from faults import FULL, READ_ONLY, SLOW
 from label_tab import opened, until
-from warm import warm_commands
 
 from benchmarks.labelling import Person
 from sslpipe.nets.weights_packages import PACKAGES
@@ -35,11 +33,9 @@ def chrome():
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, warm_bin):
     """The project whose stages have run; tests change copies of it."""
-    folder = tmp_path_factory.mktemp("digits")
-    with warm_commands(ROOT, folder / "bin") as commands:
-        yield Digits.made(folder / "made", commands)
+    return Digits.made(tmp_path_factory.mktemp("digits") / "made", warm_bin)
 
 
 @pytest.fixture

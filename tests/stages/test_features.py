@@ -1,8 +1,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.kills import Forked
 from sslpipe.data.images import Images
 from sslpipe.data.store import SPLITS, Store
 from sslpipe.io.errors import UserError
@@ -19,7 +18,6 @@ from sslpipe.running import feature_runtime
 from sslpipe.running.features import open_features
 from stages.features import features
 
-ROOT = Path(__file__).parents[2]
 OUT, PREPARED, PRETRAINED = Path("runs/features"), Path("runs/prepare"), Path("runs/pretrain")
 
 
@@ -59,28 +57,27 @@ def content():
     return {path.relative_to(OUT): path.read_bytes() for path in OUT.rglob("*") if path.is_file()}
 
 
-def test_a_stopped_run_goes_on_with_the_same_result(project):
+def test_a_stopped_run_goes_on_with_the_same_result(project, capfd):
     features(batch=4)
     expected = content()
-    command = [sys.executable, "-m", "stages", "features", "--batch", "4", "--checkpoint-seconds", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    saved = 0
+    capfd.readouterr()
+    command, saved = ["features", "--batch", "4", "--checkpoint-seconds", "0"], 0
     for number in (signal.SIGINT, signal.SIGKILL, None):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        process = Forked(command, Path.cwd(), Path("output"), mark="")
         deadline = time.monotonic() + 60
         while number and rows_saved() <= saved:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         if number:
-            process.send_signal(number)
-        out, _ = process.communicate()
+            os.kill(process.pid, number)
+        code, out = process.wait(), capfd.readouterr().out
         assert ("features: resumed after" in out) == (saved > 0)
         if number is signal.SIGINT:
-            assert process.returncode == 130
+            assert code == 130
             assert f"features: stopped after {rows_saved()} of 1797 images; the next run resumes after" in out
         saved = rows_saved()
         assert content() == expected
-    assert process.returncode == 0
+    assert code == 0
     assert not list(Path("runs").rglob(".*"))
 
 
@@ -100,17 +97,16 @@ def test_what_a_killed_process_wrote_beyond_its_last_save_is_computed_again(proj
     def killed(self):
         raise OSError("killed")
 
-    monkeypatch.setattr(feature_files.FeatureFiles, "finish", killed)
-    with pytest.raises(OSError, match="killed"):
-        features(batch=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_files.FeatureFiles, "finish", killed)
+        with pytest.raises(OSError, match="killed"):
+            features(batch=100)
     (folder,) = Path(".sslpipe/checkpoints").glob("features-*")
     done = json.loads((folder / "done.json").read_text())
     (folder / "done.json").write_text(json.dumps({**done, "train": 300, "held_out": 0}))
     with (folder / "train.npy").open("r+b") as file:
         file.seek(-1000, 2)
         file.write(b"\0" * 5000)
-    monkeypatch.undo()
-    os.chdir(project)
     features(batch=100)
     assert content() == expected
 
@@ -118,11 +114,13 @@ def test_what_a_killed_process_wrote_beyond_its_last_save_is_computed_again(proj
 def test_other_settings_or_weights_resume_nothing(project, capsys, monkeypatch):
     from sslpipe.running import feature_files
 
-    monkeypatch.setattr(feature_files.FeatureFiles, "finish", lambda self: (_ for _ in ()).throw(OSError("killed")))
-    with pytest.raises(OSError, match="killed"):
-        features()
-    monkeypatch.undo()
-    os.chdir(project)
+    def killed(self):
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_files.FeatureFiles, "finish", killed)
+        with pytest.raises(OSError, match="killed"):
+            features()
     features(batch=99)
     assert "resumed" not in capsys.readouterr().out
     changed_weights()

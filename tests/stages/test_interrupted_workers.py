@@ -29,8 +29,9 @@ def photographs(tmp_path_factory):
 
 @pytest.mark.parametrize("seconds", [0.1, 0.8])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_nothing_is_left_and_one_line_is_printed(photographs, name, seconds):
-    command = [sys.executable, "-m", "stages", "prepare", "--workers", "2"]
+def test_nothing_is_left_and_one_line_is_printed(photographs, name, seconds, warm_bin):
+    program = [sys.executable, "-m", "stages"] if name == "SIGINT" else [warm_bin / "sslpipe"]
+    command = [*program, "prepare", "--workers", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         command, cwd=photographs, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -85,8 +86,11 @@ def noisy(tmp_path_factory):
     ],
     ids=" ".join,
 )
-def test_the_terminal_has_no_warning(noisy, sslpipe, command):
-    done = sslpipe(*command, cwd=noisy)
+def test_the_terminal_has_no_warning(noisy, sslpipe, command, warm_bin):
+    if command == ("prepare", "--workers", "2"):  # with all that is printed while modules are loaded
+        done = sslpipe(*command, cwd=noisy)
+    else:
+        done = subprocess.run([warm_bin / "sslpipe", *command], cwd=noisy, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.returncode == 0
     assert "arning" not in done.stdout

@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from warm import warm_commands
-
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 OTHER_PRETEXTS = sorted({path.stem for path in (ROOT / "sslpipe/methods/pretrain").glob("[a-z]*.py")} - {"simclr"})
@@ -21,7 +18,7 @@ METHODS = {"semisup": ("supervised", "simmatch", "alternation"), "finetune": ("l
 
 
 def run(*command, cwd):
-    path = os.pathsep.join([str(cwd / ".warm"), str(BIN), os.environ["PATH"]])
+    path = os.pathsep.join([str(cwd.parent / "bin"), str(BIN), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -29,11 +26,13 @@ def run(*command, cwd):
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory, tiny):
-    folder = tmp_path_factory.mktemp("clone")
+def repository(tmp_path_factory, tiny, warm_bin):
+    base = tmp_path_factory.mktemp("repro")
+    (base / "bin").symlink_to(warm_bin)
+    folder = base / "clone"
     for name in ("sslpipe", "stages", "dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config"):
         source, target = ROOT / name, folder / name
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
@@ -43,8 +42,7 @@ def repository(tmp_path_factory, tiny):
     tiny = {**tiny, "report": {**tiny["report"], "map": False}}  # which takes most of its time
     (folder / "params.yaml").write_text(yaml.safe_dump(tiny))
     run("git", "init", "-q", cwd=folder)
-    with warm_commands(folder, folder / ".warm"):
-        yield folder
+    return folder
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import timm
@@ -46,7 +47,11 @@ class Chosen:
 
 def read(path):
     """All settings of a params file, parsed as each stage parses its own; UserError as there."""
-    project = Params(path)
+    return parsed(Params(path))
+
+
+def parsed(project):
+    """The same of a Params."""
     found = SimpleNamespace(
         tree=project.tree, seed=project.seed, protocol=protocol_named(project.tree.get("protocol", "split"))
     )
@@ -223,7 +228,8 @@ class Pipeline:
 def frozen_with_random_weights(found, problem):
     """The pretext task of published networks, on files as the recipe's, with random weights and others to leave out.
 
-    These are the ones that the recipe names, and with a prefix one without it, as of another encoder.
+    These are the ones that the recipe names, and with a prefix one without it, as of another encoder. Other
+    architectures that would take the weights are not searched for: tests/nets/test_weights_owner.py.
     """
     settings, architectures = found.pretrain.settings, found.backbone.architecture.split("+")
     with tempfile.TemporaryDirectory() as folder:
@@ -236,7 +242,8 @@ def frozen_with_random_weights(found, problem):
                 weights["another.weight"] = torch.ones(1)
             torch.save({"state_dict": weights}, path)
         given = paths if len(paths) > 1 else paths[0]
-        return found.pretrain.module.Method(replace(settings, weights=given), problem)
+        with patch("sslpipe.nets.weights_owner.twins", lambda _: ()):
+            return found.pretrain.module.Method(replace(settings, weights=given), problem)
 
 
 def phases(settings):

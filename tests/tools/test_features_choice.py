@@ -24,6 +24,8 @@ from sslpipe.tools.repeats import _outside
 from sslpipe.tools.scaffold import Choice, add_labels, new_project
 from sslpipe.tools.yaml_text import laid_out
 
+pytestmark = pytest.mark.usefixtures("warm_python")
+
 SUMMARY = FolderSummary(
     images=2000, width=300, height=200, side=200, channels=3, broken=0, sampled=200,
     classes=(), labelled=0, rarest=0,

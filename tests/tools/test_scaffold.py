@@ -20,6 +20,8 @@ from sslpipe.tools.pipeline import pipeline, stages_of
 from sslpipe.tools.scaffold import Choice, add_labels, new_project, use_recipe
 from sslpipe.tools.settings_schema import schema
 
+pytestmark = pytest.mark.usefixtures("warm_python")
+
 SUMMARY = FolderSummary(
     images=2000, width=100, height=110, side=100, channels=3, broken=0, sampled=200,
     classes=tuple("abcdefghij"), labelled=2000, rarest=200, rarest_class="c",

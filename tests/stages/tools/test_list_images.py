@@ -16,14 +16,22 @@ from stages.tools.list_images import list_images
 BIN = Path(sys.executable).parent
 
 
-def dvc(*arguments, cwd):
-    path = os.pathsep.join([str(BIN), os.environ["PATH"]])
+@pytest.fixture(scope="module")
+def run(warm_bin):
+    """Run dvc or git in a folder, and return what it printed."""
+    path = os.pathsep.join([str(warm_bin), str(BIN), os.environ["PATH"]])
     identity = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     environment = {**os.environ, "PATH": path, **identity}
-    command = arguments if arguments[0] == "git" else (sys.executable, "-m", "dvc", *arguments)
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+
+    def run(command, *arguments, cwd):
+        program = shutil.which(command, path=path)
+        done = subprocess.run(
+            [program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -48,43 +56,43 @@ def project(tmp_path_factory):
     return root / "project"
 
 
-def test_dvc_takes_the_folder_and_runs_prepare_only_when_it_changes(project):
-    first = dvc("repro", "prepare", cwd=project)
+def test_dvc_takes_the_folder_and_runs_prepare_only_when_it_changes(project, run):
+    first = run("dvc", "repro", "prepare", cwd=project)
     assert "28 train, 4 held_out, 9 test images of 2 classes, 28 labelled; 3 broken" in first
-    assert "Stage 'prepare' didn't change" in dvc("repro", "prepare", cwd=project)
+    assert "Stage 'prepare' didn't change" in run("dvc", "repro", "prepare", cwd=project)
     os.utime(project.parent / "photos" / "a" / "0.png", ns=(0, 1))
-    assert "Running stage 'prepare'" in dvc("repro", "prepare", cwd=project)
+    assert "Running stage 'prepare'" in run("dvc", "repro", "prepare", cwd=project)
 
 
-def test_experiments_in_temporary_folders_find_the_images(project):
-    dvc("repro", "prepare", cwd=project)
-    dvc("git", "add", "--all", cwd=project)
-    dvc("git", "commit", "--quiet", "--message", "first", cwd=project)
-    dvc("exp", "run", "--temp", "--name", "larger", "-S", "prepare.size=12", "prepare", cwd=project)
-    assert "larger" in dvc("exp", "show", "--csv", cwd=project)
+def test_experiments_in_temporary_folders_find_the_images(project, run):
+    run("dvc", "repro", "prepare", cwd=project)
+    run("git", "add", "--all", cwd=project)
+    run("git", "commit", "--quiet", "--message", "first", cwd=project)
+    run("dvc", "exp", "run", "--temp", "--name", "larger", "-S", "prepare.size=12", "prepare", cwd=project)
+    assert "larger" in run("dvc", "exp", "show", "--csv", cwd=project)
 
 
-def test_a_clone_with_pulled_outputs_needs_no_images(project, tmp_path):
-    dvc("repro", "prepare", cwd=project)
-    dvc("git", "add", "--all", cwd=project)
-    dvc("git", "commit", "--quiet", "--allow-empty", "--message", "second", cwd=project)
+def test_a_clone_with_pulled_outputs_needs_no_images(project, run, tmp_path):
+    run("dvc", "repro", "prepare", cwd=project)
+    run("git", "add", "--all", cwd=project)
+    run("git", "commit", "--quiet", "--allow-empty", "--message", "second", cwd=project)
     clone = tmp_path / "clone"
-    dvc("git", "clone", "--quiet", str(project), str(clone), cwd=tmp_path)
+    run("git", "clone", "--quiet", str(project), str(clone), cwd=tmp_path)
     shutil.copytree(project / ".dvc" / "cache", clone / ".dvc" / "cache")
-    dvc("checkout", "--relink", "prepare", "list-images", cwd=clone)
-    out = dvc("repro", "prepare", cwd=clone)
+    run("dvc", "checkout", "--relink", "prepare", "list-images", cwd=clone)
+    out = run("dvc", "repro", "prepare", cwd=clone)
     assert "../photos does not exist; runs/list-images/files.csv stays as it is" in out
     assert "Stage 'prepare' didn't change" in out
 
 
-def test_labels_that_are_found_in_the_folder_are_listed(project):
+def test_labels_that_are_found_in_the_folder_are_listed(project, run):
     table = project.parent / "photos" / "labels.csv"
     table.write_text("file,label\n" + "".join(f"{'ab'[i % 2]}/{i}.png,{'xyz'[i % 3]}\n" for i in range(40)))
-    assert "test images of 3 classes" in dvc("repro", "prepare", cwd=project)
+    assert "test images of 3 classes" in run("dvc", "repro", "prepare", cwd=project)
     table.write_text(table.read_text().replace(",z", ",y"))
-    assert "test images of 2 classes" in dvc("repro", "prepare", cwd=project)
+    assert "test images of 2 classes" in run("dvc", "repro", "prepare", cwd=project)
     table.unlink()
-    assert "didn't change" not in dvc("repro", "prepare", cwd=project)
+    assert "didn't change" not in run("dvc", "repro", "prepare", cwd=project)
 
 
 def test_a_clone_without_images_and_outputs_is_refused_in_one_line(tmp_path, monkeypatch):
