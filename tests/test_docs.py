@@ -101,7 +101,7 @@ def code(tmp_path_factory):
     """What a wheel holds; its recipes and estimate-clusters have a budget of seconds.
 
     Published features are those of one network at 64 px; tests/stages/test_features_project.py has the default, two
-    networks. The report's map is drawn in tests/stages/test_pictures.py.
+    networks. The report's map is drawn in tests/reporting/test_pictures.py.
     """
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "dist")]

@@ -53,15 +53,15 @@ class Images:
     def part(self, start: int, stop: int) -> Tensor:
         """Return the images from `start` to before `stop`, or to the last one, for a pass over all of them.
 
-        On a CPU they are read from the memory-mapped file, unless all are in memory already: to read the file again in
-        a later pass costs no more than a copy. On another device it would be one more transfer.
+        On a CPU they are read from the memory-mapped file, unless all are in memory already or lie there scattered: to
+        read the file again in a later pass costs no more than a copy. On another device it would be one more transfer.
         """
         stop = min(stop, len(self))
-        if self.device.type != "cpu":
-            return self[torch.arange(start, stop, device=self.device)]
-        if (kept := self.__dict__.get("_resident")) is not None:
+        if self.device.type == "cpu" and (kept := self.__dict__.get("_resident")) is not None:
             few: Tensor = kept[start:stop]
             return few
+        if self.device.type != "cpu" or not (isinstance(self.array, np.ndarray) or self.array.is_in_order):
+            return self[torch.arange(start, stop, device=self.device)]
         if isinstance(self.array, np.ndarray):
             return torch.from_numpy(_in_memory(self.array[start:stop]))
         return torch.from_numpy(self.array[np.arange(start, stop)])

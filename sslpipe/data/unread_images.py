@@ -20,6 +20,11 @@ class UnreadImages(Protocol):
         """Size of all images."""
         ...
 
+    @property
+    def is_in_order(self) -> bool:
+        """Whether the images lie in their files one after the other, so that a pass over them reads large blocks."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -29,6 +34,8 @@ class UnreadImages(Protocol):
 
 class JoinedImages:
     """The images of several splits, one after the other."""
+
+    is_in_order = True
 
     def __init__(self, parts: Sequence[NDArray[np.uint8]]) -> None:
         """parts: uint8 [N, C, H, W] each, memory-mapped."""
@@ -52,6 +59,8 @@ class JoinedImages:
 
 class ChosenImages:
     """Some of the images of a split."""
+
+    is_in_order = False
 
     def __init__(self, images: NDArray[np.uint8], index: NDArray[np.int64]) -> None:
         """images: uint8 [N, C, H, W], memory-mapped. index: [L], of those that are chosen."""
