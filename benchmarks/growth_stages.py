@@ -22,7 +22,10 @@ MEASURED = {
     "finetune linear": "finetune --method linear",
     "evaluate": "evaluate",
     "report": "report",
+    "ask": "ask --budget 100",
+    "estimate-clusters": STAGES["estimate-clusters"],
 }
+"""Stage or command → its command, in the order of the pipeline."""
 LABELS = 4
 """Labels of each class."""
 IDLE = "table --help"

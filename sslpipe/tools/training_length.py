@@ -6,6 +6,7 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
+from sslpipe.io.errors import UserError
 from sslpipe.tools.yaml_text import SCHEMA, at, put, shipped
 
 LEAST_EPOCHS = 5
@@ -73,9 +74,12 @@ def shorten(tree: CommentedMap, block: str, train: int, images_at_most: int) -> 
 def method_settings(tree: CommentedMap, block: str) -> dict[str, Any]:
     """Return the settings of a method, absent keys with their defaults; those that its stage's methods share are not.
 
-    The defaults are read from the schema of params.yaml: the classes of the settings would load torch.
+    The defaults are read from the schema of params.yaml: the classes of the settings would load torch. Raises UserError
+    for a method that the schema has not.
     """
     forms = json.loads(shipped(SCHEMA).read_text(encoding="utf-8"))["$defs"]
+    if block not in forms:
+        raise UserError(f"{SCHEMA}: {block} not found; 'sslpipe settings --schema' prints one that has it")
     found: dict[str, Any] = _filled({"$ref": f"#/$defs/{block}"}, at(tree, block), {}, forms)
     return found
 

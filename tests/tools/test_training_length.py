@@ -7,6 +7,7 @@ import pytest
 import yaml
 from ruamel.yaml.comments import CommentedMap
 
+from sslpipe.io.errors import UserError
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import parse
 from sslpipe.io.stages import SHARED_KEYS
@@ -62,6 +63,11 @@ def test_settings_by_the_schema_are_those_of_the_classes(name):
         for key in ("epochs", "steps", "batch"):
             assert found["fit"][key] == getattr(expected.fit, key)
         assert found.get("head_inputs") == getattr(expected, "head_inputs", None)
+
+
+def test_a_method_that_the_schema_has_not_is_one_line():
+    with pytest.raises(UserError, match=r"^params\.schema\.json: semisup\.mine not found; 'sslpipe settings --schema'"):
+        method_settings(tree_of("semisup.mine", fit={"epochs": 1}), "semisup.mine")
 
 
 @pytest.mark.parametrize("recipe", ["own-images-cpu", "own-images"])
