@@ -31,6 +31,9 @@ COMPARED = 500
 neighbours at k = 20 (own choice)."""
 ROUNDING = 1e-6
 """Difference of cosines that two ways to sum them up may cause; 1e-3 for vectors that are held as float16."""
+FINER = 16
+"""Efforts that differ by less than this share of them, as 1 / FINER, are not told apart: it saves less than it costs
+(own choice)."""
 SCANNED = 5
 """Time to compare a query with an image of a list, as a multiple of that within a product of matrices (own choice,
 measured with one thread at 50,000 × 128: 0.18 and 0.037 ns for each dimension)."""
@@ -136,10 +139,10 @@ def set_effort(index: Any, settings: SearchSettings, effort: int) -> None:
 
 
 def compared_queries(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the queries that an effort is chosen by, and those whose share is reported.
+    """Return the queries that an effort is chosen by, and those that it is tried on, whose share is reported.
 
-    The effort is the least that reaches a share on the former, so that their share is too high for the others. The
-    latter are others, drawn by a generator of their own; all queries if there are no more than twice COMPARED.
+    The effort is the least that reaches a share on the former, so that their share is too high for all. The latter are
+    others, drawn by a generator of their own; all queries if there are no more than twice COMPARED.
     """
     chosen = np.linspace(0, count - 1, min(COMPARED, count)).astype(np.int64)
     if count <= 2 * COMPARED:
@@ -181,7 +184,7 @@ def least_effort(recall: Callable[[int], float], wanted: float, highest: int) ->
     low, high = 0, 1
     while (share := recall(high)) < wanted and high < highest:
         low, high = high, min(2 * high, highest)
-    while high - low > max(1, high // 16):  # finer steps save less than they cost
+    while high - low > max(1, high // FINER):
         middle = (low + high) // 2
         found = recall(middle)
         low, high, share = (low, middle, found) if found >= wanted else (middle, high, share)

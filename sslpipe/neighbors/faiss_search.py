@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sslpipe.io.console import info
 from sslpipe.neighbors import torch_search
 from sslpipe.neighbors.faiss_index import (
+    FINER,
     Recall,
     compared_queries,
     cost,
@@ -68,21 +69,20 @@ def search(
             measured["recall"] = 1.0
             return torch_search.search(queries, bank, **exact)  # type: ignore[arg-type]
         index = open_index(bank, settings, device, saved)
-        recall_of = partial(Recall, queries, bank, k, exclude_self)
         chosen, others = compared_queries(len(queries))
-        effort, is_enough = _choose(index, settings, lambda: recall_of(chosen))
-        if is_free and (not is_enough or cost(settings, len(queries), len(bank), effort) >= pairs):
+        recall_of = partial(Recall, queries, bank, k, exclude_self)
+        effort, share = _choose(index, settings, recall_of, chosen, others)
+        if is_free and (share < settings.recall or cost(settings, len(queries), len(bank), effort) >= pairs):
             info(
                 f"{_of(queries, bank, k)}: all are compared, since index {settings.index} would need as long for "
                 f"{settings.recall:.1%} of the neighbours"
             )
             measured["recall"] = 1.0
             return torch_search.search(queries, bank, **exact)  # type: ignore[arg-type]
-        set_effort(index, settings, effort)
-        measured["recall"] = recall_of(others).of(index)
+        measured["recall"] = share
         how = f"{effort} of {index.nlist} lists" if settings.index == "ivf" else f"a list of {effort}"
         info(
-            f"{_of(queries, bank, k)}: index {settings.index}, {how}, finds {measured['recall']:.2%} of the exact "
+            f"{_of(queries, bank, k)}: index {settings.index}, {how}, finds {share:.2%} of the exact "
             f"neighbours of {len(others)} images; mine_neighbors.index: exact compares all"
         )
     return _in_chunks(index, queries, bank, k, exclude_self, advance, saved)
@@ -92,22 +92,31 @@ def _of(queries: UnitVectors, bank: UnitVectors, k: int) -> str:
     return f"mine_neighbors: {k} neighbours of {len(queries)} images among {len(bank)}"
 
 
-def _choose(index: Any, settings: SearchSettings, search_exactly: Callable[[], Recall]) -> tuple[int, bool]:
-    """Return the least effort that finds the wanted share of a sample's neighbours, and whether it does.
+def _choose(
+    index: Any,
+    settings: SearchSettings,
+    recall_of: Callable[[NDArray[np.int64]], Recall],
+    chosen: NDArray[np.int64],
+    others: NDArray[np.int64],
+) -> tuple[int, float]:
+    """Set the effort of a search, and return it and the share of the other queries' exact neighbours that it finds.
 
-    Probes that are set are returned as they are, without a search.
+    It is the least that finds the wanted share for the chosen queries, raised until it does for the others as well.
+    Probes that are set remain as they are.
     """
-    if settings.index == "ivf" and settings.probes:
-        return settings.probes, True
-    sample = search_exactly()
+    highest = index.nlist if settings.index == "ivf" else min(LONGEST, index.ntotal)
 
-    def recall(effort: int) -> float:
+    def recall(sample: Recall, effort: int) -> float:
         set_effort(index, settings, effort)
         return sample.of(index)
 
-    highest = index.nlist if settings.index == "ivf" else min(LONGEST, index.ntotal)
-    effort, share = least_effort(recall, settings.recall, highest)
-    return effort, share >= settings.recall
+    if settings.index == "ivf" and settings.probes:
+        return settings.probes, recall(recall_of(others), settings.probes)
+    effort, _ = least_effort(partial(recall, recall_of(chosen)), settings.recall, highest)
+    sample = recall_of(others)
+    while (share := recall(sample, effort)) < settings.recall and effort < highest:
+        effort = min(highest, effort + max(1, effort // FINER))
+    return effort, share
 
 
 def _in_chunks(

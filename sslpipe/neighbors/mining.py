@@ -26,9 +26,9 @@ class SearchSettings:
     images where that is no dearer. auto: on a CPU, for more than 50,000 images of at least 1,024 dimensions, reduced,
     or exact where that finds less than 99.9 %; else exact."""
     recall: Fraction = 0.99
-    """Least share of the exact neighbours of 500 images that ivf and hnsw must find (own choice); ivf searches the
-    fewest groups, and hnsw the fewest images, that find it. metrics.json has the share of 500 others. More: a more
-    exact search, slower; 1: all of them."""
+    """Least share of their exact neighbours that ivf and hnsw must find for 500 images, and for 500 others, whose share
+    is in metrics.json (own choice); ivf searches the fewest groups, and hnsw the fewest images, that find it. More: a
+    more exact search, slower; 1: all of them."""
     lists: Count | None = None
     """Number of groups of the ivf index; null: 4·√N (faiss' guidelines), with at least 39 images per group. More:
     smaller groups, so a faster but less exact search with as many `probes`."""
