@@ -135,7 +135,7 @@ def linear_probe(labels: int) -> tuple[Run, Run]:
 
     def now() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            given = solvable(features)
+            given = solvable(features, label)
             regress(given, label, linear.choose_penalty(given, label, settings), 200)
 
     return before, now

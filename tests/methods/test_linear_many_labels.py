@@ -26,27 +26,28 @@ def synthetic(count=500, classes=6, seed=0):
 def many(monkeypatch):
     """Let a few hundred labels be many."""
 
-    def apply(labels=100, chunk=64):
-        monkeypatch.setattr(_logistic, "MANY", labels)
+    def apply(limit="MANY", chunk=64):
+        monkeypatch.setattr(_logistic, limit, 100)
         monkeypatch.setattr(_logistic, "CHUNK", chunk)
 
     return apply
 
 
+@pytest.mark.parametrize("limit", ["MANY", "WORK"])
 @pytest.mark.parametrize("data", [of_digits, synthetic])
-def test_penalty_and_predictions_are_those_of_few_labels(data, many):
+def test_penalty_and_predictions_are_those_of_few_labels(data, limit, many):
     features, label = data()
     settings = linear.Settings(penalties=(1e-3, 1e-2, 1e-1, 1.0), folds=3, iterations=100)
 
     def probe():
-        given = solvable(features.float())
+        given = solvable(features.float(), label)
         penalty = linear.choose_penalty(given, label, settings)
         weight, bias = regress(given, label, penalty, 200)
         assert weight.dtype == given.dtype
         return penalty, given.dtype, (given @ weight.T + bias).double()
 
     penalty, kind, logits = probe()
-    many()
+    many(limit)
     penalty_of_many, kind_of_many, logits_of_many = probe()
     assert (kind, kind_of_many) == (torch.float64, torch.float32)
     assert penalty_of_many == penalty
@@ -60,6 +61,19 @@ def test_chunks_change_neither_the_loss_nor_its_minimum(many):
     many(chunk=64)
     for found, expected in zip(regress(features, label, 1e-2, 100), whole, strict=True):
         torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)
+
+
+def test_as_many_steps_are_remembered_as_memory_allows_and_the_minimum_is_the_same(monkeypatch):
+    features, label = synthetic()
+    asked, solver = [], torch.optim.LBFGS
+    monkeypatch.setattr(torch.optim, "LBFGS", lambda *given, **more: asked.append(more) or solver(*given, **more))
+    whole = regress(features, label, 1e-2, 200)
+    monkeypatch.setattr(_logistic, "HISTORY_BYTES", 30 * 6 * 16 * 8)
+    for found, expected in zip(regress(features, label, 1e-2, 200), whole, strict=True):
+        torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)
+    monkeypatch.setattr(_logistic, "HISTORY_BYTES", 0)
+    regress(features, label, 1e-2, 1)
+    assert [each["history_size"] for each in asked] == [100, 15, 10]
 
 
 def test_a_start_is_a_solution_of_the_features_as_they_are():

@@ -75,7 +75,8 @@ def fit_probe(unit: NDArray[np.float32], label: Tensor, strength: float, iterati
     """Return the probe of labelled images; unit: [L, d], their reduced unit features. label: [L]."""
     penalty = 1 / (strength * len(label))
     return Probe(
-        *regress(solvable(torch.from_numpy(unit)), label, penalty, iterations, standardize=False), strength=strength
+        *regress(solvable(torch.from_numpy(unit), label), label, penalty, iterations, standardize=False),
+        strength=strength,
     )
 
 
@@ -88,7 +89,8 @@ def left_out_probes(
     """
     strength_of = {1 / (strength * len(label)): strength for strength in strengths}
     left_out = {strength: np.empty((len(label), int(label.max()) + 1), dtype=np.float32) for strength in strengths}
-    found = left_out_logits(solvable(torch.from_numpy(unit)), label, folds, strength_of, iterations, standardize=False)
+    known = solvable(torch.from_numpy(unit), label)
+    found = left_out_logits(known, label, folds, strength_of, iterations, standardize=False)
     for inside, penalty, logits in found:
         left_out[strength_of[penalty]][inside.numpy()] = logits.softmax(dim=1).float().numpy()
     return left_out

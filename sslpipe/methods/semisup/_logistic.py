@@ -16,16 +16,23 @@ from sslpipe.objectives.supervised import cross_entropy
 DEFAULT_PENALTY = 1e-3
 """Penalty without cross-validation (own choice: what cross-validation selects on digits with 4 labels a class)."""
 
-MANY = 10_000
-"""Labels above which features stay in float32, and each fit of a fold starts from the one before (own choice): with so
-many, rounding is far below the noise of the data, and cost counts."""
+MANY, WORK = 10_000, 250_000_000
+"""Labels, and labels × dimensions × classes, above which features stay in float32, and each fit of a fold starts from
+the one before (own choice): with so many, rounding is far below the noise of the data, and cost counts."""
 CHUNK = 8192
 """Images whose logits are in memory at a time (own choice)."""
+HISTORY_BYTES = 1 << 29
+"""Memory for the steps that L-BFGS remembers, at most 100 (torch's default) and at least 10 of them (own choice)."""
 
 
-def solvable(features: Tensor) -> Tensor:
-    """Return features [L, D] in the type in which the regression is solved: float64, with MANY labels float32."""
-    return features.double() if len(features) <= MANY else features.float()
+def is_large(features: Tensor, label: Tensor) -> bool:
+    """Return whether a regression of labels [L] on features [L, D] is above MANY or WORK."""
+    return len(features) > MANY or features.numel() * (int(label.max()) + 1) > WORK
+
+
+def solvable(features: Tensor, label: Tensor) -> Tensor:
+    """Return features [L, D] in the type in which the regression is solved: float64, or float32 if it is large."""
+    return features.float() if is_large(features, label) else features.double()
 
 
 def labelled_features(
@@ -42,9 +49,10 @@ def labelled_features(
         network.train(training)
     else:
         features = torch.from_numpy(stored[labelled.index.cpu().numpy()]).to(labelled.index.device)
+    label = labelled.label
     if features.device.type == "mps":
-        return solvable(features.cpu()), labelled.label.cpu()
-    return solvable(features), labelled.label
+        features, label = features.cpu(), label.cpu()
+    return solvable(features, label), label
 
 
 Solution = tuple[Tensor, Tensor]
@@ -77,7 +85,10 @@ def regress(
     if start is not None:
         weight, bias = start[0] * std, start[1] + start[0] @ mean
     weight, bias = weight.requires_grad_(), bias.requires_grad_()
-    solver = torch.optim.LBFGS([weight, bias], max_iter=iterations, line_search_fn="strong_wolfe")
+    remembered = min(100, max(10, HISTORY_BYTES // (2 * weight.nbytes)))  # each step has a change and a gradient's
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=iterations, history_size=remembered, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> Tensor:
         solver.zero_grad()
@@ -166,10 +177,10 @@ def penalty_losses(
 ) -> dict[float, float]:
     """Penalty → the cross-entropy of images that are left out, the mean over the folds.
 
-    The parameters are those of `left_out_logits`; it is warm with MANY labels.
+    The parameters are those of `left_out_logits`; it is warm if the regression is large.
     """
     losses = dict.fromkeys(penalties, 0.0)
-    found = left_out_logits(features, label, folds, penalties, iterations, warm=len(label) > MANY)
+    found = left_out_logits(features, label, folds, penalties, iterations, warm=is_large(features, label))
     for inside, penalty, logits in found:
         losses[penalty] += float(cross_entropy(logits, label[inside])) / len(folds)
     return losses
