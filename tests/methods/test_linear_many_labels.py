@@ -26,8 +26,8 @@ def synthetic(count=500, classes=6, seed=0):
 def many(monkeypatch):
     """Let a few hundred labels be many."""
 
-    def apply(limit="MANY", chunk=64):
-        monkeypatch.setattr(_logistic, limit, 100)
+    def apply(limit="MANY", above=100, chunk=64):
+        monkeypatch.setattr(_logistic, limit, above)
         monkeypatch.setattr(_logistic, "CHUNK", chunk)
 
     return apply
@@ -100,7 +100,7 @@ def test_with_many_labels_each_penalty_starts_from_the_larger_one(monkeypatch, m
     fits = recorded(monkeypatch)
     linear.choose_penalty(*synthetic(), linear.Settings(penalties=(0.1, 1.0, 0.01), folds=2))
     assert [(penalty, start) for penalty, _, start in fits] == [(1.0, False), (0.1, True), (0.01, True)] * 2
-    many(labels=500)
+    many(above=500)
     fits.clear()
     linear.choose_penalty(*synthetic(), linear.Settings(penalties=(0.1, 1.0), folds=2))
     assert not any(start for *_, start in fits)
