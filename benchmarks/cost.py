@@ -227,9 +227,10 @@ def against_measured(options: Options) -> Table:
     trained = {method: trainer(stage, method, block, setup) for (stage, method), block in published().items()}
     flops = {}
     for name, each in trained.items():
-        with watched(each.method.network) as passes:
+        with watched(each.method.network) as recorded:
             each.step(0)
-        flops[name] = flops_of(joined(passes), {32: count(each.method.network, 32)})
+        passes = joined(recorded)
+        flops[name] = flops_of(passes, {side: count(each.method.network, side) for side, _ in passes})
     plain, first = [Pass((2 * batch, 3, 32, 32), gradient=True, training=True)], trained["simclr"].method.network
     known = flops_of(joined(plain), {32: count(first, 32)})
     work = {"bare": bare(first, plain, options.device)} | {n: partial(t.step, 1) for n, t in trained.items()}
