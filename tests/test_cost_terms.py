@@ -119,9 +119,9 @@ def test_kmeans(monkeypatch, exact_up_to):
 def test_more_restarts_and_images_than_there_is_time_for_are_bounded():
     small, large, huge = (
         cost_terms.kmeans_work(run_of(images=n, classes=c, values=3072))
-        for n, c in ((50_000, 10), (50_000, 1000), (1_281_167, 1000))
+        for n, c in ((10_000, 10), (50_000, 1000), (1_281_167, 1000))
     )
-    assert (small.fitted, small.values, small.restarts, small.mini_batches) == (50_000, 3072, 10, False)
+    assert (small.fitted, small.values, small.restarts, small.mini_batches) == (10_000, 3072, 10, False)
     assert (large.fitted, large.values, large.restarts, large.mini_batches) == (50_000, 64, 1, False)
     assert (huge.fitted, huge.values, huge.mini_batches) == (1_281_167, 64, True)
     assert huge.bytes < module.MAX_BYTES
