@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from sslpipe.io.saving import SHARE
 from sslpipe.metrics.evaluation import EvaluateSettings
-from sslpipe.metrics.kmeans import COMPONENTS, MAX_BYTES, MINI_BATCHES_WORK, PCA_BYTES, RESTARTS_WORK
+from sslpipe.metrics.kmeans import COMPONENTS, MAX_BYTES, MINI_BATCHES_WORK, PCA_BYTES
+from sslpipe.metrics.restarts import restarts_within
 
 SCORED = 6e-9
 """CPU seconds of an image and a class in the metrics of one model: 0.30 s for 50,000 images and 1,000 classes."""
@@ -74,7 +75,7 @@ def kmeans_work(run: Run) -> KMeansWork:
     work = fitted * run.classes * values
     if exact:
         return KMeansWork(fitted, values, run.settings.restarts, False)
-    restarts = max(1, min(run.settings.restarts, RESTARTS_WORK // work))
+    restarts = restarts_within(run.settings.restarts, work)
     return KMeansWork(fitted, values, restarts, work > MINI_BATCHES_WORK)
 
 

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from sslpipe.data.seeds import RandomStream, mix
 from sslpipe.io.console import info, progress
 from sslpipe.io.settings import Count
+from sslpipe.metrics.restarts import restarts_within
 
 
 class Rows(Protocol):
@@ -41,9 +42,6 @@ with 10 clusters (8,000: 0.193 and 0.194), within the spread of its seeds, and t
 PCA_BYTES = 1 << 28
 """Largest size of the vectors, drawn at random, whose principal components are taken (own choice: 20,000 images of 32
 pixels, 445 of 224)."""
-RESTARTS_WORK = 5_000_000_000
-"""Images × clusters × components × restarts up to which all restarts are run (own choice); above it fewer, at
-least one: the inertia of a second restart is within 1 % of the first one's at 200 clusters."""
 MINI_BATCHES_WORK = 20_000_000_000
 """Images × clusters × components above which k-means learns from mini-batches (Sculley 2010, own choice)."""
 MINI_BATCH = 4096
@@ -98,7 +96,7 @@ def kmeans(
     restarts, mini_batches = settings.restarts, False
     if work > settings.exact_up_to:
         own = count * clusters * width
-        restarts, mini_batches = max(1, min(restarts, RESTARTS_WORK // own)), own > MINI_BATCHES_WORK
+        restarts, mini_batches = restarts_within(restarts, own), own > MINI_BATCHES_WORK
         compared = f"{COMPONENTS} principal components" if seen.pca else "all values"
         info(
             f"evaluate: k-means of {len(train)} images in {clusters} clusters compares {compared} and runs {restarts} "

@@ -8,6 +8,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from sslpipe.io.settings import Count
 from sslpipe.metrics.pca import CHUNK, Features, Pca, fit_pca, unit_rows
+from sslpipe.metrics.restarts import RESTARTS_WORK, announced_restarts
 
 MINI_BATCH = 4096
 """Images in a mini-batch (own choice: at least a few hundred of each cluster at 10 clusters)."""
@@ -27,6 +28,9 @@ class WhitenedKMeansSettings:
     restarts: Count = 10
     """Number of runs from different k-means++ initialisations (Arthur and Vassilvitskii 2007); the one with the lowest
     inertia is kept. More: a lower inertia, slower."""
+    all_restarts_up_to: Count = RESTARTS_WORK
+    """Images × clusters × components × restarts up to which all restarts are run, such as 10 of 78,000 images in 10
+    clusters by 64 components; above it fewer, which a line says (own choice). Larger: a lower inertia, slower."""
     mini_batches_above: Count = 100_000
     """Number of images above which k-means learns from mini-batches (Sculley 2010), which is faster and a little less
     exact (own choice). Larger: exact k-means for more images, slower."""
@@ -68,9 +72,17 @@ def fit_whitened_kmeans(
     components = min(settings.components, max(clusters, len(features) // IMAGES))
     pca = (pca or fit_pca(features, components)).first(components)
     embedding = unit_rows(pca.transform(features, whiten=True))
+    restarts = announced_restarts(
+        settings.restarts,
+        images=len(embedding),
+        clusters=clusters,
+        components=embedding.shape[1],
+        up_to=settings.all_restarts_up_to,
+        key="cluster.kmeans.all_restarts_up_to",
+    )
     if len(features) > settings.mini_batches_above:
-        model = MiniBatchKMeans(clusters, n_init=settings.restarts, random_state=seed, batch_size=MINI_BATCH)
+        model = MiniBatchKMeans(clusters, n_init=restarts, random_state=seed, batch_size=MINI_BATCH)
     else:
         # The vectors are made for this call, so that scikit-learn may centre them where they are.
-        model = KMeans(clusters, n_init=settings.restarts, random_state=seed, copy_x=False)
+        model = KMeans(clusters, n_init=restarts, random_state=seed, copy_x=False)
     return WhitenedKMeans(pca, model.fit(embedding).cluster_centers_.astype(np.float32))

@@ -9,8 +9,8 @@ from sslpipe.io.errors import UserError
 from sslpipe.methods.cluster import kmeans, scan_heads, spectral
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.metrics.modularity import neighbor_modularity
+from sslpipe.metrics.spectral import spectral_groups
 from sslpipe.neighbors.search import nearest_neighbors
-from sslpipe.neighbors.spectral import spectral_groups
 from sslpipe.nets.inference import infer
 from sslpipe.nets.unit_heads import CentroidHead, ConsensusHead
 

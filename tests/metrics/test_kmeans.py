@@ -60,7 +60,8 @@ def wide_images(count, seed):
 
 
 def test_above_a_size_principal_components_are_compared_with_fewer_restarts_and_a_line_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(module, "RESTARTS_WORK", 3 * 600 * 3 * module.COMPONENTS)
+    within = 3 * 600 * 3 * module.COMPONENTS
+    monkeypatch.setattr(module, "restarts_within", lambda restarts, work: min(restarts, within // work))
     shapes, restarts = [], []
 
     class Watched(KMeans):

@@ -7,7 +7,7 @@ from sslpipe.io.settings import TwoOrMore
 from sslpipe.methods._distil import DistilSettings, head_of_groups
 from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.methods.cluster._on_features import CPU, OnFeatures, neighbors_of
-from sslpipe.neighbors.spectral import SpectralGroups, SpectralSettings, spectral_groups
+from sslpipe.metrics.spectral import SpectralGroups, SpectralSettings, spectral_groups
 from sslpipe.nets.heads import Head
 from sslpipe.nets.inference import logits_of
 

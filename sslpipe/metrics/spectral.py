@@ -12,6 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.cluster import KMeans
 
 from sslpipe.io.settings import Count, Fraction, NonNegative
+from sslpipe.metrics.restarts import RESTARTS_WORK, announced_restarts
 
 DENSE = 500
 """Up to so many images all eigenvectors are computed, which takes a tenth of a second (own choice)."""
@@ -30,6 +31,9 @@ class SpectralSettings:
     restarts: Count = 10
     """Number of runs of k-means on the eigenvectors, from different initialisations; the best is kept. More: a lower
     inertia, slower."""
+    all_restarts_up_to: Count = RESTARTS_WORK
+    """Images × clusters² × restarts up to which all restarts are run, such as 10 of 50,000 images in 100 clusters;
+    above it fewer, which a line says (own choice). Larger: a lower inertia, slower."""
     regularization: NonNegative | None = None
     """Weight of additional links from every image to all others, as a multiple of the mean number of links of an image
     (Amini et al. 2013, arXiv:1207.2340), which join the parts of a graph that falls apart. null: 1 for a graph that
@@ -130,5 +134,13 @@ def spectral_groups(
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     rows = vectors / np.where(norm > 0, norm, 1)
     groups = np.full(len(part), -1, dtype=np.int64)
-    groups[kept] = KMeans(clusters, n_init=settings.restarts, random_state=seed).fit(rows).labels_
+    restarts = announced_restarts(
+        settings.restarts,
+        images=len(rows),
+        clusters=clusters,
+        components=clusters,
+        up_to=settings.all_restarts_up_to,
+        key="cluster.spectral.all_restarts_up_to",
+    )
+    groups[kept] = KMeans(clusters, n_init=restarts, random_state=seed).fit(rows).labels_
     return SpectralGroups(groups, int(parts), values)

@@ -6,9 +6,9 @@ from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import kneighbors_graph
 
-from sslpipe.neighbors import spectral as module
+from sslpipe.metrics import spectral as module
+from sslpipe.metrics.spectral import SpectralSettings, adjacency, spectral_groups, spectral_vectors
 from sslpipe.neighbors.search import nearest_neighbors
-from sslpipe.neighbors.spectral import SpectralSettings, adjacency, spectral_groups, spectral_vectors
 
 
 def kinds(count=240, number=4, noise=0.45, seed=0):
