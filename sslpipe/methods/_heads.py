@@ -94,16 +94,16 @@ def _losses(pairs: Pairs, log_p: Callable[[Tensor | slice], Tensor], entropy_wei
     log_p: indices of B images → their log-probabilities [B, H, C]. Both halves of the loss are sums over images.
     """
     count, wide = len(pairs.features), widest_float(pairs.features.device)
-    agreement: list[Tensor] = []
-    total: list[Tensor] = []
+    heads, clusters = log_p(slice(0, 1)).shape[1:]
+    agreement = pairs.features.new_zeros(heads, dtype=wide)
+    mean = pairs.features.new_zeros(heads, clusters, dtype=wide)
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
         own = log_p(part)
-        total.append(own.exp().sum(dim=0).to(wide))
-        agreement += [
-            torch.logsumexp(own + log_p(each), dim=-1).sum(dim=0).to(wide) for each in pairs.neighbors[part].T
-        ]
-    mean = torch.stack(total).sum(dim=0) / count
+        mean += own.exp().sum(dim=0)
+        for each in pairs.neighbors[part].T:
+            # Added in place: small results that are kept would lie between large ones, whose memory is then lost.
+            agreement += torch.logsumexp(own + log_p(each), dim=-1).sum(dim=0)
+    mean /= count
     entropy = -(mean * mean.clamp_min(1e-12).log()).sum(dim=1)
-    consistency = -torch.stack(agreement).sum(dim=0) / (count * pairs.neighbors.shape[1])
-    return consistency - entropy_weight * entropy
+    return -agreement / (count * pairs.neighbors.shape[1]) - entropy_weight * entropy

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.mining import peak_of
 from sslpipe.methods import _heads
 from sslpipe.methods._heads import Pairs, losses_of
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
@@ -76,3 +77,10 @@ def test_each_image_passes_each_head_once(monkeypatch):
     for name, kept in KEPT.items():
         monkeypatch.setattr(_heads, "KEPT_BYTES", kept)
         assert products(pairs, heads) == (1 + pairs.neighbors.shape[1] if name == "none" else 1), name
+
+
+def test_memory_is_that_of_the_kept_probabilities_and_of_some_chunks():
+    pairs, heads = example(count=4 * _heads.CHUNK, dimension=8, mined=20, heads=10, clusters=100)
+    peak, _ = peak_of(lambda: losses_of(pairs, heads, entropy_weight=5.0))
+    chunk, kept = (4 * 10 * 100 * images / 1e9 for images in (_heads.CHUNK, len(pairs.features)))
+    assert not peak > kept + 8 * chunk  # not a number where the system does not tell it
