@@ -70,14 +70,17 @@ def losses_of(pairs: Pairs, heads: ClusterHeads, *, entropy_weight: float) -> Te
     shape, features = heads.settings, pairs.features
     fitting = KEPT_BYTES // (4 * len(features) * shape.clusters)  # of float32
     if not fitting:
-        return _losses(pairs, lambda index: _log_probabilities(heads, slice(None), features[index]), entropy_weight)
+        every = (shape.heads, shape.clusters)
+        return _losses(
+            pairs, every, lambda index: _log_probabilities(heads, slice(None), features[index]), entropy_weight
+        )
     parts = []
     for first in range(0, shape.heads, fitting):
         some = slice(first, min(first + fitting, shape.heads))
         kept = torch.empty(len(features), some.stop - first, shape.clusters, device=features.device)
         for rows, few in zip(torch.split(kept, CHUNK), torch.split(features, CHUNK), strict=True):
             rows.copy_(_log_probabilities(heads, some, few))
-        parts.append(_losses(pairs, kept.__getitem__, entropy_weight))
+        parts.append(_losses(pairs, (kept.shape[1], shape.clusters), kept.__getitem__, entropy_weight))
     return torch.cat(parts)
 
 
@@ -88,15 +91,16 @@ def _log_probabilities(heads: ClusterHeads, some: slice, features: Tensor) -> Te
     return logits.view(len(features), -1, heads.settings.clusters).float().log_softmax(dim=-1)
 
 
-def _losses(pairs: Pairs, log_p: Callable[[Tensor | slice], Tensor], entropy_weight: float) -> Tensor:
+def _losses(
+    pairs: Pairs, shape: tuple[int, int], log_p: Callable[[Tensor | slice], Tensor], entropy_weight: float
+) -> Tensor:
     """Return the SCAN loss of some heads, [H].
 
-    log_p: indices of B images → their log-probabilities [B, H, C]. Both halves of the loss are sums over images.
+    shape: (H, C). log_p: indices of B images → their log-probabilities [B, H, C]. Both halves of the loss are sums over
+    images.
     """
     count, wide = len(pairs.features), widest_float(pairs.features.device)
-    heads, clusters = log_p(slice(0, 1)).shape[1:]
-    agreement = pairs.features.new_zeros(heads, dtype=wide)
-    mean = pairs.features.new_zeros(heads, clusters, dtype=wide)
+    agreement, mean = (pairs.features.new_zeros(each, dtype=wide) for each in (shape[:1], shape))
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
         own = log_p(part)
