@@ -100,4 +100,4 @@ def test_memory_is_that_of_the_kept_probabilities_and_of_some_chunks():
     # In a process of its own: another one may have freed memory, which it would take again.
     done = subprocess.run([sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, check=True)
     chunk = 4 * 10 * 100 * _heads.CHUNK / 1e9
-    assert not float(done.stdout) > 4 * chunk + 8 * chunk  # "nan" where the system does not tell it
+    assert not float(done.stdout) > 4 * chunk + 12 * chunk  # "nan" where the system does not tell it
