@@ -15,13 +15,18 @@ def restarts_within(restarts: int, work: int, up_to: int = RESTARTS_WORK) -> int
     return max(1, min(restarts, up_to // work))
 
 
-def announced_restarts(restarts: int, *, images: int, clusters: int, components: int, up_to: int, key: str) -> int:
-    """Return `restarts_within`, with a line if they are fewer; key: of the setting `up_to`, for that line."""
+def announced_restarts(
+    restarts: int, *, images: int, clusters: int, components: int, up_to: int, where: str | None
+) -> int:
+    """Return `restarts_within`, with a line if they are fewer.
+
+    where: params key of the settings that have `up_to` as all_restarts_up_to, for that line; None: no line.
+    """
     work = images * clusters * components
     fewer = restarts_within(restarts, work, up_to)
-    if fewer < restarts:
+    if fewer < restarts and where is not None:
         info(
-            f"k-means of {images} images in {clusters} clusters, {components} values each, runs {fewer} of {restarts} "
-            f"restarts; {key}: {work * restarts} runs all"
+            f"{where}: k-means of {images} images in {clusters} clusters, {components} values each, runs {fewer} of "
+            f"{restarts} restarts; {where}.all_restarts_up_to: {work * restarts} runs all"
         )
     return fewer

@@ -112,11 +112,17 @@ def spectral_vectors(
 
 
 def spectral_groups(
-    neighbors: NDArray[Any], *, clusters: int, settings: SpectralSettings = SpectralSettings(), seed: int
+    neighbors: NDArray[Any],
+    *,
+    clusters: int,
+    settings: SpectralSettings = SpectralSettings(),
+    seed: int,
+    where: str | None = None,
 ) -> SpectralGroups:
     """Cluster images by the graph of their neighbours [N, k]; the result depends on `seed` alone.
 
-    The rows of the eigenvectors are scaled to norm 1, and k-means groups them. Memory: N · (k + 3 · clusters) values.
+    The rows of the eigenvectors are scaled to norm 1, and k-means groups them. where: params key of the settings, for a
+    line about fewer restarts; None: no line. Memory: N · (k + 3 · clusters) values.
     Raises ValueError for more clusters than images and in the cases of `adjacency`.
     """
     links = adjacency(neighbors)
@@ -140,7 +146,7 @@ def spectral_groups(
         clusters=clusters,
         components=clusters,
         up_to=settings.all_restarts_up_to,
-        key="cluster.spectral.all_restarts_up_to",
+        where=where,
     )
     groups[kept] = KMeans(clusters, n_init=restarts, random_state=seed).fit(rows).labels_
     return SpectralGroups(groups, int(parts), values)

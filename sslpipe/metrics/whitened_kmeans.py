@@ -59,11 +59,18 @@ class WhitenedKMeans:
 
 
 def fit_whitened_kmeans(
-    features: Features, *, clusters: int, settings: WhitenedKMeansSettings, seed: int, pca: Pca | None = None
+    features: Features,
+    *,
+    clusters: int,
+    settings: WhitenedKMeansSettings,
+    seed: int,
+    pca: Pca | None = None,
+    where: str | None = None,
 ) -> WhitenedKMeans:
     """Fit k-means to features [N, D]; the result depends on `seed` alone.
 
-    pca: of the features, with at least `settings.components` components; None: it is computed.
+    pca: of the features, with at least `settings.components` components; None: it is computed. where: params key of the
+    settings, for a line about fewer restarts; None: no line.
     Memory is bounded by N · `settings.components` float32 values and one chunk of features. Raises ValueError for more
     clusters than images and for features that are not finite.
     """
@@ -78,7 +85,7 @@ def fit_whitened_kmeans(
         clusters=clusters,
         components=embedding.shape[1],
         up_to=settings.all_restarts_up_to,
-        key="cluster.kmeans.all_restarts_up_to",
+        where=where,
     )
     if len(features) > settings.mini_batches_above:
         model = MiniBatchKMeans(clusters, n_init=restarts, random_state=seed, batch_size=MINI_BATCH)

@@ -33,19 +33,20 @@ def neighbors(count=60, k=5):
         (
             "cluster.spectral",
             spectral,
-            lambda up_to: spectral_groups(
-                neighbors(), clusters=3, settings=SpectralSettings(restarts=4, all_restarts_up_to=up_to), seed=0
+            lambda up_to, **more: spectral_groups(
+                neighbors(), clusters=3, settings=SpectralSettings(restarts=4, all_restarts_up_to=up_to), seed=0, **more
             ),
             60 * 3 * 3,
         ),
         (
             "cluster.kmeans",
             whitened_kmeans,
-            lambda up_to: fit_whitened_kmeans(
+            lambda up_to, **more: fit_whitened_kmeans(
                 np.random.default_rng(0).standard_normal((60, 8), dtype=np.float32),
                 clusters=3,
                 settings=WhitenedKMeansSettings(restarts=4, all_restarts_up_to=up_to),
                 seed=0,
+                **more,
             ),
             60 * 3 * 3,
         ),
@@ -61,9 +62,10 @@ def test_fewer_restarts_are_said_with_the_setting_that_runs_all(key, module, run
             return super().fit(*arguments, **named)
 
     monkeypatch.setattr(module, "KMeans", Watched)
-    run(4 * work)
-    assert capsys.readouterr().out == ""
+    run(4 * work, where=key)
     run(4 * work - 1)
+    assert capsys.readouterr().out == ""
+    run(4 * work - 1, where=key)
     out = " ".join(capsys.readouterr().out.split())
-    assert asked == [4, 3]
+    assert asked == [4, 3, 3]
     assert f"runs 3 of 4 restarts; {key}.all_restarts_up_to: {4 * work} runs all" in out

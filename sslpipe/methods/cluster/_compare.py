@@ -12,7 +12,7 @@ class CompareSettings:
     """The block `cluster.compare`: candidates are compared by figures that need no label, see `running/candidates.py`.
 
     They are the model that the stage has made, and k-means and spectral clustering of raw pixels and of the stored
-    features, with the same number of groups.
+    features, with the same number of groups and their methods' defaults.
     """
 
     images: CountOrZero = 10_000

@@ -41,7 +41,12 @@ class Method(OnFeatures[Settings]):
         """Fit k-means; return the head of its centroids."""
         clusters = self.settings.clusters
         fitted = fit_whitened_kmeans(
-            self.features, clusters=clusters, settings=self.settings, seed=self.seed, pca=self.pca
+            self.features,
+            clusters=clusters,
+            settings=self.settings,
+            seed=self.seed,
+            pca=self.pca,
+            where=None if self.is_baseline else "cluster.kmeans",
         )
         embedding = fitted.embed(self.features)
         groups = fitted.predict(embedding)

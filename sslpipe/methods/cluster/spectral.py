@@ -36,7 +36,11 @@ class Method(OnFeatures[Settings]):
         """Group the training images; return the classifier of the groups."""
         settings = self.settings
         found = spectral_groups(
-            neighbors_of(self.train_set), clusters=settings.clusters, settings=settings, seed=self.seed
+            neighbors_of(self.train_set),
+            clusters=settings.clusters,
+            settings=settings,
+            seed=self.seed,
+            where=None if self.is_baseline else "cluster.spectral",
         )
         if not self.is_baseline:
             report_parts(found)
