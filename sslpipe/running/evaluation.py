@@ -176,13 +176,7 @@ def _layer_probabilities(
     network: Network, monitors: LinearMonitors, name: str, features: Tensor
 ) -> NDArray[np.float32]:
     """Return the softmax [N, C] of one classifier's logits for the backbone's features [N, D]."""
-    result: NDArray[np.float32] | None = None
-    for start in range(0, len(features), BATCH):
-        rows = slice(start, start + BATCH)
-        with autocast(features.device):
-            logits = monitors.layer_logits(network, name, features[rows])
-        few = logits.float().softmax(dim=1).cpu().numpy()
-        result = np.empty((len(features), few.shape[1]), np.float32) if result is None else result
-        result[rows] = few
-    assert result is not None
-    return result
+    with autocast(features.device):
+        rows = torch.split(features, BATCH)
+        parts = [monitors.layer_logits(network, name, few).float().softmax(dim=1) for few in rows]
+    return np.concatenate([part.cpu().numpy() for part in parts])
