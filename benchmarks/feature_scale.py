@@ -28,7 +28,8 @@ from sslpipe.data.store import SPLITS, Store, StoreInfo
 from sslpipe.io.files import sha256
 from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
 from sslpipe.nets.model_card import card_for
-from sslpipe.nets.model_file import save_model, weights_path
+from sslpipe.nets.model_file import save_model
+from sslpipe.nets.model_paths import weights_path
 from sslpipe.nets.network import BackboneSettings, build_network
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from sslpipe.asking.typical import typicality
 from sslpipe.data.store import Store
 from sslpipe.io.files import sha256
 from sslpipe.io.params import Params
-from sslpipe.nets.model_file import weights_path
+from sslpipe.nets.model_paths import weights_path
 from sslpipe.preparation.labels_file import NO_LABEL, NO_LABEL_SETTING
 from sslpipe.preparation.questions_file import questions_in
 from sslpipe.tools.ask_rows import Origin, read_origin

@@ -6,8 +6,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from sslpipe.io.errors import UserError, one_line
-from sslpipe.nets.model_card import CARD, read_card
-from sslpipe.nets.model_file import weights_path
+from sslpipe.nets.model_card import read_card
+from sslpipe.nets.model_paths import CARD, weights_path
 
 BACKBONE = "backbone."
 """Prefix of the backbone's weights in the file of a model."""

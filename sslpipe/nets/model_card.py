@@ -10,12 +10,9 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json, sha256
 from sslpipe.io.settings import Count, Positive, parse
 from sslpipe.io.version import UNKNOWN, own_version
-from sslpipe.nets import model_paths
 from sslpipe.nets.heads import HeadSettings
 from sslpipe.nets.network import BackboneSettings
 from sslpipe.nets.preprocessing import InputSettings
-
-CARD = model_paths.CARD
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,17 +17,15 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import write_bytes, write_json
 from sslpipe.io.stages import LABELLED_STAGES
-from sslpipe.nets import model_paths
 from sslpipe.nets.heads import HeadSettings, InstanceSettings, LinearSettings, PrototypeHead, PrototypeSettings
 from sslpipe.nets.merged import MergedSettings
-from sslpipe.nets.model_card import CARD, Architecture, ModelCard, expect, read_card
+from sslpipe.nets.model_card import Architecture, ModelCard, expect, read_card
+from sslpipe.nets.model_paths import CARD, WEIGHTS
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import Network
 from sslpipe.nets.propagation_head import PropagationSettings
 from sslpipe.nets.unit_heads import CentroidSettings, ConsensusSettings
 
-WEIGHTS = model_paths.WEIGHTS
-weights_path = model_paths.weights_path
 MONITORS = "monitors."
 """Prefix of the monitors' weights."""
 

@@ -14,7 +14,7 @@ from sslpipe.io.files import atomic_folder, write_json
 from sslpipe.io.params import Params
 from sslpipe.io.text import counted
 from sslpipe.nets.model_card import card_for
-from sslpipe.nets.model_file import weights_path
+from sslpipe.nets.model_paths import weights_path
 from sslpipe.reporting import duplicates, label_doubts
 from sslpipe.reporting.encoding import encoded
 from sslpipe.reporting.groups import first_two, group_mapping, group_names, group_part

@@ -11,8 +11,7 @@ from sslpipe.io.files import read_json, sha256
 from sslpipe.io.params import Params
 from sslpipe.io.stages import CLUSTER_STAGES, key_of
 from sslpipe.metrics.table import Shown, present, title_of
-from sslpipe.nets.model_card import CARD
-from sslpipe.nets.model_file import weights_path
+from sslpipe.nets.model_paths import CARD, weights_path
 from sslpipe.running.evaluation import find_classifiers
 
 AGAIN = "run 'sslpipe evaluate' again"

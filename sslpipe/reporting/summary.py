@@ -13,7 +13,7 @@ from sslpipe.io.files import project_path, read_json
 from sslpipe.io.params import Params
 from sslpipe.io.stages import SHARED_KEYS, STAGES, key_of
 from sslpipe.io.text import counted
-from sslpipe.nets.model_card import CARD
+from sslpipe.nets.model_paths import CARD
 
 NO_SETTINGS = ("method", "labels", "labels_chosen", "start")
 """Entries of a model's card that are no settings of its method."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sslpipe.io.errors import UserError
-from sslpipe.nets.model_card import CARD, read_card
+from sslpipe.nets.model_card import read_card
+from sslpipe.nets.model_paths import CARD
 
 HISTORY = "history.csv"
 

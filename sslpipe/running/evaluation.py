@@ -27,8 +27,9 @@ from sslpipe.metrics.evaluation import (
 )
 from sslpipe.metrics.kmeans import kmeans
 from sslpipe.nets.inference import BATCH, flat_pixels, infer, unit_features
-from sslpipe.nets.model_card import CARD, card_for
-from sslpipe.nets.model_file import check_classes, check_side, load_network, load_with_monitors, weights_path
+from sslpipe.nets.model_card import card_for
+from sslpipe.nets.model_file import check_classes, check_side, load_network, load_with_monitors
+from sslpipe.nets.model_paths import CARD, weights_path
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.running.features import find_features

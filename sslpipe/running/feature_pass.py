@@ -16,8 +16,9 @@ from sslpipe.io.console import info, progress
 from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_json
 from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
-from sslpipe.nets.model_card import CARD, card_for
-from sslpipe.nets.model_file import load_network, weights_path
+from sslpipe.nets.model_card import card_for
+from sslpipe.nets.model_file import load_network
+from sslpipe.nets.model_paths import CARD, weights_path
 from sslpipe.running.feature_files import FeatureFiles
 from sslpipe.running.feature_runtime import FeatureSettings, Forward, choose_forward
 from sslpipe.running.features import STAGE_CARD

@@ -14,7 +14,8 @@ from sslpipe.io.text import counted, listed
 from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.nets.architecture_names import names_of
 from sslpipe.nets.known_features import CPU_SIDE
-from sslpipe.nets.model_card import CARD, read_card
+from sslpipe.nets.model_card import read_card
+from sslpipe.nets.model_paths import CARD
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.nets.published import published_network
 from sslpipe.nets.weights_packages import EXTRA, PACKAGES

@@ -14,8 +14,9 @@ from sslpipe.neighbors.mining import MiningSettings, check_counts
 from sslpipe.neighbors.saved_search import SavedSearch
 from sslpipe.neighbors.search import nearest_in, nearest_neighbors
 from sslpipe.nets.inference import head_output
-from sslpipe.nets.model_card import CARD, card_for, read_card
-from sslpipe.nets.model_file import check_data, load_network, weights_path
+from sslpipe.nets.model_card import card_for, read_card
+from sslpipe.nets.model_file import check_data, load_network
+from sslpipe.nets.model_paths import CARD, weights_path
 from sslpipe.running.features import open_features
 
 

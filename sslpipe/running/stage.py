@@ -22,8 +22,9 @@ from sslpipe.io.files import atomic_folder, sha256, write_csv
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.stage_end import print_end
 from sslpipe.io.stages import LABELLED_STAGES, SHARED_KEYS, key_of
-from sslpipe.nets.model_card import CARD, card_for
-from sslpipe.nets.model_file import save_model, weights_path
+from sslpipe.nets.model_card import card_for
+from sslpipe.nets.model_file import save_model
+from sslpipe.nets.model_paths import CARD, weights_path
 from sslpipe.nets.network import Network
 from sslpipe.running.checks import check_images, check_model, check_run, report_rise, size_of
 from sslpipe.running.inputs import Choice, Inputs, OpenedProblem

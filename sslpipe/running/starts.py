@@ -7,8 +7,9 @@ from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.stages import CLUSTER_STAGES
-from sslpipe.nets.model_card import CARD, read_card
+from sslpipe.nets.model_card import read_card
 from sslpipe.nets.model_file import check_data, load_model, load_with_monitors
+from sslpipe.nets.model_paths import CARD
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network, build_network
 

@@ -18,8 +18,8 @@ from sslpipe.io.text import counted
 from sslpipe.metrics.temperature import temperature_of
 from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
 from sslpipe.nets.inference import head_probabilities, probabilities
-from sslpipe.nets.model_card import CARD
 from sslpipe.nets.model_file import check_data, load_model
+from sslpipe.nets.model_paths import CARD
 from sslpipe.running.features import StoredFeatures
 
 GROUPS = ("self-label", "cluster")

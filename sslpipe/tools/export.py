@@ -19,7 +19,8 @@ from sslpipe.io.files import atomic_folder, read_json, sha256, write_bytes, writ
 from sslpipe.nets.decoupled import DecoupledHead
 from sslpipe.nets.heads import ProjectionHead
 from sslpipe.nets.model_card import ModelCard
-from sslpipe.nets.model_file import load_model, weights_path
+from sslpipe.nets.model_file import load_model
+from sslpipe.nets.model_paths import weights_path
 from sslpipe.tools.export_about import about, output_names
 from sslpipe.tools.export_formats import FORMATS, Format
 from sslpipe.tools.export_licence import licence_of

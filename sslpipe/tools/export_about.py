@@ -11,7 +11,8 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.stages import CLUSTER_STAGES
 from sslpipe.io.version import own_version
 from sslpipe.nets.heads import ClusterHeads
-from sslpipe.nets.model_card import CARD, ModelCard
+from sslpipe.nets.model_card import ModelCard
+from sslpipe.nets.model_paths import CARD
 from sslpipe.nets.network import Network
 from sslpipe.nets.preprocessing import is_view
 from sslpipe.nets.timm_equivalent import seen_side

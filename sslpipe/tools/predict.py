@@ -28,7 +28,8 @@ from sslpipe.neighbors import torch_search
 from sslpipe.neighbors.unit_vectors import UnitVectors
 from sslpipe.nets.inference import infer
 from sslpipe.nets.model_card import ModelCard
-from sslpipe.nets.model_file import check_data, weights_path
+from sslpipe.nets.model_file import check_data
+from sslpipe.nets.model_paths import weights_path
 from sslpipe.nets.network import Network
 from sslpipe.preparation.image_files import find_images
 from sslpipe.preparation.tables import Column, quoted, read_table

@@ -5,7 +5,8 @@ from pathlib import Path
 from sslpipe.engine.live import HISTORY, OF_LOGS, PACE, Row, joined
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import disk_errors
-from sslpipe.nets.model_card import CARD, read_card
+from sslpipe.nets.model_card import read_card
+from sslpipe.nets.model_paths import CARD
 from sslpipe.reporting.training import read_history
 from sslpipe.running.watching import find_logs, live_folder
 

@@ -14,7 +14,8 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.nets.heads import ClusterSettings, InstanceSettings, LinearSettings, ProjectionSettings, PrototypeSettings
 from sslpipe.nets.model_card import card_for
-from sslpipe.nets.model_file import check_data, check_side, load_model, load_with_monitors, save_model, weights_path
+from sslpipe.nets.model_file import check_data, check_side, load_model, load_with_monitors, save_model
+from sslpipe.nets.model_paths import weights_path
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.nets.propagation_head import PropagationSettings

@@ -10,8 +10,9 @@ from PIL import Image
 
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
-from sslpipe.nets.model_card import CARD, card_for
+from sslpipe.nets.model_card import card_for
 from sslpipe.nets.model_file import load_model, save_model
+from sslpipe.nets.model_paths import CARD
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.tools.autoconfig import settings_for
 from sslpipe.tools.export_about import _depth

@@ -19,7 +19,8 @@ from sslpipe.methods.pretrain._memory import MemoryBank, NoiseContrast, Normaliz
 from sslpipe.nets.decoupled import DecoupledHead, DecoupledSettings
 from sslpipe.nets.heads import LinearHead
 from sslpipe.nets.inference import infer
-from sslpipe.nets.model_file import load_network, weights_path
+from sslpipe.nets.model_file import load_network
+from sslpipe.nets.model_paths import weights_path
 from sslpipe.objectives.feature_decoupling import agreement, rotation, rotation_weights
 from sslpipe.objectives.nce import instance_softmax
 from sslpipe.views.geometry import all_rotations
