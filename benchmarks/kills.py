@@ -6,13 +6,14 @@ be those of the undisturbed run, byte for byte but for the times in runs/live, a
 checkpoint may be left. In between, the live history must be readable and have every row that the checkpoint has.
 `--kills 60 --seed 0` are the defaults; a seed gives the same stages, signals and shares of a stage's time.
 `--on-features` kills the methods on stored features instead of those that train a network. Linux only: processes are
-found in /proc. A stage that runs directly is forked from this process, which has loaded torch already, so that most
-signals come while it works; by DVC it starts as always. On two idle cores 60 kills take about 5 minutes.
+found in /proc. A stage that runs directly is forked from a process that has loaded torch already, so that most signals
+come while it works; by DVC it starts as always. On two idle cores 60 kills take about 5 minutes.
 """
 
 import argparse
 import csv
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -21,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -95,52 +95,45 @@ KINDS = [*DIRECT * 3, *BY_DVC]
 """What comes equally often; DVC takes much longer."""
 
 
-class Forked:
-    """A command of sslpipe in a fork of this process, with what is needed of `subprocess.Popen`."""
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["stages.__main__", __name__])
 
-    def __init__(self, arguments: list[str], folder: Path, output: Path, mark: str) -> None:
+
+class Forked:
+    """A command of sslpipe in a fork of a process that has only loaded it, with what is needed of `subprocess.Popen`.
+
+    This process itself may have run a deep backward pass, after which torch refuses one in a fork.
+    """
+
+    def __init__(self, arguments: list[str], folder: Path, output: Path) -> None:
         """Start the command. folder: its working folder; output: file of what it prints."""
-        self._code: int | None = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            os._exit(_command(arguments, folder, output, mark))
+        self._process = _SERVER.Process(target=_command, args=(arguments, folder, output), daemon=True)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
         with suppress(OSError):
             os.setpgid(self.pid, self.pid)
 
     def poll(self) -> int | None:
         """Return the exit code, None while the process runs."""
-        return self._ended(os.WNOHANG)
+        return self._process.exitcode
 
     def wait(self) -> int:
         """Wait for the exit code."""
-        code = self._ended(0)
-        assert code is not None
-        return code
-
-    def _ended(self, options: int) -> int | None:
-        if self._code is None:
-            pid, status = os.waitpid(self.pid, options)
-            self._code = os.waitstatus_to_exitcode(status) if pid else None
-        return self._code
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
 
 
-def _command(arguments: list[str], folder: Path, output: Path, mark: str) -> int:
-    """Run a command of sslpipe in this process, in a process group of its own, and return the exit code."""
+def _command(arguments: list[str], folder: Path, output: Path) -> None:
+    """Run a command of sslpipe in this process, in a process group of its own."""
     os.setpgid(0, 0)
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
         os.dup2(descriptor, number)
     os.chdir(folder)
-    os.environ["SSLPIPE_KILLS"] = mark
     torch.set_num_threads(1)  # a fork has none of OpenMP's threads
-    try:
-        app(arguments)
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 0
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
+    app(arguments)
 
 
 @dataclass
@@ -214,7 +207,7 @@ class Project:
     def start(self, stage: str, by_dvc: bool) -> "subprocess.Popen[str] | Forked":
         """Start a stage in a process group of its own."""
         if not by_dvc:
-            return Forked(self.stages[stage].split(), self.folder, self.folder / "output", self.mark)
+            return Forked(self.stages[stage].split(), self.folder, self.folder / "output")
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", stage.replace("@", "-")]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "SSLPIPE_KILLS": self.mark, "OMP_NUM_THREADS": "1"}
         output = (self.folder / "output").open("w")

@@ -4,9 +4,32 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from benchmarks.kills import BY_DVC, DIRECT, ROOT, STAGES, Project, kill, small
+
+
+class Nested(torch.autograd.Function):
+    """A backward pass within a backward pass, `depth` times."""
+
+    @staticmethod
+    def forward(ctx, value, depth):
+        ctx.depth = depth
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if ctx.depth:
+            with torch.enable_grad():
+                Nested.apply(torch.ones(1, requires_grad=True), ctx.depth - 1).backward()
+        return gradient, None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads():
+    """Deep passes of torch have threads, and a fork of this process cannot train after them."""
+    Nested.apply(torch.ones(1, requires_grad=True), 100).backward()
 
 
 @pytest.fixture(scope="module")
