@@ -1,27 +1,17 @@
-"""Spectral clustering of the graph of mined neighbours (Ng, Jordan and Weiss 2001), by Lanczos iterations."""
+"""Spectral clustering of the graph of mined neighbours (Ng, Jordan and Weiss 2001)."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.cluster import KMeans
 
 from sslpipe.io.settings import Count, Fraction, NonNegative
+from sslpipe.metrics.eigenvectors import largest_eigenvectors
 from sslpipe.metrics.restarts import RESTARTS_WORK, announced_restarts
-
-DENSE = 500
-"""Up to so many images all eigenvectors are computed, which takes a tenth of a second (own choice)."""
-
-VECTORS = 80
-"""Minimum number of Lanczos vectors: more of them need fewer restarts where many eigenvalues are close to the wanted
-ones (own choice: at 200,000 images in long chains of neighbours 30 CPU seconds, with 20 vectors more than 200)."""
-TOLERANCE = 1e-8
-"""Tolerance of the residuals; eigenvalues of groups that hardly any link joins differ as little as 1e-5."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,29 +76,7 @@ def spectral_vectors(
     uniform = regularization * degree.mean()  # each image's links to all, together
     root = 1 / np.sqrt(degree + uniform)
     matrix = diags_array(root) @ links @ diags_array(root)
-    if count <= max(DENSE, 4 * dimensions):
-        dense = matrix.toarray() + uniform / count * np.outer(root, root)
-        values, vectors = eigh(dense, subset_by_index=(count - dimensions, count - 1))
-    else:
-
-        def multiply(x: NDArray[np.float64]) -> NDArray[np.float64]:
-            x = x.ravel()
-            product: NDArray[np.float64] = matrix @ x + root * (uniform / count * (root @ x))
-            return product
-
-        operator = LinearOperator((count, count), matvec=multiply, dtype=np.float64)
-        rng = np.random.default_rng(seed)
-        values, vectors = eigsh(
-            operator,
-            k=dimensions,
-            which="LA",
-            v0=rng.standard_normal(count),
-            ncv=min(count - 1, max(VECTORS, 2 * dimensions + 20)),
-            tol=TOLERANCE,
-            rng=rng,
-        )
-    order = np.argsort(-values, kind="stable")
-    return values[order], vectors[:, order]
+    return largest_eigenvectors(matrix, np.sqrt(uniform / count) * root, dimensions, seed=seed)
 
 
 def spectral_groups(

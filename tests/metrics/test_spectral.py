@@ -6,7 +6,7 @@ from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import kneighbors_graph
 
-from sslpipe.metrics import spectral as module
+from sslpipe.metrics import eigenvectors as module
 from sslpipe.metrics.spectral import SpectralSettings, adjacency, spectral_groups, spectral_vectors
 from sslpipe.neighbors.search import nearest_neighbors
 
@@ -67,6 +67,38 @@ def test_agrees_with_scikit_learn_on_clear_data(monkeypatch, dense, number):
     assert adjusted_rand_score(kind, found.groups) == 1
     assert found.groups.dtype == np.int64
     assert (np.diff(found.eigenvalues) <= 0).all()
+
+
+@pytest.mark.parametrize(("count", "number", "number_of_kinds"), [(1500, 150, 100), (1200, 250, 300)])
+def test_many_vectors_are_the_dense_ones(monkeypatch, count, number, number_of_kinds):
+    """The last of them have neighbours that are nearly as large, so that they are inexact."""
+    random = np.random.default_rng(0)
+    kind = np.arange(count) % number_of_kinds
+    rows = np.eye(number_of_kinds)[kind] + 0.2 * random.standard_normal((count, number_of_kinds))
+    links = adjacency(nearest_neighbors(rows.astype(np.float32), k=10)[0])
+    found = {}
+    for dense in (10**4, 0):
+        monkeypatch.setattr(module, "DENSE", dense)
+        found[dense] = spectral_vectors(links, number, regularization=0.0, seed=0)
+        monkeypatch.undo()
+    (expected, vectors), (values, filtered) = found.values()
+    np.testing.assert_allclose(values, expected, atol=1e-3)
+    np.testing.assert_allclose(filtered.T @ filtered, np.eye(number), atol=1e-3)
+    within = ((vectors.T @ filtered[:, : number // 2]) ** 2).sum(axis=0)
+    np.testing.assert_allclose(within, 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("parts", [3, 30, 120])
+def test_every_part_of_a_graph_has_a_vector(monkeypatch, parts):
+    """Each has the eigenvalue 1, of which Lanczos iterations find but some."""
+    monkeypatch.setattr(module, "DENSE", 0)
+    neighbors, part = separate([20] * parts)
+    values, vectors = spectral_vectors(adjacency(neighbors), parts, regularization=0.0, seed=0)
+    np.testing.assert_allclose(values, 1, atol=1e-5)
+    indicators = np.eye(parts)[part]
+    weights = indicators * np.sqrt(adjacency(neighbors).sum(axis=1))[:, None]
+    weights /= np.linalg.norm(weights, axis=0)
+    np.testing.assert_allclose(((weights.T @ vectors) ** 2).sum(axis=0), 1, atol=1e-4)
 
 
 def separate(sizes, k=5, seed=0):
