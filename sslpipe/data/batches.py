@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sslpipe.data import world
 from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.seeds import RandomStream, mix
@@ -19,9 +20,13 @@ class Batch:
     """A batch of images without labels; methods with few labels get a `Pair` with a labelled batch."""
 
     image: Tensor
-    """uint8 [B, C, H, W], on the device."""
+    """uint8 [B / N, C, H, W], on the device: this process's images, of N processes; all with one."""
     index: Tensor
-    """int64 [B], the indices of the images in their split, on the device."""
+    """int64 [B], the indices of all images in their split, on the device."""
+
+    def __len__(self) -> int:
+        """B, the number of images of all processes."""
+        return len(self.index)
 
 
 class Batches:
@@ -51,7 +56,7 @@ class Batches:
             self._order = torch.randperm(len(self.images), generator=generator).to(self.images.device)
             self._epoch = epoch
         index = self._order[place * self.size : (place + 1) * self.size]
-        return Batch(image=self.images[index], index=index)
+        return Batch(image=self.images[world.own(index)], index=index)
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,15 @@ class LabelledBatch:
     """A batch of labelled images, which has an image twice if one pass over them ends in it and the next begins."""
 
     image: Tensor
-    """uint8 [B, C, H, W], on the device."""
+    """uint8 [B / N, C, H, W], on the device: this process's images, of N processes; all with one."""
     index: Tensor
-    """int64 [B], their indices among the L labelled images, on the device."""
+    """int64 [B], the indices of all images among the L labelled images, on the device."""
     label: Tensor
     """int64 [B], their classes, on the device."""
+
+    def __len__(self) -> int:
+        """B, the number of images of all processes."""
+        return len(self.index)
 
 
 class LabelledBatches:
@@ -84,7 +93,7 @@ class LabelledBatches:
         last = (start + self.size - 1) // len(self.labelled)
         self._orders = {n: self._orders[n] if n in self._orders else self._draw(n) for n in range(first, last + 1)}
         place = torch.cat(list(self._orders.values()))[skipped : skipped + self.size]
-        image = self.labelled.images[self.labelled.index[place]]
+        image = self.labelled.images[self.labelled.index[world.own(place)]]
         return LabelledBatch(image=image, index=place, label=self.labelled.label[place])
 
     def _draw(self, number: int) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sslpipe.data import world
 from sslpipe.data.batches import Stream
 from sslpipe.data.device import autocast, image_format
 from sslpipe.data.seeds import RandomStream, mix
@@ -60,10 +61,12 @@ class Trainer:
         self._begin_step(step)
         torch.manual_seed(mix(self.seed, RandomStream.STEP_GLOBAL, step))
         self._generator.manual_seed(mix(self.seed, RandomStream.STEP_GENERATOR, step))
-        with autocast(self.batches.device):
-            terms = method.losses(self.batches.at(step), self._generator)
         self.optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        with world.shared_batch():
+            with autocast(self.batches.device):
+                terms = method.losses(self.batches.at(step), self._generator)
+            terms["loss"].backward()  # type: ignore[no-untyped-call]
+        world.average_gradients(method.parameters())
         if self.row_is_due(step + 1):
             self.gradient_norm = gradient_norm(method.parameters())
         if settings.clip is not None:

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from sslpipe.engine import world
 from sslpipe.nets.heads import PrototypeHead
 from sslpipe.nets.queue import EmbeddingQueue
 from sslpipe.objectives.swav import sinkhorn
@@ -25,10 +24,10 @@ class SinkhornAssignment(nn.Module):
 
         head: has the K prototypes. use_queue: assign the queue's embeddings along with the batch's, once it is full.
         """
-        gathered = world.gather(embeddings.transpose(0, 1))
-        use_queue = use_queue and self.queue.is_full(step, len(gathered))
-        context = torch.cat([self.queue.rows, gathered]) if use_queue else gathered
-        self.queue.push(gathered, step)
+        rows = embeddings.transpose(0, 1)
+        use_queue = use_queue and self.queue.is_full(step, len(rows))
+        context = torch.cat([self.queue.rows, rows]) if use_queue else rows
+        self.queue.push(rows, step)
         scores = head.scores(context.transpose(0, 1))
         assignment = sinkhorn(scores, epsilon=self.epsilon, iterations=self.iterations)
-        return assignment[:, -len(gathered) :].chunk(world.size(), dim=1)[world.rank()]
+        return assignment[:, -len(rows) :]

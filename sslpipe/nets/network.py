@@ -1,6 +1,7 @@
 """A network: input normalisation, a backbone and a head."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -8,6 +9,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
+from sslpipe.data import world
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, Range
@@ -20,6 +22,7 @@ from sslpipe.nets.pixels import Pixels
 from sslpipe.nets.preprocessing import InputSettings, is_view, seen_of
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
 from sslpipe.nets.small_resnet import small_resnet
+from sslpipe.nets.synced_norm import SyncedBatchNorms
 from sslpipe.nets.tiny_resnet import tiny_resnet
 from sslpipe.nets.vit import vit_mini_4, vit_small_16, vit_tiny_4
 from sslpipe.nets.wide_resnet import WideResNet
@@ -207,6 +210,7 @@ class Network(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the backbone's features [B, backbone.dimension] of float images [B, C, H, W] in [0, 1].
 
+        Of a batch that several processes share, `images` are this one's rows, and the features are those of all rows.
         Of images larger than the network's side the centre is seen; smaller ones are views, which are not changed.
         """
         resized = self.input is not None and not is_view(max(images.shape[-2:]), self.side)
@@ -214,8 +218,9 @@ class Network(nn.Module):
             return torch.cat([self.features(few) for few in torch.split(images, RESIZED_AT_ONCE)])
         images = seen_of(images, self.side, self.input)
         # With three means, grey images become three channels here: [B, 1, H, W] - [3, 1, 1] is [B, 3, H, W].
-        features: Tensor = self.backbone((images - self.mean) / self.std)
-        return features
+        with SyncedBatchNorms() if world.is_shared() else nullcontext():
+            features: Tensor = self.backbone((images - self.mean) / self.std)
+        return world.gather(features)
 
     def features_of(self, views: Sequence[Tensor], statistics: BatchStatistics = "joint") -> list[Tensor]:
         """Return the backbone's features of views; joint statistics: those of one size share a forward."""

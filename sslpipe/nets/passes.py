@@ -30,5 +30,6 @@ def forward_groups(
         places = [place for place, group in enumerate(groups) if group.shape[1:] == shape]
         sizes = [len(groups[place]) for place in places]
         output = forward(torch.cat([groups[place] for place in places]))
-        outputs |= dict(zip(places, torch.split(output, sizes, dim), strict=True))
+        processes = output.shape[dim] // sum(sizes)  # a network returns the rows of all processes
+        outputs |= dict(zip(places, torch.split(output, [size * processes for size in sizes], dim), strict=True))
     return [outputs[place] for place in range(len(groups))]

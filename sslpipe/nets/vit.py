@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslpipe.data import world
 from sslpipe.io.errors import UserError
 from sslpipe.nets.layers import Backbone
 
@@ -63,7 +64,7 @@ class DropPath(nn.Module):
         """Map the output of a residual branch, [B, N, D], to the same shape."""
         if not self.training or self.rate == 0:
             return branch
-        return F.dropout(branch.new_ones(len(branch), 1, 1), self.rate) * branch
+        return world.own(F.dropout(branch.new_ones(world.total(len(branch)), 1, 1), self.rate)) * branch
 
 
 class Attention(nn.Module):

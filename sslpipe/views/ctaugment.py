@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from sslpipe.data import world
 from sslpipe.views.draw import Draw
-from sslpipe.views.operations import OperationName, apply_operations, draw_slots, operation_of
+from sslpipe.views.operations import OperationName, apply_operations, draw_operations
 from sslpipe.views.pools import POOLS, PoolName
 
 
@@ -21,20 +22,17 @@ from sslpipe.views.pools import POOLS, PoolName
 class Probe:
     """Random operations and numbers for each image of a batch: the magnitude and, in some pools, a detail (P = 2)."""
 
-    operations: int
-    """Number of different operations."""
-
-    slots: Tensor
-    """int64 [depth, B], the slot of each image, which gives its operation (see `draw_slots`)."""
+    chosen: Tensor
+    """int64 [depth, B], the index of the operation in `CTAugment.names`."""
     bins: Tensor
     """int64 [P, depth, B], the bins of the numbers; also for an operation that does not use them."""
     shares: Tensor
     """float [P, depth, B] in [0, 1), the positions of the numbers in their whole intervals, within the bins."""
 
-    @property
-    def chosen(self) -> Tensor:
-        """int64 [depth, B], the index of the operation in `CTAugment.names`."""
-        return operation_of(self.slots, self.operations)
+    def own(self) -> "Probe":
+        """The probe of this process's rows of the batch."""
+        rows = world.own_rows(0)
+        return Probe(self.chosen[:, rows], self.bins[..., rows], self.shares[..., rows])
 
 
 class CTAugment(nn.Module):
@@ -88,7 +86,7 @@ class CTAugment(nn.Module):
     def apply_probe(self, view: Tensor, probe: Probe) -> Tensor:
         """Apply a probe to float images [B, C, H, W] in [0, 1]; the result has the same shape and range."""
         share, detail = probe.shares[0], probe.shares[-1]
-        return apply_operations(view, probe.slots, share, detail, names=self.names, pool=self.pool)
+        return apply_operations(view, probe.chosen, share, detail, names=self.names, pool=self.pool)
 
     @torch.no_grad()
     def update(self, probe: Probe, match: Tensor) -> None:
@@ -117,8 +115,7 @@ class CTAugment(nn.Module):
 
     def _draw(self, draw: Draw, weight: Tensor) -> Probe:
         """Return a probe with uniform operations, bins by weight [operations, P, bins], and uniform numbers in them."""
-        slots = draw_slots(draw, self.depth, len(self.names))
-        chosen = operation_of(slots, len(self.names))
+        chosen = draw_operations(draw, self.depth, len(self.names))
         bins, shares = [], []
         for sums, count in zip(weight.cumsum(2).unbind(1), self.counts.unbind(1), strict=True):
             at = torch.stack([draw.uniform(0.0, 1.0) for _ in range(self.depth)])
@@ -128,4 +125,4 @@ class CTAugment(nn.Module):
             within = torch.stack([draw.uniform(0.0, 1.0) for _ in range(self.depth)])
             bins.append(drawn)
             shares.append((drawn + within) / count[chosen])
-        return Probe(len(self.names), slots, torch.stack(bins), torch.stack(shares))
+        return Probe(chosen, torch.stack(bins), torch.stack(shares))

@@ -8,6 +8,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
+from sslpipe.data import world
 from sslpipe.io.settings import Fraction, NonNegative
 from sslpipe.views.draw import Draw
 from sslpipe.views.geometry import within
@@ -48,9 +49,12 @@ class Mix:
     """float32 in [0, 1], weight of the image in each pixel: [B, 1, H, W], or [B, 1, 1, 1] if CutMix is off."""
 
     def images(self, image: Tensor, other: Tensor | None = None) -> Tensor:
-        """Mix float images [B, C, H, W] with their partners in `other` (same shape), by default in `image`."""
-        source = image if other is None else other
-        return torch.lerp(source[self.partner], image, self.mask.to(image.dtype))
+        """Mix float images [B, C, H, W] with their partners in `other` (same shape), by default in `image`.
+
+        Both are this process's rows of the batch; the partners may be other processes' rows.
+        """
+        source = world.gather(image if other is None else other)
+        return torch.lerp(source[world.own(self.partner)], image, world.own(self.mask).to(image.dtype))
 
     def targets(self, target: Tensor, other: Tensor | None = None) -> Tensor:
         """Mix target probabilities, float [B, K], with those of the partners; other: as for `images`."""

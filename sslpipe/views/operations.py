@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
+from sslpipe.data import world
 from sslpipe.views.draw import Draw
 from sslpipe.views.geometry import Interpolation, affine_matrix, warp
 
@@ -115,20 +117,15 @@ class Pool:
         return sorted(names, key=lambda name: self.operations[name].moves is not None)
 
 
-def draw_slots(draw: Draw, rounds: int, operations: int) -> Tensor:
-    """Assign a random slot to each image in each round, int64 [rounds, B].
+def draw_operations(draw: Draw, rounds: int, operations: int) -> Tensor:
+    """Choose a random operation for each image in each round, int64 [rounds, B] below `operations`.
 
-    Each operation has a fixed capacity of ceil(B / operations) slots, so sizes are static and the device is never
-    waited for. The slots of the first operation come first. Each image receives a random slot, without replacement, so
-    that its operation is uniformly distributed, as in the papers.
+    Each operation has ceil(B / operations) places in the batch, of which each image receives a random one, without
+    replacement, so that its operation is uniformly distributed, as in the papers.
     """
-    slots = operations * _capacity(draw.count, operations)
-    return torch.stack([draw.order(slots)[: draw.count] for _ in range(rounds)])
-
-
-def operation_of(slots: Tensor, operations: int) -> Tensor:
-    """Return the operation that each slot belongs to, int64 [rounds, B]."""
-    return slots // _capacity(slots.shape[1], operations)
+    capacity = _capacity(draw.count, operations)
+    places = [draw.order(operations * capacity)[: draw.count][draw.rows] for _ in range(rounds)]
+    return torch.stack(places) // capacity
 
 
 def random_operations(image: Tensor, draw: Draw, *, rounds: int, names: Sequence[OperationName], pool: Pool) -> Tensor:
@@ -137,26 +134,25 @@ def random_operations(image: Tensor, draw: Draw, *, rounds: int, names: Sequence
     image: float [B, C, H, W] in [0, 1].
     """
     names = pool.with_idle(names)
-    slots = draw_slots(draw, rounds, len(names))
+    chosen = draw_operations(draw, rounds, len(names))
     share = torch.stack([draw.uniform(0.0, 1.0) for _ in range(rounds)])
     detail = share
     if any(pool.operations[name].details for name in names):
         detail = torch.stack([draw.uniform(0.0, 1.0) for _ in range(rounds)])
-    return apply_operations(image, slots, share, detail, names=names, pool=pool)
+    return apply_operations(image, chosen, share, detail, names=names, pool=pool)
 
 
 def apply_operations(
-    image: Tensor, slots: Tensor, share: Tensor, detail: Tensor, *, names: Sequence[OperationName], pool: Pool
+    image: Tensor, chosen: Tensor, share: Tensor, detail: Tensor, *, names: Sequence[OperationName], pool: Pool
 ) -> Tensor:
-    """Apply the operations of the given slots to the images, in rounds; an operation is computed only for its slots.
+    """Apply the chosen operations to the images, in rounds; an operation is computed only for its images.
 
-    image: float [B, C, H, W] in [0, 1]. slots: int64 [rounds, B] from `draw_slots`, operations in the order of `names`.
+    image: float [B, C, H, W] in [0, 1]. chosen: int64 [rounds, B] from `draw_operations`, in the order of `names`.
     share: float [rounds, B] in [0, 1), the positions of the magnitudes in their intervals, 0 for the lower end.
     detail: float [rounds, B] in [0, 1), of which only operations with details read their part.
     """
-    capacity = _capacity(len(image), len(names))
     low, high = _intervals(tuple(pool.operations[name] for name in names), image.device)
-    chosen = operation_of(slots, len(names))
+    slots, capacity = _slots(chosen, len(names))
     magnitude = low[chosen] + (high - low)[chosen] * share
     arange = torch.arange(len(image), device=image.device)
     row = arange  # index of each image in `image`
@@ -195,6 +191,18 @@ def _intervals(operations: tuple[Operation, ...], device: torch.device) -> tuple
     """Return the lower and upper ends [operations] of the intervals; cached, since a copy to the device takes time."""
     low, high = ([getattr(operation, end) for operation in operations] for end in ("low", "high"))
     return torch.tensor(low, device=device), torch.tensor(high, device=device)
+
+
+def _slots(chosen: Tensor, operations: int) -> tuple[Tensor, int]:
+    """Give each image in each round a slot of its operation, int64 [rounds, B], and return the slots of an operation.
+
+    The slots of the first operation come first. There are as many as `draw_operations` uses, so that the device need
+    not be waited for; a process that has only some of the images counts them.
+    """
+    at = one_hot(chosen, operations)
+    place = at.cumsum(1).gather(2, chosen[..., None])[..., 0] - 1
+    capacity = int(at.sum(1).max()) if world.is_shared() else _capacity(chosen.shape[1], operations)
+    return chosen * capacity + place, capacity
 
 
 def _capacity(images: int, operations: int) -> int:

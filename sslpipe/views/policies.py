@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from sslpipe.data import world
 from sslpipe.data.images import central_square
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, Range
@@ -170,18 +171,22 @@ class Views:
     def __call__(self, image: Tensor, generator: torch.Generator, operations: Operations | None = None) -> Tensor:
         """Return one view of each image, float32 [B, C, H, W] in [0, 1].
 
-        It depends only on the images and the generator's state. image: uint8 [B, C, H, W]; the view has the side `size`
-        if it is set, else the network's. generator: on the images' device. operations: replaces the random operations
+        It depends only on the images and the generator's state. image: uint8 [B, C, H, W], this process's rows of the
+        batch; the view has the side `size` if it is set, else the network's. generator: on the images' device. operations: replaces the random operations
         of the policy.
         """
-        chunk = CHUNK_OF_OPERATIONS if self.settings.operations else CHUNK
-        if operations is None and image.device.type == "cpu" and image.numel() > chunk:
+        chunk, count = CHUNK_OF_OPERATIONS if self.settings.operations else CHUNK, world.total(len(image))
+        few = count
+        if operations is None and image.device.type == "cpu" and count * image[0].numel() > chunk:
             few = max(1, chunk // image[0].numel())
-            return torch.cat([self._draw(part, generator) for part in torch.split(image, few)])
-        return self._draw(image, generator, operations)
+        starts = range(0, count, few)
+        draws = [Draw(min(few, count - start), generator, world.own_rows(start)) for start in starts]
+        parts = torch.split(image, [draw.length for draw in draws])
+        views = [self._view(part, draw, operations) for part, draw in zip(parts, draws, strict=True)]
+        return views[0] if len(views) == 1 else torch.cat(views)
 
-    def _draw(self, image: Tensor, generator: torch.Generator, operations: Operations | None = None) -> Tensor:
-        settings, draw = self.settings, Draw(len(image), generator)
+    def _view(self, image: Tensor, draw: Draw, operations: Operations | None) -> Tensor:
+        settings = self.settings
         image = self._window(image, draw)
         if settings.shift:
             far = [min(round(settings.shift * side), side - 1) for side in (image.shape[-1], image.shape[-2])]

@@ -61,7 +61,7 @@ def test_update_is_the_papers_loop(
 def test_one_miss_lowers_its_bin_by_a_hundredth() -> None:
     # Counted by hand: FixMatch's decay 0.99, a rate of 1, a prediction of half the L1 distance 0.75 from its label.
     augment = CTAugment(NAMES, depth=1)
-    probe = Probe(2, torch.tensor([[1]]), torch.tensor([[[16]]]), torch.tensor([[[0.97]]]))
+    probe = Probe(torch.tensor([[1]]), torch.tensor([[[16]]]), torch.tensor([[[0.97]]]))
     augment.update(probe, torch.tensor([0.25]))
     expected = torch.ones(2, 1, 17)
     expected[1, 0, 16] = 0.9925
@@ -156,7 +156,7 @@ def test_probe_is_done_image_by_image_by_its_table() -> None:
     augment, image, pool = CTAugment(list(OPERATIONS)), noise(30), POOLS["fixmatch"]
     probe = augment.probe(draws(30))
     names = pool.arranged(list(OPERATIONS))
-    expected = apply_operations(image, probe.slots, probe.shares[0], probe.shares[0], names=names, pool=pool)
+    expected = apply_operations(image, probe.chosen, probe.shares[0], probe.shares[0], names=names, pool=pool)
     assert torch.equal(augment.apply_probe(image, probe), expected)
     assert not torch.equal(CTAugment(list(OPERATIONS), pool="scan").apply_probe(image, probe), expected)
 

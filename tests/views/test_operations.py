@@ -19,8 +19,7 @@ from sslpipe.views.operations import (
     OperationName,
     Pool,
     apply_operations,
-    draw_slots,
-    operation_of,
+    draw_operations,
     random_operations,
 )
 from sslpipe.views.policies import Views, ViewSettings, plain
@@ -99,7 +98,7 @@ def test_each_image_is_done_as_if_alone(name: OperationName) -> None:
     names: tuple[OperationName, ...] = ("identity", name, "contrast")
     view = random_operations(image, draws(12), rounds=2, names=names, pool=SCAN)
     draw = draws(12)
-    chosen = operation_of(draw_slots(draw, 2, 3), 3)
+    chosen = draw_operations(draw, 2, 3)
     unit = [draw.uniform(0, 1) for _ in range(2)]
     for i in range(12):
         one = image[i : i + 1]
@@ -164,42 +163,41 @@ def test_fixmatchs_ranges_are_its_tables() -> None:
 def test_what_is_applied_is_what_was_drawn() -> None:
     image, pool = images(20), POOLS["fixmatch"]
     draw = draws(20, seed=5)
-    slots = draw_slots(draw, 3, 14)
+    chosen = draw_operations(draw, 3, 14)
     share = torch.stack([draw.uniform(0, 1) for _ in range(3)])
     names = pool.arranged(list(OPERATIONS))
     expected = random_operations(image, draws(20, seed=5), rounds=3, names=names, pool=pool)
-    assert torch.equal(apply_operations(image, slots, share, share, names=names, pool=pool), expected)
-    assert not torch.equal(apply_operations(image, slots, share, share, names=names, pool=SCAN), expected)
+    assert torch.equal(apply_operations(image, chosen, share, share, names=names, pool=pool), expected)
+    assert not torch.equal(apply_operations(image, chosen, share, share, names=names, pool=SCAN), expected)
 
 
 @given(count=st.integers(1, 40), operations=st.integers(1, 14), seed=st.integers(0, 1000))
-def test_images_have_different_slots_and_no_operation_has_too_many(count: int, operations: int, seed: int) -> None:
-    slots = draw_slots(draws(count, seed), 3, operations)
-    assert slots.shape == (3, count)
-    for slot, chosen in zip(slots, operation_of(slots, operations), strict=True):
-        assert len(set(slot.tolist())) == count
+def test_no_operation_has_too_many_images(count: int, operations: int, seed: int) -> None:
+    rounds = draw_operations(draws(count, seed), 3, operations)
+    assert rounds.shape == (3, count)
+    for chosen in rounds:
         assert 0 <= int(chosen.min()) <= int(chosen.max()) < operations
         assert int(chosen.bincount().max()) <= -(-count // operations)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 14, 17])
 def test_every_image_gets_every_operation_equally_often(count: int) -> None:
-    # Of few images, too, where some operations get none: the slots themselves are drawn.
-    chosen = operation_of(torch.cat([draw_slots(draws(count, seed), 4, 5) for seed in range(1500)]), 5)
+    # Of few images, too, where some operations get none: places in the batch are drawn.
+    chosen = torch.cat([draw_operations(draws(count, seed), 4, 5) for seed in range(1500)])
     for image in chosen.T:
         assert (image.bincount(minlength=5) / len(chosen) - 1 / 5).abs().max() < 0.025
 
 
 def test_maps_side_by_side_are_as_maps_apart() -> None:
-    # The same slots, once with the maps together and once between the others.
+    # The same choices, once with the maps together and once between the others.
     apart: list[OperationName] = ["rotate", "identity", "shear_x", "color", "translate_y"]
     image, share = images(20), draws(20).uniform(0, 1)[None]
-    slots = draw_slots(draws(20), 1, 5)
+    chosen = draw_operations(draws(20), 1, 5)
     together = SCAN.arranged(apart)
     assert [OPERATIONS[name].moves is not None for name in together] == [False, False, True, True, True]
-    moved = torch.tensor([together.index(name) for name in apart])[operation_of(slots, 5)] * 4 + slots % 4
+    moved = torch.tensor([together.index(name) for name in apart])[chosen]
     torch.testing.assert_close(
-        apply_operations(image, slots, share, share, names=apart, pool=SCAN),
+        apply_operations(image, chosen, share, share, names=apart, pool=SCAN),
         apply_operations(image, moved, share, share, names=together, pool=SCAN),
         rtol=0,
         atol=1e-5,

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslpipe.data import world
 from sslpipe.data.batches import Batch
-from sslpipe.engine import world
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.trainer import FitSettings
@@ -157,16 +157,13 @@ class Method(BaseMethod):
             assert isinstance(self.train_set.features, Tensor)
             logits = self.network.head(self.train_set.features[torch.cat([batch.index, neighbors])].float())
         else:
-            views = self.views(torch.cat([batch.image, self.train_set.images[neighbors]]), generator)
+            views = self.views(torch.cat([batch.image, self.train_set.images[world.own(neighbors)]]), generator)
             self.network.train(not heads_alone)
             with torch.set_grad_enabled(not heads_alone):
                 features = self.network.features_of(views.chunk(2), self.settings.batch_statistics)
             logits = self.network.head(torch.cat(features))
         anchor, neighbor = logits.float().chunk(2, dim=1)
-        return (
-            world.gather(anchor.transpose(0, 1)).transpose(0, 1),
-            world.gather(neighbor.transpose(0, 1)).transpose(0, 1),
-        )
+        return anchor, neighbor
 
     @torch.no_grad()
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Batch
-from sslpipe.engine import world
 from sslpipe.engine.method import Multipliers
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings, half_cosine, linear
@@ -121,13 +120,13 @@ class Method(SelfSupervised):
         with torch.no_grad():
             teacher_scores = self._scores(self.teacher.module, crops[:GLOBAL_VIEWS]).float()
         loss = distill_crops(
-            torch.split(scores, len(batch.image)),
-            teacher_scores.view(GLOBAL_VIEWS, len(batch.image), -1),
+            torch.split(scores, len(batch)),
+            teacher_scores.view(GLOBAL_VIEWS, len(batch), -1),
             self.center,
             student_temperature=settings.student_temperature,
             teacher_temperature=self.teacher_temperature(),
         )
-        self.center.copy_(moved_center(self.center, world.gather(teacher_scores), momentum=settings.center_momentum))
+        self.center.copy_(moved_center(self.center, teacher_scores, momentum=settings.center_momentum))
         return {"loss": loss}
 
     def _scores(self, network: Network, crops: Sequence[Tensor]) -> Tensor:

@@ -115,7 +115,7 @@ class Method(SelfSupervised):
         settings, head = self.settings, self.network.head
         assert isinstance(head, DecoupledHead)
         features = self.network.features(all_rotations(self.views(batch.image, generator)))
-        covariant, invariant = (half.view(4, len(batch.image), -1) for half in head.halves(features))
+        covariant, invariant = (half.view(4, len(batch), -1) for half in head.halves(features))
         logits = head.rotation(covariant).float()
         embedding = head.embed(invariant.mean(dim=0)).float()
         self._latest = batch.index, embedding.detach(), logits.detach().softmax(dim=2)[1:, :, 0]

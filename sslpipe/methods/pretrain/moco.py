@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Batch
-from sslpipe.engine import world
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.engine.trainer import FitSettings
@@ -75,7 +74,7 @@ class Method(SelfSupervised):
         query = self.network(self.views(batch.image, generator)).float()
         key = self.averaged(self.views(batch.image, generator)).float()
         loss = info_nce(query, key, self.queue.rows, temperature=self.settings.temperature)
-        self.queue.push(torch.nn.functional.normalize(world.gather(key), dim=1), self.progress.step)
+        self.queue.push(torch.nn.functional.normalize(key, dim=1), self.progress.step)
         return {"loss": loss}
 
     def after_step(self) -> None:

@@ -44,7 +44,7 @@ class Method(SelfSupervised):
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Cross-entropy of all four rotations of each view."""
         logits = self.network(all_rotations(self.views(batch.image, generator)))
-        turns = torch.arange(4, device=logits.device).repeat_interleave(len(batch.image))
+        turns = torch.arange(4, device=logits.device).repeat_interleave(len(batch))
         return {"loss": rotation(logits), "rotation_acc": (logits.argmax(dim=1) == turns).float().mean()}
 
     def loss_at_chance(self) -> dict[str, float]:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from sslpipe.data.batches import Batch
-from sslpipe.engine import world
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.engine.trainer import FitSettings
@@ -57,9 +56,8 @@ class Method(SelfSupervised):
         """NT-Xent of two views of each image."""
         views = self.views(torch.cat([batch.image, batch.image]), generator).chunk(2)
         z1, z2 = forward_groups(self.network, views, self.settings.batch_statistics)
-        gathered = world.gather(z1.float()), world.gather(z2.float())
         settings = self.settings
-        return {"loss": nt_xent(*gathered, temperature=settings.temperature, anchors=settings.anchors)}
+        return {"loss": nt_xent(z1.float(), z2.float(), temperature=settings.temperature, anchors=settings.anchors)}
 
     def loss_at_chance(self) -> dict[str, float]:
         """All embeddings are the same: ln(2B - 1) for batches of B images."""

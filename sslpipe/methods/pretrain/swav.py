@@ -83,7 +83,7 @@ class Method(SelfSupervised):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Every view predicts the assignments of the other global views (eq. 6)."""
-        head, count = self.network.head, len(batch.image)
+        head, count = self.network.head, len(batch)
         assert isinstance(head, PrototypeHead)
         head.prototypes.requires_grad_(self.progress.epochs >= self.settings.frozen_epochs)
         crops = self.crops(batch.image, generator)

@@ -98,7 +98,7 @@ class Method(BaseMethod):
         )
         return {
             "loss": terms["loss"],
-            "confident": terms["confident"] / len(batch.image),
+            "confident": terms["confident"] / len(batch),
             "skipped": (terms["confident"] == 0).float(),
         }
 

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from sslpipe.engine import world
-
 
 class DistributionAlignment(nn.Module):
     """Scales predictions so that their mean over the last steps is the target distribution of the classes."""
@@ -24,7 +22,7 @@ class DistributionAlignment(nn.Module):
     def forward(self, probability: Tensor) -> Tensor:
         """Normalised p · target / p_avg of probabilities p, [B, C]; the average includes this batch."""
         steps = len(self.window)
-        self.window.index_copy_(0, (self.steps_seen % steps)[None], world.gather(probability).mean(dim=0, keepdim=True))
+        self.window.index_copy_(0, (self.steps_seen % steps)[None], probability.mean(dim=0, keepdim=True))
         self.steps_seen += 1
         average = self.window.sum(dim=0) / self.steps_seen.clamp(max=steps)
         aligned = probability * self.target / average.clamp(min=1e-6)

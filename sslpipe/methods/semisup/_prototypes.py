@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import one_hot
 
+from sslpipe.data import world
 from sslpipe.data.batches import Pair
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import BelowOne, Count, CountOrZero, Positive, TwoOrMore
@@ -129,12 +130,11 @@ class PrototypeMethod(LabelledMethod):
     def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
         """Eq. 3: each term is a mean over its predictions, weighted by their number."""
         labelled, truth = self._labelled(batch, generator)
-        image = batch.unlabelled.image
-        crops = self.crops(image, generator)
+        crops = self.crops(batch.unlabelled.image, generator)
         mixes, mixed = self._mixed(crops, generator)
 
-        views = [labelled, *crops, *mixed]
-        sizes = [len(view) for view in views]
+        views, count = [labelled, *crops, *mixed], len(batch.unlabelled)
+        sizes = [len(truth), *[count] * (len(crops) + len(mixed))]
         features, head = torch.cat(self.network.features_of(views)), self.network.head
         assert isinstance(head, PrototypeHead)
         layers = head.layers(features)
@@ -147,17 +147,17 @@ class PrototypeMethod(LabelledMethod):
 
         known = cross_entropy(labelled_logits, truth, smoothing=self.settings.label_smoothing)
         swapped = swapped_prediction(targets, predicted[: len(crops)])
-        terms, counts = [known, swapped], [float(len(labelled)), float(len(crops) * len(image))]
+        terms, counts = [known, swapped], [float(len(truth)), float(len(crops) * count)]
         if mixed:
             interpolated = [
                 cross_entropy(logit, target)
                 for logit, target in zip(predicted[len(crops) :], self._mixed_targets(targets, mixes), strict=True)
             ]
             terms.append(torch.stack(interpolated).mean())
-            counts.append(len(mixed) * len(image) * self.settings.mix_weight)
+            counts.append(len(mixed) * count * self.settings.mix_weight)
         loss = multi_task(terms, counts)
         if self.monitors is not None:
-            plain = len(batch.labelled.image)  # images that are not mixed
+            plain = len(batch.labelled)  # images that are not mixed
             watched, smoothing = [layer[:plain] for layer in (features, *layers)], self.settings.label_smoothing
             loss = loss + plain / sum(counts) * monitor_loss(self.monitors, watched, truth[:plain], smoothing=smoothing)
         share = targets.mean(dim=(0, 1)).max()
@@ -181,7 +181,7 @@ class PrototypeMethod(LabelledMethod):
         truth = one_hot(batch.labelled.label, self.labelled.classes).float()
         if not self.settings.mix_labelled:
             return views, truth
-        mix = draw_mix(self.settings.mixing, len(views), (views.shape[-2], views.shape[-1]), generator)
+        mix = draw_mix(self.settings.mixing, len(truth), (views.shape[-2], views.shape[-1]), generator)
         return torch.cat([views, mix.images(views)]), torch.cat([truth, mix.targets(truth)])
 
     def _mixed(self, crops: list[Tensor], generator: torch.Generator) -> tuple[list[Mix], list[Tensor]]:
@@ -190,7 +190,10 @@ class PrototypeMethod(LabelledMethod):
         views = crops[: {"none": 0, "global": GLOBAL_VIEWS, "all": len(crops)}[settings.mix_unlabelled]]
         in_pairs = settings.mix_with == "next_view"
         pairs = list(zip(views[::2], views[1::2], strict=True)) if in_pairs else list(zip(views, views, strict=True))
-        mixes = [draw_mix(settings.mixing, len(view), (view.shape[-2], view.shape[-1]), generator) for view, _ in pairs]
+        mixes = [
+            draw_mix(settings.mixing, world.total(len(view)), (view.shape[-2], view.shape[-1]), generator)
+            for view, _ in pairs
+        ]
         return mixes, [mix.images(*pair) for mix, pair in zip(mixes, pairs, strict=True)]
 
     def _mixed_targets(self, targets: Tensor, mixes: list[Mix]) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslpipe.data.batches import Pair
+from sslpipe.data.batches import Batch, Pair
 from sslpipe.engine.method import BaseMethod, Multipliers, Progress
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
@@ -176,30 +176,31 @@ class Method(BaseMethod):
             terms: dict[str, Tensor] = self.base.losses(batch, generator)
             return terms
         if phase == "rotation":
-            return self._rotation(batch.unlabelled.image, generator)
-        return self._clustering(batch.unlabelled.image, batch.unlabelled.index, generator)
+            return self._rotation(batch.unlabelled, generator)
+        return self._clustering(batch.unlabelled, generator)
 
-    def _rotation(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def _rotation(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """RotNet (arXiv:1803.07728): predict by which of four angles an image was rotated."""
-        rotated = torch.cat([self.rotation_views(image, generator).rot90(quarter, (2, 3)) for quarter in range(4)])
-        angle = torch.arange(4, device=image.device).repeat_interleave(len(image))
+        views = [self.rotation_views(batch.image, generator) for _ in range(4)]
+        rotated = torch.cat([view.rot90(quarter, (2, 3)) for quarter, view in enumerate(views)])
+        angle = torch.arange(4, device=rotated.device).repeat_interleave(len(batch))
         logits = self.rotation(self.network.features(rotated)).float()
         loss = F.cross_entropy(logits, angle)
         return {"loss": loss, "rotation": loss, "rotation_acc": (logits.argmax(dim=1) == angle).float().mean()}
 
-    def _clustering(self, image: Tensor, index: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def _clustering(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Algorithm 1: reassign the batch's targets (eq. 4), then learn them from views of the images (eq. 5)."""
-        settings = self.settings
+        settings, image, index = self.settings, batch.image, batch.index
         with torch.no_grad():
             anchors = F.normalize(self.network.eval()(plain(image)).float(), dim=1)
             self.network.train()
         before = self.targets[index]
-        after = exchange(anchors, before, size=settings.cluster_batch or len(image), distance=settings.distance)
+        after = exchange(anchors, before, size=settings.cluster_batch or len(batch), distance=settings.distance)
         self.targets[index] = after
         copies = self.views(image.repeat(settings.copies, 1, 1, 1), generator)
         outputs = F.normalize(self.network(copies).float(), dim=1)
         terms = clustering(
-            outputs.view(settings.copies, len(image), -1),
+            outputs.view(settings.copies, len(batch), -1),
             after,
             radius=settings.radius,
             anchors=anchors,

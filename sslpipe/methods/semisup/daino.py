@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslpipe.engine import world
 from sslpipe.engine.method import Multipliers
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings, half_cosine, linear
@@ -76,7 +75,7 @@ class Method(PrototypeMethod):
         assert isinstance(network.head, PrototypeHead)
         scores = network.head.scores(network.head.embed(network.features(views.flatten(0, 1)))).float()
         targets = assign(scores, self.center, temperature=self.teacher_temperature())
-        self.center.copy_(moved_center(self.center, world.gather(scores), momentum=self.settings.center_momentum))
+        self.center.copy_(moved_center(self.center, scores, momentum=self.settings.center_momentum))
         return targets.view(len(views), -1, scores.shape[1])
 
     def teacher_temperature(self) -> float:

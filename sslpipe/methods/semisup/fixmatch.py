@@ -71,7 +71,7 @@ class Method(LabelledMethod):
             weak = self.views(torch.cat([labelled.image, unlabelled]), generator)
         strong = self.strong(unlabelled, generator, operations=self.ctaugment)
         logits = self.network(torch.cat([weak, strong])).float()
-        labelled_logits, weak_logits, strong_logits = torch.split(logits, [len(labelled.image), *2 * [len(unlabelled)]])
+        labelled_logits, weak_logits, strong_logits = torch.split(logits, [len(labelled), *2 * [len(batch.unlabelled)]])
         if self.align is not None:
             weak_logits = self.align(weak_logits.softmax(dim=1)).log()
         supervised_loss = cross_entropy(labelled_logits, labelled.label, smoothing=settings.label_smoothing)
@@ -97,9 +97,9 @@ class Method(LabelledMethod):
     def _learn_augmentation(self, labelled: LabelledBatch, generator: torch.Generator) -> None:
         """Update CTAugment by how well the model, in eval mode, predicts augmented labelled images."""
         assert self.ctaugment is not None
-        probe = self.ctaugment.probe(Draw(len(labelled.image), generator))
-        ctaugment = self.ctaugment
-        views = self.weak(labelled.image, generator, operations=lambda view, draw: ctaugment.apply_probe(view, probe))
+        probe = self.ctaugment.probe(Draw(len(labelled), generator))
+        ctaugment, own = self.ctaugment, probe.own()
+        views = self.weak(labelled.image, generator, operations=lambda view, draw: ctaugment.apply_probe(view, own))
         prediction = self.network.eval()(views).float().softmax(dim=1)
         self.network.train()
         truth = torch.nn.functional.one_hot(labelled.label, prediction.shape[1])

@@ -47,8 +47,8 @@ class Method(LabelledMethod):
         guess = self._guess(unlabelled_views)
         truth = one_hot(labelled.label, guess.shape[1]).float()
         views, targets = torch.cat([labelled_views, unlabelled_views]), torch.cat([truth, guess])
-        mix = draw_mix(settings.mixing, len(views), (views.shape[-2], views.shape[-1]), generator)
-        sizes = [len(labelled_views), len(unlabelled_views)]
+        mix = draw_mix(settings.mixing, len(targets), (views.shape[-2], views.shape[-1]), generator)
+        sizes = [len(truth), len(guess)]
         logits, unlabelled_logits = torch.split(self.network(mix.images(views)).float(), sizes)
         target, unlabelled_target = torch.split(mix.targets(targets), sizes)
         terms = mixmatch(logits, target, unlabelled_logits, unlabelled_target)

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Pair
-from sslpipe.engine import world
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.methods.semisup._alignment import DistributionAlignment
@@ -106,10 +105,10 @@ class Method(LabelledMethod):
         settings, labelled, unlabelled = self.settings, batch.labelled, batch.unlabelled.image
         weak = self.views(torch.cat([labelled.image, unlabelled]), generator)
         strong = self.strong(unlabelled, generator)
-        count, others = len(labelled.image), len(unlabelled)
+        count, others = len(labelled), len(batch.unlabelled)
         if settings.memory == "teacher":
             assert self.averaged is not None
-            logits, z = logits_and_embeddings(self.network, torch.cat([weak[:count], strong]))
+            logits, z = logits_and_embeddings(self.network, torch.cat([weak[: len(labelled.image)], strong]))
             (labelled_logits, strong_logits), z_strong = torch.split(logits, [count, others]), z[count:]
             with torch.no_grad():
                 logits, z = logits_and_embeddings(self.averaged.module, weak)
@@ -160,7 +159,6 @@ class Method(LabelledMethod):
 
         index: [B], rows of the memory, the only ones that are read and written. z: [B, D], each of length 1.
         """
-        index, z = world.gather(index), world.gather(z)
         # Each image's first place in the batch stands for all of its places, without waiting for the device.
         first = (index[:, None] == index).int().argmax(dim=1)
         count = z.new_zeros(len(index), 1).index_add_(0, first, z.new_ones(len(index), 1))

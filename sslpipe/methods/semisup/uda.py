@@ -49,7 +49,7 @@ class Method(LabelledMethod):
         settings, labelled, unlabelled = self.settings, batch.labelled, batch.unlabelled.image
         weak = self.views(torch.cat([labelled.image, unlabelled]), generator)
         logits = self.network(torch.cat([weak, self.strong(unlabelled, generator)])).float()
-        labelled_logits, weak_logits, strong_logits = torch.split(logits, [len(labelled.image), *2 * [len(unlabelled)]])
+        labelled_logits, weak_logits, strong_logits = torch.split(logits, [len(labelled), *2 * [len(batch.unlabelled)]])
         release = signal_threshold(self.progress.fraction, classes=logits.shape[1], schedule=settings.annealing)
         signal = annealed_cross_entropy(
             labelled_logits, labelled.label, threshold=release, smoothing=settings.label_smoothing
