@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from sslpipe.engine.interrupts import stoppable
-from sslpipe.io.errors import UserError
+from sslpipe.io.errors import LOST, ProcessLostError, UserError
 from stages.cluster import cluster
 from stages.evaluate import evaluate
 from stages.features import features
@@ -45,9 +45,13 @@ class App(typer.Typer):
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
         # Operations that torch lacks on Apple's GPUs are computed on the CPU; also read when torch is loaded.
         os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+        if int(os.environ.get("RANK", "0")):  # of the processes that train together the first one prints
+            sys.stdout = open(os.devnull, "w")
         try:
             with stoppable():
                 return super().__call__(*args, **kwargs)
+        except ProcessLostError:
+            sys.exit(LOST)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sslpipe.io import options
+from stages.devices import Devices
 
 
 def pretrain(
@@ -13,6 +14,7 @@ def pretrain(
     prepared: options.Prepared = Path("runs/prepare"),
     out: options.Out = Path("runs/pretrain"),
     device: options.Device = "auto",
+    devices: Devices = 1,
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
     log: options.Log = None,
     params: options.ParamsPath = Path("params.yaml"),

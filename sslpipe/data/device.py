@@ -7,6 +7,7 @@ from functools import cache
 
 import torch
 
+from sslpipe.data import world
 from sslpipe.data.device_probe import FALLBACK, Probe, probe
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
@@ -37,7 +38,7 @@ def precision() -> torch.dtype:
 
 def choose_device(name: str) -> torch.device:
     """Return the device that `find_device` finds, and print it, once in a process."""
-    found = find_device(name)
+    found = _own_device(find_device(name)) if world.started() else find_device(name)
     if found.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         if precision() is torch.float32:
@@ -45,6 +46,20 @@ def choose_device(name: str) -> torch.device:
             torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     _print_once(f"device: {found.text}")
     return found.device
+
+
+def _own_device(found: Found) -> Found:
+    """Return this process's device, of several that train together: the CUDA device of its number, or the CPU."""
+    count, device = int(os.environ["WORLD_SIZE"]), found.device
+    if device.type == "mps":
+        raise UserError(f"--devices {count}: found one Apple GPU (mps), expected CUDA devices or --device cpu")
+    if device.type == "cuda":
+        number = int(os.environ.get("LOCAL_RANK", "0"))
+        if number >= torch.cuda.device_count():
+            raise UserError(f"--devices {count}: {torch.cuda.device_count()} CUDA devices found")
+        device = torch.device("cuda", number)
+        torch.cuda.set_device(device)
+    return Found(device, f"{count} processes, each with {found.text}")
 
 
 @cache

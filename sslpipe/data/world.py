@@ -1,4 +1,4 @@
-"""Training by several processes, one for each device, each with its rows of every batch; with one process, the identity.
+"""Training by several processes, one for each device, each with its rows of every batch; with one, the identity.
 
 Within `shared_batch` process r of N has the rows r, r + N, r + 2N, … of the batch, and what it computes of them, up to
 the network's features, which `gather` then brings to all. Of a concatenation of batches a process has its rows in the
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sslpipe.io.errors import UserError
+from sslpipe.io.errors import ProcessLostError, UserError
 
 TIMEOUT = "SSLPIPE_TIMEOUT"
 """Environment variable with the seconds after which a process that does not answer ends the others; 600 by default."""
@@ -23,10 +23,6 @@ MEETING = "SSLPIPE_MEETING"
 """Environment variable with the file by which the processes of one machine find each other; without it they do so as
 torchrun's do, by MASTER_ADDR and MASTER_PORT."""
 _sharing = False
-
-
-class ProcessLostError(Exception):
-    """Another process has ended or does not answer."""
 
 
 def started() -> bool:
@@ -157,7 +153,18 @@ def anywhere(flag: bool) -> bool:
     return bool(sum_over_processes(torch.tensor(int(flag)))) if size() > 1 else flag
 
 
-def check_divisible(where: str, count: int) -> None:
+def check_shares(where: str, count: int) -> None:
     """Raise UserError if the processes cannot share a batch of so many images evenly."""
     if count % size():
         raise UserError(f"{where}: {count} found, expected a multiple of the {size()} devices")
+
+
+def check_agreed(step: int, what: str) -> None:
+    """Raise UserError if the processes are not at the same step; what: where they read theirs, for the error."""
+    steps = torch.zeros(size(), dtype=torch.int64)
+    steps[rank()] = step
+    if len(found := sum_over_processes(steps).unique()  # type: ignore[no-untyped-call]) > 1:
+        raise UserError(
+            f"{what}: not the same on all machines (steps {', '.join(map(str, found.tolist()))}); the folder must be "
+            "shared by them"
+        )

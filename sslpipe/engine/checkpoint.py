@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sslpipe.data import world
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.tensor_file import write_tensors
 from sslpipe.io.console import info
@@ -66,7 +67,8 @@ class Checkpoint:
 
     A run with other settings, code or inputs has another folder, so it never restores this checkpoint. In a `with`
     block the folder is locked: a second run with the same settings, and another output, trains without checkpoints.
-    A checkpoint that takes long is written less often, see `Saving`.
+    A checkpoint that takes long is written less often, see `Saving`. Of several processes that train together, all
+    read it and process 0 writes it; it does not depend on their number.
     """
 
     def __init__(self, folder: Path | None, every_seconds: float) -> None:
@@ -82,8 +84,8 @@ class Checkpoint:
         self._lock = ExitStack()
 
     def __enter__(self) -> Self:
-        """Lock the folder, or print that another process has it."""
-        if self.folder is not None:
+        """Lock the folder, or print that another process has it; of several processes that train together, for all."""
+        if self.folder is not None and not world.rank():
             try:
                 self.folder.parent.mkdir(parents=True, exist_ok=True)
                 self._lock.enter_context(lock(self.folder))
@@ -92,6 +94,8 @@ class Checkpoint:
                 self.folder = None
             except OSError:  # a full disk: there may be a checkpoint to restore, and `save` prints that it failed
                 pass
+        if world.anywhere(self.folder is None):
+            self.folder = None
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -115,14 +119,14 @@ class Checkpoint:
 
     def due(self) -> bool:
         """Whether it is time for another checkpoint."""
-        return self.folder is not None and self._saving.due()
+        return self.folder is not None and not world.rank() and self._saving.due()
 
     def save(self, state: State, method: BaseMethod, optimizer: torch.optim.Optimizer) -> None:
         """Write the complete state of the run, atomically.
 
         If it cannot be written the run goes on, since its outputs may be on another disk; a line says so once.
         """
-        if self.folder is None:
+        if self.folder is None or world.rank():
             return
         tensors = {f"method.{name}": value for name, value in method.state_dict().items()}
         tensors |= {f"sums.{name}": value for name, value in state.sums.items()}
@@ -184,7 +188,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the checkpoint, after the outputs are written."""
-        if self.folder is not None:
+        if self.folder is not None and not world.rank():
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from sslpipe.data import world
 from sslpipe.data.batches import Stream
 from sslpipe.engine.checkpoint import Checkpoint, State
 from sslpipe.engine.interrupts import listening
@@ -42,6 +43,7 @@ def fit(
     total, optimizer, interval = trainer.total, trainer.optimizer, trainer.interval
     live = live or Live(None)
     state = checkpoint.load(method, optimizer)
+    world.check_agreed(state.step, f"{where}: the checkpoint")
     live.begin(state)
     if state.step:
         info(f"{where}: resumed after step {state.step} of {total}")
@@ -61,10 +63,11 @@ def fit(
                 _add_row(state, method, interval, metadata)
                 live.row(state, images=settings.batch, gradient_norm=trainer.gradient_norm)
                 state.finished = method.finished
-            if checkpoint.due() or interrupts.received:
+            interrupted = world.anywhere(interrupts.received)
+            if checkpoint.due() or interrupted:
                 _check(sum(state.sums.values(), torch.zeros(())), where)
                 checkpoint.save(state, method, optimizer)
-            if interrupts.received:
+            if interrupted:
                 checkpoint.stop(f"{where}: stopped after step {state.step} of {total}")
     # The outputs are not yet written; a crash before they are must not lose the training.
     checkpoint.save(state, method, optimizer)

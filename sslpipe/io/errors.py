@@ -15,6 +15,14 @@ class NothingLearnedError(UserError):
     """A training run whose model is of no use; the error removes the run's checkpoint, so that no run resumes it."""
 
 
+class ProcessLostError(Exception):
+    """Another of the processes that train together has ended or does not answer; see `LOST`."""
+
+
+LOST = 75
+"""Exit code of a process that ends because of another one, which the process that supervises them names."""
+
+
 def one_line(error: Exception) -> str:
     """Return an error's message on one line of at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__

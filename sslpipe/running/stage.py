@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sslpipe.data import world
 from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches, Stream
 from sslpipe.data.device import choose_device
 from sslpipe.data.images import Images
@@ -85,13 +86,14 @@ def run_stage(
     store = Store(prepared)
     check_images(store)
     images = Images(store.images("train"), choose_device(device))
-    torch.manual_seed(project.seed)
-    inputs = Inputs(
-        project=project, stage=stage, method=name, where=where, settings=settings, store=store, images=images
-    )
-    opened = open_problem(inputs)
-    built = module.Method(settings, opened.problem).to(images.device)
-    _train(built, inputs, opened, out=out, checkpoint_seconds=checkpoint_seconds, logs=logs)
+    with world.joined(images.device):
+        torch.manual_seed(project.seed)
+        inputs = Inputs(
+            project=project, stage=stage, method=name, where=where, settings=settings, store=store, images=images
+        )
+        opened = open_problem(inputs)
+        built = module.Method(settings, opened.problem).to(images.device)
+        _train(built, inputs, opened, out=out, checkpoint_seconds=checkpoint_seconds, logs=logs)
 
 
 def _train(
@@ -112,6 +114,12 @@ def _train(
         inputs=[store.root / "store.json", *([start / CARD] if start else []), *opened.files_read],
         every_seconds=checkpoint_seconds,
     )
+    if world.rank():
+        # Process 0 alone writes. A method that learns nothing in steps is complete without the others.
+        if settings.fit is not None:
+            with checkpoint:
+                _fit(method, inputs, opened, checkpoint, None)
+        return
     # The folder is opened first, so that one that cannot be written to fails before hours of work.
     with atomic_folder(out) as folder, checkpoint:
         try:
@@ -153,17 +161,13 @@ def _learn(
     inputs.settings has the method's `fit`; None there says that the method is complete as it is built. opened.labelled
     is given for a method that learns on pairs of a labelled and an unlabelled batch.
     """
-    settings, where, seed = inputs.settings, inputs.where, inputs.project.seed
+    settings, where = inputs.settings, inputs.where
     state, seconds, before = None, 0.0, size_of(method)
     if settings.fit is None:
         history = [method.after_epoch({})]
         live.begin(State(history=history))
     else:
-        every = Batches(inputs.images, settings.fit.batch, seed=seed, where=f"{where}.fit.batch")
-        batches: Stream = every
-        if opened.labelled is not None:
-            batches = PairedBatches(every, LabelledBatches(opened.labelled, settings.labelled_batch, seed=seed))
-        state = fit(method, batches, settings.fit, where=where, seed=seed, checkpoint=checkpoint, live=live)
+        state = _fit(method, inputs, opened, checkpoint, live)
         seconds = state.seconds
         check_run(method, state, where, grown=size_of(method) / before)
         history = state.history
@@ -172,3 +176,15 @@ def _learn(
     if state is not None:
         report_rise(method, state, where)
     return network, history, outputs, learned(inputs.stage, method, state, history, outputs, seconds=seconds)
+
+
+def _fit(method: Any, inputs: Inputs, opened: OpenedProblem, checkpoint: Checkpoint, live: Live | None) -> State:
+    """Train a method by the stream of batches that it needs."""
+    settings, where, seed = inputs.settings, inputs.where, inputs.project.seed
+    world.check_shares(f"{where}.fit.batch", settings.fit.batch)
+    every = Batches(inputs.images, settings.fit.batch, seed=seed, where=f"{where}.fit.batch")
+    batches: Stream = every
+    if opened.labelled is not None:
+        world.check_shares(f"{where}.labelled_batch", settings.labelled_batch)
+        batches = PairedBatches(every, LabelledBatches(opened.labelled, settings.labelled_batch, seed=seed))
+    return fit(method, batches, settings.fit, where=where, seed=seed, checkpoint=checkpoint, live=live)

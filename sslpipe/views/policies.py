@@ -172,8 +172,8 @@ class Views:
         """Return one view of each image, float32 [B, C, H, W] in [0, 1].
 
         It depends only on the images and the generator's state. image: uint8 [B, C, H, W], this process's rows of the
-        batch; the view has the side `size` if it is set, else the network's. generator: on the images' device. operations: replaces the random operations
-        of the policy.
+        batch; the view has the side `size` if it is set, else the network's. generator: on the images' device.
+        operations: replaces the random operations of the policy.
         """
         chunk, count = CHUNK_OF_OPERATIONS if self.settings.operations else CHUNK, world.total(len(image))
         few = count

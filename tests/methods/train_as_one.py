@@ -9,9 +9,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 import conftest
+import torch
 from every_method import METHODS, few_labels
 
 from sslpipe.data import world
