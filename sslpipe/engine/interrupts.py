@@ -13,6 +13,8 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 """Signals that end a command; SIGHUP, of a terminal that is closed, does not exist on Windows."""
 PARENT_SECONDS = 0.5
 """Seconds between checks that the parent process exists."""
+PARENT = "SSLPIPE_PARENT"
+"""Environment variable of a process that `run_processes` started: the number of the process that supervises it."""
 _received: list[int] = []
 
 
@@ -36,7 +38,8 @@ def stoppable() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end a command as Ctrl-C does: partial outputs are deleted, and a line names the signal.
 
     The exit code is 128 + the signal's number. A command that DVC runs is also ended, as by SIGTERM, when DVC's process
-    ends: the next `dvc repro` would run the stage a second time beside it.
+    ends: the next `dvc repro` would run the stage a second time beside it. So is one of several processes of a command
+    when their supervisor ends.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals in the main thread only
@@ -44,10 +47,11 @@ def stoppable() -> Iterator[None]:
     _received.clear()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        _received.append(number)
-        raise KeyboardInterrupt
+        if not _forwarded_again(number):
+            _received.append(number)
+            raise KeyboardInterrupt
 
-    with handled_by(stop), _ended_with_dvc():
+    with handled_by(stop), _ended_with_starter():
         try:
             yield
         except BaseException as error:
@@ -59,9 +63,9 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def _ended_with_dvc() -> Iterator[None]:
-    """Send SIGTERM to this process during the block if DVC runs it and DVC's process ends (not on Windows)."""
-    if "DVC_STAGE" not in os.environ:
+def _ended_with_starter() -> Iterator[None]:
+    """Send SIGTERM to this process during the block when the DVC or supervisor that runs it ends (not on Windows)."""
+    if "DVC_STAGE" not in os.environ and PARENT not in os.environ:
         yield
         return
     with ended_with_parent():
@@ -72,6 +76,8 @@ def _ended_with_dvc() -> Iterator[None]:
 def ended_with_parent() -> Iterator[None]:
     """Send SIGTERM to this process during the block if the process that started it ends (not on Windows)."""
     ancestors, ended = _ancestors(), threading.Event()
+    if PARENT in os.environ and os.name == "posix":
+        ancestors = [int(os.environ[PARENT])]  # it may have ended before this block
 
     def watch() -> None:
         while not ended.wait(PARENT_SECONDS):
@@ -90,14 +96,36 @@ def ended_with_parent() -> Iterator[None]:
 def _ancestors() -> list[int]:
     """Return the numbers of the parent process and, on Linux, of its ancestors up to the DVC that started them.
 
-    Some shells, such as dash, stay between DVC and a command. What DVC starts has DVC_STAGE in its environment.
+    Some shells, such as dash, stay between DVC and a command. What DVC starts has DVC_STAGE in its environment. Of one
+    of several processes it is the supervisor alone, which forwards the signal that it receives when DVC ends.
     """
     found = [os.getppid()]
+    if PARENT in os.environ:
+        return found
     with suppress(OSError):
         while b"DVC_STAGE=" in Path(f"/proc/{found[-1]}/environ").read_bytes():
             state = Path(f"/proc/{found[-1]}/stat").read_text()
             found.append(int(state.rpartition(")")[2].split()[1]))
     return found
+
+
+def _forwarded_again(number: int) -> bool:
+    """Return whether one of several processes received this signal before, apart from SIGINT.
+
+    Some senders, such as systemd and Slurm, signal every process of a command, and the supervisor forwards the signal.
+    """
+    return PARENT in os.environ and number in _received and number != signal.SIGINT
+
+
+@contextmanager
+def collected() -> Iterator[list[int]]:
+    """Yield the list to which SIGINT, SIGTERM and SIGHUP are appended when they are received; they end nothing."""
+    _received.clear()
+    with handled_by(lambda number, frame: _received.append(number)):
+        try:
+            yield _received
+        finally:
+            _received.clear()  # the command has been stopped in order: `stoppable` prints no line
 
 
 class Interrupts:
@@ -115,6 +143,8 @@ def listening() -> Iterator[Interrupts]:
     interrupts = Interrupts()
 
     def note(number: int, frame: FrameType | None) -> None:
+        if _forwarded_again(number):
+            return
         _received.append(number)
         if interrupts.received:
             raise KeyboardInterrupt
