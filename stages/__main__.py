@@ -46,7 +46,7 @@ class App(typer.Typer):
         # Operations that torch lacks on Apple's GPUs are computed on the CPU; also read when torch is loaded.
         os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
         if int(os.environ.get("RANK", "0")):  # of the processes that train together the first one prints
-            sys.stdout = open(os.devnull, "w")
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the end
         try:
             with stoppable():
                 return super().__call__(*args, **kwargs)

@@ -163,8 +163,9 @@ def check_agreed(step: int, what: str) -> None:
     """Raise UserError if the processes are not at the same step; what: where they read theirs, for the error."""
     steps = torch.zeros(size(), dtype=torch.int64)
     steps[rank()] = step
-    if len(found := sum_over_processes(steps).unique()  # type: ignore[no-untyped-call]) > 1:
+    found = sorted(set(sum_over_processes(steps).tolist()))
+    if len(found) > 1:
         raise UserError(
-            f"{what}: not the same on all machines (steps {', '.join(map(str, found.tolist()))}); the folder must be "
+            f"{what}: not the same on all machines (steps {', '.join(map(str, found))}); the folder must be "
             "shared by them"
         )

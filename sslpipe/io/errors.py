@@ -20,7 +20,8 @@ class ProcessLostError(Exception):
 
 
 LOST = 75
-"""Exit code of a process that ends because of another one, which the process that supervises them names."""
+"""Exit code of a process that ends because another one is gone or does not answer; such an end is never the cause (own
+choice: EX_TEMPFAIL of sysexits.h, a failure after which the same command can succeed)."""
 
 
 def one_line(error: Exception) -> str:

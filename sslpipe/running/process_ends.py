@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-LOST = 75
-"""Exit code of a process that ends because another one is gone or does not answer; such an end is never the cause
-(own choice: EX_TEMPFAIL of sysexits.h, a failure after which the same command can succeed)."""
+from sslpipe.io.errors import LOST
+
 RESUMES = "the next run resumes from the last checkpoint"
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslpipe.running.process_ends import LOST, RESUMES, End, Outcome
+from sslpipe.running.process_ends import RESUMES, End, Outcome
 
 KILL = -signal.SIGKILL
 
