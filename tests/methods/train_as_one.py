@@ -1,13 +1,14 @@
-"""Train every method as one of several processes, in float64: `python train_as_one.py FOLDER METHOD …`.
+"""Train methods as one of several processes: `python train_as_one.py FOLDER RUN …`, a run being a name of METHODS.
 
-Started once for each process, with RANK and WORLD_SIZE; process 0 saves the history and the state of each method.
+Started once for each process, with RANK and WORLD_SIZE; process 0 saves the history and the state of each run. Before
+the name, a run may have `exact:`, which computes in float64, and a name of FAULTS.
 """
 
-import os
 import sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import conftest
 import torch
@@ -18,53 +19,99 @@ from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.engine import trainer
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.loop import fit
-from sslpipe.nets.network import BackboneSettings, build_network
+from sslpipe.nets.network import BackboneSettings, Network, build_network
+from sslpipe.views import mixing, operations
+from sslpipe.views.draw import Draw
 
-EXACT = "EXACT" in os.environ
+BATCH, LABELLED = 96, 18
+PHASES = 5
+"""Epochs of a method in phases; all others have one, of three steps."""
 
-BATCH, LABELLED, EPOCHS = 150, 18, 2
-LONG = {"semisup/alternation": 5, "semisup/alternation public": 5}
+
+def skipping(network, images, forward=Network.forward):
+    """What process 1 computes if it leaves a forward pass out."""
+    return images.new_zeros(len(images) * world.size(), 128) if world.rank() else forward(network, images)
+
+
+def same_draws(count, generator, rows):
+    """The draws of process 0, whichever this is."""
+    return Draw(count, generator, slice(0, None, world.total(1)))
+
+
+def same_images(rows):
+    """The first images, whichever process this is."""
+    return rows[: len(rows) // world.total(1)]
+
+
+def not_gathered(rows):
+    """The own rows, instead of others'."""
+    return torch.cat([rows] * world.total(1))
+
+
+FAULTS = {
+    "same draws": lambda: patch("sslpipe.views.policies.Draw", same_draws),
+    "same images": lambda: patch.object(world, "own", same_images),
+    "no gathering": lambda: patch.object(world, "gather", not_gathered),
+    "own gradients": lambda: patch.object(trainer.world, "average_gradients", lambda parameters: None),
+    "own statistics": lambda: patch("sslpipe.nets.network.SyncedBatchNorms", nullcontext),
+    "skipped pass": lambda: patch.object(Network, "forward", skipping),
+}
+"""What each of the processes must do, left out."""
+
+
+def forget():
+    """Delete the tables that the views keep, which have the type of their first use."""
+    operations._intervals.cache_clear()
+    mixing._quantiles.cache_clear()
 
 
 @contextmanager
-def wide(method):
+def exact(method):
     """Let a method compute in float64, also where it asks for float32."""
     method.double()
     float32, as_float, skip = torch.float32, torch.Tensor.float, trainer.skip_update
     trainer.skip_update = lambda optimizer, skipped: skip(optimizer, None if skipped is None else skipped.to(float32))
     torch.Tensor.float, torch.float32 = torch.Tensor.double, torch.float64
     torch.set_default_dtype(torch.float64)
+    forget()
     try:
         yield
     finally:
+        forget()
         torch.Tensor.float, torch.float32, trainer.skip_update = as_float, float32, skip
         torch.set_default_dtype(float32)
 
 
-def train(name, digits, folder):
-    """Two epochs of two steps, five of a method in phases; returns history and state."""
+def train(name, digits, *, in_float64):
+    """History and state after the last step."""
     torch.manual_seed(0)
     network = build_network(BackboneSettings(name="tiny_resnet"), conftest.INFO)
     settings, method = METHODS[name](digits, network)
+    learner = getattr(method, "base", method)
+    if hasattr(getattr(learner, "settings", None), "threshold"):
+        learner.settings = replace(learner.settings, threshold=0.1)  # below all confidences, so that terms count
     stream = Batches(digits[0], BATCH, seed=0)
     if hasattr(settings, "labelled_batch"):
         stream = PairedBatches(stream, LabelledBatches(few_labels(digits), LABELLED, seed=0))
-    optimizer = replace(settings.fit.optimizer, lr=0.01)
-    chosen = replace(settings.fit, batch=BATCH, optimizer=optimizer, epochs=LONG.get(name, EPOCHS))
-    with wide(method) if EXACT else nullcontext():
-        state = fit(method, stream, chosen, where=name, seed=0, checkpoint=Checkpoint(folder, 1e9))
+    optimizer = replace(settings.fit.optimizer, lr=1e-3)
+    epochs = PHASES if learner is not method else 1
+    chosen = replace(settings.fit, batch=BATCH, optimizer=optimizer, epochs=epochs)
+    with exact(method) if in_float64 else nullcontext():
+        state = fit(method, stream, chosen, where=name, seed=0, checkpoint=Checkpoint(None, 1e9))
     return state.history, {key: value.clone() for key, value in method.state_dict().items()}
 
 
 def main():
     torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
     digits = conftest.digits._get_wrapped_function()()
     with world.joined(torch.device("cpu")):
-        for name in sys.argv[2:]:
-            found = train(name, digits, None)
+        for run in sys.argv[2:]:
+            *parts, name = run.split(":")
+            faults = [FAULTS[part]() for part in parts if part in FAULTS]
+            with faults[0] if faults else nullcontext():
+                found = train(name, digits, in_float64="exact" in parts)
             if world.rank() == 0:
-                torch.save(found, folder / f"{name.replace('/', '-')}.pt")
+                torch.save(found, Path(sys.argv[1]) / f"{run.replace('/', '-')}.pt")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,100 @@
+"""Every method, trained by several processes that share each batch, as by one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from every_method import METHODS
+
+ROOT = Path(__file__).parents[2]
+ACROSS = [
+    "pretrain/simclr",
+    "pretrain/swav",
+    "cluster/scan",
+    "semisup/fixmatch ctaugment alignment",
+    "semisup/simmatch temporal",
+    "semisup/suave",
+    "semisup/alternation public",
+]
+"""Methods that compare images with each other, mix them or count over the batch."""
+FAULTY = ["same draws", "same images", "no gathering", "own gradients", "own statistics"]
+EXACT = [f"exact:{name}" for name in METHODS]
+IN_FLOAT32 = [name for name in ACROSS if name != "semisup/alternation public"]
+"""Not over fifteen steps, in which differences in rounding grow."""
+RUNS = {
+    1: [*EXACT, *IN_FLOAT32],
+    2: [*EXACT, *IN_FLOAT32, *(f"exact:{fault}:pretrain/simclr" for fault in FAULTY)],
+    3: [f"exact:{name}" for name in ACROSS],
+}
+
+
+def run_all(folder, count, runs, timeout="60"):
+    """Start the processes; their exit codes."""
+    folder.mkdir()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}",
+        "WORLD_SIZE": str(count),
+        "SSLPIPE_MEETING": str(folder / "meeting"),
+        "SSLPIPE_TIMEOUT": timeout,
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, str(Path(__file__).with_name("train_as_one.py")), str(folder), *runs]
+    started = []
+    for rank in range(count):
+        with (folder / f"log{rank}").open("w") as log:
+            started.append(subprocess.Popen(command, env=environment | {"RANK": str(rank)}, stdout=log, stderr=log))
+    return [process.wait(timeout=300) for process in started]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """(Number of processes, run) → history and state."""
+    folder = tmp_path_factory.mktemp("processes")
+    found = {}
+    for count, runs in RUNS.items():
+        codes = run_all(folder / str(count), count, runs)
+        assert codes == [0] * count, (folder / str(count) / "log0").read_text()
+        for run in runs:
+            path = folder / str(count) / f"{run.replace('/', '-')}.pt"
+            found[count, run] = torch.load(path, weights_only=True)
+    return found
+
+
+def distance(found, expected):
+    """The largest difference of a term and of a value of the state, absolute, or relative to larger values."""
+    (history, state), (wanted, other) = found, expected
+    assert [row.keys() for row in history] == [row.keys() for row in wanted]
+    assert state.keys() == other.keys()
+    pairs = [
+        *((torch.tensor(row[key]), torch.tensor(value)) for row, old in zip(history, wanted, strict=True)
+          for key, value in old.items()),
+        *((state[key], value) for key, value in other.items() if value.numel()),
+    ]  # fmt: skip
+    return max(float(((a.double() - b.double()).abs() / b.double().abs().clamp(min=1)).max()) for a, b in pairs)
+
+
+@pytest.mark.parametrize(("count", "run"), [(count, run) for count in (2, 3) for run in RUNS[count] if run in RUNS[1]])
+def test_the_result_is_that_of_one_process(results, count, run):
+    assert distance(results[count, run], results[1, run]) < (1e-9 if run in EXACT else 1e-5)
+
+
+def test_the_terms_of_unlabelled_images_count(results):
+    """A term that is zero would be equal however it is computed."""
+    shares = [row["confident"] for run in EXACT for row in results[1, run][0] if "confident" in row]
+    assert len(shares) > 5
+    assert all(share > 0 for share in shares)
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_what_a_process_leaves_out_is_noticed(results, fault):
+    assert distance(results[2, f"exact:{fault}:pretrain/simclr"], results[1, "exact:pretrain/simclr"]) > 1e-6
+
+
+def test_a_process_that_skips_a_pass_ends_all(tmp_path):
+    codes = run_all(tmp_path / "skipped", 2, ["skipped pass:pretrain/simclr"], timeout="3")
+    assert all(codes)
+    assert "ProcessLostError" in (tmp_path / "skipped/log0").read_text()
