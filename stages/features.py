@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sslpipe.io import options
+from stages.devices import Devices
 
 
 def features(
@@ -15,11 +16,13 @@ def features(
     pretrained: options.Pretrained = Path("runs/pretrain"),
     out: options.Out = Path("runs/features"),
     device: options.Device = "auto",
+    devices: Devices = 1,
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
     """Compute the features of every image by the pretrained backbone, once for all later stages."""
+    from sslpipe.data import world
     from sslpipe.data.device import choose_device
     from sslpipe.data.store import Store
     from sslpipe.io.params import Params
@@ -29,12 +32,15 @@ def features(
 
     project = Params(params)
     project.override({"features.runtime": runtime, "features.batch": batch}, assignments, stage="features")
-    found = write_features(
-        project.parse(FeatureSettings, "features"),
-        Store(prepared),
-        pretrained,
-        out,
-        choose_device(device),
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    print_end("features", out, f"features: {found}", project.tree)
+    found_device = choose_device(device)
+    with world.joined(found_device):
+        found = write_features(
+            project.parse(FeatureSettings, "features"),
+            Store(prepared),
+            pretrained,
+            out,
+            found_device,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+    if found:
+        print_end("features", out, f"features: {found}", project.tree)

@@ -1,5 +1,6 @@
 """The stage features: the backbone's features of every image, computed once, for all later stages."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sslpipe.data.store import SPLITS, Store
+from sslpipe.data import world
+from sslpipe.data.store import SPLITS, Split, Store
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.interrupts import listening
 from sslpipe.io.console import info, progress
@@ -43,7 +45,8 @@ def write_features(
     memory-mapped store, so that the memory needed does not depend on their number, and a run that was killed goes on
     after the images that it has saved, with the same result bit for bit. Runs with other numbers of threads or on other
     devices may differ by the rounding of float32 sums, which changes some values by one unit of float16's last digit.
-    Returns what was computed, in words.
+    Several processes compute a batch together, and the first one writes. Returns what was computed, in words; "" in the
+    others.
     Raises UserError for a model of other images, and if float16 cannot represent the features.
     """
     network = load_network(pretrained, store.info)
@@ -63,14 +66,18 @@ def write_features(
         "dimension": dimension,
         "parts": list(parts),
     }
-    counts = {split: store.info.count(split) for split in SPLITS}
+    counts: dict[Split, int] = {split: store.info.count(split) for split in SPLITS}
+    if world.rank():
+        with checkpoint:
+            _compute(None, counts, store, forward, settings.batch, weights_path(pretrained))
+        return ""
     with (
         atomic_folder(out) as folder,
         checkpoint,
         FeatureFiles(checkpoint, folder, counts, dimension) as files,
     ):
         try:
-            _compute(files, store, forward, settings.batch, weights_path(pretrained))
+            _compute(files, counts, store, forward, settings.batch, weights_path(pretrained))
         except NothingLearnedError:
             checkpoint.remove()
             raise
@@ -80,31 +87,55 @@ def write_features(
     return f"{dimension} features of each of {sum(counts.values())} images, by {runtime}"
 
 
-def _compute(files: FeatureFiles, store: Store, forward: Forward, batch: int, source: Path) -> None:
+def _compute(
+    files: FeatureFiles | None,
+    counts: Mapping[Split, int],
+    store: Store,
+    forward: Forward,
+    batch: int,
+    source: Path,
+) -> None:
     """Append the rows that the files lack. Raises KeyboardInterrupt on Ctrl-C, after saving.
 
-    source: the weights, for errors.
+    files: None in the processes that do not write. counts: images of each split. source: the weights, for errors.
     """
-    done = sum(files.done.values())
+    found = torch.tensor([files.done[split] if files else 0 for split in counts])
+    begun = dict(zip(counts, world.sum_over_processes(found).tolist(), strict=True))
+    done, total = sum(begun.values()), sum(counts.values())
     if done:
-        info(f"features: resumed after {done} of {files.total} images")
-    with listening() as interrupts, progress("features", files.total, "images", done=done) as bar:
-        for split, count in files.counts.items():
-            images = store.images(split)
-            while (start := files.done[split]) < count:
+        info(f"features: resumed after {done} of {total} images")
+    with listening() as interrupts, progress("features", total, "images", done=done) as bar:
+        for split, count in counts.items():
+            images, start = store.images(split), begun[split]
+            while start < count:
                 stop = min(start + batch - start % batch, count)
-                # A copy of these images alone; the array of all of them stays in its file.
-                features = forward(torch.from_numpy(np.array(images[start:stop])))
-                files.append(split, _in_float16(features, f"{split} images {start} to {stop - 1}", source))
+                features = _forward_together(forward, images, start, stop)
+                rows = _in_float16(features, f"{split} images {start} to {stop - 1}", source)
+                if files:
+                    files.append(split, rows)
                 bar.advance(stop - start)
-                if files.due() or interrupts.received:
+                done, start = done + stop - start, stop
+                interrupted = world.anywhere(interrupts.received)
+                if files and (files.due() or interrupted):
                     files.save()
-                if interrupts.received:
-                    done = sum(files.done.values())
-                    where = f"resumes after {files.saved} images" if files.saved else "starts from the beginning"
-                    info(f"features: stopped after {done} of {files.total} images; the next run {where}")
+                if interrupted:
+                    saved = files.saved if files else 0
+                    where = f"resumes after {saved} images" if saved else "starts from the beginning"
+                    info(f"features: stopped after {done} of {total} images; the next run {where}")
                     raise KeyboardInterrupt
-    files.save()
+    if files:
+        files.save()
+
+
+def _forward_together(forward: Forward, images: NDArray[np.uint8], start: int, stop: int) -> Tensor:
+    """Return the features of images start to stop - 1, of which each process computes every N-th one."""
+    count, (rank, size) = stop - start, (world.rank(), world.size())
+    # A process that has one image less than others computes the last one again.
+    own = np.minimum(np.arange(start + rank, start + -(-count // size) * size, size), stop - 1)
+    # A copy of these images alone; the array of all of them stays in its file.
+    features = forward(torch.from_numpy(np.array(images[own] if size > 1 else images[start:stop])))
+    with world.shared_batch():
+        return world.gather(features)[:count]
 
 
 def _in_float16(features: Tensor, images: str, source: Path) -> NDArray[np.float16]:
