@@ -366,5 +366,9 @@ if rank: raise ValueError(f"sum {total.item():.0f}")
 try: dist.all_reduce(total)
 except RuntimeError: sys.exit(75)
 """
-    assert run_processes(child(code), 2) == 1
-    assert capfd.readouterr().err.splitlines()[-1] == "process 1 of 2: ValueError: sum 2"
+    code = run_processes(child(code), 2)
+    line = capfd.readouterr().err.splitlines()[-1]
+    # Rarely torch aborts at the end of a process that has not left its group, after the traceback.
+    assert code in (1, 128 + signal.SIGABRT), line
+    assert line.startswith("process 1 of 2")
+    assert "ValueError: sum 2" in line
