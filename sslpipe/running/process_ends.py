@@ -54,7 +54,11 @@ class Outcome:
             if cause.code == 2 and first.code == 2 and not first.told:
                 cause = first  # all have met the same error of the user
             if cause.code < 0:
-                line = f"process {cause.rank} of {count} was killed ({_name(-cause.code)}); {ended}"
+                # Libraries say why they abort, and some abort while an exception ends the process.
+                written = stderr[cause.rank]
+                error = _error(written, cause.rank) or (_last(written) if _name(-cause.code) == "SIGABRT" else "")
+                how = _name(-cause.code) + (f" after {error!r}" if error else "")
+                line = f"process {cause.rank} of {count} was killed ({how}); {ended}"
                 return cls(code=128 - cause.code, line=line, cause=cause.rank)
             if not cause.rank:
                 return cls(code=cause.code)
@@ -86,15 +90,22 @@ def _with_rank(message: str, process: str) -> str:
 
 
 def _message(stderr: str, end: End) -> str:
-    """Return the last line that begins with `error: `, else the last exception of a traceback, else the last line.
+    """Return the error of a process, else the last line that it wrote to stderr."""
+    return _error(stderr, end.rank) or _last(stderr) or f"ended with exit code {end.code}, without a message"
+
+
+def _last(stderr: str) -> str:
+    return next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
+
+
+def _error(stderr: str, rank: int) -> str:
+    """Return the last line that begins with `error: `, else the last exception of a traceback, else "".
 
     Libraries write warnings after them. torch.distributed begins the lines of a traceback with the rank.
     """
-    lines = [line.removeprefix(f"[rank{end.rank}]: ").rstrip() for line in stderr.splitlines()]
+    lines = [line.removeprefix(f"[rank{rank}]: ").rstrip() for line in stderr.splitlines()]
     lines = [line for line in lines if line]
     if errors := [line for line in lines if line.startswith("error: ")]:
         return errors[-1]
-    if tracebacks := [n for n, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]:
-        after = [line for line in lines[tracebacks[-1] + 1 :] if not line[0].isspace()]
-        lines = after[:1] or lines
-    return lines[-1].strip() if lines else f"ended with exit code {end.code}, without a message"
+    tracebacks = [n for n, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    return next((line for line in lines[tracebacks[-1] + 1 :] if not line[0].isspace()), "") if tracebacks else ""

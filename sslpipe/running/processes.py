@@ -8,8 +8,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 
@@ -42,8 +42,12 @@ def run_processes(command: Sequence[str], count: int, *, environment: Mapping[st
     stderr; of the others only the cause of a failure is printed.
 
     SIGINT, SIGTERM and SIGHUP are forwarded, each once, SIGINT every time; the processes then have any time to save
-    their work. When one fails, or after a second SIGINT, the others have GRACE seconds to end, and are then ended. The
-    exit code and the line on stderr are those of `Outcome`; the code is 0 if all have ended with 0. No process is left.
+    their work. When one fails, or after a second SIGINT, the others have GRACE seconds to end, and are then ended by
+    SIGTERM and SIGKILL. No process is left.
+
+    The exit code is 0 if all have ended with 0, that of process 0 after a signal that was forwarded, and else that of
+    the cause: the first process that failed, except with LOST (128 + the number of a signal that killed it), or one
+    that did not answer (1). One line on stderr names the cause, unless it is an error that process 0 has printed.
 
     Call it in the main thread, which receives the signals. Raises OSError if the command cannot be started.
     """
@@ -61,7 +65,8 @@ def run_processes(command: Sequence[str], count: int, *, environment: Mapping[st
             stack.callback(child.kill)  # if another one cannot be started
             return child
 
-        children = [start(rank) for rank in range(count)]
+        with _terminal_stops_no_child():
+            children = [start(rank) for rank in range(count)]
         ends = _wait(children, signals)
         stderr = [child.stderr() for child in children]
         outcome = Outcome.of(ends, signals, stderr)
@@ -72,6 +77,21 @@ def run_processes(command: Sequence[str], count: int, *, environment: Mapping[st
             print(stderr[outcome.cause].rstrip(), file=sys.stderr)
         print(outcome.line, file=sys.stderr, flush=True)
     return outcome.code
+
+
+@contextmanager
+def _terminal_stops_no_child() -> Iterator[None]:
+    """Let processes started in the block ignore SIGTTIN and SIGTTOU.
+
+    To the terminal process 0 is in the background: with `stty tostop` its first line would stop it.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGTTIN", "SIGTTOU") if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Child:

@@ -44,7 +44,8 @@ def outcome(*ends, signals=(), stderr=("", "", "")):
     ],
 )
 def test_the_cause_and_its_code(ends, expected):
-    assert outcome(*ends, stderr=("", "a warning\nerror: epochs: -1\n", "")) == expected
+    stderr = "a warning\nerror: epochs: -1\n" if expected[1].startswith("error") else "a warning\n"
+    assert outcome(*ends, stderr=("", stderr, "")) == expected
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,16 @@ def test_the_message_of_a_process(stderr, message):
     code, line = outcome((1, 7), (0, LOST), stderr=("", stderr))
     start = "error: " if stderr.startswith("error: ") else ""
     assert (code, line) == (7, f"{start}process 1 of 2: {message}")
+
+
+def test_an_abort_after_an_exception_names_both():
+    stderr = "Traceback (most recent call last):\n  File x\nValueError: b\nterminate called\n"
+    line = f"process 1 of 2 was killed (SIGABRT after 'ValueError: b'); all others were ended, {RESUMES}"
+    assert outcome((1, -signal.SIGABRT), (0, LOST), stderr=("", stderr)) == (134, line)
+    line = f"process 1 of 2 was killed (SIGABRT after 'what():  y'); all others were ended, {RESUMES}"
+    assert outcome((1, -signal.SIGABRT), (0, LOST), stderr=("", "terminate called\n  what():  y\n")) == (134, line)
+    line = f"process 1 of 2 was killed (SIGSEGV); all others were ended, {RESUMES}"
+    assert outcome((1, -signal.SIGSEGV), (0, LOST), stderr=("", "a warning\n")) == (139, line)
 
 
 CODES = st.sampled_from([0, 1, 2, LOST, 130, 143, -2, -9, -15])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -173,6 +174,19 @@ sys.exit(75)
     assert capfd.readouterr().err == expected
 
 
+def test_a_killed_one_comes_before_an_error_at_about_the_same_time(folder, capfd, monkeypatch):
+    monkeypatch.setattr(processes, "POLL_SECONDS", 1.0)
+    code = """
+ready()
+if rank: os.kill(os.getpid(), signal.SIGKILL)
+other()
+time.sleep(0.1)
+sys.exit(1)
+"""
+    assert run_processes(child(code), 2) == 137
+    assert capfd.readouterr().err.startswith("process 1 of 2 was killed (SIGKILL)")
+
+
 def test_a_stopped_one_is_named_and_killed(folder, capfd):
     code = """
 ready()
@@ -227,6 +241,26 @@ def test_a_signal_is_forwarded_once_and_there_is_time_to_save(folder, name):
     assert (folder / "1.saved").exists()
 
 
+@pytest.mark.parametrize(("name", "times"), [("SIGINT", 2), ("SIGTERM", 1), ("SIGHUP", 1)])
+def test_a_second_ctrl_c_is_forwarded_and_no_other_second_signal(folder, name, times):
+    code = f"""
+def note(number, frame):
+    with (folder / f"{{rank}}.noted").open("a") as file: file.write("x")
+signal.signal(signal.{name}, note)
+ready()
+while not (folder / "end").exists(): time.sleep(0.01)
+"""
+    with supervisor(code) as parent:
+        wait_for(folder / "0.pid", folder / "1.pid")
+        for _ in range(2):
+            parent.send_signal(getattr(signal, name))
+            wait_for(folder / "0.noted", folder / "1.noted")
+            time.sleep(0.2)
+        (folder / "end").touch()
+        assert parent.wait() == 0
+    assert [(folder / f"{rank}.noted").read_text() for rank in (0, 1)] == ["x" * times] * 2
+
+
 def test_a_signal_to_every_process_counts_once(folder):
     with supervisor("steps()") as parent:
         wait_for(folder / "0.pid", folder / "1.pid")
@@ -272,6 +306,9 @@ time.sleep(60)
 
 def test_ctrl_c_in_a_terminal_reaches_each_once(folder):
     terminal, inner = os.openpty()
+    mode = termios.tcgetattr(inner)
+    mode[3] |= termios.TOSTOP  # which stops processes in the background that write
+    termios.tcsetattr(inner, termios.TCSANOW, mode)
     code = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
     command = [sys.executable, "-c", code, *supervised("print('training', sys.stdout.isatty()); steps()")]
     with subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner, start_new_session=True) as parent:
@@ -329,5 +366,9 @@ if rank: raise ValueError(f"sum {total.item():.0f}")
 try: dist.all_reduce(total)
 except RuntimeError: sys.exit(75)
 """
-    assert run_processes(child(code), 2) == 1
-    assert capfd.readouterr().err.splitlines()[-1] == "process 1 of 2: ValueError: sum 2"
+    code = run_processes(child(code), 2)
+    line = capfd.readouterr().err.splitlines()[-1]
+    # Rarely torch aborts at the end of a process that has not left its group, after the traceback.
+    assert code in (1, 128 + signal.SIGABRT), line
+    assert line.startswith("process 1 of 2")
+    assert "ValueError: sum 2" in line
