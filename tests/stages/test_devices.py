@@ -124,7 +124,7 @@ def test_features_are_those_of_one_process(project):
     before = {path: np.load(path) for path in Path("runs/features").rglob("features.npy")}
     code, out, err, _ = run("features", "--devices", 2, "--batch", 50)
     assert (code, err) == (0, [])
-    assert out.count("features: ") == 1
+    assert out.count("features: 64 features of each") == 1
     for path, features in before.items():
         np.testing.assert_allclose(np.load(path).astype(float), features.astype(float), rtol=2e-3, atol=1e-4)
 
