@@ -17,11 +17,17 @@ class Backbone(nn.Module):
     whole_side: int | None = None
     """Side of the whole images that the backbone is trained on, pixels, whose crops have smaller ones; None: unknown.
     Vision transformers place the patches of a crop in the whole image's grid."""
+    recompute: bool = False
+    """Whether training recomputes the activations of each block in the backward pass, see nets/recompute.py."""
 
     @property
     def parts(self) -> tuple[int, ...]:
         """Dimensions of the joined networks' features, in their order; (dimension,) for a single network."""
         return (self.dimension,)
+
+    def set_recompute(self, recompute: bool) -> None:
+        """Set `recompute`; raises UserError for a network that cannot recompute its activations."""
+        self.recompute = recompute
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:

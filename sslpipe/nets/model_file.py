@@ -48,7 +48,9 @@ def save_model(folder: Path, network: Network, card: ModelCard, monitors: Linear
     # Not safetensors' save_file, whose errors, such as for a full disk, are of its own kind.
     write_bytes(folder / WEIGHTS, safetensors.torch.save(weights))
     content = {key: value for key, value in asdict(card).items() if key != "value_range" or value}
-    write_json(folder / CARD, {"network": asdict(architecture), **content})
+    described = asdict(architecture)
+    del described["backbone"]["recompute"]  # of a run, not of a model
+    write_json(folder / CARD, {"network": described, **content})
 
 
 def _decimals(values: Tensor) -> tuple[float, ...]:

@@ -1,8 +1,7 @@
 """A network: input normalisation, a backbone and a head."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Literal
 
@@ -20,9 +19,10 @@ from sslpipe.nets.layers import Backbone, ConvolutionInit
 from sslpipe.nets.passes import BatchStatistics, forward_groups
 from sslpipe.nets.pixels import Pixels
 from sslpipe.nets.preprocessing import InputSettings, is_view, seen_of
+from sslpipe.nets.recompute import set_recompute
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
 from sslpipe.nets.small_resnet import small_resnet
-from sslpipe.nets.synced_norm import SyncedBatchNorms
+from sslpipe.nets.synced_norm import synced_batch_norms
 from sslpipe.nets.tiny_resnet import tiny_resnet
 from sslpipe.nets.vit import vit_mini_4, vit_small_16, vit_tiny_4
 from sslpipe.nets.wide_resnet import WideResNet
@@ -102,12 +102,18 @@ class BackboneSettings:
     """Side of the squares that the network sees, pixels, at most prepare.size; null: prepare.size. It is trained on
     crops of this side and answers on the centre of an image. On ImageNet 224 of 256 px, in nearly all public code.
     Larger: more detail; time and memory grow with its square."""
+    recompute: bool = field(default=False, repr=False, compare=False)
+    """Whether training recomputes the activations of each block in the backward pass instead of keeping them (Chen et
+    al. 2016, arXiv:1604.06174). true: a fraction of the memory, for about a third more time; results are the same. It
+    is a choice for each run: models do not depend on it and are stored without it. Not for pixels, nor for all of
+    timm's."""
 
     def build(self, channels: int, *, side: int | None = None) -> Backbone:
         """Return the backbone for images of `channels` channels, initialised from torch's global generator.
 
         side: of the images that a network of timm is built for, pixels, if it takes one side alone; None: its own.
-        Raises UserError for a stem, a stochastic depth, an architecture or a side that the backbone does not have.
+        Raises UserError for a stem, a stochastic depth, an architecture or a side that the backbone does not have, and
+        for one that cannot recompute its activations.
         """
         option = OPTIONS.get(self.name)
         self._check(option)
@@ -122,6 +128,8 @@ class BackboneSettings:
                 layer.momentum = self.batch_norm_momentum
             elif isinstance(layer, nn.Conv2d) and self.convolution_init == "torch":
                 layer.reset_parameters()
+        if self.recompute:
+            set_recompute(backbone, True)
         return backbone
 
     def check_side(self, size: int) -> None:
@@ -145,6 +153,8 @@ class BackboneSettings:
                 "network.unit_features: false found, expected true, since the features of several networks "
                 f"({self.architecture}) are joined"
             )
+        if self.name == "pixels" and self.recompute:
+            raise UserError("network.recompute: true found, expected false, since pixels have no activations")
         if option != "stem" and self.stem != "cifar":
             raise UserError(f"network.stem: '{self.stem}' found, expected 'cifar', the only one of {self.name}")
         if option != "drop_path" and self.drop_path:
@@ -218,7 +228,7 @@ class Network(nn.Module):
             return torch.cat([self.features(few) for few in torch.split(images, RESIZED_AT_ONCE)])
         images = seen_of(images, self.side, self.input)
         # With three means, grey images become three channels here: [B, 1, H, W] - [3, 1, 1] is [B, 3, H, W].
-        with SyncedBatchNorms() if world.is_shared() else nullcontext():
+        with synced_batch_norms():
             features: Tensor = self.backbone((images - self.mean) / self.std)
         return world.gather(features)
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.nets.layers import Backbone, convolution, initialise
+from sslpipe.nets.recompute import run_parts
 
 Stem = Literal["cifar", "stl", "imagenet"]
 
@@ -101,8 +102,7 @@ class ResNet(Backbone):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] to features [B, dimension]."""
-        features: Tensor = self.blocks(self.stem(x)).mean(dim=(2, 3))
-        return features
+        return run_parts(self, (self.stem, *self.blocks), x).mean(dim=(2, 3))
 
 
 def _stem(kind: Stem, channels: int, width: int) -> nn.Sequential:

@@ -1,5 +1,6 @@
 """Batch norms over the batch of all processes (as torch's SyncBatchNorm, which CPUs and timm's layers do not have)."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from sslpipe.data import world
+
+
+def synced_batch_norms() -> AbstractContextManager[Any]:
+    """Return a block in which batch norms are those of all processes, if they share the batch."""
+    return SyncedBatchNorms() if world.is_shared() else nullcontext()
 
 
 class SyncedBatchNorms(TorchFunctionMode):

@@ -3,13 +3,15 @@
 import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslpipe.io.errors import UserError, nearest, one_line
 from sslpipe.nets.architecture_names import multiples
 from sslpipe.nets.layers import Backbone
+from sslpipe.nets.recompute import recomputing
 
 
 class TimmBackbone(Backbone):
@@ -43,9 +45,37 @@ class TimmBackbone(Backbone):
             self.side_multiple = None
         # num_features is that of the last feature map; in mobilenets and vggs a layer follows before the classifier.
         self.dimension = int(model.head_hidden_size)
+        self._in_forward = False
+        self._recomputation = ExitStack()
+
+    def set_recompute(self, recompute: bool) -> None:
+        """Set `recompute`, by timm's `set_grad_checkpointing`; raises UserError for an architecture without it."""
+        if recompute == self.recompute:
+            return
+        try:
+            self.model.set_grad_checkpointing(recompute)
+        except (AssertionError, AttributeError):
+            raise UserError(
+                f"network.recompute: true found, expected false, since timm's {self.architecture} cannot recompute its "
+                "activations"
+            ) from None
+        super().set_recompute(recompute)
+        # timm's checkpoints take no context: a layer that runs outside of `forward` is known to run a second time.
+        for layer in self.model.modules() if recompute else ():
+            if next(layer.buffers(recurse=False), None) is not None:
+                layer.register_forward_pre_hook(self._begin)
+                layer.register_forward_hook(self._end, always_call=True)
+
+    def _begin(self, layer: nn.Module, inputs: Any) -> None:
+        if not self._in_forward:
+            self._recomputation.enter_context(recomputing(layer))
+
+    def _end(self, layer: nn.Module, inputs: Any, output: Any) -> None:
+        self._recomputation.close()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, channels, H, W] to features [B, dimension]; raises UserError for a wrong size."""
+        self._in_forward = True
         try:
             features: Tensor = self.model(x)
         except AssertionError as error:  # vits raise it for images of another size
@@ -53,6 +83,8 @@ class TimmBackbone(Backbone):
                 f"network.architecture: '{self.architecture}' found, which does not accept images of {x.shape[-1]} px "
                 f"({error}); use another one"
             ) from None
+        finally:
+            self._in_forward = False
         return features
 
     def resampled(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

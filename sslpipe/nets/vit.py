@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from sslpipe.data import world
 from sslpipe.io.errors import UserError
 from sslpipe.nets.layers import Backbone
+from sslpipe.nets.recompute import run_parts
 
 EPSILON = 1e-6
 """ε of the layer norms (public code of ViT, DeiT and DINO)."""
@@ -163,7 +164,7 @@ class VisionTransformer(Backbone):
         patches = self.patches(x).flatten(2).transpose(1, 2)  # [B, N, D]
         patches = patches + self.positions(height // self.patch, width // self.patch, x.device)
         token = self.token.expand(len(x), 1, -1)
-        tokens = self.blocks(torch.cat([token, patches], dim=1))
+        tokens = run_parts(self, self.blocks, torch.cat([token, patches], dim=1))
         features: Tensor = self.norm(tokens[:, 0])
         return features
 

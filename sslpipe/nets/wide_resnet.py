@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.nets.layers import Backbone, convolution, initialise
+from sslpipe.nets.recompute import run_parts
 
 SLOPE = 0.1
 """Slope of the leaky ReLU for negative inputs (FixMatch's public code)."""
@@ -83,5 +84,4 @@ class WideResNet(Backbone):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] to features [B, dimension]."""
-        features: Tensor = self.layers(x).mean(dim=(2, 3))
-        return features
+        return run_parts(self, self.layers, x).mean(dim=(2, 3))

@@ -26,7 +26,8 @@ from sslpipe.io.stages import LABELLED_STAGES, SHARED_KEYS, key_of
 from sslpipe.nets.model_card import card_for
 from sslpipe.nets.model_file import save_model
 from sslpipe.nets.model_paths import CARD, weights_path
-from sslpipe.nets.network import Network
+from sslpipe.nets.network import BackboneSettings, Network
+from sslpipe.nets.recompute import set_recompute
 from sslpipe.running.checks import check_images, check_model, check_run, report_rise, size_of
 from sslpipe.running.inputs import Choice, Inputs, OpenedProblem
 from sslpipe.running.learned import learned
@@ -93,6 +94,8 @@ def run_stage(
         )
         opened = open_problem(inputs)
         built = module.Method(settings, opened.problem).to(images.device)
+        # Networks are loaded without it. It changes no result, so that no stage has it among DVC's params for this.
+        set_recompute(built, project.parse(BackboneSettings, "network").recompute)
         _train(built, inputs, opened, out=out, checkpoint_seconds=checkpoint_seconds, logs=logs)
 
 

@@ -1,6 +1,6 @@
 """The network that a method with few labels starts from: new, pretrained, or clusters matched to the classes."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from sslpipe.data.labelled import LabelledImages
@@ -42,9 +42,9 @@ def start_network(
         return build_network(backbone, info)
     network, card = load_model(folder)
     check_data(card, info, folder)
-    expected = asdict(backbone)
+    expected, of_models = asdict(backbone), {field.name for field in fields(backbone) if field.compare}
     for key, value in asdict(network.settings).items():
-        if value != expected[key]:
+        if key in of_models and value != expected[key]:
             found, wanted = ("null" if each is None else each for each in (value, expected[key]))
             raise UserError(
                 f"{folder / CARD}: network.{key}: {found} found, expected {wanted} as in params.yaml; "

@@ -22,11 +22,13 @@ ACROSS = [
 """Methods that compare images with each other, mix them or count over the batch."""
 FAULTY = ["same draws", "same images", "no gathering", "own gradients", "own statistics"]
 EXACT = [f"exact:{name}" for name in METHODS]
+RECOMPUTED = "exact:recompute:pretrain/byol"
+"""The teacher's batch norms have statistics of their own; the student's are computed twice."""
 IN_FLOAT32 = [name for name in ACROSS if name != "semisup/alternation public"]
 """Not over fifteen steps, in which differences in rounding grow."""
 RUNS = {
     1: [*EXACT, *IN_FLOAT32],
-    2: [*EXACT, *IN_FLOAT32, *(f"exact:{fault}:pretrain/simclr" for fault in FAULTY)],
+    2: [*EXACT, *IN_FLOAT32, *(f"exact:{fault}:pretrain/simclr" for fault in FAULTY), RECOMPUTED],
     3: [f"exact:{name}" for name in ACROSS],
 }
 
@@ -80,6 +82,10 @@ def distance(found, expected):
 @pytest.mark.parametrize(("count", "run"), [(count, run) for count in (2, 3) for run in RUNS[count] if run in RUNS[1]])
 def test_the_result_is_that_of_one_process(results, count, run):
     assert distance(results[count, run], results[1, run]) < (1e-9 if run in EXACT else 1e-5)
+
+
+def test_activations_are_recomputed_over_all_processes(results):
+    assert distance(results[2, RECOMPUTED], results[1, "exact:pretrain/byol"]) < 1e-9
 
 
 def test_the_terms_of_unlabelled_images_count(results):

@@ -1,7 +1,7 @@
 """Train methods as one of several processes: `python train_as_one.py FOLDER RUN …`, a run being a name of METHODS.
 
 Started once for each process, with RANK and WORLD_SIZE; process 0 saves the history and the state of each run. Before
-the name, a run may have `exact:`, which computes in float64, and a name of FAULTS.
+the name, a run may have `exact:`, which computes in float64, `recompute:`, or a name of FAULTS.
 """
 
 import sys
@@ -20,6 +20,7 @@ from sslpipe.engine import trainer
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.loop import fit
 from sslpipe.nets.network import BackboneSettings, Network, build_network
+from sslpipe.nets.recompute import set_recompute
 from sslpipe.views import mixing, operations
 from sslpipe.views.draw import Draw
 
@@ -53,7 +54,7 @@ FAULTS = {
     "same images": lambda: patch.object(world, "own", same_images),
     "no gathering": lambda: patch.object(world, "gather", not_gathered),
     "own gradients": lambda: patch.object(trainer.world, "average_gradients", lambda parameters: None),
-    "own statistics": lambda: patch("sslpipe.nets.network.SyncedBatchNorms", nullcontext),
+    "own statistics": lambda: patch("sslpipe.nets.network.synced_batch_norms", nullcontext),
     "skipped pass": lambda: patch.object(Network, "forward", skipping),
 }
 """What each of the processes must do, left out."""
@@ -82,11 +83,12 @@ def exact(method):
         torch.set_default_dtype(float32)
 
 
-def train(name, digits, *, in_float64):
+def train(name, digits, *, in_float64, recompute=False):
     """History and state after the last step."""
     torch.manual_seed(0)
     network = build_network(BackboneSettings(name="tiny_resnet"), conftest.INFO)
     settings, method = METHODS[name](digits, network)
+    set_recompute(method, recompute)
     learner = getattr(method, "base", method)
     if hasattr(getattr(learner, "settings", None), "threshold"):
         learner.settings = replace(learner.settings, threshold=0.1)  # below all confidences, so that terms count
@@ -109,7 +111,7 @@ def main():
             *parts, name = run.split(":")
             faults = [FAULTS[part]() for part in parts if part in FAULTS]
             with faults[0] if faults else nullcontext():
-                found = train(name, digits, in_float64="exact" in parts)
+                found = train(name, digits, in_float64="exact" in parts, recompute="recompute" in parts)
             if world.rank() == 0:
                 torch.save(found, Path(sys.argv[1]) / f"{run.replace('/', '-')}.pt")
 

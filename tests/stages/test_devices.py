@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
+NEXT = "all others were ended, the next run resumes from the last checkpoint"
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "SSLPIPE_TIMEOUT": "3"}
 
 
@@ -57,15 +58,14 @@ def ranks():
     return found
 
 
-def saved_step(stage):
-    """The steps of the live history, which has a row for each epoch."""
-    path = Path(f"runs/live/{stage}/history.csv")
-    return path.read_text().count("\n") if path.exists() else 0
+def wait_for_checkpoint():
+    """Wait until a stage that has begun saves."""
 
+    def times():
+        return [path.stat().st_mtime_ns for path in Path(".sslpipe/checkpoints").glob("*/run.safetensors")]
 
-def wait_for_rows(stage, more):
-    before, deadline = saved_step(stage), time.monotonic() + 60
-    while saved_step(stage) < before + more:
+    before, deadline = times(), time.monotonic() + 60
+    while times() == before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -79,22 +79,19 @@ def near(found, expected):
 
 
 def test_what_ends_a_process_ends_all_and_any_number_goes_on(project):
-    command = ["pretrain", "--batch", 24, "--epochs", 12, "--checkpoint-seconds", 0]
+    command = ["pretrain", "--batch", 48, "--epochs", 5, "--checkpoint-seconds", 0]
     assert run(*command, "--out", "runs/alone")[0] == 0
 
     process = begin(*command, "--devices", 2)
-    wait_for_rows("pretrain", 2)
+    wait_for_checkpoint()
     os.kill(ranks()[1], signal.SIGKILL)
     code, _, err, seconds = end(process)
-    assert (code, err) == (
-        137,
-        ["process 1 of 2 was killed (SIGKILL); all others were ended, the next run resumes from the last checkpoint"],
-    )
+    assert (code, err) == (137, [f"process 1 of 2 was killed (SIGKILL); {NEXT}"])
     assert seconds < 10
     assert not ranks()
 
     process = begin(*command, "--devices", 3)
-    wait_for_rows("pretrain", 1)
+    wait_for_checkpoint()
     os.kill(ranks()[2], signal.SIGSTOP)
     code, out, err, seconds = end(process)
     assert "resumed after step" in out
@@ -106,7 +103,7 @@ def test_what_ends_a_process_ends_all_and_any_number_goes_on(project):
     assert not ranks()
 
     process = begin(*command, "--devices", 2)
-    wait_for_rows("pretrain", 1)
+    wait_for_checkpoint()
     process.send_signal(signal.SIGINT)
     code, out, err, _ = end(process)
     assert code == 130
