@@ -25,9 +25,14 @@ torchrun's do, by MASTER_ADDR and MASTER_PORT."""
 _sharing = False
 
 
-def started() -> bool:
-    """Whether this process was started as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+def started() -> int:
+    """Return the number of processes that this one was started with, itself included."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this process was started alone or as the first of several, which may not have met yet."""
+    return started() == 1 or int(os.environ["RANK"]) == 0
 
 
 def size() -> int:
@@ -43,7 +48,7 @@ def rank() -> int:
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
     """Meet the other processes for the time of a block, by NCCL for CUDA and by gloo for CPUs."""
-    if not started():
+    if started() == 1:
         yield
         return
     seconds = os.environ.get(TIMEOUT, "600")
@@ -57,7 +62,7 @@ def joined(device: torch.device) -> Iterator[None]:
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             init_method=f"file://{meeting}" if meeting else "env://",
             rank=int(os.environ["RANK"]),
-            world_size=int(os.environ["WORLD_SIZE"]),
+            world_size=started(),
             timeout=timeout,
         )
     try:

@@ -1,7 +1,7 @@
 """One way to run the five training stages: settings, images, problem, method, training, model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sslpipe.engine.checkpoint import Checkpoint, State
 from sslpipe.engine.live import Live
 from sslpipe.engine.loop import fit
 from sslpipe.engine.method import BaseMethod
+from sslpipe.io.console import info
 from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_csv
 from sslpipe.io.params import Params, find_module, siblings
@@ -87,7 +88,12 @@ def run_stage(
     store = Store(prepared)
     check_images(store)
     images = Images(store.images("train"), choose_device(device))
-    with world.joined(images.device):
+    in_steps = settings.fit is not None
+    if not in_steps and world.started() > 1:
+        if not world.is_first():
+            return
+        info(f"{where}: learns on stored features, for which one device is used")
+    with world.joined(images.device) if in_steps else nullcontext():
         torch.manual_seed(project.seed)
         inputs = Inputs(
             project=project, stage=stage, method=name, where=where, settings=settings, store=store, images=images
@@ -117,11 +123,9 @@ def _train(
         inputs=[store.root / "store.json", *([start / CARD] if start else []), *opened.files_read],
         every_seconds=checkpoint_seconds,
     )
-    if world.rank():
-        # Process 0 alone writes. A method that learns nothing in steps is complete without the others.
-        if settings.fit is not None:
-            with checkpoint:
-                _fit(method, inputs, opened, checkpoint, None)
+    if world.rank():  # process 0 alone writes
+        with checkpoint:
+            _fit(method, inputs, opened, checkpoint, None)
         return
     # The folder is opened first, so that one that cannot be written to fails before hours of work.
     with atomic_folder(out) as folder, checkpoint:
