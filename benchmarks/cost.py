@@ -70,16 +70,27 @@ Rows = list[list[Any]]
 
 
 class Counted(NamedTuple):
-    """One image in a network: FLOPs, bytes that the forward keeps for the backward (floats as bfloat16), outputs."""
+    """One image in a network: FLOPs, bytes that the forward keeps for the backward (floats as bfloat16), outputs.
+
+    once: bytes that are kept beside them, whatever the number of images, such as normalised prototypes.
+    """
 
     forward: float
     both: float
     kept: float
+    once: float
     outputs: int
 
 
 def count(network: nn.Module, side: int) -> Counted:
     """Of one colour image of that side. The backward has no gradient of the image itself, as in training."""
+    two, four = (_count(network, side, images) for images in (2, 4))
+    kept = (four.kept - two.kept) / 2
+    return Counted(two.forward / 2, two.both / 2, kept, two.kept - 2 * kept, two.outputs)
+
+
+def _count(network: nn.Module, side: int, images: int) -> Counted:
+    """Of so many images in all."""
     network = copy.deepcopy(network).to("meta").train()
     # By storage, since several layers keep the same tensor; held, so that no other one takes its place.
     kept: dict[int, tuple[Any, float]] = {}
@@ -91,13 +102,13 @@ def count(network: nn.Module, side: int) -> Counted:
 
     no_autocast = patch.object(torch, "autocast", lambda *_, **__: nullcontext())  # meta knows none
     with no_autocast, FlopCounterMode(display=False) as forward, saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = network(torch.zeros(2, 3, side, side, device="meta"))
+        output = network(torch.zeros(images, 3, side, side, device="meta"))
     with FlopCounterMode(display=False) as backward:
         output.sum().backward()
     own = {each.untyped_storage()._cdata for each in (*network.parameters(), *network.buffers())}
     flops, more = forward.get_total_flops(), backward.get_total_flops()
     size = sum(size for key, (_, size) in kept.items() if key not in own)
-    return Counted(flops / 2, (flops + more) / 2, size / 2, output.shape[-1])
+    return Counted(flops, flops + more, size, 0.0, output.shape[-1])
 
 
 @cache
@@ -152,7 +163,7 @@ def cost(stage: str, method: str, block: dict[str, Any], network: BackboneSettin
     weights = sum(x.nbytes for x in whole.state_dict().values())
     state = sum(x.nbytes * (n / SEEN if SEEN in x.shape else 1) for x in trained.method.state_dict().values())
     moments = sum(x.nbytes for values in trained.optimizer.state.values() for x in values.values())
-    kept = sum(k * each[at].kept for (at, gradient), k in passes.items() if gradient)
+    kept = sum(k * each[at].kept + each[at].once for (at, gradient), k in passes.items() if gradient)
     sides = [[f"{k} × {at} px" for (at, has), k in passes.items() if has is gradient] for gradient in (True, False)]
     numbers = [batch + labelled, drawn, *(" + ".join(each) or "-" for each in sides)]
     total = settings.fit.steps or settings.fit.epochs * (n // batch)

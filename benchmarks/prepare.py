@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.measure import Rounds, interleave
 from benchmarks.predict import make_images
 from benchmarks.report import Options, Table
-from sslpipe.decoding.decode import Decoder, available_cores
+from sslpipe.decoding.decode import Decoder
 from sslpipe.decoding.pixels import Form
+from sslpipe.io.processes import available_cores
 from sslpipe.tools.predict import Files
 
 BATCH = 256

@@ -6,8 +6,9 @@ from typing import Any
 
 import typer
 
-from sslpipe.engine.interrupts import stoppable
 from sslpipe.io.errors import LOST, ProcessLostError, UserError
+from sslpipe.io.interrupts import stoppable
+from sslpipe.io.processes import own_number
 from stages.cluster import cluster
 from stages.evaluate import evaluate
 from stages.features import features
@@ -45,7 +46,7 @@ class App(typer.Typer):
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
         # Operations that torch lacks on Apple's GPUs are computed on the CPU; also read when torch is loaded.
         os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
-        if int(os.environ.get("RANK", "0")):  # of the processes that train together the first one prints
+        if own_number():  # of the processes that train together the first one prints
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the end
         try:
             with stoppable():

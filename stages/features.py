@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from sslpipe.io import options
-from stages.devices import Devices
 
 
 def features(
@@ -16,7 +15,7 @@ def features(
     pretrained: options.Pretrained = Path("runs/pretrain"),
     out: options.Out = Path("runs/features"),
     device: options.Device = "auto",
-    devices: Devices = 1,
+    devices: options.Devices = 1,
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from sslpipe.io import options
-from stages.devices import Devices
 
 
 def finetune(
@@ -22,7 +21,7 @@ def finetune(
     featured: options.Featured = Path("runs/features"),
     out: options.MethodOut = None,
     device: options.Device = "auto",
-    devices: Devices = 1,
+    devices: options.Devices = 1,
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
     log: options.Log = None,
     params: options.ParamsPath = Path("params.yaml"),

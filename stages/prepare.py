@@ -20,9 +20,9 @@ def prepare(
     assignments: options.Assignments = None,
 ) -> None:
     """Decode the images and draw the splits and the labelled subset."""
-    from sslpipe.decoding.decode import available_cores
     from sslpipe.io.console import info
     from sslpipe.io.params import Params, find_module, siblings
+    from sslpipe.io.processes import available_cores
     from sslpipe.io.stage_end import print_end
     from sslpipe.preparation.splits import protocol_named
     from sslpipe.preparation.store_writer import read_settings, write_store

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from sslpipe.io import options
-from stages.devices import Devices
 
 
 def pretrain(
@@ -14,7 +13,7 @@ def pretrain(
     prepared: options.Prepared = Path("runs/prepare"),
     out: options.Out = Path("runs/pretrain"),
     device: options.Device = "auto",
-    devices: Devices = 1,
+    devices: options.Devices = 1,
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
     log: options.Log = None,
     params: options.ParamsPath = Path("params.yaml"),

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from sslpipe.io import options
-from stages.devices import Devices
 
 
 def semisup(
@@ -26,7 +25,7 @@ def semisup(
     mined: options.Mined = Path("runs/mine-neighbors"),
     out: options.MethodOut = None,
     device: options.Device = "auto",
-    devices: Devices = 1,
+    devices: options.Devices = 1,
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
     log: options.Log = None,
     params: options.ParamsPath = Path("params.yaml"),

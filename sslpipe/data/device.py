@@ -7,10 +7,10 @@ from functools import cache
 
 import torch
 
-from sslpipe.data import world
 from sslpipe.data.device_probe import FALLBACK, Probe, probe
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
+from sslpipe.io.processes import processes_started
 from sslpipe.io.text import counted, listed
 
 PRECISION = "SSLPIPE_PRECISION"
@@ -38,7 +38,7 @@ def precision() -> torch.dtype:
 
 def choose_device(name: str) -> torch.device:
     """Return the device that `find_device` finds, and print it, once in a process."""
-    found = _own_device(find_device(name)) if world.started() > 1 else find_device(name)
+    found = _own_device(find_device(name)) if processes_started() > 1 else find_device(name)
     if found.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         if precision() is torch.float32:
@@ -50,7 +50,7 @@ def choose_device(name: str) -> torch.device:
 
 def _own_device(found: Found) -> Found:
     """Return this process's device, of several that train together: the CUDA device of its number, or the CPU."""
-    count, device = world.started(), found.device
+    count, device = processes_started(), found.device
     if device.type == "mps":
         raise UserError(f"--devices {count}: found one Apple GPU (mps), expected CUDA devices or --device cpu")
     if device.type == "cuda":

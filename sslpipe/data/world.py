@@ -16,23 +16,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sslpipe.io.errors import ProcessLostError, UserError
+from sslpipe.io.processes import MEETING, own_number, processes_started
 
 TIMEOUT = "SSLPIPE_TIMEOUT"
 """Environment variable with the seconds after which a process that does not answer ends the others; 600 by default."""
-MEETING = "SSLPIPE_MEETING"
-"""Environment variable with the file by which the processes of one machine find each other; without it they do so as
-torchrun's do, by MASTER_ADDR and MASTER_PORT."""
 _sharing = False
-
-
-def started() -> int:
-    """Return the number of processes that this one was started with, itself included."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first() -> bool:
-    """Whether this process was started alone or as the first of several, which may not have met yet."""
-    return started() == 1 or int(os.environ["RANK"]) == 0
 
 
 def size() -> int:
@@ -47,8 +35,11 @@ def rank() -> int:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Meet the other processes for the time of a block, by NCCL for CUDA and by gloo for CPUs."""
-    if started() == 1:
+    """Meet the other processes for the time of a block, by NCCL for CUDA and by gloo for CPUs.
+
+    Those of one machine find each other by a file, torchrun's by MASTER_ADDR and MASTER_PORT.
+    """
+    if processes_started() == 1:
         yield
         return
     seconds = os.environ.get(TIMEOUT, "600")
@@ -61,8 +52,8 @@ def joined(device: torch.device) -> Iterator[None]:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             init_method=f"file://{meeting}" if meeting else "env://",
-            rank=int(os.environ["RANK"]),
-            world_size=started(),
+            rank=own_number(),
+            world_size=processes_started(),
             timeout=timeout,
         )
     try:

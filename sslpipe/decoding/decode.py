@@ -37,11 +37,6 @@ MOST_DEADLY = 20
 """Number of such images from which on something else is wrong, such as too little memory for any image (own choice)."""
 
 
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def decode(source: EncodedImage, *, size: int, channels: int) -> NDArray[np.uint8]:
     """Decode an image to [channels, size, size], without a range of values; see `decode_with_info`."""
     return decode_with_info(source, Form(size=size, channels=channels))[0]

@@ -8,12 +8,12 @@ from torch import Tensor
 from sslpipe.data import world
 from sslpipe.data.batches import Stream
 from sslpipe.engine.checkpoint import Checkpoint, State
-from sslpipe.engine.interrupts import listening
 from sslpipe.engine.live import Live
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.trainer import FitSettings, Trainer
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import NothingLearnedError
+from sslpipe.io.interrupts import listening
 
 LOG_STEPS = 50
 """Steps between checks that the loss is finite (each waits for the device)."""

@@ -1,5 +1,6 @@
 """Command-line options that several stages share."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,29 @@ Seed = Annotated[int | None, typer.Option(help="Seed of all random numbers (para
 Device = Annotated[
     str,
     typer.Option(help="auto, cpu, cuda, cuda:N or mps; a run-time choice that affects neither results nor caching."),
+]
+
+
+def start_again(context: typer.Context, devices: int) -> int:
+    """Start this command once for each device, and end with its exit code; one device, or one of the processes: go on.
+
+    `torchrun` starts the processes itself, on one machine or many; then the option is not given.
+    """
+    from sslpipe.io.processes import processes_started, run_processes
+
+    if devices == 1 or processes_started() > 1 or context.resilient_parsing:
+        return devices
+    raise typer.Exit(run_processes([sys.executable, "-m", "sslpipe", *sys.argv[1:]], devices))
+
+
+Devices = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        envvar="SSLPIPE_DEVICES",
+        callback=start_again,
+        help="Number of devices that train together, each in a process of its own; a run-time choice like --device.",
+    ),
 ]
 Assignments = Annotated[
     list[str] | None,

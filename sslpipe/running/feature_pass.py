@@ -13,10 +13,10 @@ from torch import Tensor
 from sslpipe.data import world
 from sslpipe.data.store import SPLITS, Split, Store
 from sslpipe.engine.checkpoint import Checkpoint
-from sslpipe.engine.interrupts import listening
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_json
+from sslpipe.io.interrupts import listening
 from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
 from sslpipe.nets.model_card import card_for
 from sslpipe.nets.model_file import load_network

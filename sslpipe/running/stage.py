@@ -22,6 +22,7 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_csv
 from sslpipe.io.params import Params, find_module, siblings
+from sslpipe.io.processes import own_number, processes_started
 from sslpipe.io.stage_end import print_end
 from sslpipe.io.stages import LABELLED_STAGES, SHARED_KEYS, key_of
 from sslpipe.nets.model_card import card_for
@@ -89,8 +90,8 @@ def run_stage(
     check_images(store)
     images = Images(store.images("train"), choose_device(device))
     in_steps = settings.fit is not None
-    if not in_steps and world.started() > 1:
-        if not world.is_first():
+    if not in_steps and processes_started() > 1:
+        if own_number():
             return
         info(f"{where}: learns on stored features, for which one device is used")
     with world.joined(images.device) if in_steps else nullcontext():

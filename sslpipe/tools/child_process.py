@@ -7,7 +7,7 @@ label` ended by SIGKILL would leave `dvc repro` running.
 import runpy
 import sys
 
-from sslpipe.engine.interrupts import ended_with_parent
+from sslpipe.io.interrupts import ended_with_parent
 
 if __name__ == "__main__":
     sys.argv = sys.argv[1:]

@@ -19,10 +19,10 @@ from typing import Any
 
 import yaml
 
-from sslpipe.engine.interrupts import handled_by
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
 from sslpipe.io.files import disk_errors, write_bytes
+from sslpipe.io.interrupts import handled_by
 from sslpipe.io.own_programs import with_own_programs
 from sslpipe.io.params import Params
 

@@ -42,10 +42,10 @@ def predict(
 ) -> None:
     """Predict class or cluster, confidence and nearest training images for new images."""
     from sslpipe.data.device import choose_device
-    from sslpipe.decoding.decode import available_cores
     from sslpipe.decoding.pixels import MAX_PIXELS
     from sslpipe.io.console import info
     from sslpipe.io.errors import UserError
+    from sslpipe.io.processes import available_cores
     from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
     from sslpipe.io.text import counted, listed, shown
     from sslpipe.nets.model_file import load_model

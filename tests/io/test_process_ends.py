@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sslpipe.io.errors import LOST
-from sslpipe.running.process_ends import RESUMES, End, Outcome
+from sslpipe.io.process_ends import RESUMES, End, Outcome
 
 KILL = -signal.SIGKILL
 

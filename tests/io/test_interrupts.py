@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sslpipe.engine.interrupts import handled_by, listening, stoppable
+from sslpipe.io.interrupts import handled_by, listening, stoppable
 
 ROOT = Path(__file__).parents[2]
 CHILD = """
 import os, sys, time
-from sslpipe.engine.interrupts import stoppable
+from sslpipe.io.interrupts import stoppable
 print(os.getpid(), flush=True)
 with stoppable():
     time.sleep(60)

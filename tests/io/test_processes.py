@@ -14,16 +14,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sslpipe.io.process_ends import RESUMES
+from sslpipe.io.processes import run_processes
 from sslpipe.running import processes
-from sslpipe.running.process_ends import RESUMES
-from sslpipe.running.processes import run_processes
 
 ROOT = Path(__file__).parents[2]
 MARK = "SSLPIPE_TEST_OF_PROCESSES"
 START = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
-from sslpipe.engine.interrupts import listening, stoppable
+from sslpipe.io.interrupts import listening, stoppable
 rank, folder = int(os.environ["RANK"]), Path(os.environ["SSLPIPE_TEST_OF_PROCESSES"])
 def ready():
     (folder / f"{rank}.partial").write_text(str(os.getpid()))
@@ -44,7 +44,7 @@ def steps():
 """
 SUPERVISOR = """
 import json, sys
-from sslpipe.engine.interrupts import stoppable
+from sslpipe.io.interrupts import stoppable
 from sslpipe.running import processes
 processes.GRACE, processes.TERM_SECONDS = 0.5, 0.3
 with stoppable():
@@ -136,7 +136,7 @@ def test_threads_that_are_set_are_kept(folder, monkeypatch, given):
 
 
 def test_the_parent_loads_no_torch():
-    code = "import sys, sslpipe.running.processes; sys.exit('torch' in sys.modules)"
+    code = "import sys, sslpipe.io.processes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
