@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sslpipe.io import processes
 from sslpipe.io.process_ends import RESUMES
 from sslpipe.io.processes import run_processes
-from sslpipe.running import processes
 
 ROOT = Path(__file__).parents[2]
 MARK = "SSLPIPE_TEST_OF_PROCESSES"
@@ -45,7 +45,7 @@ def steps():
 SUPERVISOR = """
 import json, sys
 from sslpipe.io.interrupts import stoppable
-from sslpipe.running import processes
+from sslpipe.io import processes
 processes.GRACE, processes.TERM_SECONDS = 0.5, 0.3
 with stoppable():
     sys.exit(processes.run_processes(json.loads(sys.argv[1]), 2))

@@ -1,6 +1,7 @@
 """Every method, trained by several processes that share each batch, as by one process."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,16 +27,16 @@ RECOMPUTED = "exact:recompute:pretrain/byol"
 """The teacher's batch norms have statistics of their own; the student's are computed twice."""
 IN_FLOAT32 = [name for name in ACROSS if name != "semisup/alternation public"]
 """Not over fifteen steps, in which differences in rounding grow."""
+STOPPED, RESUMED = "exact:stopped:pretrain/swav", "exact:resumed:pretrain/swav"
 RUNS = {
-    1: [*EXACT, *IN_FLOAT32],
-    2: [*EXACT, *IN_FLOAT32, *(f"exact:{fault}:pretrain/simclr" for fault in FAULTY), RECOMPUTED],
-    3: [f"exact:{name}" for name in ACROSS],
+    2: [STOPPED, *EXACT, *IN_FLOAT32, *(f"exact:{fault}:pretrain/simclr" for fault in FAULTY), RECOMPUTED],
+    1: [RESUMED, *EXACT, *IN_FLOAT32],
+    3: [RESUMED, *(f"exact:{name}" for name in ACROSS)],
 }
 
 
 def run_all(folder, count, runs, timeout="60"):
     """Start the processes; their exit codes."""
-    folder.mkdir()
     environment = {
         **os.environ,
         "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}",
@@ -58,6 +59,9 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     found = {}
     for count, runs in RUNS.items():
+        (folder / str(count)).mkdir()
+        if RESUMED in runs:
+            shutil.copytree(folder / "2/checkpoint", folder / str(count) / "checkpoint")
         codes = run_all(folder / str(count), count, runs)
         assert codes == [0] * count, (folder / str(count) / "log0").read_text()
         for run in runs:
@@ -81,7 +85,16 @@ def distance(found, expected):
 
 @pytest.mark.parametrize(("count", "run"), [(count, run) for count in (2, 3) for run in RUNS[count] if run in RUNS[1]])
 def test_the_result_is_that_of_one_process(results, count, run):
-    assert distance(results[count, run], results[1, run]) < (1e-9 if run in EXACT else 1e-5)
+    found, expected = results[count, run], results[1, run]
+    if run in EXACT:
+        assert distance(found, expected) < 1e-9
+    else:  # Adam makes steps of one size of gradients that are zero but for rounding
+        assert distance((found[0], {}), (expected[0], {})) < 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_any_number_goes_on_where_two_were_stopped(results, count):
+    assert distance(results[count, RESUMED], results[1, "exact:pretrain/swav"]) < 1e-9
 
 
 def test_activations_are_recomputed_over_all_processes(results):
@@ -101,6 +114,6 @@ def test_what_a_process_leaves_out_is_noticed(results, fault):
 
 
 def test_a_process_that_skips_a_pass_ends_all(tmp_path):
-    codes = run_all(tmp_path / "skipped", 2, ["skipped pass:pretrain/simclr"], timeout="3")
+    codes = run_all(tmp_path, 2, ["skipped pass:pretrain/simclr"], timeout="3")
     assert all(codes)
-    assert "ProcessLostError" in (tmp_path / "skipped/log0").read_text()
+    assert "ProcessLostError" in (tmp_path / "log0").read_text()

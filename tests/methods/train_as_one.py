@@ -1,11 +1,14 @@
 """Train methods as one of several processes: `python train_as_one.py FOLDER RUN …`, a run being a name of METHODS.
 
 Started once for each process, with RANK and WORLD_SIZE; process 0 saves the history and the state of each run. Before
-the name, a run may have `exact:`, which computes in float64, `recompute:`, or a name of FAULTS.
+the name, a run may have `exact:`, which computes in float64, `recompute:`, a name of FAULTS,
+`stopped:` in the second step, or `resumed:` from there.
 """
 
+import os
+import signal
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -83,8 +86,20 @@ def exact(method):
         torch.set_default_dtype(float32)
 
 
-def train(name, digits, *, in_float64, recompute=False):
-    """History and state after the last step."""
+def stopped_after(method, steps):
+    """Let a method's process receive SIGINT in a step, as all others do."""
+    after_step = method.after_step
+
+    def stop():
+        after_step()
+        if method.progress.step == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    method.after_step = stop
+
+
+def train(name, digits, *, in_float64=False, recompute=False, checkpoint=None, stop=None):
+    """History and state after the last step; stop: the step in which it is stopped."""
     torch.manual_seed(0)
     network = build_network(BackboneSettings(name="tiny_resnet"), conftest.INFO)
     settings, method = METHODS[name](digits, network)
@@ -98,22 +113,34 @@ def train(name, digits, *, in_float64, recompute=False):
     optimizer = replace(settings.fit.optimizer, lr=1e-3)
     epochs = PHASES if learner is not method else 1
     chosen = replace(settings.fit, batch=BATCH, optimizer=optimizer, epochs=epochs)
-    with exact(method) if in_float64 else nullcontext():
-        state = fit(method, stream, chosen, where=name, seed=0, checkpoint=Checkpoint(None, 1e9))
+    if stop:
+        stopped_after(method, stop)
+    with exact(method) if in_float64 else nullcontext(), suppress(*[KeyboardInterrupt] if stop else []):
+        state = fit(method, stream, chosen, where=name, seed=0, checkpoint=Checkpoint(checkpoint, 1e9))
+    if stop:
+        return None
     return state.history, {key: value.clone() for key, value in method.state_dict().items()}
 
 
 def main():
     torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
     digits = conftest.digits._get_wrapped_function()()
     with world.joined(torch.device("cpu")):
         for run in sys.argv[2:]:
             *parts, name = run.split(":")
             faults = [FAULTS[part]() for part in parts if part in FAULTS]
             with faults[0] if faults else nullcontext():
-                found = train(name, digits, in_float64="exact" in parts, recompute="recompute" in parts)
+                found = train(
+                    name,
+                    digits,
+                    in_float64="exact" in parts,
+                    recompute="recompute" in parts,
+                    checkpoint=folder / "checkpoint" if {"stopped", "resumed"} & {*parts} else None,
+                    stop=2 if "stopped" in parts else None,
+                )
             if world.rank() == 0:
-                torch.save(found, Path(sys.argv[1]) / f"{run.replace('/', '-')}.pt")
+                torch.save(found, folder / f"{run.replace('/', '-')}.pt")
 
 
 if __name__ == "__main__":
