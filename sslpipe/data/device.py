@@ -38,7 +38,9 @@ def precision() -> torch.dtype:
 
 def choose_device(name: str) -> torch.device:
     """Return the device that `find_device` finds, and print it, once in a process."""
-    found = _own_device(find_device(name)) if processes_started() > 1 else find_device(name)
+    found = find_device(name)
+    if processes_started() > 1:
+        found = _own_device(name, found)
     if found.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         if precision() is torch.float32:
@@ -48,11 +50,13 @@ def choose_device(name: str) -> torch.device:
     return found.device
 
 
-def _own_device(found: Found) -> Found:
+def _own_device(name: str, found: Found) -> Found:
     """Return this process's device, of several that train together: the CUDA device of its number, or the CPU."""
     count, device = processes_started(), found.device
     if device.type == "mps":
         raise UserError(f"--devices {count}: found one Apple GPU (mps), expected CUDA devices or --device cpu")
+    if ":" in name:
+        raise UserError(f"--device {name}: found with --devices {count}, expected cuda, whose first devices are used")
     if device.type == "cuda":
         number = int(os.environ.get("LOCAL_RANK", "0"))
         if number >= torch.cuda.device_count():

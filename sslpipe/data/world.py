@@ -45,8 +45,10 @@ def joined(device: torch.device) -> Iterator[None]:
     seconds = os.environ.get(TIMEOUT, "600")
     try:
         timeout = timedelta(seconds=float(seconds))
-    except ValueError:
-        raise UserError(f"{TIMEOUT}: '{seconds}' found, expected seconds") from None
+    except (ValueError, OverflowError):
+        timeout = timedelta(0)
+    if timeout <= timedelta(0):
+        raise UserError(f"{TIMEOUT}: '{seconds}' found, expected seconds above 0")
     meeting = os.environ.get(MEETING)
     with _found():
         dist.init_process_group(

@@ -93,7 +93,7 @@ def run_stage(
     if not in_steps and processes_started() > 1:
         if own_number():
             return
-        info(f"{where}: learns on stored features, for which one device is used")
+        info(f"{where}: trains no network in steps, so one device is used")
     with world.joined(images.device) if in_steps else nullcontext():
         torch.manual_seed(project.seed)
         inputs = Inputs(

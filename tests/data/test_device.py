@@ -120,6 +120,39 @@ def test_a_device_that_is_not_there_is_one_line(machine, name, message):
         device.find_device(name)
 
 
+@pytest.fixture
+def one_of_three(machine, monkeypatch):
+    """Process 1 of 3 that train together, on a machine with CUDA devices."""
+    chosen = []
+    machine(cuda=True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda given: chosen.append(given.index))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    for name, value in {"WORLD_SIZE": "3", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    return chosen
+
+
+def test_each_process_has_the_device_of_its_number(one_of_three, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    device._print_once.cache_clear()
+    assert device.choose_device("auto") == torch.device("cuda:1")
+    assert one_of_three == [1]
+    assert capsys.readouterr().out == "device: 3 processes, each with cuda:0 (NVIDIA H200), bfloat16\n"
+    assert device.choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cuda", "^--devices 3: 1 CUDA devices found$"),
+        ("cuda:0", "^--device cuda:0: found with --devices 3, expected cuda, whose first devices are used$"),
+    ],
+)
+def test_devices_that_are_not_there_are_one_line(one_of_three, name, message):
+    with pytest.raises(UserError, match=message):
+        device.choose_device(name)
+
+
 def test_the_device_is_printed_once(machine, capsys):
     machine()
     device._print_once.cache_clear()
