@@ -63,7 +63,7 @@ def _own_device(name: str, found: Found) -> Found:
             raise UserError(f"--devices {count}: {torch.cuda.device_count()} CUDA devices found")
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)
-    return Found(device, f"{count} processes, each with {found.text}")
+    return Found(device, f"{count} processes, the first with {found.text}")
 
 
 @cache

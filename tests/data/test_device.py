@@ -137,7 +137,7 @@ def test_each_process_has_the_device_of_its_number(one_of_three, monkeypatch, ca
     device._print_once.cache_clear()
     assert device.choose_device("auto") == torch.device("cuda:1")
     assert one_of_three == [1]
-    assert capsys.readouterr().out == "device: 3 processes, each with cuda:0 (NVIDIA H200), bfloat16\n"
+    assert capsys.readouterr().out == "device: 3 processes, the first with cuda:0 (NVIDIA H200), bfloat16\n"
     assert device.choose_device("cpu") == torch.device("cpu")
 
 
