@@ -16,11 +16,13 @@ def mine_neighbors(
     featured: options.Featured = Path("runs/features"),
     out: options.Out = Path("runs/mine-neighbors"),
     device: options.Device = "auto",
+    devices: options.Devices = 1,
     checkpoint_seconds: options.CheckpointSeconds = 20.0,
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
     """Find the nearest neighbours of each image in feature space."""
+    from sslpipe.data import world
     from sslpipe.data.device import choose_device
     from sslpipe.data.store import Store
     from sslpipe.io.params import Params
@@ -32,9 +34,12 @@ def mine_neighbors(
     project.override({"mine_neighbors.k": k, "mine_neighbors.backend": backend}, assignments, stage="mine_neighbors")
     settings = project.parse(MiningSettings, "mine_neighbors")
     found_device = choose_device(device)
-    purity = mine(
-        settings, Store(prepared), pretrained, featured, out, found_device, checkpoint_seconds=checkpoint_seconds
-    )
+    with world.joined(found_device):
+        purity = mine(
+            settings, Store(prepared), pretrained, featured, out, found_device, checkpoint_seconds=checkpoint_seconds
+        )
+    if purity is None:
+        return
     ends = [min(purity), max(purity)] if purity else []
     shown = ", ".join(f"{purity[count]:.3f} at k = {count}" for count in dict.fromkeys(ends))
     of_class = shown or "unknown, too few labels"

@@ -117,14 +117,21 @@ def gather(rows: Tensor) -> Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(size())]
-        with _found():
-            dist.all_gather(parts, rows.contiguous())
-        return torch.stack(parts, dim=1).flatten(0, 1)
+        return of_all_processes(rows).transpose(0, 1).flatten(0, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return gradients[0][rank() :: size()] * size()
+
+
+def of_all_processes(value: Tensor) -> Tensor:
+    """Return a tensor of all processes, [N, …], in which it has one shape […], without gradient."""
+    if size() == 1:
+        return value[None]
+    parts = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(size())]
+    with _found():
+        dist.all_gather(parts, value.contiguous())
+    return torch.stack(parts)
 
 
 def sum_over_processes(value: Tensor) -> Tensor:

@@ -33,12 +33,14 @@ def nearest_neighbors(
     advance: Advance = lambda _: None,
     saved: SavedSearch = NOT_SAVED,
     measured: dict[str, float] | None = None,
+    shared: bool = False,
 ) -> Neighbors:
     """Return the k images with the highest cosine similarity to each image, other than the image itself.
 
     features: [N, D], of any norm; a zero vector has similarity 0 to all. advance: called with the number of images
     done since the last call. saved: where the search is saved, from which it goes on after a kill. measured: gets the
-    share of exact neighbours that an approximate search finds for a sample, as "recall".
+    share of exact neighbours that an approximate search finds for a sample, as "recall". shared: all processes that
+    train together call this, and divide an exact search; any other is computed by each of them.
     Returns indices [N, k] int64 and similarities [N, k] float32 in [-1, 1], highest first, and the lower index first
     among equal similarities (with faiss: among those that it returned). The image itself is excluded by its index, so
     that its copies are neighbours.
@@ -48,7 +50,7 @@ def nearest_neighbors(
     bank = UnitVectors(features, _search_device(settings, device))
     if k >= len(bank):
         raise UserError(f"mine_neighbors.k: {k} is more than the {len(bank) - 1} other images")
-    return _search(bank, bank, k, True, settings, device, advance, saved, measured)
+    return _search(bank, bank, k, True, settings, device, advance, saved, measured, shared)
 
 
 def nearest_in(
@@ -84,6 +86,7 @@ def _search(
     advance: Advance,
     saved: SavedSearch = NOT_SAVED,
     measured: dict[str, float] | None = None,
+    shared: bool = False,
 ) -> Neighbors:
     measured = {} if measured is None else measured
     if k < 1:
@@ -93,7 +96,9 @@ def _search(
     if _uses_torch(settings):
         if _is_reduced(queries, bank, settings):
             return _reduced(queries, bank, k, exclude_self, settings, advance, saved, measured)
-        return torch_search.search(queries, bank, k=k, exclude_self=exclude_self, advance=advance, saved=saved)
+        return torch_search.search(
+            queries, bank, k=k, exclude_self=exclude_self, advance=advance, saved=saved, shared=shared
+        )
     return faiss_search.search(
         queries,
         bank,

@@ -6,7 +6,7 @@ If the queries are the bank, only tiles on and above the diagonal are computed, 
 its columns.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sslpipe.data import world
 from sslpipe.neighbors.saved_search import NOT_SAVED, SavedSearch
 
 TILE = {"cpu": 4096, "cuda": 8192}
@@ -27,6 +28,8 @@ and most blocks have none: for k = 200 among 20,000 × 128, 3.7 CPU seconds inst
 
 
 MAX_INDEX = 2**32 - 1
+MERGED = 100_000
+"""Queries whose candidates of all processes are merged at a time (own choice: 160 MB for k = 50 and 4 processes)."""
 EMPTY = torch.iinfo(torch.int64).min
 """Key that is lower than that of any candidate."""
 
@@ -52,13 +55,15 @@ def search(
     advance: Callable[[int], None],
     tile: int | None = None,
     saved: SavedSearch = NOT_SAVED,
+    shared: bool = False,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the k rows of `bank` with the highest inner product with each query.
 
     queries: [Q, D]. bank: [N, D]. Both are float32 on one device; only a tile of each is used at a time. exclude_self:
     the queries are the bank, and query i is not its own neighbour. advance: called with the number of queries done
     since the last call. tile: maximum number of rows and of columns of a tile; None: TILE. saved: where the candidates
-    so far are saved after each row of tiles, from which a search that was stopped goes on.
+    so far are saved after each row of tiles, from which a search that was stopped goes on. shared: all processes that
+    train together call this, and each computes some rows of tiles; nothing is saved then.
     Returns indices and products clipped to [-1, 1], [Q, k] each, highest first.
     """
     device = queries.device
@@ -68,11 +73,13 @@ def search(
     scores = torch.empty(rows, columns, device=device)
     best = _Best(len(queries), k, device)
     form = np.array([len(queries), len(bank), k, rows, columns])
+    saved = NOT_SAVED if shared else saved
     start = best.restore(saved.load(), form)
     if start:
         advance(start)
+    tops = range(start, len(queries), rows)
     with full_precision():
-        for top in range(start, len(queries), rows):
+        for top in _own(tops) if shared else tops:
             own = queries[top : top + rows]
             for left in range(top if exclude_self else 0, len(bank), columns):
                 _multiply(own, own if exclude_self and left == top else bank[left : left + columns], scores)
@@ -81,11 +88,23 @@ def search(
                 best.offer(scores, top, left)
                 if exclude_self and left > top:
                     best.offer(scores.T, left, top)
-            advance(min(rows, len(queries) - top))
+            advance(min(rows * (world.size() if shared else 1), len(queries) - top))
             if top + rows < len(queries) and saved.due():
                 saved.save(best.state(), form=form, done=np.array(top + rows))
-    similarities, indices = _unpack(best.keys)
+    similarities, indices = _unpack(_merged(best.keys) if shared else best.keys)
     return indices.cpu().numpy(), similarities.clamp_(-1, 1).cpu().numpy()
+
+
+def _own(tops: Sequence[int]) -> list[int]:
+    """Return those of the rows of tiles that are this process's: of a triangle, the longest and the shortest ones."""
+    size, rank = world.size(), world.rank()
+    return [top for place, top in enumerate(tops) if place % (2 * size) in (rank, 2 * size - 1 - rank)]
+
+
+def _merged(keys: Tensor) -> Tensor:
+    """Return the k highest of the keys [Q, k] of all processes, for each query; no key is in two of them."""
+    parts = [world.of_all_processes(part).transpose(0, 1).flatten(1) for part in torch.split(keys, MERGED)]
+    return torch.cat([part.topk(keys.shape[1]).values for part in parts])
 
 
 def _even(count: int, most: int) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from every_method import METHODS
+from train_as_one import SEARCH, searched
 
 ROOT = Path(__file__).parents[2]
 ACROSS = [
@@ -31,7 +32,7 @@ STOPPED, RESUMED = "exact:stopped:pretrain/swav", "exact:resumed:pretrain/swav"
 RUNS = {
     2: [STOPPED, *EXACT, *IN_FLOAT32, *(f"exact:{fault}:pretrain/simclr" for fault in FAULTY), RECOMPUTED],
     1: [RESUMED, *EXACT, *IN_FLOAT32],
-    3: [RESUMED, *(f"exact:{name}" for name in ACROSS)],
+    3: [SEARCH, RESUMED, *(f"exact:{name}" for name in ACROSS)],
 }
 
 
@@ -66,7 +67,9 @@ def results(tmp_path_factory):
         assert codes == [0] * count, (folder / str(count) / "log0").read_text()
         for run in runs:
             path = folder / str(count) / f"{run.replace('/', '-')}.pt"
-            found[count, run] = torch.load(path, weights_only=True)
+            if run != SEARCH:
+                found[count, run] = torch.load(path, weights_only=True)
+    found[SEARCH] = [torch.load(folder / f"3/{SEARCH}{rank}.pt", weights_only=True) for rank in range(3)]
     return found
 
 
@@ -90,6 +93,12 @@ def test_the_result_is_that_of_one_process(results, count, run):
         assert distance(found, expected) < 1e-9
     else:  # Adam makes steps of one size of gradients that are zero but for rounding
         assert distance((found[0], {}), (expected[0], {})) < 1e-5
+
+
+def test_processes_that_divide_a_search_all_find_the_same(results):
+    expected = searched(shared=False)
+    for found in results[SEARCH]:
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("count", [1, 3])

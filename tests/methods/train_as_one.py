@@ -16,18 +16,22 @@ from unittest.mock import patch
 import conftest
 import torch
 from every_method import METHODS, few_labels
+from torch.nn import functional as F
 
 from sslpipe.data import world
 from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.engine import trainer
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.loop import fit
+from sslpipe.neighbors import torch_search
 from sslpipe.nets.network import BackboneSettings, Network, build_network
 from sslpipe.nets.recompute import set_recompute
 from sslpipe.views import mixing, operations
 from sslpipe.views.draw import Draw
 
 BATCH, LABELLED = 96, 18
+SEARCH = "search"
+"""A run that searches neighbours instead."""
 PHASES = 5
 """Epochs of a method in phases; all others have one, of three steps."""
 
@@ -122,6 +126,16 @@ def train(name, digits, *, in_float64=False, recompute=False, checkpoint=None, s
     return state.history, {key: value.clone() for key, value in method.state_dict().items()}
 
 
+def searched(*, shared):
+    """Neighbours among few different vectors, in many tiles: of each other, and of some of them."""
+    generator = torch.Generator().manual_seed(0)
+    rows = F.normalize(torch.randint(-3, 4, (1000, 8), generator=generator).float(), dim=1)
+    options = {"bank": rows, "advance": lambda count: None, "tile": 96, "shared": shared}
+    found = [torch_search.search(rows, k=20, exclude_self=True, **options)]
+    found.append(torch_search.search(rows[:333], k=70, exclude_self=False, **options))
+    return [torch.from_numpy(array) for arrays in found for array in arrays]
+
+
 def main():
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
@@ -130,6 +144,9 @@ def main():
         for run in sys.argv[2:]:
             *parts, name = run.split(":")
             faults = [FAULTS[part]() for part in parts if part in FAULTS]
+            if run == SEARCH:
+                torch.save(searched(shared=True), folder / f"{run}{world.rank()}.pt")
+                continue
             with faults[0] if faults else nullcontext():
                 found = train(
                     name,

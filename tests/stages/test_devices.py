@@ -141,3 +141,12 @@ def test_a_method_on_features_needs_one_device(project):
     code, _, err, _ = run("semisup", "--method", "propagation", "--devices", 2)
     assert (code, err) == (0, [])
     assert expected.exists()
+
+
+def test_neighbors_are_those_of_one_process(project):
+    before = {path: np.load(path) for path in Path("runs/mine-neighbors").rglob("indices.npy")}
+    code, _, err, _ = run("mine-neighbors", SSLPIPE_DEVICES="2")
+    assert (code, err) == (0, [])
+    assert len(before) == 2
+    for path, indices in before.items():
+        np.testing.assert_array_equal(np.load(path), indices)
