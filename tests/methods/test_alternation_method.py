@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
+from sslpipe.data.batches import Batch, Batches, LabelledBatches, PairedBatches
 from sslpipe.engine.method import Multipliers, Progress
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
@@ -186,7 +186,7 @@ def test_targets_stay_balanced_for_ever_and_move_within_the_batch_alone(data, sh
     for _ in range(3):
         index = torch.tensor(data.draw(st.lists(st.integers(0, 299), min_size=2, max_size=20, unique=True)))
         before = method.targets.clone()
-        method._clustering(digits[0][index], index, torch.Generator().manual_seed(0))
+        method._clustering(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
         assert counts(method.targets) == balanced
         assert sorted(method.targets[index].tolist()) == sorted(before[index].tolist())
         others = torch.ones(300, dtype=torch.bool)
@@ -200,7 +200,7 @@ def test_the_batchs_targets_go_where_they_are_nearest(build, digits):
     method.targets[index] = torch.tensor([NONE, 4, 7, NONE, 4])
     outputs = F.normalize(method.network.eval()(plain(digits[0][index])), dim=1).double().detach()
     method.network.train()
-    terms = method._clustering(digits[0][index], index, torch.Generator().manual_seed(0))
+    terms = method._clustering(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
 
     def distance(images):
         pairs = zip(images, (4, 4, 7), strict=True)
@@ -221,7 +221,7 @@ def test_copies_learn_their_images_target_and_the_near_ones_without_theirs(build
     image = digits[0][index]
     anchors = F.normalize(method.network.eval()(plain(image)), dim=1).double().detach()
     method.network.train()
-    terms = method._clustering(image, index, torch.Generator().manual_seed(1))
+    terms = method._clustering(Batch(image=image, index=index), torch.Generator().manual_seed(1))
     views = method.views(image.repeat(2, 1, 1, 1), torch.Generator().manual_seed(1))
     outputs = F.normalize(method.network(views), dim=1).double().detach()
     distances = []
@@ -253,7 +253,7 @@ def test_a_clustering_step_exchanges_targets_within_its_groups(build, digits):
     method = clustering_epoch(build, cluster_batch=8)
     index = torch.arange(40, 60)
     before = method.targets[index].clone()
-    method._clustering(digits[0][index], index, torch.Generator().manual_seed(0))
+    method._clustering(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
     after = method.targets[index]
     assert not torch.equal(after, before)
     assert [sorted(group.tolist()) for group in after.split(8)] == [sorted(group.tolist()) for group in before.split(8)]
@@ -267,7 +267,7 @@ def test_the_public_codes_form_of_a_clustering_step(build, digits):
     image = digits[0][index]
     anchors = F.normalize(method.network.eval()(plain(image)), dim=1).double().detach()
     method.network.train()
-    terms = method._clustering(image, index, torch.Generator().manual_seed(1))
+    terms = method._clustering(Batch(image=image, index=index), torch.Generator().manual_seed(1))
     views = method.views(image.repeat(2, 1, 1, 1), torch.Generator().manual_seed(1))
     outputs = F.normalize(method.network(views), dim=1).detach()
     kept, targets = [], []
