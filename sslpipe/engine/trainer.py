@@ -61,10 +61,10 @@ class Trainer:
         self._begin_step(step)
         torch.manual_seed(mix(self.seed, RandomStream.STEP_GLOBAL, step))
         self._generator.manual_seed(mix(self.seed, RandomStream.STEP_GENERATOR, step))
-        self.optimizer.zero_grad(set_to_none=True)
         with world.shared_batch():
             with autocast(self.batches.device):
                 terms = method.losses(self.batches.at(step), self._generator)
+            self.optimizer.zero_grad(set_to_none=True)
             terms["loss"].backward()  # type: ignore[no-untyped-call]
         world.average_gradients(method.parameters())
         if self.row_is_due(step + 1):
