@@ -315,6 +315,23 @@ def test_report(few_labels):
     assert all(path.is_symlink() for path in (shell.folder / "linked").glob("*/*.jpg"))
 
 
+def test_scripts_and_tasks_for_clusters_can_be_read():
+    """Those of scaling.md, which run where a scheduler is."""
+    page = (DOCS / "scaling.md").read_text()
+    scripts, tasks = (
+        re.findall(rf"^```{kind}\n(.*?)^```", page, re.MULTILINE | re.DOTALL) for kind in ("bash", "yaml")
+    )
+    assert scripts
+    assert tasks
+    scripts += [yaml.safe_load(task)["run"] for task in tasks]
+    for script in scripts:
+        read = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+        assert (read.returncode, read.stderr) == (0, "")
+    started = re.findall(r"-m sslpipe (\S+)", "\n".join(scripts))
+    assert started
+    assert all((DOCS.parent / f"stages/{stage}.py").exists() for stage in started)
+
+
 def test_scaling(photos, warm, tmp_path):
     shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
     shell = Shell(tmp_path, warm)

@@ -136,6 +136,15 @@ def test_errors_of_the_user_are_said_once(project, arguments, message):
     assert message is None or err == [f"error: {message}"]
 
 
+def test_a_loss_that_is_not_finite_ends_all_with_one_line(project):
+    lr = "simclr.fit.optimizer.lr=1e30"
+    code, _, err, _ = run("pretrain", "--batch", 48, "--epochs", 2, "--set", lr, "--devices", 2)
+    assert code == 2
+    assert len(err) == 1
+    assert err[0].startswith("error: pretrain.simclr")
+    assert not ranks()
+
+
 def test_a_method_on_features_needs_one_device(project):
     expected = Path("runs/semisup/propagation/model.safetensors")
     code, _, err, _ = run("semisup", "--method", "propagation", "--devices", 2)
