@@ -166,9 +166,7 @@ def check_shares(where: str, count: int) -> None:
 
 def check_agreed(step: int, what: str) -> None:
     """Raise UserError if the processes are not at the same step; what: where they read theirs, for the error."""
-    steps = torch.zeros(size(), dtype=torch.int64)
-    steps[rank()] = step
-    found = sorted(set(sum_over_processes(steps).tolist()))
+    found = sorted(set(of_all_processes(torch.tensor(step)).tolist()))
     if len(found) > 1:
         raise UserError(
             f"{what}: not the same on all machines (steps {', '.join(map(str, found))}); the folder must be "

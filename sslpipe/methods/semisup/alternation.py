@@ -181,9 +181,9 @@ class Method(BaseMethod):
 
     def _rotation(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """RotNet (arXiv:1803.07728): predict by which of four angles an image was rotated."""
-        views = [self.rotation_views(batch.image, generator) for _ in range(4)]
-        rotated = torch.cat([view.rot90(quarter, (2, 3)) for quarter, view in enumerate(views)])
-        angle = torch.arange(4, device=rotated.device).repeat_interleave(len(batch))
+        image = batch.image
+        rotated = torch.cat([self.rotation_views(image, generator).rot90(quarter, (2, 3)) for quarter in range(4)])
+        angle = torch.arange(4, device=image.device).repeat_interleave(len(batch))
         logits = self.rotation(self.network.features(rotated)).float()
         loss = F.cross_entropy(logits, angle)
         return {"loss": loss, "rotation": loss, "rotation_acc": (logits.argmax(dim=1) == angle).float().mean()}
