@@ -10,7 +10,7 @@ from benchmarks.measure import interleave
 from benchmarks.report import Options, Table
 from sslpipe.decoding.decode import Decoder
 from sslpipe.decoding.pixels import Form
-from sslpipe.io.processes import available_cores
+from sslpipe.io.own_process import available_cores
 from sslpipe.nets.heads import LinearSettings
 from sslpipe.nets.model_card import ModelCard
 from sslpipe.nets.network import BackboneSettings, Network

@@ -22,7 +22,7 @@ from benchmarks.predict import make_images
 from benchmarks.report import Options, Table
 from sslpipe.decoding.decode import Decoder
 from sslpipe.decoding.pixels import Form
-from sslpipe.io.processes import available_cores
+from sslpipe.io.own_process import available_cores
 from sslpipe.tools.predict import Files
 
 BATCH = 256

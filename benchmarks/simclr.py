@@ -20,7 +20,7 @@ from benchmarks import steps
 from benchmarks.measure import Rounds, interleave
 from benchmarks.report import Options, Table
 from sslpipe.data.device import autocast
-from sslpipe.io.processes import available_cores
+from sslpipe.io.own_process import available_cores
 from sslpipe.nets.network import BackboneSettings
 from sslpipe.objectives.simclr import nt_xent
 

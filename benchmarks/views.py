@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 from benchmarks.measure import interleave
 from benchmarks.report import Options, Table
 from benchmarks.steps import images
-from sslpipe.io.processes import available_cores
+from sslpipe.io.own_process import available_cores
 from sslpipe.views.policies import Views, ViewSettings
 
 BATCH = 256

@@ -8,7 +8,7 @@ import typer
 
 from sslpipe.io.errors import LOST, ProcessLostError, UserError
 from sslpipe.io.interrupts import stoppable
-from sslpipe.io.processes import own_number
+from sslpipe.io.own_process import own_number
 from stages.cluster import cluster
 from stages.evaluate import evaluate
 from stages.features import features

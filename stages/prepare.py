@@ -21,8 +21,8 @@ def prepare(
 ) -> None:
     """Decode the images and draw the splits and the labelled subset."""
     from sslpipe.io.console import info
+    from sslpipe.io.own_process import available_cores
     from sslpipe.io.params import Params, find_module, siblings
-    from sslpipe.io.processes import available_cores
     from sslpipe.io.stage_end import print_end
     from sslpipe.preparation.splits import protocol_named
     from sslpipe.preparation.store_writer import read_settings, write_store

@@ -10,7 +10,7 @@ import torch
 from sslpipe.data.device_probe import FALLBACK, Probe, probe
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
-from sslpipe.io.processes import processes_started
+from sslpipe.io.own_process import processes_started
 from sslpipe.io.text import counted, listed
 
 PRECISION = "SSLPIPE_PRECISION"

@@ -16,7 +16,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sslpipe.io.errors import ProcessLostError, UserError
-from sslpipe.io.processes import MEETING, own_number, processes_started
+from sslpipe.io.own_process import own_number, processes_started
+from sslpipe.io.processes import MEETING
 
 TIMEOUT = "SSLPIPE_TIMEOUT"
 """Environment variable with the seconds after which a process that does not answer ends the others; 600 by default."""

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sslpipe.io import completion
+from sslpipe.io.own_process import processes_started
 
 ParamsPath = Annotated[Path, typer.Option("--params", help="File with the settings.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of all random numbers (params: seed).")]
@@ -21,10 +22,10 @@ def start_again(context: typer.Context, devices: int) -> int:
 
     `torchrun` starts the processes itself, on one machine or many; then the option is not given.
     """
-    from sslpipe.io.processes import processes_started, run_processes
-
     if devices == 1 or processes_started() > 1 or context.resilient_parsing:
         return devices
+    from sslpipe.io.processes import run_processes
+
     raise typer.Exit(run_processes([sys.executable, "-m", "sslpipe", *sys.argv[1:]], devices))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from subprocess import DEVNULL, Popen
 
 from sslpipe.io.interrupts import PARENT, collected
+from sslpipe.io.own_process import available_cores
 from sslpipe.io.process_ends import End, Outcome
 
 GRACE = 5.0
@@ -30,21 +31,6 @@ MEETING = "SSLPIPE_MEETING"
 """Environment variable with a file that does not exist yet, where the processes meet: torch's `init_method` file://."""
 TRACEBACK = "SSLPIPE_TRACEBACK"
 """Environment variable that shows all that the failed process wrote to stderr, such as a traceback, before the line."""
-
-
-def processes_started() -> int:
-    """Return the number of processes that train together, as which this one was started, also by torchrun; 1: alone."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
-
-
-def own_number() -> int:
-    """Return the number of this process among them, from 0."""
-    return int(os.environ["RANK"]) if processes_started() > 1 else 0
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_processes(command: Sequence[str], count: int, *, environment: Mapping[str, str] = {}) -> int:

@@ -21,8 +21,8 @@ from sslpipe.engine.method import BaseMethod
 from sslpipe.io.console import info
 from sslpipe.io.errors import NothingLearnedError
 from sslpipe.io.files import atomic_folder, sha256, write_csv
+from sslpipe.io.own_process import own_number, processes_started
 from sslpipe.io.params import Params, find_module, siblings
-from sslpipe.io.processes import own_number, processes_started
 from sslpipe.io.stage_end import print_end
 from sslpipe.io.stages import LABELLED_STAGES, SHARED_KEYS, key_of
 from sslpipe.nets.model_card import card_for

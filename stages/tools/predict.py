@@ -45,7 +45,7 @@ def predict(
     from sslpipe.decoding.pixels import MAX_PIXELS
     from sslpipe.io.console import info
     from sslpipe.io.errors import UserError
-    from sslpipe.io.processes import available_cores
+    from sslpipe.io.own_process import available_cores
     from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
     from sslpipe.io.text import counted, listed, shown
     from sslpipe.nets.model_file import load_model
