@@ -3,15 +3,16 @@
 So a run can resume at any step.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sslpipe.data import world
-from sslpipe.data.images import Images
+from sslpipe.data.images import Images, on_device
 from sslpipe.data.labelled import LabelledImages
-from sslpipe.data.seeds import RandomStream, mix
+from sslpipe.data.seeds import RandomStream, mix, seed_of_step
 from sslpipe.io.errors import UserError
 
 
@@ -20,43 +21,88 @@ class Batch:
     """A batch of images without labels; methods with few labels get a `Pair` with a labelled batch."""
 
     image: Tensor
-    """uint8 [B / N, C, H, W], on the device: this process's images, of N processes; all with one."""
+    """uint8 [B / N, C, H, W], on the device: this process's images, of N processes; all with one. [0, C, H, W] in a
+    step that needs no images."""
     index: Tensor
     """int64 [B], the indices of all images in their split, on the device."""
+    neighbor: Tensor | None = None
+    """int64 [B], the index of one neighbour of each image, on the device; None without `Needs.neighbors`."""
+    neighbor_image: Tensor | None = None
+    """uint8 [B / N, C, H, W], the images of `neighbor`, as `image`; None without `Needs.neighbors`."""
 
     def __len__(self) -> int:
         """B, the number of images of all processes."""
         return len(self.index)
 
 
+def every_step(step: int) -> bool:
+    """Return True for every step."""
+    return True
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method needs of its batches besides the indices, so that nothing else is read and all of it ahead."""
+
+    images: Callable[[int], bool] = every_step
+    """Step (0-based) → whether it needs the images of its batch, and those of the neighbours."""
+    neighbors: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    """(indices of a batch, int64 [B], generator) → the index of one neighbour of each, int64 [B], all on the CPU."""
+
+
 class Batches:
     """Random batches of a fixed size, without replacement within an epoch; the last, smaller batch is dropped."""
 
-    def __init__(self, images: Images, size: int, *, seed: int, where: str = "batch") -> None:
+    def __init__(
+        self,
+        images: Images,
+        size: int,
+        *,
+        seed: int,
+        where: str = "batch",
+        needs: Needs = Needs(),
+    ) -> None:
         """size: number of images per batch. where: the params key of `size`, for the error if it is too large."""
         if size > len(images):
             raise UserError(f"{where}: {size} is more than the {len(images)} training images")
         self.images = images
         self.size = size
         self.seed = seed
+        self.needs = needs
         self.steps_per_epoch = len(images) // size
-        self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._orders: dict[int, Tensor] = {}
+        """Epoch → its order [N] on the CPU, for the last one."""
 
     @property
     def device(self) -> torch.device:
         """Device of the batches."""
         return self.images.device
 
-    def at(self, step: int) -> Batch:
-        """Return the batch of a step (0-based)."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(mix(self.seed, RandomStream.EPOCH_ORDER, epoch))
-            self._order = torch.randperm(len(self.images), generator=generator).to(self.images.device)
-            self._epoch = epoch
-        index = self._order[place * self.size : (place + 1) * self.size]
-        return Batch(image=self.images[world.own(index)], index=index)
+    def at(self, step: int, generator: torch.Generator | None = None) -> Batch:
+        """Return the batch of a step (0-based) without waiting for the device.
+
+        generator: on the CPU, seeded by `seed_of_step`, from which the neighbours are drawn first of all; None: a new
+        one.
+        """
+        places = self._places(step, generator)
+        sent = on_device(places, self.device)
+        image = self.images.batch(world.own(places), world.own(sent)) if self.needs.images(step) else self.images.none()
+        if self.needs.neighbors is None:
+            return Batch(image=image, index=sent)
+        (index, neighbor), (image, neighbor_image) = sent.chunk(2), image.tensor_split(2)
+        return Batch(image=image, index=index, neighbor=neighbor, neighbor_image=neighbor_image)
+
+    def _places(self, step: int, generator: torch.Generator | None) -> Tensor:
+        """Return the indices of a step's images, int64 [B] on the CPU, or [2B] with those of the neighbours."""
+        epoch, start = divmod(step, self.steps_per_epoch)
+        if epoch not in self._orders:
+            drawn = torch.Generator().manual_seed(mix(self.seed, RandomStream.EPOCH_ORDER, epoch))
+            self._orders = {epoch: torch.randperm(len(self.images), generator=drawn)}
+        index = self._orders[epoch][start * self.size : (start + 1) * self.size]
+        if self.needs.neighbors is None:
+            return index
+        generator = generator or torch.Generator().manual_seed(seed_of_step(self.seed, step))
+        return torch.cat([index, self.needs.neighbors(index, generator)])
 
 
 @dataclass(frozen=True)
@@ -83,23 +129,30 @@ class LabelledBatches:
         self.labelled = labelled
         self.size = size
         self.seed = seed
+        self._index = labelled.index.cpu()
         self._orders: dict[int, Tensor] = {}
-        """Pass → its order [L], for the passes in the last batch."""
+        """Pass → its order [L] on the CPU, for the passes in the last batch."""
 
     def at(self, step: int) -> LabelledBatch:
-        """Return the batch of a step (0-based)."""
+        """Return the batch of a step (0-based) without waiting for the device."""
+        places = self._places(step)
+        sent = on_device(places, self.labelled.images.device)
+        index, label = self.labelled.index[sent], self.labelled.label[sent]
+        image = self.labelled.images.batch(self._index[world.own(places)], world.own(index))
+        return LabelledBatch(image=image, index=sent, label=label)
+
+    def _places(self, step: int) -> Tensor:
+        """Return the indices of a step's images among the labelled ones, int64 [B] on the CPU."""
         start = step * self.size
         first, skipped = divmod(start, len(self.labelled))
         last = (start + self.size - 1) // len(self.labelled)
         self._orders = {n: self._orders[n] if n in self._orders else self._draw(n) for n in range(first, last + 1)}
-        place = torch.cat(list(self._orders.values()))[skipped : skipped + self.size]
-        image = self.labelled.images[self.labelled.index[world.own(place)]]
-        return LabelledBatch(image=image, index=place, label=self.labelled.label[place])
+        return torch.cat(list(self._orders.values()))[skipped : skipped + self.size]
 
     def _draw(self, number: int) -> Tensor:
         """Return the random order of a pass."""
         generator = torch.Generator().manual_seed(mix(self.seed, RandomStream.LABELLED_ORDER, number))
-        return torch.randperm(len(self.labelled), generator=generator).to(self.labelled.images.device)
+        return torch.randperm(len(self.labelled), generator=generator)
 
 
 @dataclass(frozen=True)
@@ -127,9 +180,9 @@ class PairedBatches:
         """Number of batches in a pass over the unlabelled images."""
         return self.unlabelled.steps_per_epoch
 
-    def at(self, step: int) -> Pair:
-        """Return the pair of a step (0-based)."""
-        return Pair(labelled=self.labelled.at(step), unlabelled=self.unlabelled.at(step))
+    def at(self, step: int, generator: torch.Generator | None = None) -> Pair:
+        """Return the pair of a step (0-based); generator: see `Batches.at`."""
+        return Pair(unlabelled=self.unlabelled.at(step, generator), labelled=self.labelled.at(step))
 
 
 Stream = Batches | PairedBatches

@@ -67,10 +67,28 @@ class Images:
         return torch.from_numpy(self.array[np.arange(start, stop)])
 
     def __getitem__(self, index: Tensor) -> Tensor:
+        """Return the images with these indices, int64 [L] on any device."""
         if self._resident is not None:
-            return self._resident[index.to(self.device, non_blocking=self.device.type == "cuda")]
-        batch = torch.from_numpy(self.array[index.cpu().numpy()])
-        return batch.to(self.device, non_blocking=self.device.type == "cuda")
+            return self._resident[on_device(index, self.device)]
+        return on_device(torch.from_numpy(self.array[index.cpu().numpy()]), self.device)
+
+    def batch(self, index: Tensor, sent: Tensor) -> Tensor:
+        """Return the images with these indices, int64 [L] on the CPU, without waiting for the device.
+
+        sent: the same indices on the device.
+        """
+        return self[index if self._resident is None else sent]
+
+    def none(self) -> Tensor:
+        """Return a batch of no images, [0, C, H, W]."""
+        return torch.empty(0, *self.array.shape[1:], dtype=torch.uint8, device=self.device)
+
+
+def on_device(rows: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on the device; a copy from the CPU to CUDA goes through pinned memory, so that nothing waits."""
+    if rows.device.type == "cpu" and device.type == "cuda":
+        return rows.pin_memory().to(device, non_blocking=True)
+    return rows.to(device)
 
 
 def _in_memory(array: NDArray[np.uint8] | UnreadImages) -> NDArray[np.uint8]:

@@ -53,3 +53,8 @@ def mix(*numbers: int) -> int:
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31
     return state >> 1
+
+
+def seed_of_step(seed: int, step: int) -> int:
+    """Return the seed of the generator of a training step (0-based), in a run with the project's seed."""
+    return mix(seed, RandomStream.STEP_GENERATOR, step)
