@@ -24,6 +24,7 @@ from sslpipe.data.device import autocast
 from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.store import StoreInfo
+from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.trainer import Trainer
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import parse
@@ -67,6 +68,11 @@ def images(count: int, channels: int, size: int, device: torch.device) -> Images
     return Images(((large * 0.8 + noise * 0.2) * 255).byte().numpy(), device)
 
 
+def batches(method: BaseMethod, setup: Setup) -> Batches:
+    """The stream of unlabelled batches of a method."""
+    return Batches(setup.images, setup.batch, seed=0, needs=method.needs())
+
+
 def trainer(stage: str, method: str, block: dict[str, Any], setup: Setup) -> Trainer:
     """A method of a stage, ready to step; block: its settings in params.yaml."""
     torch.manual_seed(0)
@@ -74,26 +80,25 @@ def trainer(stage: str, method: str, block: dict[str, Any], setup: Setup) -> Tra
     settings = parse(module.Settings, block, where=stage)
     settings = replace(settings, fit=replace(settings.fit, batch=setup.batch))
     device = setup.images.device
-    unlabelled = Batches(setup.images, setup.batch, seed=0)
     held_out = setup.images.subset(torch.arange(0))
     if stage == "pretrain":
         made = module.Method(settings, pretext.Problem(setup.backbone, setup.info, setup.images, held_out)).to(device)
-        return Trainer(made.train(), unlabelled, settings.fit, seed=0)
+        return Trainer(made.train(), batches(made, setup), settings.fit, seed=0)
     network = build_network(setup.backbone, setup.info).to(device)
     if stage == "cluster":
         neighbors = torch.randint(len(setup.images), (len(setup.images), 20), device=device)
         hood = scan.Neighborhood(setup.images, neighbors)
         made = module.Method(replace(settings, head_epochs=0), scan.Problem(network, hood, hood)).to(device)
-        return Trainer(made.train(), unlabelled, settings.fit, seed=0)
+        return Trainer(made.train(), batches(made, setup), settings.fit, seed=0)
     if stage == "self_label":
         network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=CLASSES)).to(device)
         problem = confident.Problem(network, setup.images)
         made = module.Method(replace(settings, threshold=0.0), problem).to(device)
-        return Trainer(made.train(), unlabelled, settings.fit, seed=0)
+        return Trainer(made.train(), batches(made, setup), settings.fit, seed=0)
     index = torch.arange(4 * CLASSES, device=device)
     labelled = LabelledImages(setup.images, index, index % CLASSES, tuple("0123456789"))
     made = module.Method(settings, Problem(network, labelled)).to(device)
-    paired = PairedBatches(unlabelled, LabelledBatches(labelled, settings.labelled_batch, seed=0))
+    paired = PairedBatches(batches(made, setup), LabelledBatches(labelled, settings.labelled_batch, seed=0))
     return Trainer(made.train(), paired, settings.fit, seed=0)
 
 

@@ -1,7 +1,7 @@
 """The interface between the training loop and a method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Self
@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from sslpipe.data.batches import Needs
 from sslpipe.engine.schedules import ScheduleSettings, factor
 
 
@@ -68,13 +69,33 @@ class BaseMethod(nn.Module, ABC):
     that little was learned. Terms that may rise in a useful run are absent."""
 
     @abstractmethod
-    def losses(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the named scalar terms of one step; the loop minimises "loss" and logs the mean of each per interval.
+    def draw_views(self, batch: Any, generator: torch.Generator) -> Any:
+        """Return the augmented images of a step: tensors, in lists, tuples and dataclasses, or None.
 
         batch: what the run's stream of batches yields, such as sslpipe.data.batches.Batch. generator: the source of
-        all random numbers, on the device, seeded by the loop for each step. An optional term "skipped" of 1 means that
-        the step has nothing to learn from, and leaves all weights unchanged.
+        all random numbers, on the device, seeded by the loop for each step.
+        On CUDA this is called one step ahead, see `views_form`; `progress` is then that of the step to come.
         """
+
+    def views_form(self) -> Hashable | None:
+        """Return what decides which operations `draw_views` consists of, besides the shapes of the batch.
+
+        Steps of one form repeat the operations of its first step. None: the views depend on weights or state that the
+        step before changes, so they are never drawn ahead.
+        """
+        return ""
+
+    @abstractmethod
+    def losses(self, batch: Any, views: Any, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the named scalar terms of one step; the loop minimises "loss" and logs the mean of each per interval.
+
+        views: what `draw_views` returned for the batch. generator: as it was left by `draw_views`. An optional term
+        "skipped" of 1 means that the step has nothing to learn from, and leaves all weights unchanged.
+        """
+
+    def needs(self) -> Needs:
+        """Return what the method needs of the batches of images, the unlabelled ones if it also has others."""
+        return Needs()
 
     def chance_loss(self) -> float | None:
         """Return the "loss" of a model that knows nothing, with equal or independent outputs for all images.

@@ -10,6 +10,7 @@ from sslpipe.data import world
 from sslpipe.data.batches import Stream
 from sslpipe.data.device import autocast, image_format
 from sslpipe.data.seeds import RandomStream, mix
+from sslpipe.engine.ahead import drawing_for
 from sslpipe.engine.method import BaseMethod, Progress
 from sslpipe.engine.optimizers import OptimizerSettings, build_optimizer, clip_gradients, gradient_norm, skip_update
 from sslpipe.engine.schedules import ScheduleSettings
@@ -50,7 +51,7 @@ class Trainer:
         self.gradient_norm = torch.zeros(())
         """2-norm of all gradients before clipping, at the last step of an interval, the only one that computes it."""
         self.optimizer = build_optimizer(settings.optimizer, method, method.rate)
-        self._generator = torch.Generator(batches.device)
+        self._drawing = drawing_for(method, batches, seed=seed, total=self.total)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Run a step (0-based): batch, loss, gradient and update, all of them functions of the seed and the step.
@@ -60,10 +61,10 @@ class Trainer:
         method, settings = self.method, self.settings
         self._begin_step(step)
         torch.manual_seed(mix(self.seed, RandomStream.STEP_GLOBAL, step))
-        self._generator.manual_seed(mix(self.seed, RandomStream.STEP_GENERATOR, step))
         with world.shared_batch():
+            drawn = self._drawing.at(step)
             with autocast(self.batches.device):
-                terms = method.losses(self.batches.at(step), self._generator)
+                terms = method.losses(drawn.batch, drawn.views, drawn.generator)
             self.optimizer.zero_grad(set_to_none=True)
             terms["loss"].backward()  # type: ignore[no-untyped-call]
         world.average_gradients(method.parameters())
@@ -75,6 +76,7 @@ class Trainer:
         self.optimizer.step()
         method.progress = replace(method.progress, step=step + 1)
         method.after_step()
+        self._drawing.done(step)
         return {name: value.detach() for name, value in terms.items()}
 
     def row_is_due(self, steps: int) -> bool:

@@ -190,7 +190,7 @@ def _fit(method: Any, inputs: Inputs, opened: OpenedProblem, checkpoint: Checkpo
     """Train a method by the stream of batches that it needs."""
     settings, where, seed = inputs.settings, inputs.where, inputs.project.seed
     world.check_shares(f"{where}.fit.batch", settings.fit.batch)
-    every = Batches(inputs.images, settings.fit.batch, seed=seed, where=f"{where}.fit.batch")
+    every = Batches(inputs.images, settings.fit.batch, seed=seed, where=f"{where}.fit.batch", needs=method.needs())
     batches: Stream = every
     if opened.labelled is not None:
         world.check_shares(f"{where}.labelled_batch", settings.labelled_batch)

@@ -197,11 +197,14 @@ def _slots(chosen: Tensor, operations: int) -> tuple[Tensor, int]:
     """Give each image in each round a slot of its operation, int64 [rounds, B], and return the slots of an operation.
 
     The slots of the first operation come first. There are as many as `draw_operations` uses, so that the device need
-    not be waited for; a process that has only some of the images counts them.
+    not be waited for. A process that has only some of the images may need as many for them; on a CPU it counts them.
     """
     at = one_hot(chosen, operations)
     place = at.cumsum(1).gather(2, chosen[..., None])[..., 0] - 1
-    capacity = int(at.sum(1).max()) if world.is_shared() else _capacity(chosen.shape[1], operations)
+    images = chosen.shape[1]
+    capacity = min(_capacity(world.total(images), operations), images)
+    if world.is_shared() and chosen.device.type == "cpu":
+        capacity = int(at.sum(1).max())
     return chosen * capacity + place, capacity
 
 

@@ -20,7 +20,10 @@ class Bank(BaseMethod):
         self.net = nn.Linear(2, 1)
         self.register_buffer("rows", torch.randn(rows, 128))
 
-    def losses(self, batch, generator):
+    def draw_views(self, batch, generator):
+        return None
+
+    def losses(self, batch, views, generator):
         return {"loss": self.net.weight.sum()}
 
 

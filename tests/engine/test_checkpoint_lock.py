@@ -13,7 +13,10 @@ class Line(BaseMethod):
         super().__init__()
         self.net = torch.nn.Linear(2, 1)
 
-    def losses(self, batch, generator):
+    def draw_views(self, batch, generator):
+        return None
+
+    def losses(self, batch, views, generator):
         return {"loss": self.net.weight.sum()}
 
 

@@ -38,7 +38,10 @@ class Line(BaseMethod):
         self.layer = nn.Linear(4, 1)
         self.break_at, self.late_column = break_at, late_column
 
-    def losses(self, batch, generator):
+    def draw_views(self, batch, generator):
+        return None
+
+    def losses(self, batch, views, generator):
         return {"loss": self.layer(batch.image.flatten(1).float() / 255).sub(1).square().mean()}
 
     def after_step(self):
@@ -238,7 +241,7 @@ def test_the_gradient_norm_is_that_before_clipping_at_the_last_step_of_an_interv
     expected = []
     for step in range(7):
         optimizer.zero_grad()
-        method.losses(stream.at(step), None)["loss"].backward()
+        method.losses(stream.at(step), None, None)["loss"].backward()
         squares = sum(float((weight.grad.double() ** 2).sum()) for weight in method.parameters())
         expected.append(squares**0.5)
         nn.utils.clip_grad_norm_(method.parameters(), 1e-3)

@@ -32,7 +32,10 @@ class Autoencoder(BaseMethod):
         self.break_at, self.nan, self.skip, self.finish_after = break_at, nan, skip, finish_after
         self.epochs = 0
 
-    def losses(self, batch, generator):
+    def draw_views(self, batch, generator):
+        return None
+
+    def losses(self, batch, views, generator):
         image = batch.image.float() / 255
         noisy = image + 0.1 * torch.randn(image.shape, generator=generator)
         loss = (self.net(noisy) - image.flatten(1)).square().mean()

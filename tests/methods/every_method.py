@@ -191,6 +191,14 @@ METHODS = {
 }
 
 
+def stream_of(digits, settings, method, batch):
+    """The batches that the method learns from, `batch` images each, in pairs with labelled ones if it has labels."""
+    stream = Batches(digits[0], batch, seed=0, needs=method.needs())
+    if hasattr(settings, "labelled_batch"):
+        return PairedBatches(stream, LabelledBatches(few_labels(digits), settings.labelled_batch, seed=0))
+    return stream
+
+
 def train(name, digits, settings, method, *, batch, lr=1e-3, checkpoint=None, live=None, **budget):
     """The history of a run of seed 0 with Adam or AdamW, without the column that is never the same.
 
@@ -199,9 +207,7 @@ def train(name, digits, settings, method, *, batch, lr=1e-3, checkpoint=None, li
     name_of_optimizer = "adamw" if settings.fit.optimizer.name == "adamw" else "adam"
     optimizer = replace(settings.fit.optimizer.base_for({"name": name_of_optimizer}), lr=lr)
     chosen = replace(settings.fit, batch=batch, optimizer=optimizer, **budget)
-    stream = Batches(digits[0], batch, seed=0)
-    if hasattr(settings, "labelled_batch"):
-        stream = PairedBatches(stream, LabelledBatches(few_labels(digits), settings.labelled_batch, seed=0))
+    stream = stream_of(digits, settings, method, batch)
     checkpoint = checkpoint or Checkpoint(None, 1e9)
     return fit(method, stream, chosen, where=name, seed=0, checkpoint=checkpoint, live=live).history
 
@@ -210,6 +216,17 @@ def batch_of(digits, count=30):
     """The first training images as a batch."""
     index = torch.arange(count)
     return Batch(image=digits[0][index], index=index)
+
+
+def losses_of(method, batch, generator):
+    """The terms of a step: its views are drawn, and the method's losses computed."""
+    draw_neighbors = method.needs().neighbors
+    if draw_neighbors is not None and batch.neighbor is None:
+        neighbor = draw_neighbors(batch.index, generator)
+        batch = replace(batch, neighbor=neighbor, neighbor_image=method.train_set.images[neighbor])
+    with torch.no_grad():
+        views = method.draw_views(batch, generator)
+    return method.losses(batch, views, generator)
 
 
 def outputs_of(module):

@@ -5,12 +5,12 @@ from math import cos, log, pi
 
 import pytest
 import torch
-from every_method import tiny_problem
+from every_method import losses_of, tiny_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from sslpipe.data.batches import Batch, Batches, LabelledBatches, PairedBatches
+from sslpipe.data.batches import Batch, Batches, LabelledBatches, Pair, PairedBatches
 from sslpipe.engine.method import Multipliers, Progress
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
@@ -46,6 +46,11 @@ def clustering_epoch(build, **given):
     return at_epoch(build(warmup_epochs=0, ssl_epochs=1, rotation_epochs=0, **given), 1)
 
 
+def clustering_step(method, image, index, *, seed):
+    pair = Pair(labelled=None, unlabelled=Batch(image=image, index=index))
+    return losses_of(method, pair, torch.Generator().manual_seed(seed))
+
+
 def counts(targets):
     return torch.bincount(targets[targets != NONE], minlength=10).tolist()
 
@@ -77,7 +82,7 @@ def test_phases_follow_in_order(build, warmup, ssl, rotation, cluster, expected)
 )
 def test_each_phase_has_its_terms_and_its_weights(build, pair, generator, epoch, terms):
     method = at_epoch(build(warmup_epochs=1, ssl_epochs=1, rotation_epochs=1), epoch)
-    found = method.losses(pair, generator)
+    found = losses_of(method, pair, generator)
     assert set(found) == terms
     found["loss"].backward()
     head, rotation = method.network.head.weight.grad, method.rotation[-1].weight.grad
@@ -92,7 +97,7 @@ def test_labels_count_in_the_semi_supervised_phase_alone(build, pair, epoch):
     method = at_epoch(build(warmup_epochs=1, ssl_epochs=1), epoch)
     others = replace(pair, labelled=replace(pair.labelled, label=pair.labelled.label.flip(0)))
     first, second = (
-        copy.deepcopy(method).losses(each, torch.Generator().manual_seed(0))["loss"] for each in (pair, others)
+        losses_of(copy.deepcopy(method), each, torch.Generator().manual_seed(0))["loss"] for each in (pair, others)
     )
     assert torch.equal(first, second) is (epoch != 1)
 
@@ -145,7 +150,7 @@ def test_an_image_is_turned_by_each_quarter(build, pair, generator):
     method = at_epoch(build(warmup_epochs=1, rotation_views=views), 0)
     seen = []
     method.network.backbone.register_forward_pre_hook(lambda module, images: seen.append(images[0].clone()))
-    terms = method.losses(pair, generator)
+    terms = losses_of(method, pair, generator)
     network = method.network
     rotated = [plain(image).rot90(quarter, (1, 2)) for quarter in range(4) for image in pair.unlabelled.image]
     torch.testing.assert_close(seen[0], (torch.stack(rotated) - network.mean) / network.std)
@@ -158,7 +163,7 @@ def test_an_image_is_turned_by_each_quarter(build, pair, generator):
     with torch.no_grad():
         method.rotation[-1].weight.zero_()
         method.rotation[-1].bias.zero_()
-    assert method.losses(pair, generator)["rotation"].item() == pytest.approx(log(4))
+    assert losses_of(method, pair, generator)["rotation"].item() == pytest.approx(log(4))
 
 
 @given(st.integers(1, 400), st.integers(2, 12), st.sampled_from([0.0, 0.3, 0.6, 0.8, 1.0]))
@@ -186,7 +191,11 @@ def test_targets_stay_balanced_for_ever_and_move_within_the_batch_alone(data, sh
     for _ in range(3):
         index = torch.tensor(data.draw(st.lists(st.integers(0, 299), min_size=2, max_size=20, unique=True)))
         before = method.targets.clone()
-        method._clustering(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
+        losses_of(
+            method,
+            Pair(labelled=None, unlabelled=Batch(image=digits[0][index], index=index)),
+            torch.Generator().manual_seed(0),
+        )
         assert counts(method.targets) == balanced
         assert sorted(method.targets[index].tolist()) == sorted(before[index].tolist())
         others = torch.ones(300, dtype=torch.bool)
@@ -200,7 +209,11 @@ def test_the_batchs_targets_go_where_they_are_nearest(build, digits):
     method.targets[index] = torch.tensor([NONE, 4, 7, NONE, 4])
     outputs = F.normalize(method.network.eval()(plain(digits[0][index])), dim=1).double().detach()
     method.network.train()
-    terms = method._clustering(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
+    terms = losses_of(
+        method,
+        Pair(labelled=None, unlabelled=Batch(image=digits[0][index], index=index)),
+        torch.Generator().manual_seed(0),
+    )
 
     def distance(images):
         pairs = zip(images, (4, 4, 7), strict=True)
@@ -221,7 +234,9 @@ def test_copies_learn_their_images_target_and_the_near_ones_without_theirs(build
     image = digits[0][index]
     anchors = F.normalize(method.network.eval()(plain(image)), dim=1).double().detach()
     method.network.train()
-    terms = method._clustering(Batch(image=image, index=index), torch.Generator().manual_seed(1))
+    terms = losses_of(
+        method, Pair(labelled=None, unlabelled=Batch(image=image, index=index)), torch.Generator().manual_seed(1)
+    )
     views = method.views(image.repeat(2, 1, 1, 1), torch.Generator().manual_seed(1))
     outputs = F.normalize(method.network(views), dim=1).double().detach()
     distances = []
@@ -253,7 +268,11 @@ def test_a_clustering_step_exchanges_targets_within_its_groups(build, digits):
     method = clustering_epoch(build, cluster_batch=8)
     index = torch.arange(40, 60)
     before = method.targets[index].clone()
-    method._clustering(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
+    losses_of(
+        method,
+        Pair(labelled=None, unlabelled=Batch(image=digits[0][index], index=index)),
+        torch.Generator().manual_seed(0),
+    )
     after = method.targets[index]
     assert not torch.equal(after, before)
     assert [sorted(group.tolist()) for group in after.split(8)] == [sorted(group.tolist()) for group in before.split(8)]
@@ -267,7 +286,9 @@ def test_the_public_codes_form_of_a_clustering_step(build, digits):
     image = digits[0][index]
     anchors = F.normalize(method.network.eval()(plain(image)), dim=1).double().detach()
     method.network.train()
-    terms = method._clustering(Batch(image=image, index=index), torch.Generator().manual_seed(1))
+    terms = losses_of(
+        method, Pair(labelled=None, unlabelled=Batch(image=image, index=index)), torch.Generator().manual_seed(1)
+    )
     views = method.views(image.repeat(2, 1, 1, 1), torch.Generator().manual_seed(1))
     outputs = F.normalize(method.network(views), dim=1).detach()
     kept, targets = [], []
@@ -331,7 +352,7 @@ def test_the_base_is_found_by_name_and_takes_its_settings(build, pair, generator
     method = build(base=base, warmup_epochs=0, ssl_epochs=1, ssl={"unlabelled_weight": 0.25})
     assert type(method.base) is module.Method
     assert method.base.settings == module.Settings(unlabelled_weight=0.25)
-    assert at_epoch(method, 0.5).losses(pair, generator)["labelled"] > 0
+    assert losses_of(at_epoch(method, 0.5), pair, generator)["labelled"] > 0
 
 
 def test_an_unknown_base_is_a_users_mistake(build):
@@ -399,11 +420,11 @@ def test_the_ramp_of_mixmatch_begins_with_its_first_step(build, pair, generator)
     method = build(**given, ssl={"ramp_steps": 40, "unlabelled_weight": 60.0})
     for epoch, share in ((100, 0.0), (103, 0.1), (100 + 3 * 9, 0.9), (100 + 3 * 10, 1.0), (100 + 3 * 50, 1.0)):
         method.progress = Progress(epoch * STEPS_PER_EPOCH, 475 * STEPS_PER_EPOCH, STEPS_PER_EPOCH)
-        terms = method.losses(pair, generator)
+        terms = losses_of(method, pair, generator)
         torch.testing.assert_close(terms["loss"], terms["labelled"] + share * 60 * terms["unlabelled"])
         half = build(**given, ssl={"ramp": 0.08, "unlabelled_weight": 60.0})  # of 500 steps of its own
         half.progress = method.progress
-        terms = half.losses(pair, generator)
+        terms = losses_of(half, pair, generator)
         torch.testing.assert_close(terms["loss"], terms["labelled"] + share * 60 * terms["unlabelled"])
 
 
@@ -412,7 +433,7 @@ def test_udas_labels_are_released_by_its_own_steps(build, pair, monkeypatch):
     monkeypatch.setattr(uda, "annealed_cross_entropy", recorded(uda.annealed_cross_entropy, seen))
     for epoch in (10, 11, 14, 15, 19):
         method.progress = Progress(epoch * STEPS_PER_EPOCH, 20 * STEPS_PER_EPOCH, STEPS_PER_EPOCH)
-        method.losses(pair, torch.Generator().manual_seed(0))
+        losses_of(method, pair, torch.Generator().manual_seed(0))
     # Ten epochs after the rotation: SSRC SSRC SS, six of them UDA's.
     assert seen == pytest.approx([0.1 + 0.9 * done / 6 for done in (0, 1, 2, 3, 5)])
 

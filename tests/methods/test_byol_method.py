@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_method import CROP, PROJECTION, batch_of, pretext_given
+from every_method import CROP, PROJECTION, batch_of, losses_of, pretext_given
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
@@ -40,7 +40,7 @@ def test_the_loss_is_the_sum_over_both_views_each_of_which_has_a_pass(digits, ne
         for view, other in ((0, 1), (1, 0)):
             distance = unit(predictions[view][image]) - unit(projections[other][image])
             expected += float(distance.square().sum()) / 20
-    loss = method.losses(batch, torch.Generator().manual_seed(0))["loss"]
+    loss = losses_of(method, batch, torch.Generator().manual_seed(0))["loss"]
     assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -59,7 +59,7 @@ def test_the_predictor_learns_and_is_left_behind(digits, network):
     method = build(digits, network)
     index = torch.arange(20)
     batch = Batch(image=digits[0][index], index=index)
-    method.train().losses(batch, torch.Generator().manual_seed(0))["loss"].backward()
+    losses_of(method.train(), batch, torch.Generator().manual_seed(0))["loss"].backward()
     assert all(weight.grad is not None for weight in method.predictor.parameters())
     assert all(weight.grad is None for weight in method.target.parameters())
     assert not any("predictor" in name for name in method.selected().state_dict())

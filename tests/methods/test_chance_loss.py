@@ -5,11 +5,10 @@ from math import exp, log, sqrt
 
 import pytest
 import torch
-from every_method import METHODS, few_labels, pretext, train, with_labels
+from every_method import METHODS, losses_of, pretext, stream_of, train, with_labels
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.engine.method import BaseMethod, Progress
 from sslpipe.io.params import find_module, siblings
 from sslpipe.io.stages import TRAINING_STAGES, key_of
@@ -54,12 +53,10 @@ def knows_nothing(settings, method):
 
 def loss_of(method, settings, digits, step=0):
     """Its loss of the batch of a step, and what it says is the value at chance."""
-    stream = Batches(digits[0], BATCH, seed=0)
-    if hasattr(settings, "labelled_batch"):
-        stream = PairedBatches(stream, LabelledBatches(few_labels(digits), settings.labelled_batch, seed=0))
+    stream = stream_of(digits, settings, method, BATCH)
     method.train()
     method.progress = Progress(step, 100, 10)
-    loss = method.losses(stream.at(step), torch.Generator().manual_seed(0))["loss"].item()
+    loss = losses_of(method, stream.at(step), torch.Generator().manual_seed(0))["loss"].item()
     method.progress = Progress(step + 1, 100, 10)
     return loss, method.chance_loss()
 

@@ -5,7 +5,7 @@ from math import log
 
 import pytest
 import torch
-from every_method import CROP, CROPS, METHODS, SMALL_CROP, WEAK, batch_of, outputs_of, pretext_given
+from every_method import CROP, CROPS, METHODS, SMALL_CROP, WEAK, batch_of, losses_of, outputs_of, pretext_given
 from torch import nn
 from torch.nn import functional as F
 
@@ -52,14 +52,14 @@ def pretext(module, digits, network, **settings):
 def test_simclr_contrasts_two_views_at_its_temperature(digits, network, generator):
     method = pretext(simclr, digits, network, temperature=0.3, views=CROP).train()
     seen = outputs_of(network)
-    loss = method.losses(batch_of(digits), generator)["loss"].detach()
+    loss = losses_of(method, batch_of(digits), generator)["loss"].detach()
     torch.testing.assert_close(loss, nt_xent(*seen[0].chunk(2), temperature=0.3))
 
 
 def test_simclr_may_have_a_pass_for_each_view(digits, network, generator):
     method = pretext(simclr, digits, network, temperature=0.3, views=CROP, batch_statistics="separate").train()
     seen = outputs_of(network)
-    loss = method.losses(batch_of(digits), generator)["loss"].detach()
+    loss = losses_of(method, batch_of(digits), generator)["loss"].detach()
     assert [len(output) for output in seen] == [30, 30]
     torch.testing.assert_close(loss, nt_xent(*seen, temperature=0.3))
 
@@ -86,7 +86,7 @@ def test_batch_statistics_of_the_averaged_network(digits, network, name, average
 def test_nce_discriminates_unit_features_at_its_temperature(digits, network, generator):
     method = pretext(nce, digits, network, negatives=0, temperature=0.3)
     rows, batch = method.memory.rows.clone(), batch_of(digits)
-    loss = method.losses(batch, generator)["loss"].detach()
+    loss = losses_of(method, batch, generator)["loss"].detach()
     feature = method._latest[1]
     torch.testing.assert_close(feature.norm(dim=1), torch.ones(30))
     torch.testing.assert_close(loss, instance_softmax(feature, batch.index, rows, temperature=0.3))
@@ -94,7 +94,7 @@ def test_nce_discriminates_unit_features_at_its_temperature(digits, network, gen
 
 def test_the_proximal_term_teaches_the_network(digits, network, generator):
     method = pretext(nce, digits, network, negatives=16, proximal=2.0)
-    assert method.losses(batch_of(digits), generator)["proximal"].requires_grad
+    assert losses_of(method, batch_of(digits), generator)["proximal"].requires_grad
 
 
 def test_the_momentum_of_a_memory_is_the_share_of_the_old_row():
@@ -106,7 +106,7 @@ def test_the_momentum_of_a_memory_is_the_share_of_the_old_row():
 
 def test_the_momentum_of_upright_is_the_share_of_the_old_one(digits, network, generator):
     method = pretext(feature_decoupling, digits, network, outputs=16, negatives=0, momentum=0.75)
-    method.losses(batch_of(digits), generator)
+    losses_of(method, batch_of(digits), generator)
     latest = method._latest[2]
     method.after_step()
     torch.testing.assert_close(method.upright[:, :30], 0.25 * latest)
@@ -115,7 +115,7 @@ def test_the_momentum_of_upright_is_the_share_of_the_old_one(digits, network, ge
 def test_swav_reports_the_share_of_the_largest_prototype(digits, network, generator):
     method = pretext(swav, digits, network, prototypes=12, hidden=32, outputs=16, **CROPS, queue=0)
     seen = outputs_of(method.assignment)
-    share = method.losses(batch_of(digits), generator)["largest_share"]
+    share = losses_of(method, batch_of(digits), generator)["largest_share"]
     torch.testing.assert_close(share, seen[0].flatten(0, 1).mean(dim=0).max())
 
 
@@ -239,7 +239,7 @@ def test_pseudo_labels_are_the_averaged_networks_on_plain_images(digits, network
     method = self_labelling(digits, network, **chosen)
     disturb(method.averaged.module)
     seen, batch = outputs_of(network), batch_of(digits, 40)
-    terms = method.train().losses(batch, generator)
+    terms = losses_of(method.train(), batch, generator)
     targets = method.averaged.module.train(statistics == "batch")(plain(batch.image)).detach()
     expected = confident_cross_entropy(targets, seen[-1], threshold=0.12, balance=balance)
     torch.testing.assert_close(terms["loss"].detach(), expected["loss"], rtol=1e-4, atol=1e-5)
@@ -250,7 +250,7 @@ def test_pseudo_labels_are_the_averaged_networks_on_plain_images(digits, network
 def test_labels_are_smoothed(problem, pair, generator):
     method = supervised.Method(supervised.Settings(label_smoothing=0.3), problem)
     seen = outputs_of(method.network)
-    loss = method.losses(pair, generator)["loss"].detach()
+    loss = losses_of(method, pair, generator)["loss"].detach()
     torch.testing.assert_close(loss, cross_entropy(seen[0], pair.labelled.label, smoothing=0.3))
 
 
@@ -273,7 +273,7 @@ def test_labels_and_targets_are_mixed_as_their_images_are(problem, pair, generat
     losses = recorded(monkeypatch, _prototypes, "cross_entropy")
     method = suave_method(problem, local_crops=1, mix_unlabelled="all")
     assigned, watched = recorded(monkeypatch, method, "assign"), recorded(monkeypatch, _prototypes, "monitor_loss")
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     mixes, targets = [mix for _, mix in mixes], assigned[0][1]
     truth = F.one_hot(pair.labelled.label, 10).float()
     known = torch.cat([truth, mixes[0].targets(truth)])
@@ -302,7 +302,7 @@ def test_mixmatch_mixes_each_guess_with_its_own_view(problem, pair, generator, m
     method = mixmatch.Method(mixmatch.Settings(copies=2), problem)
     mixes, terms = recorded(monkeypatch, mixmatch, "draw_mix"), recorded(monkeypatch, mixmatch, "mixmatch")
     guesses = recorded(monkeypatch, method, "_guess")
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     truth = F.one_hot(pair.labelled.label, 10).float()
     _, target, _, unlabelled_target = terms[0][0]
     expected = mixes[0][1].targets(torch.cat([truth, guesses[0][1]]))

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from every_method import losses_of
 
 from sslpipe.data.batches import Batch
 from sslpipe.methods.self_label.confident import Method, Problem, Settings
@@ -29,7 +30,7 @@ def test_the_batch_norms_of_the_pseudo_labels(digits, labelling, statistics):
     seen = []
     method.network.register_forward_hook(lambda module, _, output: seen.append(module.training))
     counts = [m.num_batches_tracked.item() for m in method.modules() if hasattr(m, "num_batches_tracked")]
-    method.losses(first_batch(digits), torch.Generator().manual_seed(0))
+    losses_of(method, first_batch(digits), torch.Generator().manual_seed(0))
     plain_ones = statistics == "batch"
     assert seen == [plain_ones, True]
     after = [m.num_batches_tracked.item() for m in method.modules() if hasattr(m, "num_batches_tracked")]
@@ -39,7 +40,7 @@ def test_the_batch_norms_of_the_pseudo_labels(digits, labelling, statistics):
 def test_averaged_targets_see_plain_images_alone(digits, labelling):
     method = labelling(targets="averaged", target_statistics="batch")
     method.train()
-    method.losses(first_batch(digits), torch.Generator().manual_seed(0))
+    losses_of(method, first_batch(digits), torch.Generator().manual_seed(0))
     layers = [m for m in method.averaged.modules() if hasattr(m, "num_batches_tracked")]
     assert {layer.num_batches_tracked.item() for layer in layers} == {1}
     before = [layer.running_mean.clone() for layer in layers]
@@ -61,7 +62,7 @@ def test_the_finished_model_has_statistics_of_plain_images(digits, labelling, ta
 
 
 def test_nothing_confident_is_a_skipped_batch(digits, labelling):
-    terms = labelling(threshold=1.0).losses(first_batch(digits), torch.Generator())
+    terms = losses_of(labelling(threshold=1.0), first_batch(digits), torch.Generator())
     assert terms["skipped"] == 1
     assert terms["confident"] == 0
     assert terms["loss"] == 0

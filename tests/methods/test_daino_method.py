@@ -1,6 +1,6 @@
 import pytest
 import torch
-from every_method import CROPS, WEAK
+from every_method import CROPS, WEAK, losses_of
 
 from sslpipe.engine.method import Progress
 from sslpipe.methods.semisup.daino import Method, Settings
@@ -34,7 +34,7 @@ def test_the_center_follows_equation_9(build, pair, monkeypatch):
     seen = teacher_scores(method, monkeypatch)
     expected = torch.zeros(10, dtype=torch.float64)
     for seed in range(3):
-        method.losses(pair, torch.Generator().manual_seed(seed))
+        losses_of(method, pair, torch.Generator().manual_seed(seed))
         rows = seen[seed].double()
         assert len(rows) == 2 * 30
         expected = torch.stack([0.8 * expected[k] + 0.2 * sum(row[k] for row in rows) / 60 for k in range(10)])
@@ -69,7 +69,7 @@ def test_every_crop_learns_the_other_global_crops(build, pair, monkeypatch):
     seen, given = teacher_scores(method, monkeypatch), {}
     features = method.network.features_of
     monkeypatch.setattr(method.network, "features_of", lambda views: given.setdefault("features", features(views)))
-    loss = method.losses(pair, torch.Generator().manual_seed(0))["swapped"]
+    loss = losses_of(method, pair, torch.Generator().manual_seed(0))["swapped"]
     embeddings = method.network.head.embed(torch.cat(given["features"]))
     _, *predicted = (method.network.head.scores(embeddings).double().detach() / 0.2).split([20, 30, 30, 30, 30])
     scores = seen[0].double().view(2, 30, 10)

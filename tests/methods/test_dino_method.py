@@ -1,6 +1,6 @@
 import pytest
 import torch
-from every_method import CROPS, METHODS, batch_of, outputs_of, pretext_given, train
+from every_method import CROPS, METHODS, batch_of, losses_of, outputs_of, pretext_given, train
 
 from sslpipe.engine.method import Progress
 from sslpipe.methods.pretrain.dino import Method, Settings
@@ -24,7 +24,7 @@ def test_the_loss_is_equation_3_crop_by_crop_and_the_center_moves(digits, networ
     given, center = {}, method.center.clone()
     crops = method.crops
     monkeypatch.setattr(method, "crops", lambda *a: given.setdefault("crops", crops(*a)))
-    loss = method.train().losses(batch_of(digits, 20), torch.Generator().manual_seed(0))["loss"]
+    loss = losses_of(method.train(), batch_of(digits, 20), torch.Generator().manual_seed(0))["loss"]
     teacher = method.teacher.module
     with torch.no_grad():
         seen = teacher.head(teacher.features(torch.cat(given["crops"][:2])))
@@ -48,7 +48,7 @@ def test_the_loss_is_equation_3_crop_by_crop_and_the_center_moves(digits, networ
 def test_views_of_one_size_share_a_pass_unless_they_are_separate(digits, network, statistics, student, teacher):
     method = build(digits, network, batch_statistics=statistics).train()
     seen = [outputs_of(module.backbone) for module in (network, method.teacher.module)]
-    method.losses(batch_of(digits, 20), torch.Generator().manual_seed(0))
+    losses_of(method, batch_of(digits, 20), torch.Generator().manual_seed(0))
     assert [[len(output) for output in outputs] for outputs in seen] == [student, teacher]
 
 
@@ -96,7 +96,7 @@ def test_the_loss_of_equal_outputs_is_the_value_at_chance(digits, network):
     with torch.no_grad():
         for head in (network.head, method.teacher.module.head):
             head.prototypes.weight.copy_(torch.ones(12, 16))
-    loss = method.losses(batch_of(digits, 20), torch.Generator().manual_seed(0))["loss"]
+    loss = losses_of(method, batch_of(digits, 20), torch.Generator().manual_seed(0))["loss"]
     assert method.loss_at_chance() == {"loss": pytest.approx(loss.item(), rel=1e-4)}
 
 

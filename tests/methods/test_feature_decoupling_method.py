@@ -3,7 +3,7 @@ from math import log
 
 import pytest
 import torch
-from every_method import pretext_given
+from every_method import losses_of, pretext_given
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
@@ -47,7 +47,7 @@ def test_each_half_of_the_features_has_its_task(digits, network):
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(digits, network):
     method = build(digits, network, rotation_weight=2.0, agreement_weight=3.0, instance_weight=0.5)
-    terms = method.losses(batch_of(digits, torch.arange(20)), torch.Generator().manual_seed(0))
+    terms = losses_of(method, batch_of(digits, torch.arange(20)), torch.Generator().manual_seed(0))
     expected = 2 * terms["rotation"] + 3 * terms["agreement"] + 0.5 * terms["instances"]
     torch.testing.assert_close(terms["loss"], expected)
 
@@ -55,7 +55,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(digits, network):
 def test_visited_rows_of_both_memories_move(digits, network):
     method = build(digits, network, momentum=0.5).eval()
     memory, index = method.memory.rows.clone(), torch.tensor([3, 7, 290])
-    method.losses(batch_of(digits, index), torch.Generator().manual_seed(0))
+    losses_of(method, batch_of(digits, index), torch.Generator().manual_seed(0))
     image = digits[0][index].float() / 255
     rotated = [network.features(image.rot90(turns, (2, 3))) for turns in range(4)]
     halves = [network.head.halves(features) for features in rotated]
@@ -80,7 +80,7 @@ def test_ambiguous_rotations_count_less_from_their_share_of_the_run_on(digits, n
     monkeypatch.setattr(module, "rotation", lambda logits, weight: weights.append(weight) or rotation(logits, weight))
     for step in (4, 5):
         method.progress = Progress(step, 10, 10)
-        method.losses(batch_of(digits, index), torch.Generator().manual_seed(0))
+        losses_of(method, batch_of(digits, index), torch.Generator().manual_seed(0))
     assert (weights[0] == 1).all()
     expected = torch.ones(4, 4)
     expected[2, 2] = 1 - 0.8**2
@@ -95,7 +95,7 @@ def test_sampled_rows_represent_all_others(digits, network, monkeypatch):
         module, "instance_softmax", lambda *given, **named: noises.append(given[3]) or instance_softmax(*given, **named)
     )
     for seed in (0, 1):
-        method.losses(batch_of(digits, torch.arange(5)), torch.Generator().manual_seed(seed))
+        losses_of(method, batch_of(digits, torch.arange(5)), torch.Generator().manual_seed(seed))
     assert noises[0].shape == (32,)
     assert not torch.equal(*noises)
     assert method.loss_at_chance() == {"instances": torch.tensor(33.0, dtype=torch.float64).log().item()}
@@ -106,7 +106,7 @@ def test_as_many_sampled_rows_as_images_are_all_rows(digits, network, monkeypatc
     method = build(digits, network, negatives=negatives)
     noises = []
     monkeypatch.setattr(module, "instance_softmax", lambda *given, **_: noises.append(given[3]) or given[0].sum())
-    method.losses(batch_of(digits, torch.arange(5)), torch.Generator().manual_seed(0))
+    losses_of(method, batch_of(digits, torch.arange(5)), torch.Generator().manual_seed(0))
     sampled = 0 < negatives < 300
     assert (noises[0] is not None) == sampled
     if sampled:
@@ -120,7 +120,7 @@ def test_noise_contrast_has_rows_of_its_own_for_each_image(digits, network, monk
     noises, nce = [], _memory.nce
     monkeypatch.setattr(_memory, "nce", lambda *given, **named: noises.append(given[2]) or nce(*given, **named))
     index, memory = torch.tensor([3, 7, 290]), method.memory.rows.clone()
-    terms = method.losses(batch_of(digits, index), torch.Generator().manual_seed(0))
+    terms = losses_of(method, batch_of(digits, index), torch.Generator().manual_seed(0))
     embedding, noise = method._latest[1], noises[0]
     assert noise.shape == (3, 8)
     assert not torch.equal(noise[0], noise[1])
@@ -155,7 +155,7 @@ def test_a_trained_rotnet_says_which_rotated_images_look_upright(digits, info, n
         expected = torch.stack([trained(image.rot90(turns, (2, 3))).softmax(dim=1)[:, 0] for turns in (1, 2, 3)])
     torch.testing.assert_close(method.upright, expected)
     assert method.settings.files_read == (tmp_path / "model.safetensors",)
-    method.losses(batch_of(digits, torch.arange(20)), torch.Generator().manual_seed(0))
+    losses_of(method, batch_of(digits, torch.arange(20)), torch.Generator().manual_seed(0))
     method.after_step()
     assert torch.equal(method.upright, expected.to(method.upright))
 

@@ -3,6 +3,7 @@ from math import log
 
 import pytest
 import torch
+from every_method import losses_of
 
 from sslpipe.io.errors import UserError
 from sslpipe.methods.semisup.fixmatch import Method, Settings
@@ -24,7 +25,7 @@ def forwards(method):
 def test_labelled_weak_and_strong_images_go_through_one_forward(problem, pair, generator, alignment):
     method = Method(Settings(alignment=alignment), problem)
     seen = forwards(method)
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     assert seen == [(True, 20 + 30 + 30)]
 
 
@@ -33,7 +34,7 @@ def test_the_loss_is_that_of_the_papers_algorithm(problem, pair, normalize_by):
     given = {"threshold": 0.16, "unlabelled_weight": 3.0, "alignment": True, "label_smoothing": 0.1}
     settings = Settings(normalize_by=normalize_by, **given)
     method = Method(settings, problem)
-    terms = method.losses(pair, torch.Generator().manual_seed(5))
+    terms = losses_of(method, pair, torch.Generator().manual_seed(5))
     generator = torch.Generator().manual_seed(5)
     weak = method.views(torch.cat([pair.labelled.image, pair.unlabelled.image]), generator)
     strong = method.strong(pair.unlabelled.image, generator)
@@ -81,7 +82,7 @@ def test_the_rates_learn_what_the_network_still_sees(problem, pair, generator, m
         for each in bins[:, image]:
             expected[identity, 0, each] = 0.99 * expected[identity, 0, each] + 0.01 * match
     seen = forwards(method)
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     torch.testing.assert_close(method.ctaugment.rates, expected)
     assert seen == [(False, 20), (True, 80)]
     assert torch.equal(method.state_dict()["ctaugment.rates"], method.ctaugment.rates)
@@ -95,7 +96,7 @@ def test_the_network_sees_probed_images_and_strong_views_by_ctaugment(problem, p
     monkeypatch.setattr(method.ctaugment, "probe", lambda draw: probes.append(probe(draw)) or probes[-1])
     method.ctaugment.register_forward_hook(lambda module, given, view: torch.full_like(view, 0.25))
     method.network.register_forward_pre_hook(lambda module, images: seen.append(images[0]))
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     images = plain(pair.labelled.image)
     torch.testing.assert_close(seen[0], method.ctaugment.apply_probe(images, probes[0]))
     assert not torch.allclose(seen[0], images, atol=1e-2)
@@ -115,7 +116,7 @@ def test_labelled_images_alone_are_jittered_if_the_weak_views_are_others(problem
     probe = method.ctaugment.probe
     monkeypatch.setattr(method.ctaugment, "probe", lambda draw: probes.append(probe(draw)) or probes[-1])
     method.network.register_forward_pre_hook(lambda module, images: seen.append(images[0]))
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     probed, (labelled, weak) = seen[0], (seen[1][:20], seen[1][20:50])
     torch.testing.assert_close(probed, method.ctaugment.apply_probe(plain(pair.labelled.image), probes[0]))
     assert torch.equal(weak, plain(pair.unlabelled.image))
@@ -137,7 +138,7 @@ def test_the_rates_move_at_the_probed_bins_alone_and_not_with_strong_views(probl
     probes = []
     probe = method.ctaugment.probe
     monkeypatch.setattr(method.ctaugment, "probe", lambda draw: probes.append(probe(draw)) or probes[-1])
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     probed = torch.zeros(method.ctaugment.rates.shape, dtype=torch.bool)
     probed[probes[0].chosen, 0, probes[0].bins[0]] = True
     assert torch.equal(method.ctaugment.rates < 1, probed)
@@ -152,7 +153,7 @@ def test_ctaugment_without_operations_is_a_users_mistake(problem):
 
 
 def test_nothing_confident_leaves_the_labels_alone(problem, pair, generator):
-    terms = Method(Settings(threshold=1.0), problem).losses(pair, generator)
+    terms = losses_of(Method(Settings(threshold=1.0), problem), pair, generator)
     assert terms["unlabelled"] == 0
     assert torch.equal(terms["loss"], terms["labelled"])
     assert terms["labelled"].item() == pytest.approx(log(10), abs=1.0)

@@ -8,10 +8,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_method import METHODS, few_labels
+from every_method import METHODS, stream_of
 from torch import nn
 
-from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.engine import trainer
 
 
@@ -35,9 +34,7 @@ def test_weights_that_were_cast_without_gradients_get_them_later():
 def test_a_step_has_the_gradients_of_a_step_in_float32(name, digits, network, monkeypatch):
     def with_gradient():
         settings, method = METHODS[name](digits, network)
-        batches = Batches(digits[0], 75, seed=0)
-        if hasattr(settings, "labelled_batch"):
-            batches = PairedBatches(batches, LabelledBatches(few_labels(digits), settings.labelled_batch, seed=0))
+        batches = stream_of(digits, settings, method, 75)
         trainer.Trainer(method.train(), batches, replace(settings.fit, batch=75), seed=0).step(0)
         return {each for each, weight in method.named_parameters() if weight.grad is not None}
 

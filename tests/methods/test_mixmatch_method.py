@@ -1,5 +1,6 @@
 import pytest
 import torch
+from every_method import losses_of
 
 from sslpipe.engine.method import Progress
 from sslpipe.methods.semisup.mixmatch import Method, Settings
@@ -12,7 +13,7 @@ from sslpipe.views.mixing import MixSettings
 def test_the_unlabelled_weight_rises_linearly(problem, pair, generator, step, ramp, share):
     method = Method(Settings(ramp=ramp, unlabelled_weight=60.0), problem)
     method.progress = Progress(step, 100, 10)
-    terms = method.losses(pair, generator)
+    terms = losses_of(method, pair, generator)
     torch.testing.assert_close(terms["loss"], terms["labelled"] + share * 60 * terms["unlabelled"])
     assert terms["unlabelled"] > 0
 
@@ -22,12 +23,12 @@ def test_the_unlabelled_weight_rises_linearly(problem, pair, generator, step, ra
 def test_the_weight_may_rise_in_a_number_of_steps_however_long_the_run(problem, pair, generator, step, share, total):
     method = Method(Settings(ramp_steps=16384, unlabelled_weight=60.0), problem)
     method.progress = Progress(step, total, 765)
-    terms = method.losses(pair, generator)
+    terms = losses_of(method, pair, generator)
     torch.testing.assert_close(terms["loss"], terms["labelled"] + share * 60 * terms["unlabelled"])
 
 
 def test_a_rise_in_0_steps_is_none(problem, pair, generator):
-    terms = Method(Settings(ramp_steps=0, unlabelled_weight=60.0), problem).losses(pair, generator)
+    terms = losses_of(Method(Settings(ramp_steps=0, unlabelled_weight=60.0), problem), pair, generator)
     torch.testing.assert_close(terms["loss"], terms["labelled"] + 60 * terms["unlabelled"])
 
 
@@ -50,7 +51,7 @@ def test_everything_is_mixed_with_everything(problem, pair, generator, monkeypat
     seen, mixes = [], []
     monkeypatch.setattr("sslpipe.methods.semisup.mixmatch.draw_mix", recorded(mixes))
     method.network.register_forward_pre_hook(lambda module, images: seen.append(images[0]))
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     guessed, mixed = seen
     assert (len(guessed), len(mixed)) == (60, 80)
     partner, weight = mixes[0].partner, mixes[0].weight
@@ -65,7 +66,7 @@ def test_everything_is_mixed_with_everything(problem, pair, generator, monkeypat
 def test_cutmix_has_boxes_of_the_images_size(problem, pair, generator, monkeypatch):
     method, mixes = Method(Settings(mixing=MixSettings(mixup=0.0, cutmix=1.0)), problem), []
     monkeypatch.setattr("sslpipe.methods.semisup.mixmatch.draw_mix", recorded(mixes))
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     assert mixes[0].mask.shape == (80, 1, 8, 8)
 
 

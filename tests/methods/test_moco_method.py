@@ -1,5 +1,5 @@
 import torch
-from every_method import CROP, PROJECTION, batch_of, pretext_given
+from every_method import CROP, PROJECTION, batch_of, losses_of, pretext_given
 from torch.nn import functional as F
 
 from sslpipe.engine.method import Progress
@@ -24,14 +24,14 @@ def test_queries_meet_their_keys_and_the_keys_of_earlier_batches(digits, network
     network.register_forward_hook(lambda module, given, output: seen.append(output.detach().clone()))
     method.averaged.module.register_forward_hook(lambda module, given, output: seen.append(output.clone()))
     before = method.queue.rows.clone()
-    terms = method.losses(batch_of(digits), torch.Generator().manual_seed(0))
+    terms = losses_of(method, batch_of(digits), torch.Generator().manual_seed(0))
     query, key = seen
     assert not torch.allclose(query, key)
     torch.testing.assert_close(terms["loss"].detach(), info_nce(query, key, before, temperature=0.3))
     torch.testing.assert_close(method.queue.rows[:30], F.normalize(key, dim=1))
     assert torch.equal(method.queue.rows[30:], before[30:])
     method.progress = Progress(1, 2, 2)
-    method.losses(batch_of(digits), torch.Generator().manual_seed(1))
+    losses_of(method, batch_of(digits), torch.Generator().manual_seed(1))
     assert not torch.equal(method.queue.rows[30:], before[30:])
 
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from every_method import pretext_given
+from every_method import losses_of, pretext_given
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
@@ -12,7 +12,7 @@ from sslpipe.objectives import nce as objective
 
 def step(method, images, index, seed=0):
     batch = Batch(image=images[index], index=index)
-    terms = method.losses(batch, torch.Generator().manual_seed(seed))
+    terms = losses_of(method, batch, torch.Generator().manual_seed(seed))
     feature = method._latest[1].clone()
     method.after_step()
     return terms, feature

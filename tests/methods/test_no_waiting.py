@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from every_method import METHODS, few_labels
+from every_method import METHODS, stream_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sslpipe
-from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches
 from sslpipe.engine.trainer import Trainer
 from sslpipe.views.ctaugment import CTAugment
 from sslpipe.views.policies import Views, ViewSettings
@@ -45,9 +44,7 @@ class Waits(TorchDispatchMode):
 @pytest.mark.parametrize("name", METHODS)
 def test_steps_do_not_wait(name, digits, network):
     settings, method = METHODS[name](digits, network)
-    batches = Batches(digits[0], 75, seed=0)
-    if hasattr(settings, "labelled_batch"):
-        batches = PairedBatches(batches, LabelledBatches(few_labels(digits), settings.labelled_batch, seed=0))
+    batches = stream_of(digits, settings, method, 75)
     trainer = Trainer(method.train(), batches, replace(settings.fit, batch=75), seed=0)
     trainer.step(0)
     with Waits() as waits:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_method import CROP, LABELLED_METHODS, SMALL_CROP, WEAK, outputs_of, train
+from every_method import CROP, LABELLED_METHODS, SMALL_CROP, WEAK, losses_of, outputs_of, train
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch, LabelledBatch, Pair
@@ -52,7 +52,7 @@ def weighed(monkeypatch):
 )
 def test_losses_count_by_their_predictions(module, problem, pair, generator, weighed, settings, expected):
     method = build(module, problem, local_crops=3, monitors=False, **settings)
-    terms = method.losses(pair, generator)
+    terms = losses_of(method, pair, generator)
     [(losses, counts)] = weighed
     assert counts == expected
     by_hand = sum(loss.item() * count for loss, count in zip(losses, expected, strict=True)) / sum(expected)
@@ -88,7 +88,7 @@ def test_weights_of_the_public_code(
 ):
     settings = {"local_crops": crops, "mix_unlabelled": mix_unlabelled, "mix_weight": mix_weight, "monitors": False}
     method = build(suave, problem, **RELEASED, **settings)
-    method.losses(pair_of(digits, *batches), generator)
+    losses_of(method, pair_of(digits, *batches), generator)
     [(_, found)] = weighed
     assert found == pytest.approx(counts)
     assert [100 * count / sum(found) for count in found] == pytest.approx(shares, abs=0.05)
@@ -100,7 +100,7 @@ def test_weights_of_the_public_code(
 )
 def test_weights_by_images(digits, problem, generator, weighed, batches, crops, mix_unlabelled, shares):
     method = build(suave, problem, local_crops=crops, mix_unlabelled=mix_unlabelled, monitors=False)
-    method.losses(pair_of(digits, *batches), generator)
+    losses_of(method, pair_of(digits, *batches), generator)
     [(_, found)] = weighed
     assert [100 * count / sum(found) for count in found] == pytest.approx(shares, abs=0.05)
 
@@ -121,7 +121,7 @@ def test_the_first_view_is_mixed_with_the_second_of_the_batch_reversed(
     features, assign = method.network.features_of, method.assign
     monkeypatch.setattr(method.network, "features_of", lambda seen: given.setdefault("views", seen) and features(seen))
     monkeypatch.setattr(method, "assign", lambda *some: given.setdefault("targets", assign(*some)))
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     crops, mixed = given["views"][1:5], given["views"][5:]
     first, second = given["targets"]
     assert len(mixed) == len(views) == len(losses) - 1
@@ -221,7 +221,7 @@ def test_mixtures_of_crops_weigh_as_their_mean_and_their_boxes_fit_them(module, 
         lambda *given, **named: losses.append(cross_entropy(*given, **named)) or losses[-1],
     )
     method = build(module, problem, local_crops=1, mix_unlabelled="all", monitors=False)
-    terms = method.losses(pair, generator)
+    terms = losses_of(method, pair, generator)
     assert [mix.mask.shape[1:] for mix in mixes] == [(1, 8, 8), (1, 8, 8), (1, 8, 8), (1, 6, 6)]
     known, *mixed = (loss.item() for loss in losses)
     assert len(mixed) == 3
@@ -234,7 +234,7 @@ def test_crops_of_one_size_go_through_one_forward(module, problem, pair, generat
     method = build(module, problem, local_crops=3, mix_labelled=True, mix_unlabelled="global")
     shapes = []
     method.network.backbone.register_forward_pre_hook(lambda module, images: shapes.append(tuple(images[0].shape)))
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     assert shapes == [(40 + 4 * 30, 1, 8, 8), (3 * 30, 1, 6, 6)]
 
 
@@ -246,7 +246,7 @@ def test_monitors_leave_no_trace(module, problem, pair):
         if module is daino:
             method.center.zero_()  # it has moved since
         method.zero_grad()
-        method.losses(pair, torch.Generator().manual_seed(0))["loss"].backward()
+        losses_of(method, pair, torch.Generator().manual_seed(0))["loss"].backward()
         return {name: weight.grad.clone() for name, weight in method.network.named_parameters()}
 
     monitored = gradients()
@@ -265,11 +265,11 @@ def test_monitors_learn_the_labelled_images_that_are_not_mixed(module, problem, 
     method = build(module, problem, **settings)
     outputs, total = [outputs_of(layer) for layer in method.monitors.layers.values()], 20 + 20 * mix_labelled + 90
     center = getattr(method, "center", torch.zeros(1)).clone()
-    with_monitors = method.losses(pair, torch.Generator().manual_seed(0))["loss"].item()
+    with_monitors = losses_of(method, pair, torch.Generator().manual_seed(0))["loss"].item()
     if module is daino:
         method.center.copy_(center)
     method.monitors = None
-    without = method.losses(pair, torch.Generator().manual_seed(0))["loss"].item()
+    without = losses_of(method, pair, torch.Generator().manual_seed(0))["loss"].item()
     expected = 0.0
     for [logits] in outputs:
         assert len(logits) == 20

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from every_method import pretext_given
+from every_method import losses_of, pretext_given
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
@@ -21,7 +21,7 @@ def test_quarter_turns_are_numpys_image_by_image():
 def test_the_loss_is_that_of_all_four_rotations(digits, network):
     method = Method(Settings(views=ViewSettings(policy="plain")), pretext_given(digits, network)).eval()
     index = torch.arange(10)
-    terms = method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
+    terms = losses_of(method, Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
     losses, right = [], []
     for turns in range(4):
         logits = network((digits[0][index].float() / 255).rot90(turns, (2, 3)))
@@ -37,7 +37,7 @@ def test_the_loss_of_equal_logits_is_the_value_at_chance(digits, network):
         for weight in network.head.parameters():
             weight.zero_()
     index = torch.arange(10)
-    loss = method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))["loss"]
+    loss = losses_of(method, Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))["loss"]
     assert method.loss_at_chance() == {"loss": pytest.approx(loss.item())}
 
 

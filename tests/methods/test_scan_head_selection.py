@@ -5,6 +5,7 @@ Heads learn on cached features here, so that a step is one product and their wei
 
 import pytest
 import torch
+from every_method import losses_of
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
@@ -37,7 +38,7 @@ def train(method, *own_logits, steps=1, seed=0):
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         index = torch.randperm(300, generator=generator)[:50]
-        method.losses(Batch(image=method.train_set.images[index], index=index), generator)
+        losses_of(method, Batch(image=method.train_set.images[index], index=index), generator)
         logits = [method.network.head(method.train_set.features[i]) for i in (index, (index + 10) % 300)]
         losses.append(scan(*logits, entropy_weight=2.0)["loss"])
     return losses

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from every_method import losses_of
 
 from sslpipe.data.batches import Batch
 from sslpipe.engine.method import Progress
@@ -33,7 +34,7 @@ def end_epoch(method, epoch=1):
 def test_each_image_meets_each_of_its_neighbours_as_often(digits, network):
     method = build(digits, network)
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([method._draw_neighbors(batch(digits), generator) for _ in range(600)])
+    drawn = torch.stack([method.draw_neighbors(torch.arange(50), generator) for _ in range(600)])
     gap = (drawn - torch.arange(50)) % 300
     shares = torch.stack([(gap == g).float().mean() for g in (1, 2, 3)])
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.01, rtol=0)
@@ -43,7 +44,7 @@ def test_an_image_may_be_one_of_its_own_neighbours(digits, network):
     # Public code: uniformly among K + 1 entries, the image being one of them.
     method = build(digits, network, pair_with_itself=True)
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([method._draw_neighbors(batch(digits), generator) for _ in range(600)])
+    drawn = torch.stack([method.draw_neighbors(torch.arange(50), generator) for _ in range(600)])
     gap = (drawn - torch.arange(50)) % 300
     shares = torch.stack([(gap == g).float().mean() for g in (0, 1, 2, 3)])
     torch.testing.assert_close(shares, torch.full((4,), 1 / 4), atol=0.01, rtol=0)
@@ -51,7 +52,7 @@ def test_an_image_may_be_one_of_its_own_neighbours(digits, network):
 
 def test_neighbours_are_drawn_by_the_generator(digits, network):
     method = build(digits, network)
-    first, again, other = (method._draw_neighbors(batch(digits), torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    first, again, other = (method.draw_neighbors(torch.arange(50), torch.Generator().manual_seed(s)) for s in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -65,14 +66,16 @@ def test_as_many_clusters_as_images_are_possible_and_no_more(digits, network):
 
 def test_without_neighbours_an_image_meets_another_view_of_itself(digits, network):
     method = build(digits, network, k=0)
-    assert torch.equal(method._draw_neighbors(batch(digits), torch.Generator()), torch.arange(50))
-    anchors, others = method._logits(batch(digits), torch.arange(50), torch.Generator().manual_seed(0))
-    assert not torch.equal(anchors, others)
+    assert torch.equal(method.draw_neighbors(torch.arange(50), torch.Generator()), torch.arange(50))
+    image = digits[0][torch.arange(50)]
+    both = Batch(image=image, index=torch.arange(50), neighbor=torch.arange(50), neighbor_image=image)
+    views, others = method.draw_views(both, torch.Generator().manual_seed(0)).chunk(2)
+    assert not torch.equal(views, others)
 
 
 def test_the_loss_is_summed_over_heads(digits, network):
     method = build(digits, network, heads=3)
-    terms = method.losses(batch(digits), torch.Generator().manual_seed(0))
+    terms = losses_of(method, batch(digits), torch.Generator().manual_seed(0))
     method.train()
     torch.testing.assert_close(terms["loss"], 3 * (terms["consistency"] - 2 * terms["entropy"]))
 
@@ -124,11 +127,11 @@ def test_heads_learn_alone_first_on_cached_features(digits, network):
         for images, cached in zip(digits[:2], features, strict=True)
     ]
     method = Method(Settings(clusters=10, neighbors=3, head_epochs=1), Problem(network, *neighborhoods))
-    method.losses(batch(digits), torch.Generator())["loss"].backward()
+    losses_of(method, batch(digits), torch.Generator())["loss"].backward()
     assert all(weight.grad is None for weight in network.backbone.parameters())
     assert network.head.linear.weight.grad is not None
     end_epoch(method)
-    method.losses(batch(digits), torch.Generator())["loss"].backward()
+    losses_of(method, batch(digits), torch.Generator())["loss"].backward()
     assert all(weight.grad is not None for weight in network.backbone.parameters())
 
 
@@ -138,12 +141,12 @@ def test_heads_may_learn_alone_from_views_by_a_network_in_eval_mode(digits, netw
     network.backbone.register_forward_hook(lambda module, *_: modes.append((module.training, torch.is_grad_enabled())))
     before = {name: value.clone() for name, value in network.backbone.state_dict().items()}
     method.train()
-    method.losses(batch(digits), torch.Generator().manual_seed(0))["loss"].backward()
+    losses_of(method, batch(digits), torch.Generator().manual_seed(0))["loss"].backward()
     assert network.head.linear.weight.grad is not None
     assert all(weight.grad is None for weight in network.backbone.parameters())
     assert all(torch.equal(value, before[name]) for name, value in network.backbone.state_dict().items())
     method.progress = Progress(step=1, total=10)
-    method.losses(batch(digits), torch.Generator().manual_seed(0))["loss"].backward()
+    losses_of(method, batch(digits), torch.Generator().manual_seed(0))["loss"].backward()
     assert all(weight.grad is not None for weight in network.backbone.parameters())
     assert modes == [(False, False), (True, True)]
 
@@ -157,7 +160,7 @@ def test_images_and_neighbours_share_batch_statistics_or_do_not(digits, network,
     network.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     before = int(layer.num_batches_tracked)
     method.train()
-    method.losses(batch(digits), torch.Generator().manual_seed(0))
+    losses_of(method, batch(digits), torch.Generator().manual_seed(0))
     assert seen == passes
     assert layer.num_batches_tracked == before + len(passes)
 
@@ -165,7 +168,7 @@ def test_images_and_neighbours_share_batch_statistics_or_do_not(digits, network,
 def test_each_step_has_new_views_for_the_heads(digits, network):
     method = build(digits, network, head_epochs=1, head_inputs="views")
     first, again, other = (
-        method._logits(batch(digits), torch.arange(50), torch.Generator().manual_seed(seed))[0] for seed in (0, 0, 1)
+        losses_of(method, batch(digits), torch.Generator().manual_seed(seed))["loss"] for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_method import outputs_of
+from every_method import losses_of, outputs_of
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -79,7 +79,7 @@ def test_the_memory_moves_as_equation_12_has_it(problem, memory):
 def test_the_memory_is_addressed_by_the_labelled_images_number(problem, pair, labelled, generator):
     method = Method(Settings(), problem)
     before = method.bank.clone()
-    method.losses(drawing(pair, labelled, [5, 11, 5, 30]), generator)
+    losses_of(method, drawing(pair, labelled, [5, 11, 5, 30]), generator)
     assert torch.equal(method.bank, before)  # the backward pass reads it
     method.after_step()
     moved = (method.bank != before).any(dim=1).nonzero()[:, 0]
@@ -97,7 +97,7 @@ def test_a_teacher_writes_its_own_embeddings_and_unlabelled_images_do_not_count(
     banks = []
     for each in (batch, others):
         method.bank.copy_(torch.where(torch.arange(40)[:, None] == 5, -before, before))
-        method.losses(each, torch.Generator().manual_seed(0))
+        losses_of(method, each, torch.Generator().manual_seed(0))
         method._remember(*method._latest)
         banks.append(method.bank.clone())
     assert torch.equal(*banks)
@@ -111,7 +111,7 @@ def test_the_terms_are_those_of_the_papers_algorithm(problem, pair, labelled):
     weights = {"instance_weight": 2.0, "unlabelled_weight": 3.0}
     method = Method(Settings(threshold=0.16, propagation_alpha=0.6, label_smoothing=0.9, **weights), problem)
     bank, label = method.bank.double(), labelled.label
-    terms = method.losses(pair, torch.Generator().manual_seed(2))
+    terms = losses_of(method, pair, torch.Generator().manual_seed(2))
     generator = torch.Generator().manual_seed(2)
     weak = method.views(torch.cat([pair.labelled.image, pair.unlabelled.image]), generator)
     strong = method.strong(pair.unlabelled.image, generator)
@@ -146,7 +146,7 @@ def test_with_a_teacher_the_student_sees_no_weak_view_of_the_unlabelled(problem,
         network.backbone.register_forward_pre_hook(
             lambda module, images: seen.append((module.training, len(images[0])))
         )
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     assert seen == forwards
 
 
@@ -159,7 +159,7 @@ def test_a_teacher_with_statistics_of_its_own_normalises_by_the_weak_views_and_n
     network, teacher = method.network, method.averaged.module
     before = {name: each.clone() for name, each in teacher.named_buffers()}
     seen = outputs_of(teacher.backbone)
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     weak = plain(torch.cat([pair.labelled.image, pair.unlabelled.image]))
     copied = copy.deepcopy(network).train()
     torch.testing.assert_close(seen[0], copied.features(weak).detach(), rtol=1e-4, atol=1e-5)
@@ -187,7 +187,7 @@ def test_the_network_to_keep_is_a_setting(problem, keep, is_student):
 def test_the_instance_term_counts_from_an_epoch_on(problem, pair, step, counts):
     method = Method(Settings(instance_from_epoch=1.0, instance_weight=5.0, unlabelled_weight=0.0), problem)
     method.progress = Progress(step, 20, 4)
-    terms = method.losses(pair, torch.Generator().manual_seed(0))
+    terms = losses_of(method, pair, torch.Generator().manual_seed(0))
     assert terms["instance"] > 0
     expected = terms["labelled"] + 5 * terms["instance"] * counts
     assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)

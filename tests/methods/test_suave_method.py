@@ -1,6 +1,6 @@
 import pytest
 import torch
-from every_method import CROP, SMALL_CROP, WEAK
+from every_method import CROP, SMALL_CROP, WEAK, losses_of
 from torch.nn import functional as F
 
 from sslpipe.engine.method import Progress
@@ -98,7 +98,7 @@ def test_the_loss_is_equation_3_crop_by_crop(problem, pair, generator, monkeypat
     features, assign = method.network.features_of, method.assign
     monkeypatch.setattr(method.network, "features_of", lambda views: given.setdefault("features", features(views)))
     monkeypatch.setattr(method, "assign", lambda *a: given.setdefault("targets", assign(*a)))
-    terms = method.losses(pair, generator)
+    terms = losses_of(method, pair, generator)
     joint = method.network.head(torch.cat(given["features"])).log_softmax(dim=1).double().detach()
     labelled, *crops = torch.split(joint, [20, 30, 30, 30, 30])
     total = count = 0

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_method import LABELLED_METHODS
+from every_method import LABELLED_METHODS, losses_of
 
 from sslpipe.data.held_out import HeldOut
 from sslpipe.engine.method import Progress
@@ -71,7 +71,7 @@ def test_without_an_average_the_weights_are_kept_as_they_are(problem):
 def test_unlabelled_images_do_not_count(problem, pair, digits):
     method = Method(Settings(), problem)
     others = replace(pair, unlabelled=replace(pair.unlabelled, image=pair.unlabelled.image.flip(0)))
-    first, second = (method.losses(each, torch.Generator().manual_seed(0))["loss"] for each in (pair, others))
+    first, second = (losses_of(method, each, torch.Generator().manual_seed(0))["loss"] for each in (pair, others))
     assert torch.equal(first, second)
 
 
@@ -91,5 +91,5 @@ def test_a_batch_need_not_have_all_classes(name, digits, network, pair, generato
     _, method = LABELLED_METHODS[name](digits, network)
     method.progress = Progress(6, 20, 4)  # the alternation is in a semi-supervised epoch
     some = replace(pair, labelled=replace(pair.labelled, label=pair.labelled.label % 3))
-    terms = method.train().losses(some, generator)
+    terms = losses_of(method.train(), some, generator)
     assert all(term.isfinite() for term in terms.values())

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from every_method import CROPS, METHODS, batch_of, outputs_of, pretext_given, train
+from every_method import CROPS, METHODS, batch_of, losses_of, outputs_of, pretext_given, train
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch
@@ -26,7 +26,7 @@ def test_the_loss_is_equation_6_crop_by_crop(digits, network, monkeypatch):
     monkeypatch.setattr(network, "features_of", lambda *views: given.setdefault("features", features(*views)))
     method.assignment.register_forward_hook(lambda module, arguments, output: given.setdefault("targets", output))
     index = torch.arange(30)
-    terms = method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
+    terms = losses_of(method, Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(0))
     assert [len(crop) for crop in given["features"]] == [30, 30, 30]
     logits = network.head(torch.cat(given["features"])).log_softmax(dim=1).double().detach().split(30)
     swapped = pairs = 0
@@ -46,7 +46,7 @@ def test_views_of_one_size_share_a_pass_unless_they_are_separate(
 ):
     method = build(digits, network, batch_statistics=statistics).train()
     features, embeddings = outputs_of(network.backbone), outputs_of(network.head.projection)
-    method.losses(batch_of(digits), generator)
+    losses_of(method, batch_of(digits), generator)
     assert [len(output) for output in features] == passes
     assert [len(output) for output in embeddings] == embedded
 
@@ -61,7 +61,7 @@ def test_the_queue_is_used_once_it_is_full_and_its_epoch_has_come(digits, networ
         batch = embeddings(4, step)
         embedded = torch.cat([*batch, torch.zeros(4, 16)])  # of the two global crops and of the local one
         monkeypatch.setattr(head, "embed", lambda features, embedded=embedded: embedded)
-        method.losses(Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(step))
+        losses_of(method, Batch(image=digits[0][index], index=index), torch.Generator().manual_seed(step))
         targets = assigned[step]
         for crop in range(2):
             context = earlier[crop, -10:] if step >= 4 else earlier[crop, :0]

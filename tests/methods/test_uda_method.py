@@ -1,5 +1,6 @@
 import pytest
 import torch
+from every_method import losses_of
 
 from sslpipe.engine.method import Progress
 from sslpipe.methods.semisup.uda import Method, Settings
@@ -42,7 +43,7 @@ def test_the_loss_is_the_papers_and_labels_are_released_as_training_goes_on(
     settings = Settings(threshold=0.16, annealing=annealing, unlabelled_weight=2.0, normalize_by=normalize_by)
     method = Method(settings, problem)
     method.progress = Progress(step, 100, 10)
-    terms = method.losses(pair, torch.Generator().manual_seed(3))
+    terms = losses_of(method, pair, torch.Generator().manual_seed(3))
     loss, released = reference(method, settings, pair, 3, eta)
     assert terms["loss"].item() == pytest.approx(float(loss), rel=1e-4)
     assert terms["released"].item() == pytest.approx(released)
@@ -52,14 +53,14 @@ def test_the_loss_is_the_papers_and_labels_are_released_as_training_goes_on(
 def test_some_labels_are_held_back_at_first(problem, pair, generator):
     method = Method(Settings(annealing="linear"), problem)
     method.progress = Progress(0, 100, 10)
-    assert 0 < method.losses(pair, generator)["released"] < 1
+    assert 0 < losses_of(method, pair, generator)["released"] < 1
 
 
 def test_labelled_weak_and_strong_images_go_through_one_forward(problem, pair, generator):
     method = Method(Settings(), problem)
     sizes = []
     method.network.register_forward_pre_hook(lambda module, images: sizes.append(len(images[0])))
-    method.losses(pair, generator)
+    losses_of(method, pair, generator)
     assert sizes == [80]
 
 
@@ -71,7 +72,7 @@ def test_labels_are_smoothed(network, problem, pair):
         method = Method(settings, problem)
         logits = []
         method.network.register_forward_hook(lambda module, images, output, seen=logits: seen.append(output.detach()))
-        terms = method.losses(pair, torch.Generator().manual_seed(0))
+        terms = losses_of(method, pair, torch.Generator().manual_seed(0))
         labelled = logits[0][: len(pair.labelled.label)].float()
         expected = annealed_cross_entropy(labelled, pair.labelled.label, threshold=1.0, smoothing=smoothing)
         assert terms["labelled"].item() == pytest.approx(expected["loss"].item(), rel=1e-5)

@@ -111,7 +111,7 @@ def train(name, digits, *, in_float64=False, recompute=False, checkpoint=None, s
     learner = getattr(method, "base", method)
     if hasattr(getattr(learner, "settings", None), "threshold"):
         learner.settings = replace(learner.settings, threshold=0.1)  # below all confidences, so that terms count
-    stream = Batches(digits[0], BATCH, seed=0)
+    stream = Batches(digits[0], BATCH, seed=0, needs=method.needs())
     if hasattr(settings, "labelled_batch"):
         stream = PairedBatches(stream, LabelledBatches(few_labels(digits), LABELLED, seed=0))
     optimizer = replace(settings.fit.optimizer, lr=1e-3)

@@ -10,7 +10,10 @@ from sslpipe.running.learned import learned, length_text, loss_text
 class Known(BaseMethod):
     """A method whose loss is 2.5 at chance."""
 
-    def losses(self, batch, generator):
+    def draw_views(self, batch, generator):
+        return None
+
+    def losses(self, batch, views, generator):
         raise NotImplementedError
 
     def chance_loss(self):

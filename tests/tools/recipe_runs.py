@@ -218,11 +218,12 @@ class Pipeline:
         if seen in self.done:
             return None
         self.done.add(seen)
-        batches = Batches(self.images, settings.fit.batch, seed=0)
+        batches = Batches(self.images, settings.fit.batch, seed=0, needs=method.needs())
         if labelled:
             batches = PairedBatches(batches, LabelledBatches(self.labelled, settings.labelled_batch, seed=0))
         method.train()
-        return method.losses(batches.at(0), torch.Generator().manual_seed(0))["loss"].item()
+        batch, generator = batches.at(0), torch.Generator().manual_seed(0)
+        return method.losses(batch, method.draw_views(batch, generator), generator)["loss"].item()
 
 
 def frozen_with_random_weights(found, problem):

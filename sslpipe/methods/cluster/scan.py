@@ -1,5 +1,6 @@
 """SCAN's clustering step (Van Gansbeke et al. 2020, arXiv:2005.12320, section 2.2): neighbours share a cluster."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import log
 from typing import Literal
@@ -8,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslpipe.data import world
-from sslpipe.data.batches import Batch
+from sslpipe.data.batches import Batch, Needs
 from sslpipe.engine.method import BaseMethod
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.trainer import FitSettings
@@ -116,6 +116,7 @@ class Method(BaseMethod):
         self.views = Views(settings.views, network.image_mean, side=network.side)
         self.train_set: Neighborhood = train
         self.held_out: Neighborhood = problem.held_out
+        self._candidates = train.neighbors.cpu()
         for name, value in network.state_dict().items():
             self.register_buffer(_best(name), value.clone())
         self.register_buffer("best_loss", torch.tensor(float("inf")))
@@ -123,9 +124,39 @@ class Method(BaseMethod):
         # Of each head, a moving average over steps.
         self.register_buffer("train_losses", torch.zeros(settings.heads))
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_neighbors(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Return one of each image's candidates; the image itself for K = 0. All are int64 [B] indices on the CPU."""
+        if self.settings.neighbors == 0:
+            return index
+        candidates = self._candidates[index]
+        if self.settings.pair_with_itself:
+            candidates = torch.cat([index[:, None], candidates], dim=1)
+        choice = torch.randint(candidates.shape[1], (len(index), 1), generator=generator)
+        return candidates.gather(1, choice)[:, 0]
+
+    def needs(self) -> Needs:
+        """A neighbour of each image, and the images unless the heads learn from stored features."""
+        return Needs(images=self._learns_views, neighbors=self.draw_neighbors)
+
+    def _learns_views(self, step: int) -> bool:
+        """Whether views are learned from in a step, not stored features."""
+        return not (self._heads_alone(step) and self.settings.head_inputs == "features")
+
+    def draw_views(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
+        """Views of the images and of their neighbours, one after the other; None if the heads learn from features."""
+        if not self._learns_views(self.progress.step):
+            return None
+        assert batch.neighbor_image is not None
+        return self.views(torch.cat([batch.image, batch.neighbor_image]), generator)
+
+    def views_form(self) -> Hashable | None:
+        """Whether there are views."""
+        return self._learns_views(self.progress.step)
+
+    def losses(self, batch: Batch, views: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
         """Eq. 2 for each image and a random one of its neighbours, summed over heads."""
-        anchors, neighbors = self._logits(batch, self._draw_neighbors(batch, generator), generator)
+        logits = self._logits_of_features(batch) if views is None else self._logits_of_views(views)
+        anchors, neighbors = logits.float().chunk(2, dim=1)
         terms = scan(anchors, neighbors, entropy_weight=self.settings.entropy_weight)
         self.train_losses.lerp_(terms["loss"].detach(), LOSS_SHARE)
         return {name: value.sum() if name == "loss" else value.mean() for name, value in terms.items()}
@@ -139,31 +170,21 @@ class Method(BaseMethod):
         """The factor on the learning rate: 1 for heads, `backbone_rate` for the backbone."""
         return self.settings.backbone_rate if name.startswith("network.backbone.") else 1.0
 
-    def _draw_neighbors(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """[B] indices, one of each image's candidates; the image itself for K = 0."""
-        if self.settings.neighbors == 0:
-            return batch.index
-        candidates = self.train_set.neighbors[batch.index]
-        if self.settings.pair_with_itself:
-            candidates = torch.cat([batch.index[:, None], candidates], dim=1)
-        shape = (len(batch.index), 1)
-        choice = torch.randint(candidates.shape[1], shape, generator=generator, device=batch.index.device)
-        return candidates.gather(1, choice)[:, 0]
+    def _logits_of_features(self, batch: Batch) -> Tensor:
+        """[H, 2B, C] of the stored features of the images and of their neighbours."""
+        assert isinstance(self.train_set.features, Tensor)
+        assert batch.neighbor is not None
+        logits: Tensor = self.network.head(self.train_set.features[torch.cat([batch.index, batch.neighbor])].float())
+        return logits
 
-    def _logits(self, batch: Batch, neighbors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """[H, B, C] of the images and of their neighbours, in one forward."""
+    def _logits_of_views(self, views: Tensor) -> Tensor:
+        """[H, 2B, C] of the views of the images and of their neighbours, in one forward."""
         heads_alone = self._heads_alone(self.progress.step)
-        if heads_alone and self.settings.head_inputs == "features":
-            assert isinstance(self.train_set.features, Tensor)
-            logits = self.network.head(self.train_set.features[torch.cat([batch.index, neighbors])].float())
-        else:
-            views = self.views(torch.cat([batch.image, self.train_set.images[world.own(neighbors)]]), generator)
-            self.network.train(not heads_alone)
-            with torch.set_grad_enabled(not heads_alone):
-                features = self.network.features_of(views.chunk(2), self.settings.batch_statistics)
-            logits = self.network.head(torch.cat(features))
-        anchor, neighbor = logits.float().chunk(2, dim=1)
-        return anchor, neighbor
+        self.network.train(not heads_alone)
+        with torch.set_grad_enabled(not heads_alone):
+            features = self.network.features_of(views.chunk(2), self.settings.batch_statistics)
+        logits: Tensor = self.network.head(torch.cat(features))
+        return logits
 
     @torch.no_grad()
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:

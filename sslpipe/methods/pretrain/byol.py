@@ -1,5 +1,6 @@
 """BYOL (Grill et al. 2020, arXiv:2006.07733): predict a target network's output for another view; no negatives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -60,9 +61,12 @@ class Method(SelfSupervised):
         self.predictor = build_head(replace(settings.prediction, outputs=outputs), outputs)
         self.target = AveragedWeights(self.network, own_statistics=True)
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Batch, generator: torch.Generator) -> Sequence[Tensor]:
+        """Two views of each image."""
+        return self.views(batch.image, generator), self.second_views(batch.image, generator)
+
+    def losses(self, batch: Batch, views: Sequence[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """The sum of eq. 2 over both orders of the views (section 3.1 and public code)."""
-        views = [self.views(batch.image, generator), self.second_views(batch.image, generator)]
         statistics = self.settings.batch_statistics
         first, second = forward_groups(lambda view: self.predictor(self.network(view)), views, statistics)
         first_target, second_target = forward_groups(self.target, views, statistics)

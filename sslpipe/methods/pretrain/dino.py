@@ -110,15 +110,18 @@ class Method(SelfSupervised):
         self.teacher = AveragedWeights(self.network, own_statistics=True)
         self.register_buffer("center", torch.zeros(settings.prototypes))
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Batch, generator: torch.Generator) -> Sequence[Tensor]:
+        """Global and local views, first the global ones."""
+        return self.crops(batch.image, generator)
+
+    def losses(self, batch: Batch, views: Sequence[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """The student gets all views, the teacher the global ones."""
         head, settings = self.network.head, self.settings
         assert isinstance(head, PrototypeHead)
         head.prototypes.requires_grad_(self.progress.epochs >= settings.frozen_epochs)
-        crops = self.crops(batch.image, generator)
-        scores = self._scores(self.network, crops)
+        scores = self._scores(self.network, views)
         with torch.no_grad():
-            teacher_scores = self._scores(self.teacher.module, crops[:GLOBAL_VIEWS]).float()
+            teacher_scores = self._scores(self.teacher.module, views[:GLOBAL_VIEWS]).float()
         loss = distill_crops(
             torch.split(scores, len(batch)),
             teacher_scores.view(GLOBAL_VIEWS, len(batch), -1),

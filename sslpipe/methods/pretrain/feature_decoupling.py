@@ -110,11 +110,15 @@ class Method(SelfSupervised):
         self.register_buffer("upright", self._upright(problem))
         self._latest: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """One view of each image, in all four rotations."""
+        return all_rotations(self.views(batch.image, generator))
+
+    def losses(self, batch: Batch, views: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """All four rotations of each view, with the memories of the last visits."""
         settings, head = self.settings, self.network.head
         assert isinstance(head, DecoupledHead)
-        features = self.network.features(all_rotations(self.views(batch.image, generator)))
+        features = self.network.features(views)
         covariant, invariant = (half.view(4, len(batch), -1) for half in head.halves(features))
         logits = head.rotation(covariant).float()
         embedding = head.embed(invariant.mean(dim=0)).float()

@@ -1,6 +1,6 @@
 """MoCo v2 (Chen et al. 2020, arXiv:2003.04297): contrast a view with its image's key and with keys of a queue."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -69,10 +69,13 @@ class Method(SelfSupervised):
         self.queue = EmbeddingQueue(length, settings.projection.outputs)
         self.queue.rows.copy_(unit_rows(*self.queue.rows.shape))
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Batch, generator: torch.Generator) -> Sequence[Tensor]:
+        """Two views of each image."""
+        return self.views(batch.image, generator), self.views(batch.image, generator)
+
+    def losses(self, batch: Batch, views: Sequence[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """InfoNCE with queries from one view and keys from another (eq. 1)."""
-        query = self.network(self.views(batch.image, generator)).float()
-        key = self.averaged(self.views(batch.image, generator)).float()
+        query, key = self.network(views[0]).float(), self.averaged(views[1]).float()
         loss = info_nce(query, key, self.queue.rows, temperature=self.settings.temperature)
         self.queue.push(torch.nn.functional.normalize(key, dim=1), self.progress.step)
         return {"loss": loss}

@@ -66,9 +66,13 @@ class Method(SelfSupervised):
         )
         self._latest: tuple[Tensor, Tensor] | None = None
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """One view of each image."""
+        return self.views(batch.image, generator)
+
+    def losses(self, batch: Batch, views: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Discriminate one view of each image against the memory."""
-        feature = F.normalize(self.network(self.views(batch.image, generator)).float(), dim=1)
+        feature = F.normalize(self.network(views).float(), dim=1)
         self._latest = batch.index, feature.detach()
         memory = self.memory.rows
         if self.settings.negatives == 0:

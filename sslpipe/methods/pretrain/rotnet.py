@@ -41,9 +41,13 @@ class Method(SelfSupervised):
         super().__init__(problem, settings.views)
         self.network.head = build_head(LinearSettings(outputs=4), self.network.backbone.dimension)
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """One view of each image, in all four rotations."""
+        return all_rotations(self.views(batch.image, generator))
+
+    def losses(self, batch: Batch, views: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Cross-entropy of all four rotations of each view."""
-        logits = self.network(all_rotations(self.views(batch.image, generator)))
+        logits = self.network(views)
         turns = torch.arange(4, device=logits.device).repeat_interleave(len(batch))
         return {"loss": rotation(logits), "rotation_acc": (logits.argmax(dim=1) == turns).float().mean()}
 

@@ -1,5 +1,6 @@
 """SimCLR (Chen et al. 2020, arXiv:2002.05709): two views of an image agree, views of different images do not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Literal
@@ -52,9 +53,12 @@ class Method(SelfSupervised):
         self.settings = settings
         self.network.head = build_head(settings.projection, self.network.backbone.dimension)
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Batch, generator: torch.Generator) -> Sequence[Tensor]:
+        """Two views of each image."""
+        return self.views(torch.cat([batch.image, batch.image]), generator).chunk(2)
+
+    def losses(self, batch: Batch, views: Sequence[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """NT-Xent of two views of each image."""
-        views = self.views(torch.cat([batch.image, batch.image]), generator).chunk(2)
         z1, z2 = forward_groups(self.network, views, self.settings.batch_statistics)
         settings = self.settings
         return {"loss": nt_xent(z1.float(), z2.float(), temperature=settings.temperature, anchors=settings.anchors)}

@@ -1,5 +1,6 @@
 """SwAV (Caron et al. 2020, arXiv:2006.09882): predict the prototype assignment of one view from another view."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -81,14 +82,17 @@ class Method(SelfSupervised):
             iterations=settings.iterations,
         )
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Batch, generator: torch.Generator) -> Sequence[Tensor]:
+        """Global and local views, first the global ones."""
+        return self.crops(batch.image, generator)
+
+    def losses(self, batch: Batch, views: Sequence[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Every view predicts the assignments of the other global views (eq. 6)."""
         head, count = self.network.head, len(batch)
         assert isinstance(head, PrototypeHead)
         head.prototypes.requires_grad_(self.progress.epochs >= self.settings.frozen_epochs)
-        crops = self.crops(batch.image, generator)
         statistics = self.settings.batch_statistics
-        features = self.network.features_of(crops, statistics)
+        features = self.network.features_of(views, statistics)
         embeddings = torch.cat(forward_groups(head.embed, features, statistics)).float()
         logits = torch.split(head.scores(embeddings) / self.settings.temperature, count)
         targets = self.assignment(

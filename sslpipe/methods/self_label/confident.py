@@ -1,7 +1,7 @@
 """SCAN's self-labelling step (Van Gansbeke et al. 2020, arXiv:2005.12320, section 2.3)."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Literal
@@ -83,16 +83,21 @@ class Method(BaseMethod):
         self.register_buffer("stale_epochs", torch.tensor(0))
         self.register_buffer("learned", torch.tensor(False))
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Batch, generator: torch.Generator) -> Sequence[Tensor]:
+        """The images without augmentation, and a strong view of each."""
+        return plain(batch.image), self.views(batch.image, generator)
+
+    def losses(self, batch: Batch, views: Sequence[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Pseudo-labels of the images without augmentation, and the cross-entropy of strong views."""
+        images, strong = views
         self.network.train(self.settings.target_statistics == "batch")
         with torch.no_grad():
             teacher = self.network if self.averaged is None else self.averaged.module
-            target_logits = teacher(plain(batch.image))
+            target_logits = teacher(images)
         self.network.train()
         terms = confident_cross_entropy(
             target_logits,
-            self.network(self.views(batch.image, generator)),
+            self.network(strong),
             threshold=self.settings.threshold,
             balance=self.settings.balance,
         )

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from math import log
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sslpipe.data.batches import Pair
+from sslpipe.data.batches import Needs, Pair
 from sslpipe.data.held_out import HeldOut
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.engine.method import BaseMethod
@@ -87,7 +87,9 @@ class LabelledSettings:
 
 
 class LabelledMethod(BaseMethod):
-    """Cross-entropy on weak views of the labelled images; methods that use unlabelled images override `losses`."""
+    """Cross-entropy on weak views of the labelled images; methods that use unlabelled images override
+    `draw_views` and `losses`.
+    """
 
     collapse_hint = "lower the learning rate or train for longer"
 
@@ -98,7 +100,7 @@ class LabelledMethod(BaseMethod):
         self.network = problem.network
         self.labelled = problem.labelled
         # The terms of unlabelled images rise as more of these are used; a good start may leave nothing to learn.
-        term = "loss" if type(self).losses is LabelledMethod.losses else "labelled"
+        term = "labelled" if self.learns_unlabelled else "loss"
         self.falling = {term: log(problem.labelled.classes)}
         self.held_out = problem.held_out if problem.held_out and problem.held_out.has_labels else None
         if head is not None:
@@ -119,10 +121,23 @@ class LabelledMethod(BaseMethod):
         """Views whose Cutout fills with the images' mean."""
         return Views(settings, self.network.image_mean, side=self.network.side)
 
-    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Pair, generator: torch.Generator) -> Any:
+        """A view of each labelled image."""
+        return self.views(batch.labelled.image, generator)
+
+    def losses(self, batch: Pair, views: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """The cross-entropy of the labelled images; the unlabelled ones are not used."""
-        logits = self.network(self.views(batch.labelled.image, generator))
+        logits = self.network(views)
         return {"loss": cross_entropy(logits, batch.labelled.label, smoothing=self.settings.label_smoothing)}
+
+    def needs(self) -> Needs:
+        """Unlabelled images in every step, or in none."""
+        return Needs(images=lambda step: self.learns_unlabelled)
+
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Whether the method learns from unlabelled images, as those do that override `losses`."""
+        return type(self).losses is not LabelledMethod.losses
 
     def chance_loss(self) -> float | None:
         """All C classes are equally likely, with or without label smoothing: ln C."""

@@ -4,6 +4,7 @@ One cross-entropy for labelled images and for unlabelled ones, whose targets a c
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
 from typing import Literal
@@ -90,6 +91,19 @@ class PrototypesSettings(LabelledSettings, MultiCropSettings):
             raise UserError(f"local_crops: {self.local_crops} found, expected an even number for mix_with: next_view")
 
 
+@dataclass(frozen=True)
+class PrototypeViews:
+    """The views of a step, float [B, C, h, w] each, and how they are to be mixed."""
+
+    labelled: Tensor
+    """Of the labelled images."""
+    labelled_mix: Mix | None
+    crops: Sequence[Tensor]
+    """Of the unlabelled images, first the global views."""
+    mixes: Sequence[Mix]
+    """For each of `PrototypeMethod._mixed_pairs`."""
+
+
 class PrototypeMethod(LabelledMethod):
     """Figure 2 with multi-crop and mixing (section 4); subclasses define `assign`, the δ of eq. 1."""
 
@@ -127,15 +141,22 @@ class PrototypeMethod(LabelledMethod):
         views: [G, B, …]. embeddings: [G, B, D], the student's, of length 1 and without gradient.
         """
 
-    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
-        """Eq. 3: each term is a mean over its predictions, weighted by their number."""
-        labelled, truth = self._labelled(batch, generator)
+    def draw_views(self, batch: Pair, generator: torch.Generator) -> PrototypeViews:
+        """Views of both kinds of images, and with which others they are mixed."""
+        settings, labelled = self.settings, self.views(batch.labelled.image, generator)
+        mix = self._draw_mix(labelled, generator) if settings.mix_labelled else None
         crops = self.crops(batch.unlabelled.image, generator)
-        mixes, mixed = self._mixed(crops, generator)
+        mixes = [self._draw_mix(view, generator) for view, _ in self._mixed_pairs(crops)]
+        return PrototypeViews(labelled, mix, crops, mixes)
 
-        views, count = [labelled, *crops, *mixed], len(batch.unlabelled)
+    def losses(self, batch: Pair, views: PrototypeViews, generator: torch.Generator) -> dict[str, Tensor]:
+        """Eq. 3: each term is a mean over its predictions, weighted by their number."""
+        labelled, truth = self._labelled(batch, views)
+        crops, mixes, count = views.crops, views.mixes, len(batch.unlabelled)
+        mixed = [mix.images(*pair) for mix, pair in zip(mixes, self._mixed_pairs(crops), strict=True)]
+
         sizes = [len(truth), *[count] * (len(crops) + len(mixed))]
-        features, head = torch.cat(self.network.features_of(views)), self.network.head
+        features, head = torch.cat(self.network.features_of([labelled, *crops, *mixed])), self.network.head
         assert isinstance(head, PrototypeHead)
         layers = head.layers(features)
         embeddings = F.normalize(layers[-1].float(), dim=1)
@@ -143,7 +164,7 @@ class PrototypeMethod(LabelledMethod):
         labelled_logits, *predicted = torch.split(logits, sizes)
         student = torch.split(embeddings.detach(), sizes)[1 : 1 + GLOBAL_VIEWS]
         with torch.no_grad():
-            targets = self.assign(torch.stack(crops[:GLOBAL_VIEWS]), torch.stack(student))
+            targets = self.assign(torch.stack(list(crops[:GLOBAL_VIEWS])), torch.stack(student))
 
         known = cross_entropy(labelled_logits, truth, smoothing=self.settings.label_smoothing)
         swapped = swapped_prediction(targets, predicted[: len(crops)])
@@ -175,28 +196,25 @@ class PrototypeMethod(LabelledMethod):
         predictions = labelled + settings.fit.batch * (crops + mixed * settings.mix_weight)
         return chance * (1 + settings.labelled_batch / predictions * len(self.monitors.names))
 
-    def _labelled(self, batch: Pair, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _labelled(self, batch: Pair, views: PrototypeViews) -> tuple[Tensor, Tensor]:
         """Views of the labelled images and their targets [·, C], followed by mixtures of them if set."""
-        views = self.views(batch.labelled.image, generator)
-        truth = one_hot(batch.labelled.label, self.labelled.classes).float()
-        if not self.settings.mix_labelled:
-            return views, truth
-        mix = draw_mix(self.settings.mixing, len(truth), (views.shape[-2], views.shape[-1]), generator)
-        return torch.cat([views, mix.images(views)]), torch.cat([truth, mix.targets(truth)])
+        truth, mix = one_hot(batch.labelled.label, self.labelled.classes).float(), views.labelled_mix
+        if mix is None:
+            return views.labelled, truth
+        return torch.cat([views.labelled, mix.images(views.labelled)]), torch.cat([truth, mix.targets(truth)])
 
-    def _mixed(self, crops: list[Tensor], generator: torch.Generator) -> tuple[list[Mix], list[Tensor]]:
-        """Mixtures of the views, float [B, C, h, w], and how they were drawn."""
+    def _mixed_pairs(self, crops: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """The views that are mixed, each with the one whose images are its partners."""
         settings = self.settings
         views = crops[: {"none": 0, "global": GLOBAL_VIEWS, "all": len(crops)}[settings.mix_unlabelled]]
-        in_pairs = settings.mix_with == "next_view"
-        pairs = list(zip(views[::2], views[1::2], strict=True)) if in_pairs else list(zip(views, views, strict=True))
-        mixes = [
-            draw_mix(settings.mixing, world.total(len(view)), (view.shape[-2], view.shape[-1]), generator)
-            for view, _ in pairs
-        ]
-        return mixes, [mix.images(*pair) for mix, pair in zip(mixes, pairs, strict=True)]
+        first, second = (views[::2], views[1::2]) if settings.mix_with == "next_view" else (views, views)
+        return list(zip(first, second, strict=True))
 
-    def _mixed_targets(self, targets: Tensor, mixes: list[Mix]) -> list[Tensor]:
+    def _draw_mix(self, view: Tensor, generator: torch.Generator) -> Mix:
+        """How the images of a view [B, C, h, w] of all processes are mixed."""
+        return draw_mix(self.settings.mixing, world.total(len(view)), (view.shape[-2], view.shape[-1]), generator)
+
+    def _mixed_targets(self, targets: Tensor, mixes: Sequence[Mix]) -> list[Tensor]:
         """Target [B, C] of each mixture; targets: [G, B, C]."""
         if self.settings.mix_with == "next_view":
             return [mix.targets(targets[0], targets[1]) for mix in mixes]

@@ -1,6 +1,6 @@
 """Semi-supervised epochs alternate with clustering epochs ("Boosting SSL", Lerner et al. 2020, arXiv:2012.00504)."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from math import log, sqrt
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslpipe.data.batches import Batch, Pair
+from sslpipe.data.images import on_device
 from sslpipe.engine.method import BaseMethod, Multipliers, Progress
 from sslpipe.engine.optimizers import OptimizerSettings
 from sslpipe.engine.schedules import ScheduleSettings
@@ -169,35 +170,55 @@ class Method(BaseMethod):
         factor: float = self.base.schedule_factor(schedule) if self.phase() == "semisupervised" else 1.0
         return factor
 
-    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Pair, generator: torch.Generator) -> Any:
+        """Those of the current phase."""
+        phase, image = self.phase(), batch.unlabelled.image
+        if phase == "semisupervised":
+            return self.base.draw_views(batch, generator)
+        if phase == "rotation":
+            return torch.cat([self.rotation_views(image, generator).rot90(quarter, (2, 3)) for quarter in range(4)])
+        return plain(image), self.views(image.repeat(self.settings.copies, 1, 1, 1), generator)
+
+    def views_form(self) -> Hashable | None:
+        """The current phase, and the form of the semi-supervised method's views in its own."""
+        phase = self.phase()
+        form = self.base.views_form() if phase == "semisupervised" else ""
+        return None if form is None else (phase, form)
+
+    def losses(self, batch: Pair, views: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """The loss of the current phase; only the semi-supervised one uses labels."""
         phase = self.phase()
         if phase == "semisupervised":
-            terms: dict[str, Tensor] = self.base.losses(batch, generator)
+            terms: dict[str, Tensor] = self.base.losses(batch, views, generator)
             return terms
         if phase == "rotation":
-            return self._rotation(batch.unlabelled, generator)
-        return self._clustering(batch.unlabelled, generator)
+            return self._rotation(views, len(batch.unlabelled))
+        return self._clustering(batch.unlabelled, *views)
 
-    def _rotation(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """RotNet (arXiv:1803.07728): predict by which of four angles an image was rotated."""
-        image = batch.image
-        rotated = torch.cat([self.rotation_views(image, generator).rot90(quarter, (2, 3)) for quarter in range(4)])
-        angle = torch.arange(4, device=image.device).repeat_interleave(len(batch))
+    def _rotation(self, rotated: Tensor, images: int) -> dict[str, Tensor]:
+        """RotNet (arXiv:1803.07728): predict by which of four angles an image was rotated.
+
+        rotated: first all images rotated by 0°. images: their number, of all processes.
+        """
+        angle = torch.arange(4, device=rotated.device).repeat_interleave(images)
         logits = self.rotation(self.network.features(rotated)).float()
         loss = F.cross_entropy(logits, angle)
         return {"loss": loss, "rotation": loss, "rotation_acc": (logits.argmax(dim=1) == angle).float().mean()}
 
-    def _clustering(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Algorithm 1: reassign the batch's targets (eq. 4), then learn them from views of the images (eq. 5)."""
-        settings, image, index = self.settings, batch.image, batch.index
+    def _clustering(self, batch: Batch, images: Tensor, copies: Tensor) -> dict[str, Tensor]:
+        """Algorithm 1: reassign the batch's targets (eq. 4), then learn them from views of the images (eq. 5).
+
+        images: without augmentation. copies: r views of them, first all images' first one.
+        """
+        settings, index = self.settings, batch.index
         with torch.no_grad():
-            anchors = F.normalize(self.network.eval()(plain(image)).float(), dim=1)
+            anchors = F.normalize(self.network.eval()(images).float(), dim=1)
             self.network.train()
         before = self.targets[index]
-        after = exchange(anchors, before, size=settings.cluster_batch or len(batch), distance=settings.distance)
-        self.targets[index] = after
-        copies = self.views(image.repeat(settings.copies, 1, 1, 1), generator)
+        # One read for both, which waits for the device: the assignment is computed on the CPU.
+        read, size = torch.cat([anchors, before[:, None]], dim=1).cpu(), settings.cluster_batch or len(batch)
+        found = exchange(read[:, :-1], read[:, -1].long(), size=size, distance=settings.distance)
+        self.targets[index] = after = on_device(found, index.device)
         outputs = F.normalize(self.network(copies).float(), dim=1)
         terms = clustering(
             outputs.view(settings.copies, len(batch), -1),

@@ -1,5 +1,6 @@
 """FixMatch (Sohn et al. 2020, arXiv:2001.07685): confident predictions on weak views are targets for strong views."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import log
 
@@ -60,17 +61,25 @@ class Method(LabelledMethod):
             share = torch.bincount(problem.labelled.label, minlength=problem.labelled.classes) / len(problem.labelled)
             self.align = DistributionAlignment(len(share), steps=settings.alignment_steps, target=share)
 
-    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
-        """Labelled, weak and strong images in one forward."""
-        settings, labelled, unlabelled = self.settings, batch.labelled, batch.unlabelled.image
+    def draw_views(self, batch: Pair, generator: torch.Generator) -> Tensor:
+        """Weak views of the labelled and the unlabelled images, and strong ones of the unlabelled."""
+        labelled, unlabelled = batch.labelled, batch.unlabelled.image
         if self.ctaugment is not None:
             self._learn_augmentation(labelled, generator)
-        if settings.weak:
+        if self.settings.weak:
             weak = torch.cat([self.views(labelled.image, generator), self.weak(unlabelled, generator)])
         else:
             weak = self.views(torch.cat([labelled.image, unlabelled]), generator)
-        strong = self.strong(unlabelled, generator, operations=self.ctaugment)
-        logits = self.network(torch.cat([weak, strong])).float()
+        return torch.cat([weak, self.strong(unlabelled, generator, operations=self.ctaugment)])
+
+    def views_form(self) -> Hashable | None:
+        """None with CTAugment, whose probes the network predicts before the views are drawn."""
+        return None if self.ctaugment is not None else super().views_form()
+
+    def losses(self, batch: Pair, views: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Labelled, weak and strong images in one forward."""
+        settings, labelled = self.settings, batch.labelled
+        logits = self.network(views).float()
         labelled_logits, weak_logits, strong_logits = torch.split(logits, [len(labelled), *2 * [len(batch.unlabelled)]])
         if self.align is not None:
             weak_logits = self.align(weak_logits.softmax(dim=1)).log()

@@ -1,5 +1,6 @@
 """MixMatch (Berthelot et al. 2019, arXiv:1905.02249): averaged, sharpened predictions, and Mixup of all images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,17 +40,21 @@ class Method(LabelledMethod):
 
     settings: Settings
 
-    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Pair, generator: torch.Generator) -> Sequence[Tensor]:
+        """A view of each labelled image, and K views of each unlabelled one."""
+        copies = batch.unlabelled.image.repeat(self.settings.copies, 1, 1, 1)
+        return self.views(batch.labelled.image, generator), self.views(copies, generator)
+
+    def losses(self, batch: Pair, views: Sequence[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Guess labels for the unlabelled images, mix all images, and compute both losses."""
         settings, labelled = self.settings, batch.labelled
-        labelled_views = self.views(labelled.image, generator)
-        unlabelled_views = self.views(batch.unlabelled.image.repeat(settings.copies, 1, 1, 1), generator)
+        labelled_views, unlabelled_views = views
         guess = self._guess(unlabelled_views)
         truth = one_hot(labelled.label, guess.shape[1]).float()
-        views, targets = torch.cat([labelled_views, unlabelled_views]), torch.cat([truth, guess])
-        mix = draw_mix(settings.mixing, len(targets), (views.shape[-2], views.shape[-1]), generator)
+        every, targets = torch.cat([labelled_views, unlabelled_views]), torch.cat([truth, guess])
+        mix = draw_mix(settings.mixing, len(targets), (every.shape[-2], every.shape[-1]), generator)
         sizes = [len(truth), len(guess)]
-        logits, unlabelled_logits = torch.split(self.network(mix.images(views)).float(), sizes)
+        logits, unlabelled_logits = torch.split(self.network(mix.images(every)).float(), sizes)
         target, unlabelled_target = torch.split(mix.targets(targets), sizes)
         terms = mixmatch(logits, target, unlabelled_logits, unlabelled_target)
         steps = settings.ramp * self.progress.total if settings.ramp_steps is None else settings.ramp_steps

@@ -1,5 +1,6 @@
 """SimMatch (Zheng et al. 2022, arXiv:2203.06915): class and instance similarities calibrate each other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Literal
@@ -100,11 +101,15 @@ class Method(LabelledMethod):
         """As `teacher_statistics` says."""
         return self.settings.teacher_statistics == "batch"
 
-    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Pair, generator: torch.Generator) -> Sequence[Tensor]:
+        """Weak views of the labelled and the unlabelled images, and strong ones of the unlabelled."""
+        unlabelled = batch.unlabelled.image
+        weak = self.views(torch.cat([batch.labelled.image, unlabelled]), generator)
+        return weak, self.strong(unlabelled, generator)
+
+    def losses(self, batch: Pair, views: Sequence[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Eq. 6; labelled, weak and strong views share one forward, except with a teacher."""
-        settings, labelled, unlabelled = self.settings, batch.labelled, batch.unlabelled.image
-        weak = self.views(torch.cat([labelled.image, unlabelled]), generator)
-        strong = self.strong(unlabelled, generator)
+        settings, labelled, (weak, strong) = self.settings, batch.labelled, views
         count, others = len(labelled), len(batch.unlabelled)
         if settings.memory == "teacher":
             assert self.averaged is not None

@@ -44,11 +44,16 @@ class Method(LabelledMethod):
         super().__init__(settings, problem)
         self.strong = self.policy(settings.strong)
 
-    def losses(self, batch: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_views(self, batch: Pair, generator: torch.Generator) -> Tensor:
+        """Weak views of the labelled and the unlabelled images, and strong ones of the unlabelled."""
+        unlabelled = batch.unlabelled.image
+        weak = self.views(torch.cat([batch.labelled.image, unlabelled]), generator)
+        return torch.cat([weak, self.strong(unlabelled, generator)])
+
+    def losses(self, batch: Pair, views: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Labelled, weak and strong images in one forward."""
-        settings, labelled, unlabelled = self.settings, batch.labelled, batch.unlabelled.image
-        weak = self.views(torch.cat([labelled.image, unlabelled]), generator)
-        logits = self.network(torch.cat([weak, self.strong(unlabelled, generator)])).float()
+        settings, labelled = self.settings, batch.labelled
+        logits = self.network(views).float()
         labelled_logits, weak_logits, strong_logits = torch.split(logits, [len(labelled), *2 * [len(batch.unlabelled)]])
         release = signal_threshold(self.progress.fraction, classes=logits.shape[1], schedule=settings.annealing)
         signal = annealed_cross_entropy(
