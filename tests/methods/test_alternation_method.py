@@ -191,11 +191,7 @@ def test_targets_stay_balanced_for_ever_and_move_within_the_batch_alone(data, sh
     for _ in range(3):
         index = torch.tensor(data.draw(st.lists(st.integers(0, 299), min_size=2, max_size=20, unique=True)))
         before = method.targets.clone()
-        losses_of(
-            method,
-            Pair(labelled=None, unlabelled=Batch(image=digits[0][index], index=index)),
-            torch.Generator().manual_seed(0),
-        )
+        clustering_step(method, digits[0][index], index, seed=0)
         assert counts(method.targets) == balanced
         assert sorted(method.targets[index].tolist()) == sorted(before[index].tolist())
         others = torch.ones(300, dtype=torch.bool)
@@ -209,11 +205,7 @@ def test_the_batchs_targets_go_where_they_are_nearest(build, digits):
     method.targets[index] = torch.tensor([NONE, 4, 7, NONE, 4])
     outputs = F.normalize(method.network.eval()(plain(digits[0][index])), dim=1).double().detach()
     method.network.train()
-    terms = losses_of(
-        method,
-        Pair(labelled=None, unlabelled=Batch(image=digits[0][index], index=index)),
-        torch.Generator().manual_seed(0),
-    )
+    terms = clustering_step(method, digits[0][index], index, seed=0)
 
     def distance(images):
         pairs = zip(images, (4, 4, 7), strict=True)
@@ -268,11 +260,7 @@ def test_a_clustering_step_exchanges_targets_within_its_groups(build, digits):
     method = clustering_epoch(build, cluster_batch=8)
     index = torch.arange(40, 60)
     before = method.targets[index].clone()
-    losses_of(
-        method,
-        Pair(labelled=None, unlabelled=Batch(image=digits[0][index], index=index)),
-        torch.Generator().manual_seed(0),
-    )
+    clustering_step(method, digits[0][index], index, seed=0)
     after = method.targets[index]
     assert not torch.equal(after, before)
     assert [sorted(group.tolist()) for group in after.split(8)] == [sorted(group.tolist()) for group in before.split(8)]
