@@ -88,8 +88,8 @@ class LARS(torch.optim.Optimizer):
             scaled = [each for each, weight in enumerate(weights) if weight.ndim >= 2 or self.scale_all]
             if scaled:
                 own, theirs = [weights[each] for each in scaled], [gradients[each] for each in scaled]
-                norms = zip(torch._foreach_norm(own), torch._foreach_norm(theirs), strict=True)
-                torch._foreach_mul_(theirs, [_trust_ratio(*pair, group["trust"]) for pair in norms])
+                norms, gradient_norms = (torch.stack(torch._foreach_norm(each)) for each in (own, theirs))
+                torch._foreach_mul_(theirs, _trust_ratios(norms, gradient_norms, group["trust"]).unbind())
             velocities = [self._velocity(weight) for weight in weights]
             skipped = getattr(self, "found_inf", None)
             learns = 1.0 if skipped is None else 1 - skipped
@@ -106,8 +106,8 @@ class LARS(torch.optim.Optimizer):
         return velocity
 
 
-def _trust_ratio(norm: Tensor, gradient_norm: Tensor, trust: float) -> Tensor:
-    return torch.where((norm > 0) & (gradient_norm > 0), trust * norm / gradient_norm, torch.ones_like(norm))
+def _trust_ratios(norms: Tensor, gradient_norms: Tensor, trust: float) -> Tensor:
+    return torch.where((norms > 0) & (gradient_norms > 0), trust * norms / gradient_norms, torch.ones_like(norms))
 
 
 def skip_update(optimizer: torch.optim.Optimizer, skipped: Tensor | None) -> None:
@@ -127,9 +127,14 @@ def gradient_norm(weights: Iterable[Tensor]) -> Tensor:
 
 def clip_gradients(weights: Iterable[Tensor], max_norm: float, *, by: Literal["all", "tensor"]) -> None:
     """Scale gradients to a norm of at most `max_norm`: the norm of all gradients together, or of each tensor alone."""
-    groups = [list(weights)] if by == "all" else [[weight] for weight in weights]
-    for group in groups:
-        nn.utils.clip_grad_norm_(group, max_norm)
+    if by == "all":
+        nn.utils.clip_grad_norm_(weights, max_norm)
+        return
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    if gradients:
+        # As clip_grad_norm_ does for one weight.
+        factors = (max_norm / (torch.stack(torch._foreach_norm(gradients)) + 1e-6)).clamp(max=1)
+        torch._foreach_mul_(gradients, factors.unbind())
 
 
 def build_optimizer(
