@@ -28,7 +28,7 @@ def swapped_prediction(assignments: Tensor, logits: Sequence[Tensor]) -> Tensor:
     the temperature, first those of the global views. Returns the mean over images and over pairs of an assignment g and
     a view v != g, a scalar; it is ln K for uniform predictions.
     """
-    log_prediction = torch.stack([view.float().log_softmax(dim=1) for view in logits])
+    log_prediction = torch.stack(list(logits)).float().log_softmax(dim=2)
     pairs = -(assignments.detach().float()[:, None] * log_prediction).sum(dim=-1).mean(dim=-1)
     swapped = 1 - torch.eye(*pairs.shape, device=pairs.device)
-    return (swapped * pairs).sum() / swapped.sum()
+    return (swapped * pairs).sum() / (len(assignments) * (len(logits) - 1))
