@@ -25,6 +25,7 @@ HELPERS = {
         "collections",
         "cost_beside",
         "cost_terms",
+        "fake_gpu",
         "feature_scale",
         "labelling",
         "growth_evaluation",

@@ -94,8 +94,9 @@ class Recorder(TorchDispatchMode):
         if asks:
             with no_dispatch():
                 out: Any = torch.zeros(given[0].shape, dtype=kwargs.get("dtype") or given[0].dtype)
+                out = out.item() if name == "_local_scalar_dense" else out
             self._add(func, name, args, kwargs, given, [given[0]], waits=True)
-            return out.item() if name == "_local_scalar_dense" else out
+            return out
         if name == "index" and any(each is not None and each.dtype == torch.bool for each in args[1]):
             # As many rows as the mask could choose.
             out = args[0].new_empty((args[1][0].numel(), *args[0].shape[args[1][0].ndim :]))
@@ -119,7 +120,9 @@ class Recorder(TorchDispatchMode):
             flops = float(flop_registry[func._overloadpacket](*args, **kwargs, out_val=out))
         part, line = _called_from()
         dtype = next((t.dtype for t in given if t.is_floating_point()), torch.float32)
-        self.launches.append(Launch(part, name, line, kernels(name, args), _bytes(name, given, made), flops, dtype, waits))
+        self.launches.append(
+            Launch(part, name, line, kernels(name, args), _bytes(name, given, made), flops, dtype, waits)
+        )
 
 
 def _gradients(args: Any, made: list[Tensor]) -> tuple[Tensor | None, ...]:
@@ -246,13 +249,8 @@ def _as_output(gradient: Tensor, about: Any) -> Tensor:
 
 
 def _accumulate(weight: Tensor, gradient: Tensor) -> None:
-    """Keep a weight's gradient; it is copied only if it is not laid out like the weight."""
-    if weight.grad is not None:
-        weight.grad += gradient
-    elif gradient.stride() == weight.stride():
-        weight.grad = gradient.detach()
-    else:
-        weight.grad = torch.empty_like(weight).copy_(gradient)
+    """Keep a weight's gradient, which is laid out like the weight, as cuDNN's are, so that it needs no copy."""
+    weight.grad = torch.empty_like(weight) if weight.grad is None else weight.grad + gradient
 
 
 @contextmanager

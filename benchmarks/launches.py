@@ -270,7 +270,9 @@ def main() -> None:
     for field in fields(H100):
         flag, several = "--" + field.name.replace("_", "-"), field.name == "launch_us"
         default = [4.0, 7.0] if several else field.default
-        parser.add_argument(flag, type=float, default=default, nargs="+" if several else None, help=f"default {default}")
+        parser.add_argument(
+            flag, type=float, default=default, nargs="+" if several else None, help=f"default {default}"
+        )
     given = parser.parse_args()
     every = SMALL if given.side == 32 else LARGE
     unknown = sorted(set(given.methods) - {row.method for row in every})
