@@ -1,13 +1,12 @@
 """A training step on a CUDA device that is not there: shapes, types and devices as on one, without values.
 
-torch's FakeTensorMode makes tensors of which all but the values is known, and `recorded` lists the operations that would
-run a kernel. Work on the CPU is done as usual, such as the order of an epoch. A value that is read from the device is
-recorded as a wait and is 0. Without a driver the autograd engine does not start, so `backward` walks the graph.
+torch's FakeTensorMode makes tensors of which all but the values is known, and `recorded` lists the operations that
+would run a kernel. Work on the CPU is done as usual, such as the order of an epoch. A value that is read from the
+device is recorded as a wait and is 0.
 """
 
 import linecache
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from math import prod
@@ -24,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 import sslpipe
+from benchmarks import fake_backward
 from sslpipe.data.images import Images
 from sslpipe.engine.optimizers import build_optimizer
 from sslpipe.engine.trainer import Trainer
@@ -87,6 +87,8 @@ class Recorder(TorchDispatchMode):
         given = _tensors((args, kwargs))
         from_device = any(t.device.type == "cuda" for t in given)
         to_device = torch.device(kwargs.get("device") or "cpu").type == "cuda"
+        if name in ("is_pinned", "_pin_memory", "pin_memory"):
+            return name == "is_pinned" or args[0]  # to pin memory needs a driver
         if not from_device and not to_device:
             with no_dispatch():
                 return func(*args, **kwargs)
@@ -142,8 +144,8 @@ def _is_cpu(device: Any) -> bool:
 def kernels(name: str, args: Any) -> int:
     """Return how many kernels an operation runs: 1, but for lists of tensors.
 
-    Fused optimisers take many tensors in a kernel; so do `_foreach_` operations whose lists agree in shapes, strides and
-    types, and otherwise each tensor has a kernel of its own.
+    Fused optimisers take many tensors in a kernel; so do `_foreach_` operations whose lists agree in shapes, strides
+    and types, and otherwise each tensor has a kernel of its own.
     """
     if not name.startswith(("_foreach_", "_fused_", "_amp_foreach")):
         return 1
@@ -180,7 +182,7 @@ def _called_from() -> tuple[str, str]:
             path = path.removeprefix(PACKAGE)
             line = line or f"{path}:{frame.f_lineno} {linecache.getline(PACKAGE + path, frame.f_lineno).strip()}"
             found.add(_part(path, name))
-        elif path == __file__ and name == "backward":
+        elif path == fake_backward.__file__:
             found.add("backward")
         elif "/torch/optim/" in path:
             found.add("optimiser")
@@ -191,7 +193,7 @@ def _called_from() -> tuple[str, str]:
 
 def _part(path: str, function: str) -> str:
     """Return the part of a step that a function of the package belongs to, "" if that is not known."""
-    if path.startswith("views/") or function == "views":
+    if path.startswith("views/") or function in ("views", "draw_views"):
         return "views"
     if function == "after_step" or (path == "nets/averaged.py" and function == "update"):
         return "averages"
@@ -200,57 +202,6 @@ def _part(path: str, function: str) -> str:
     if path == "engine/optimizers.py":
         return "optimiser"
     return "forward" if path.startswith("nets/") else ""
-
-
-def backward(loss: Tensor, *_: object, **__: object) -> None:
-    """Give the weights their gradients of a scalar, as the autograd engine does; hooks are not called."""
-    expected: Counter[Any] = Counter()
-    found, queue = set(), [loss.grad_fn]
-    while queue:
-        node: Any = queue.pop()
-        if node is not None and node not in found:
-            found.add(node)
-            expected.update(after for after, _ in node.next_functions if after is not None)
-            queue += [after for after, _ in node.next_functions]
-    received: dict[Any, dict[int, Tensor]] = {loss.grad_fn: {0: torch.ones_like(loss)}}
-    ready: list[Any] = [loss.grad_fn]
-    with torch.no_grad():
-        while ready:
-            node = ready.pop()
-            gradients = received.pop(node, {})
-            passed = _through(node, gradients) if gradients else ()
-            for place, (after, slot) in enumerate(node.next_functions):
-                if after is None:
-                    continue
-                gradient = passed[place] if place < len(passed) else None
-                if gradient is not None:
-                    gradient = _as_output(gradient, after._input_metadata[slot])
-                    slots = received.setdefault(after, {})
-                    slots[slot] = slots[slot] + gradient if slot in slots else gradient
-                expected[after] -= 1
-                if expected[after] == 0:
-                    ready.append(after)
-
-
-def _through(node: Any, gradients: dict[int, Tensor]) -> tuple[Tensor | None, ...]:
-    """Return the gradients of a node's inputs; a weight keeps its own."""
-    if hasattr(node, "variable"):
-        _accumulate(node.variable, gradients[0])
-        return ()
-    given = [gradients.get(place) for place in range(len(node._input_metadata))]
-    out = node.apply(*given) if isinstance(node, torch.autograd.function.BackwardCFunction) else node(*given)
-    return out if isinstance(out, tuple) else (out,)
-
-
-def _as_output(gradient: Tensor, about: Any) -> Tensor:
-    """Return a gradient in the shape and type of the output that it belongs to."""
-    gradient = gradient if gradient.shape == about.shape else gradient.sum_to_size(about.shape)
-    return gradient if gradient.dtype == about.dtype else gradient.to(about.dtype)
-
-
-def _accumulate(weight: Tensor, gradient: Tensor) -> None:
-    """Keep a weight's gradient, which is laid out like the weight, as cuDNN's are, so that it needs no copy."""
-    weight.grad = torch.empty_like(weight) if weight.grad is None else weight.grad + gradient
 
 
 @contextmanager
@@ -263,7 +214,7 @@ def recorded() -> Iterator[list[Launch]]:
         # Both ask for a driver.
         stack.enter_context(patch.object(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False))
         stack.enter_context(patch.object(torch.cuda, "is_bf16_supported", lambda *_, **__: True))
-        stack.enter_context(patch.object(torch.autograd, "backward", backward))
+        stack.enter_context(patch.object(torch.autograd, "backward", fake_backward.backward))
         for cached in _caches():
             stack.callback(cached.cache_clear)  # what they keep exists only within the block
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
@@ -274,13 +225,14 @@ def recorded() -> Iterator[list[Launch]]:
 def _caches() -> list[Any]:
     """Return the functions of sslpipe that keep tensors of a device."""
     modules = [module for name, module in sys.modules.items() if name.startswith("sslpipe.views.")]
-    found = [value for module in modules for value in vars(module).values() if hasattr(value, "cache_clear")]
-    return found
+    return [value for module in modules for value in vars(module).values() if hasattr(value, "cache_clear")]
 
 
 def on_device(trainer: Trainer) -> Trainer:
     """Move a trainer that was built on the CPU, with all that it holds; only within `recorded`."""
     _moved(trainer, {})
+    if hasattr(trainer, "_drawing"):
+        trainer._drawing._of_batches = torch.Generator()  # batches are drawn on the CPU
     trainer.optimizer = build_optimizer(trainer.settings.optimizer, trainer.method, trainer.method.rate)
     return trainer
 
@@ -306,7 +258,9 @@ def _moved(thing: Any, done: dict[int, tuple[Any, Any]]) -> Any:
     elif type(thing) in (list, tuple):
         new = type(thing)(_moved(value, done) for value in thing)
     elif isinstance(thing, nn.Module) or (type(thing).__module__.startswith("sslpipe.") and hasattr(thing, "__dict__")):
-        _moved(vars(thing), done)
+        # As Module.to does, a tensor that is neither weight nor buffer stays where it is.
+        stays = Tensor if isinstance(thing, nn.Module) else ()
+        vars(thing).update({k: v if isinstance(v, stays) else _moved(v, done) for k, v in vars(thing).items()})
     if isinstance(thing, Images):
         vars(thing)["_resident"] = torch.empty(thing.array.shape, dtype=torch.uint8, device=DEVICE)
     done[id(thing)] = (thing, new)

@@ -155,6 +155,8 @@ class Step(NamedTuple):
     batch: int
     launches: list[Launch]
     bare: list[Launch]
+    can_be_ahead: bool
+    """Whether the views depend on nothing that the step before changes."""
 
 
 @cache
@@ -171,17 +173,18 @@ def step(row: Row, side: int) -> Step:
     blank = Images(np.zeros((IMAGES[side], 3, side, side), np.uint8), torch.device("cpu"))
     trainer = steps.trainer(row.stage, row.method, block, steps.Setup(network, blank, batch))
     place = _place(trainer, row.phase)
+    form = getattr(trainer.method, "views_form", str)
     with recorded() as launches:
         on_device(trainer)
         trainer.step(place)  # what the first step of an epoch does beside is left out
         launches.clear()
         with steps.watched(trainer.method.network) as passes:
             trainer.step(place + 1)
-        taken = list(launches)
+        taken, can_be_ahead = list(launches), form() is not None
         work = steps.bare(trainer.method.network, list(passes), DEVICE)
         launches.clear()
         work()
-    return Step(network.architecture or str(network.name), batch, taken, list(launches))
+    return Step(network.architecture or str(network.name), batch, taken, list(launches), can_be_ahead)
 
 
 def _place(trainer: Trainer, phase: str) -> int:
@@ -200,7 +203,7 @@ def counted(rows: Sequence[Row], side: int) -> Table:
     """Launches by part, bytes and FLOPs."""
     found = []
     for row in rows:
-        network, batch, launches, bare = step(row, side)
+        network, batch, launches, bare, _ = step(row, side)
         count = Counter[str]()
         for launch in launches:
             count[launch.part] += launch.kernels
@@ -217,11 +220,13 @@ def modelled(rows: Sequence[Row], side: int, gpu: H100, costs: Sequence[float]) 
     """Times of a step over the bare passes, for each launch cost in microseconds."""
     found = []
     for row in rows:
-        _, _, launches, bare = step(row, side)
+        _, _, launches, bare, can_be_ahead = step(row, side)
         times = [1e3 * gpu.gpu(each) for each in (launches, bare)]
         for each in (replace(gpu, launch_us=cost) for cost in costs):
             alone = each.one_by_one(bare)
-            times += [each.one_by_one(launches) / alone, each.views_ahead(launches) / alone]
+            one_by_one = each.one_by_one(launches)
+            ahead = each.views_ahead(launches) if can_be_ahead else one_by_one
+            times += [one_by_one / alone, ahead / alone]
         found.append([row.name, *times])
     each = [f"{how}, {cost:g} µs" for cost in costs for how in ("one by one", "views ahead")]
     note = "Step over bare, modelled for one H100 and never measured on one; GPU: kernels one after the other."

@@ -116,7 +116,7 @@ def test_what_is_read_from_the_device_is_a_wait():
         assert x.sum().item() == 0
         assert x.cpu().numpy().tolist() == [0] * 5
         assert x[x > 0].shape == (5,)
-        cpu.to(DEVICE, non_blocking=True)
+        cpu.pin_memory().to(DEVICE, non_blocking=True)
         cpu.to(DEVICE)
         x.double()
     waits = [(launch.name, launch.waits) for launch in found if launch.name not in ("sum", "gt")]
@@ -162,7 +162,7 @@ def test_the_views_of_a_step_are_found():
     assert {launch.part for launch in alone} == {"views"}
     count = Counter(launch.part for launch in step)
     assert count["forward"] > 30 < count["backward"]
-    assert count["data"] == 1
+    assert 1 <= count["data"] <= 2  # the images, and the copy of their indices
     assert 0 < count["optimiser"] <= 3
     assert not any(launch.waits for launch in step)
 
@@ -170,7 +170,7 @@ def test_the_views_of_a_step_are_found():
 @pytest.mark.parametrize(
     ("path", "function", "part"),
     [
-        ("methods/pretrain/simclr.py", "views", "views"),
+        ("methods/pretrain/simclr.py", "draw_views", "views"),
         ("views/color.py", "jitter", "views"),
         ("methods/semisup/simmatch.py", "after_step", "averages"),
         ("nets/averaged.py", "update", "averages"),
@@ -232,8 +232,9 @@ def test_views_ahead_cost_their_bytes_and_one_launch():
 def test_the_clustering_of_the_alternation_waits_for_its_assignments():
     row = next(row for row in launches.SMALL if row.phase == "clustering")
     found = launches.step(row, 32)
-    lines = " ".join(launch.line for launch in found.launches if launch.waits)
-    assert "linear_sum_assignment" in lines  # targets are assigned on the CPU
+    # Targets are assigned on the CPU.
+    read = [launch.line for launch in found.launches if launch.waits and "alternation.py" in launch.line]
+    assert any(".cpu()" in line for line in read)
     assert found.network == "wrn_28_2"
 
 
@@ -272,3 +273,23 @@ def test_every_recipe_that_is_named_has_the_method():
         if row.recipe:
             tree = steps.yaml.safe_load(steps.recipes.text(row.recipe))
             assert row.method in tree[row.stage]
+
+
+def test_a_module_moves_as_torch_moves_it():
+    module = nn.BatchNorm1d(3)
+    kept = module.kept = torch.ones(2)
+    with recorded():
+        fake_gpu._moved(module, {})
+        assert {each.device for each in (*module.parameters(), *module.buffers())} == {DEVICE}
+    assert module.kept is kept
+    assert module.weight.requires_grad
+
+
+@pytest.mark.parametrize(("can_be_ahead", "expected"), [(False, 3.0), (True, 0.3)])
+def test_views_that_depend_on_the_step_before_are_not_ahead(monkeypatch, can_be_ahead, expected):
+    views, bare = [SMALL._replace(part="views")] * 30, [SMALL] * 10
+    monkeypatch.setattr(launches, "step", lambda row, side: launches.Step("", 1, views, bare, can_be_ahead))
+    gpu = replace(GPU, kernel_us=10, graph_kernel_us=1)
+    row = launches.modelled([Row("", "any")], 32, gpu, [4.0]).rows[0]
+    # One by one the GPU takes 300 µs over 100. Ahead are 30 kernels of 1 µs in the graph, or 18 µs of the CPU.
+    assert row[3:] == [pytest.approx(3.0), pytest.approx(expected)]
