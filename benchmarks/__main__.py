@@ -25,6 +25,8 @@ HELPERS = {
         "collections",
         "cost_beside",
         "cost_terms",
+        "fake_backward",
+        "fake_gpu",
         "feature_scale",
         "labelling",
         "growth_evaluation",
