@@ -2,7 +2,7 @@
 
 A part is a module of this folder with a function `measure(plan, facts) -> Outcome`. A part that is complete is not done
 again; one that fails or runs out of time is continued by the next call. Exit code: 0 when all parts asked for are
-complete, 1 when something is BAD or a part failed, 2 for wrong input, 3 when the time was not enough: call again.
+complete or not possible, as a line says, 1 when something is BAD or a part failed, 2 for wrong input, 3 when the time was not enough: call again.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def run(plan: Plan, results: Results, names: list[str]) -> int:
                 traceback.print_exc()
             failed, outcome = True, Outcome(f"failed: {one_line(error)}", done=False)
         results.keep(name, outcome, facts, (time.monotonic() - began) / 60)
-        unfinished |= not outcome.done
+        unfinished |= not outcome.done and outcome.possible
         _print(name, outcome.line, outcome.bad)
     if failed or any(results.parts.get(name, {}).get("bad") for name in names):
         return BAD

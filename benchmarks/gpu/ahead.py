@@ -76,7 +76,7 @@ def wrong(found: dict[str, Any]) -> bool:
 
 def measure(plan: Plan, facts: Facts) -> Outcome:
     if find_spec("sslpipe.engine.ahead") is None and not plan.tiny:
-        return Outcome("not measured: this version draws no views ahead")
+        return Outcome("not measured: this version draws no views ahead", done=False, possible=False)
     todo = published(plan)
     for (stage, method), block in todo.items():
         if not plan.is_over and method not in facts:

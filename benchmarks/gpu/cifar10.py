@@ -94,7 +94,7 @@ def length(plan: Plan, stage: str, project: Params, facts: Facts) -> int:
 def measure(plan: Plan, facts: Facts) -> Outcome:
     images, folder = plan.images, folder_of(plan)
     if images is None and not plan.tiny:
-        return Outcome("not measured: --images is not given", done=False)
+        return Outcome("not measured: --images is not given", done=False, possible=False)
     images = images or make_images(plan.out / "images")
     settings.write(folder / "params.yaml", settings.recipe(RECIPE), replaced(plan, images))
     project = Params(folder / "params.yaml")

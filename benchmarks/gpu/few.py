@@ -71,7 +71,7 @@ def length(plan: Plan, facts: Facts) -> dict[str, int]:
 def measure(plan: Plan, facts: Facts) -> Outcome:
     folder = folder_of(plan)
     if not (folder / "runs/pretrain").exists():
-        return Outcome("not measured: the part cifar10 has pretrained no network yet", done=False)
+        return Outcome("not measured: the part cifar10 has pretrained no network yet", done=False, possible=False)
     images = Params(folder / "params.yaml").tree["prepare"]["folder"]["path"]
     settings.write(folder / PARAMS, settings.recipe(RECIPE), {**replaced(plan, images), **changes(plan)})
     seconds: dict[str, float] = facts.setdefault("seconds", {})
@@ -85,7 +85,11 @@ def measure(plan: Plan, facts: Facts) -> Outcome:
         run(plan, folder, command(plan, "finetune", "linear", output="runs/finetune/linear"))
         missing = [stage for stage in ("cluster", "self-label") if not (folder / f"runs/{stage}").exists()]
         if missing:
-            return Outcome(f"trained; to be evaluated when the part cifar10 has {' and '.join(missing)}", done=False)
+            return Outcome(
+                f"trained; to be evaluated when the part cifar10 has {' and '.join(missing)}",
+                done=False,
+                possible=False,
+            )
         output = "runs/evaluate-few"
         arguments = ["evaluate", "--params", PARAMS, "--out", output, "--device", str(plan.device)]
         run(plan, folder, Job("evaluate-few", arguments, output))

@@ -58,10 +58,12 @@ class Outcome:
     """What is wrong, one line each."""
     done: bool = True
     """Whether the part is complete; otherwise the next call goes on with it."""
+    possible: bool = True
+    """Whether the part could begin; without its images, say, another call of the same kind would not help."""
 
 
 Measure = Callable[[Plan, Facts], Outcome]
-"""The function `measure` of a part. facts: what the part has found so far, which it adds to; it is kept between calls."""
+"""The function `measure` of a part. facts: what the part has found so far, in earlier calls too, to which it adds."""
 
 
 @dataclass

@@ -20,9 +20,10 @@ from sslpipe.io.console import info
 METHODS = ("pretrain/simclr", "pretrain/dino", "cluster/scan", "semisup/simmatch temporal")
 """Two with memories of their own, one with other images, one with labels."""
 BREAK, STEPS = 4, 8
-BOUND = 0.02
-"""The largest relative difference of the last loss, and of the weights by the norm of their change (own choice; rounding
-alone makes 9e-5 in three steps, see same.py, and a state that is lost makes more than 0.1)."""
+LOSS, WEIGHTS = 0.02, 0.2
+"""The largest differences of the last loss, relative, and of the weights, over the norm of their change. Measured on a
+CPU: sums in another order make up to 5.3e-3 and 0.055, an optimiser's state that is lost 0.36 to 0.65 of the weights,
+DINO's teacher 0.19 of the loss. The loss of SimMatch's memory is hidden in rounding; bit for bit, it would be seen."""
 
 
 def steps(trained: Trainer, first: int, last: int) -> float:
@@ -61,7 +62,7 @@ def measure(plan: Plan, facts: Facts) -> Outcome:
     found = {key: facts[key] for key in pairs if key in facts}
     bad = [f"{key}: begins again at step {each['step']}, loss {each['loss']:.1e}, weights {each['weights']:.1e}"
            for key, each in found.items()
-           if each["step"] != BREAK or not (each["loss"] <= BOUND and each["weights"] <= 10 * BOUND)]  # fmt: skip
+           if each["step"] != BREAK or not (each["loss"] <= LOSS and each["weights"] <= WEIGHTS)]  # fmt: skip
     equal = sum(each["loss"] == each["weights"] == 0 for each in found.values())
     largest = max((each["weights"] for each in found.values()), default=0.0)
     line = f"{len(found)} of {len(pairs)} runs, {equal} bit for bit, weights at most {largest:.1e} apart"

@@ -45,8 +45,8 @@ BOUNDS = {
 """Of rounding alone, measured on a CPU over all methods, the largest differences are:
 float32 with sums in another order (without oneDNN, 2 threads instead of 1) 4.7e-7, 1.9e-6, 0.022 and 8.9e-5;
 bfloat16 from float32 1.5e-3, 0.025, 0.45 and 0.04.
-The bounds are 4 to 60 times the first and 1.7 to 14 times the second (own choice). Updates differ most, since Adam's first
-step has the size of the learning rate for every weight: one whose gradient is near 0 and changes its sign moves by twice
+The bounds are 4 to 60 times the first and 1.7 to 14 times the second (own choice). Updates differ most, since Adam's
+first step has the size of the learning rate for every weight: one whose gradient near 0 changes its sign moves by twice
 that. In bfloat16 a term may count one image of 75 more, and later losses have a pseudo-label more or less."""
 
 
