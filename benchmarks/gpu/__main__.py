@@ -2,7 +2,8 @@
 
 A part is a module of this folder with a function `measure(plan, facts) -> Outcome`. A part that is complete is not done
 again; one that fails or runs out of time is continued by the next call. Exit code: 0 when all parts asked for are
-complete or not possible, as a line says, 1 when something is BAD or a part failed, 2 for wrong input, 3 when the time was not enough: call again.
+complete, or not possible, as a line says; 1 when something is BAD or a part failed; 2 for wrong input; 3 when the time
+was not enough: call again.
 """
 
 import argparse
