@@ -224,17 +224,34 @@ def test_draws_on_the_cpu_change_nothing_there(name):
 
 
 def test_waits_are_lines_and_are_bad(call, monkeypatch, capsys):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+    text = "called a synchronizing CUDA operation"
+    with waits.noted(ROOT / "tests") as lines:
+        warnings.warn(text, stacklevel=1)
         warnings.warn("something else", stacklevel=1)
-    assert len(caught) == 2
-    (line,) = waits.waiting_lines(caught)
+    (line,) = lines
     assert line.startswith("tests/test_gpu_plan.py:")
+    with waits.noted() as elsewhere:
+        warnings.warn_explicit(text, UserWarning, "/torch/autograd/graph.py", 7)
+    assert elsewhere == {"graph.py:7"}
     monkeypatch.setattr("benchmarks.gpu.methods.TINY", ("pretrain/simclr",))
     monkeypatch.setattr(waits, "waits", lambda trained: [line])
     assert call("waits") == BAD
     assert f"BAD: pretrain/simclr waits at {line}" in capsys.readouterr().out
+
+
+def test_a_wait_in_a_step_is_seen(monkeypatch):
+    def waits_there(*given):
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        return real(*given)
+
+    trained = trainer("pretrain/simclr", CPU)
+    assert waits.waits(trained) == []
+    real = trained.method.losses
+    trained.method.losses = waits_there
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the steps before
+        (line,) = waits.waits(trained)
+    assert line.startswith("sslpipe/engine/trainer.py:")  # from where the loss is called
 
 
 def test_kernels_copies_and_launches_are_counted():

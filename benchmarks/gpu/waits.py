@@ -5,8 +5,10 @@ torch's profiler, and so are the launches, of which a CUDA graph with many kerne
 ones of tests/methods/every_method.py; the part steps counts published settings.
 """
 
+import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,15 +30,25 @@ EXPECTED: dict[str, str] = {}
 """Method → why its steps wait; others that wait are BAD."""
 
 
-def waiting_lines(caught: Iterable[warnings.WarningMessage]) -> list[str]:
-    """Return the lines, file:number, of warnings that an operation waits for the GPU."""
-    found = set()
-    for warning in caught:
-        if "synchroniz" in str(warning.message):
-            path = Path(warning.filename)
-            shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
-            found.add(f"{shown}:{warning.lineno}")
-    return sorted(found)
+@contextmanager
+def noted(folder: Path = ROOT / "sslpipe") -> Iterator[set[str]]:
+    """Collect the lines below a folder, file:number, at which warnings of waits arise during the block.
+
+    A wait without such a line, as in a backward pass, has the line of torch that the warning names.
+    """
+    lines: set[str] = set()
+
+    def note(message: Warning | str, category: type[Warning], filename: str, number: int, *rest: Any) -> None:
+        if "synchroniz" in str(message):
+            asked = [each for each in traceback.extract_stack() if Path(each.filename).is_relative_to(folder)]
+            where, line = (asked[-1].filename, asked[-1].lineno) if asked else (filename, number)
+            shown = Path(where).relative_to(ROOT) if Path(where).is_relative_to(ROOT) else Path(where).name
+            lines.add(f"{shown}:{line}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = note
+        yield lines
 
 
 def waits(trained: Trainer) -> list[str]:
@@ -44,8 +56,7 @@ def waits(trained: Trainer) -> list[str]:
     cuda = trained.batches.device.type == "cuda"
     for step in range(STEPS.start):
         trained.step(step)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with noted() as lines:
         if cuda:
             torch.cuda.set_sync_debug_mode("warn")
         try:
@@ -54,7 +65,7 @@ def waits(trained: Trainer) -> list[str]:
         finally:
             if cuda:
                 torch.cuda.set_sync_debug_mode("default")
-    return waiting_lines(caught)
+    return sorted(lines)
 
 
 def counted(events: Iterable[Any]) -> dict[str, int]:
