@@ -302,6 +302,12 @@ def test_documented_metrics_are_those_of_the_demonstration():
     assert not any("/" in model for model in found)
 
 
+def test_a_model_that_is_much_lower_is_bad():
+    assert digits.lower({"cluster": (0.94, 0.953), "self_label": (0.9, 0.962)}) == (
+        "self_label 0.900, documented 0.962",
+    )
+
+
 def test_digits_run_by_the_stages_commands(call, parts, warm_bin, monkeypatch):
     monkeypatch.setattr(commands, "PROGRAM", [str(warm_bin / "sslpipe")])
     assert call("digits") == 0

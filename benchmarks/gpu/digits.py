@@ -33,6 +33,12 @@ def shown(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {model: row.get("acc", row.get("cluster_acc")) for model, row in metrics.items() if "cluster_acc" in row}
 
 
+def lower(pairs: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+    """Return the models, with their metrics here and there, that are lower here by more than BOUND."""
+    found = ((model, here, there) for model, (here, there) in pairs.items() if here < there - BOUND)
+    return tuple(f"{model} {here:.3f}, documented {there:.3f}" for model, here, there in found)
+
+
 def jobs(project: Params, device: str, *, epochs: int | None = None) -> list[Job]:
     """Return the commands of a project's stages in the order of the pipeline. epochs: of pretrain, if given."""
     found = []
@@ -69,8 +75,6 @@ def measure(plan: Plan, facts: Facts) -> Outcome:
     pairs = {model: (found[model], expected[model]) for model in found if model in expected}
     for model, (here, there) in pairs.items():
         info(f"{model}: {here:.3f}, documented {there:.3f}")
-    bad = [f"{model} {here:.3f}, documented {there:.3f}"
-           for model, (here, there) in pairs.items() if here < there - BOUND]  # fmt: skip
     lowest = min((here - there for here, there in pairs.values()), default=0.0)
     line = f"{len(pairs)} models in {sum(seconds.values()):.0f} s, at the least {lowest:+.3f} from docs/results.md"
-    return Outcome(line, () if plan.tiny else tuple(bad))
+    return Outcome(line, () if plan.tiny else lower(pairs))
