@@ -1,6 +1,7 @@
 # make demo: environment, the whole pipeline on the embedded digits, its table.   make test: the tests.
 # make check: format, lint, types, layers.   make bench: speed, side by side.
 # make cost: what recipes take, predicted, docs/cost-model.md.
+# make gpu: checks and speed on a GPU, and what CIFAR-10 reaches there, docs/gpu.md; ARGS="same waits --minutes 5".
 # make site: the documentation as pages, site/index.html.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 # dvc.yaml's commands find sslpipe there.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check bench cost site clean
+.PHONY: demo test check bench cost gpu site clean
 
 demo: .venv/made
 	$(BIN)/dvc repro
@@ -29,6 +30,10 @@ bench: .venv/bench
 
 cost: .venv/made
 	$(BIN)/python -m benchmarks cost --json cost.json
+
+# Where the environment is not made, such as on a machine without a network, by $(PYTHON) and what it has.
+gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
 site: .venv/made
 	$(BIN)/python -m sslpipe.tools.settings_pages docs

@@ -35,9 +35,9 @@ from sslpipe.methods.self_label import confident
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.nets.heads import LinearHead, LinearSettings
 from sslpipe.nets.network import BackboneSettings, Network, build_network
-from sslpipe.tools import recipes
 
 CLASSES = 10
+ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,8 @@ def settings_of(tree: Mapping[str, Any], stage: str, method: str) -> dict[str, A
 
 def demonstration() -> Blocks:
     """The methods of params.yaml and of recipes/digits-*.yaml; MixMatch and UDA with the settings of the others."""
-    params = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
-    digits = [yaml.safe_load(recipes.text(name)) for name in recipes.names() if name.startswith("digits-")]
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    digits = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "recipes").glob("digits-*.yaml"))]
     pretrain = [tree["pretrain"] for tree in (params, *digits)]
     blocks = {("pretrain", block["method"]): block[block["method"]] for block in pretrain}
     alone = (("cluster", "scan"), ("self_label", "confident"))
@@ -197,7 +197,7 @@ def published() -> Blocks:
     """Of the experiments on CIFAR."""
 
     def of(recipe: str, stage: str, method: str) -> dict[str, Any]:
-        return settings_of(yaml.safe_load(recipes.text(recipe)), stage, method)
+        return settings_of(yaml.safe_load((ROOT / f"recipes/{recipe}.yaml").read_text()), stage, method)
 
     scan, few = "scan-cifar10-code", {"fixmatch": "cifar10-40", "simmatch": "cifar10-40", "suave": "cifar100-400"}
     chosen = (("pretrain", "simclr"), ("cluster", "scan"), ("self_label", "confident"))

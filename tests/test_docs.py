@@ -44,7 +44,7 @@ PAGES = {
     "exporting.md",
 }
 WITHOUT_COMMANDS = {
-    *("architecture.md", "pixels.md", "results.md", "speed.md"),
+    *("architecture.md", "pixels.md", "results.md", "speed.md", "gpu.md"),
     *("index.md", "choosing-a-method.md", "file-formats.md", "questions.md"),
 }
 
