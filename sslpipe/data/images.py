@@ -53,7 +53,7 @@ class Images:
             return self._load()
         if not world.rank():
             info(
-                f"images: {self.array.nbytes / 1e9:.3g} GB are more than {SHARES[self.device.type]:g} of the "
+                f"images: {self.array.nbytes / 1e9:.3g} GB are more than {SHARES[self.device.type]:.0%} of the "
                 f"{free / 1e9:.3g} GB of memory that are free on {self.device}, so batches are read from the disk; if "
                 "training waits for it, lower prepare.size, or set prepare.store: jpeg"
             )

@@ -79,7 +79,7 @@ def test_a_line_says_that_images_do_not_fit(tmp_path, monkeypatch, capsys):
         assert images[torch.tensor([3])].shape == (1, 3, 4, 4)
     line = capsys.readouterr().out
     assert line.count("\n") == 1
-    assert line.startswith("images: 9.6e-07 GB are more than 0.5 of the 1.9e-06 GB of memory that are free on cpu")
+    assert line.startswith("images: 9.6e-07 GB are more than 50% of the 1.9e-06 GB of memory that are free on cpu")
     assert "prepare.store: jpeg" in line
     monkeypatch.setattr(module, "free_memory", lambda device: 1920.0)
     again = Images(images.array, torch.device("cpu"))
