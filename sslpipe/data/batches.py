@@ -170,7 +170,7 @@ class LabelledBatches:
         if images.is_loaded or size > LABELLED_BYTES or not fits(size, images.device, free_memory(images.device)):
             return StepImages(images), labelled.index.cpu(), labelled.index
         every = torch.arange(len(labelled))
-        return StepImages(images.subset(labelled.index)), every, on_device(every, images.device)
+        return StepImages(images.subset(labelled.index)), every, every.to(images.device)
 
     def _places(self, step: int) -> Tensor:
         """Return the indices of a step's images among the labelled ones, int64 [B] on the CPU."""
