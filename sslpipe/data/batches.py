@@ -5,15 +5,23 @@ So a run can resume at any step.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sslpipe.data import world
-from sslpipe.data.images import Images, on_device
+from sslpipe.data.images import Images, StepImages, on_device
 from sslpipe.data.labelled import LabelledImages
+from sslpipe.data.memory import fits, free_memory
 from sslpipe.data.seeds import RandomStream, mix, seed_of_step
 from sslpipe.io.errors import UserError
+
+AHEAD = 2
+"""Number of batches that are read ahead of the one in use (own choice)."""
+LABELLED_BYTES = 2 * 2**30
+"""Maximum size of the labelled images that are kept on the device if not all images fit: 1 % of ImageNet's at 224 px,
+12,811, are 1.9 GB (own choice)."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,9 @@ class Batches:
         self.seed = seed
         self.needs = needs
         self.steps_per_epoch = len(images) // size
+        self._step_images = StepImages(images)
         self._orders: dict[int, Tensor] = {}
-        """Epoch → its order [N] on the CPU, for the last one."""
+        """Epoch → its order [N] on the CPU, for the last two."""
 
     @property
     def device(self) -> torch.device:
@@ -86,18 +95,26 @@ class Batches:
         """
         places = self._places(step, generator)
         sent = on_device(places, self.device)
-        image = self.images.batch(world.own(places), world.own(sent)) if self.needs.images(step) else self.images.none()
+        image = self._images_at(step, places, sent) if self.needs.images(step) else self.images.none()
         if self.needs.neighbors is None:
             return Batch(image=image, index=sent)
         (index, neighbor), (image, neighbor_image) = sent.chunk(2), image.tensor_split(2)
         return Batch(image=image, index=index, neighbor=neighbor, neighbor_image=neighbor_image)
 
-    def _places(self, step: int, generator: torch.Generator | None) -> Tensor:
+    def _images_at(self, step: int, places: Tensor, sent: Tensor) -> Tensor:
+        """Return this process's images of a step, of all that `_places` returns."""
+        coming = [later for later in range(step + 1, step + 1 + AHEAD) if self.needs.images(later)]
+        return self._step_images.at(
+            step, lambda n: world.own(places if n == step else self._places(n)), world.own(sent), coming
+        )
+
+    def _places(self, step: int, generator: torch.Generator | None = None) -> Tensor:
         """Return the indices of a step's images, int64 [B] on the CPU, or [2B] with those of the neighbours."""
         epoch, start = divmod(step, self.steps_per_epoch)
         if epoch not in self._orders:
             drawn = torch.Generator().manual_seed(mix(self.seed, RandomStream.EPOCH_ORDER, epoch))
-            self._orders = {epoch: torch.randperm(len(self.images), generator=drawn)}
+            order = torch.randperm(len(self.images), generator=drawn)
+            self._orders = {epoch: order} | dict(list(self._orders.items())[:1])
         index = self._orders[epoch][start * self.size : (start + 1) * self.size]
         if self.needs.neighbors is None:
             return index
@@ -129,25 +146,43 @@ class LabelledBatches:
         self.labelled = labelled
         self.size = size
         self.seed = seed
-        self._index = labelled.index.cpu()
         self._orders: dict[int, Tensor] = {}
-        """Pass → its order [L] on the CPU, for the passes in the last batch."""
+        """Pass → its order [L] on the CPU, for the passes in the last batches."""
 
     def at(self, step: int) -> LabelledBatch:
         """Return the batch of a step (0-based) without waiting for the device."""
         places = self._places(step)
         sent = on_device(places, self.labelled.images.device)
-        index, label = self.labelled.index[sent], self.labelled.label[sent]
-        image = self.labelled.images.batch(self._index[world.own(places)], world.own(index))
-        return LabelledBatch(image=image, index=sent, label=label)
+        images, index, index_on_device = self._source
+        image = images.at(
+            step,
+            lambda n: index[world.own(places if n == step else self._places(n))],
+            index_on_device[world.own(sent)],
+            range(step + 1, step + 1 + AHEAD),
+        )
+        return LabelledBatch(image=image, index=sent, label=self.labelled.label[sent])
+
+    @cached_property
+    def _source(self) -> tuple[StepImages, Tensor, Tensor]:
+        """The images that batches are cut from; the labelled ones' indices in it, [L] on the CPU and on the device."""
+        labelled, images = self.labelled, self.labelled.images
+        size = len(labelled) * images.array.nbytes // len(images)
+        if images.is_loaded or size > LABELLED_BYTES or not fits(size, images.device, free_memory(images.device)):
+            return StepImages(images), labelled.index.cpu(), labelled.index
+        every = torch.arange(len(labelled))
+        return StepImages(images.subset(labelled.index)), every, every.to(images.device)
 
     def _places(self, step: int) -> Tensor:
         """Return the indices of a step's images among the labelled ones, int64 [B] on the CPU."""
         start = step * self.size
         first, skipped = divmod(start, len(self.labelled))
-        last = (start + self.size - 1) // len(self.labelled)
-        self._orders = {n: self._orders[n] if n in self._orders else self._draw(n) for n in range(first, last + 1)}
-        return torch.cat(list(self._orders.values()))[skipped : skipped + self.size]
+        passes = range(first, (start + self.size - 1) // len(self.labelled) + 1)
+        for number in passes:
+            if number not in self._orders:
+                self._orders[number] = self._draw(number)
+        wanted = range(passes[0] - AHEAD * len(passes), passes[-1] + AHEAD * len(passes) + 1)
+        self._orders = {number: order for number, order in self._orders.items() if number in wanted}
+        return torch.cat([self._orders[number] for number in passes])[skipped : skipped + self.size]
 
     def _draw(self, number: int) -> Tensor:
         """Return the random order of a pass."""

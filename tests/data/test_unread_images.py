@@ -44,13 +44,13 @@ def test_chosen_images_are_those_of_the_file(splits):
 
 @pytest.mark.parametrize("fits", [True, False])
 def test_a_batch_of_joined_images_is_that_of_both_splits(splits, monkeypatch, fits):
-    monkeypatch.setattr(module, "_fits", lambda size, device: fits)
+    monkeypatch.setattr(module, "fits", lambda size, device, free: fits)
     index = torch.tensor([1332, 3, 1000])
     np.testing.assert_array_equal(Images(JoinedImages(splits), CPU)[index].numpy(), np.concatenate(splits)[index])
 
 
 def test_images_in_memory_are_not_copied_once_more(monkeypatch):
-    monkeypatch.setattr(module, "_fits", lambda size, device: True)
+    monkeypatch.setattr(module, "fits", lambda size, device, free: True)
     array = np.zeros((500, 3, 32, 32), np.uint8)
     tracemalloc.start()
     Images(array, CPU)[torch.tensor([0])]
