@@ -81,7 +81,7 @@ def test_groups_of_stored_features_go_through_the_line(project, read_csv, method
 
 def test_methods_on_stored_features_keep_no_copy_of_images(project, monkeypatch):
     copied = []
-    monkeypatch.setattr("sslpipe.data.images._fits", lambda size, device: copied.append(size) or True)
+    monkeypatch.setattr("sslpipe.data.images.fits", lambda size, device, free: copied.append(size) or True)
     for method, more in {
         "kmeans": [],
         "spectral": [],
