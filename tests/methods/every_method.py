@@ -42,12 +42,12 @@ def few_labels(digits, each=4):
     train, _, label, _ = digits
     label = torch.as_tensor(label)
     index = torch.cat([(label == number).nonzero()[:each, 0] for number in range(10)]).sort().values
-    return LabelledImages(train, index, label[index], tuple("0123456789"))
+    return LabelledImages(train, index.to(train.device), label[index].to(train.device), tuple("0123456789"))
 
 
 def tiny_problem(digits, network):
     """40 labels, and the held-out images with their labels."""
-    return Problem(network, few_labels(digits), HeldOut(digits[1], torch.as_tensor(digits[3])))
+    return Problem(network, few_labels(digits), HeldOut(digits[1], torch.as_tensor(digits[3]).to(digits[1].device)))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def scan_method(digits, network):
     neighborhoods = []
     for images in digits[:2]:
         indices, _ = nearest_neighbors(torch.from_numpy(images.array).flatten(1).float(), k=5)
-        neighborhoods.append(scan.Neighborhood(images, torch.from_numpy(indices)))
+        neighborhoods.append(scan.Neighborhood(images, torch.from_numpy(indices).to(images.device)))
     return settings, scan.Method(settings, scan.Problem(network, *neighborhoods))
 
 
