@@ -17,6 +17,7 @@ from sslpipe.decoding.entries import Entry
 from sslpipe.io.errors import UserError
 from sslpipe.preparation import store_writer
 from sslpipe.preparation.growing_array import GrowingArray
+from sslpipe.preparation.journal import Journal, Record
 from sslpipe.preparation.store_writer import Settings, write_store
 from sslpipe.sources import folder
 
@@ -36,7 +37,7 @@ class Arrays:
     ignored: dict[str, int] = {}  # noqa: RUF012
     unreadable: dict[str, str] = {}  # noqa: RUF012
     images = [np.random.default_rng(i // 2).integers(0, 256, (7, 7, 3), dtype=np.uint8) for i in range(COUNT)]  # noqa: RUF012
-    images[11] = images[30] = np.zeros((0, 7, 3), np.uint8)
+    images[11] = images[30] = np.zeros((7, 7, 5), np.uint8)
 
     def load(self, index):
         return self.images[index]
@@ -190,21 +191,26 @@ def test_killed_at_any_call_again_and_again_it_ends_with_the_same_bytes(tmp_path
 def test_a_line_that_was_cut_anywhere_is_written_again(tmp_path, decoded):
     write(tmp_path / "whole")
     decoded.clear()
-    out = tmp_path / "out"
+    out, path = tmp_path / "out", tmp_path / ".out.journal"
     interrupted(out, decoded, 3)
-    journal = tmp_path / ".out.journal"
-    whole, unfinished = journal.read_bytes(), contents(tmp_path / ".out.partial")
-    *before, last, _ = whole.split(b"\n")
+    whole = path.read_bytes()
+    head, *before, last, _ = whole.split(b"\n")
     for length in range(len(last) + 1):
-        journal.write_bytes(b"\n".join([*before, last[:length]]))
+        path.write_bytes(b"\n".join([head, *before, last[:length]]))
+        with Journal(out, head.decode(), COUNT) as journal:
+            assert len(list(journal.records("train"))) == journal.done / CHUNK == 2
+            journal.append(Record.of_line(last + b"\n"))
+        assert path.read_bytes() == whole
+    unfinished = contents(tmp_path / ".out.partial")
+    for length in (0, 1, len(last) // 2, len(last) - 1, len(last)):
+        path.write_bytes(b"\n".join([head, *before, last[:length]]))
         for name, content in unfinished.items():
             (tmp_path / ".out.partial" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / ".out.partial" / name).write_bytes(content)
         decoded.clear()
         write(out)
         assert len(decoded) == COUNT - 2 * CHUNK
-        if length % 20 == 0:
-            assert contents(out) == contents(tmp_path / "whole")
+        assert contents(out) == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("store", ["pixels", "jpeg"])
