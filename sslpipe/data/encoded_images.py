@@ -48,7 +48,8 @@ class EncodedImages:
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
         if not isinstance(index, np.ndarray):
-            return self[np.array([index])][0]
+            image: NDArray[np.uint8] = self[np.array([index])][0]
+            return image
         images = np.empty((len(index), *self.shape[1:]), np.uint8)
         parts = max(1, min(available_cores(), len(index) // PER_THREAD))
         ends = np.linspace(0, len(index), parts + 1).astype(int).tolist()
