@@ -284,7 +284,7 @@ def kill(project: Project, stage: str, kind: Kind, after: float, *, fresh: bool)
     outcome.faults += _live_history(project, stage)
     if (code := project.finish(stage, kind.by_dvc)) != 0:
         outcome.faults.append(f"the second run ended with {code}: {project.output[-300:]}")
-    outcome.resumed = "resumed after step" in project.output
+    outcome.resumed = "resumed after " in project.output
     files = project.files()
     outcome.faults += [f"differs: {path}" for path in _different(files, project.expected)]
     outcome.faults += _live_pace(project, stage)

@@ -2,10 +2,12 @@
 
 All read the same square files and make uint8 arrays [3, size, size]. PIL: open, convert to RGB, resize (bicubic), in
 this process, and in a DataLoader with a process a core. Processes live on from round to round; two rounds before do not
-count, since the decoder's processes take some seconds to start from here.
+count, since the decoder's processes take some seconds to start from here. A second table compares stores of pixels and
+of JPEG.
 """
 
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,9 +22,13 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.measure import Rounds, interleave
 from benchmarks.predict import make_images
 from benchmarks.report import Options, Table
+from sslpipe.data.encoded_images import EncodedImages
+from sslpipe.data.store import Store
 from sslpipe.decoding.decode import Decoder
 from sslpipe.decoding.pixels import Form
 from sslpipe.io.own_process import available_cores
+from sslpipe.preparation.store_writer import Settings, write_store
+from sslpipe.sources import folder
 from sslpipe.tools.predict import Files
 
 BATCH = 256
@@ -55,9 +61,9 @@ def implementations(
     }
 
 
-def side_by_side(folder: Path, size: int, rounds: int) -> Rounds:
+def side_by_side(root: Path, size: int, rounds: int) -> Rounds:
     """Rounds over the files of a folder."""
-    files, cores = Files([folder]), available_cores()
+    files, cores = Files([root]), available_cores()
     opened = Opened(files, size)
     loader = DataLoader(opened, BATCH, num_workers=cores, persistent_workers=True)
     with ExitStack() as stack:
@@ -83,4 +89,40 @@ def measure(options: Options) -> list[Table]:
                 rows.append((f"{number} of {side} px", size, *rates, rounds.ratio("DataLoader", "sslpipe")))
     columns = ("files", "to, px", "sslpipe, images/s", "DataLoader, images/s", "PIL, one process", "times as fast")
     note = f"{available_cores()} processes each. Times as fast: sslpipe beside the DataLoader."
-    return [Table("Decoding JPEG files", columns, rows, note)]
+    return [Table("Decoding JPEG files", columns, rows, note), stores(100 if options.quick else 3000)]
+
+
+def stores(number: int) -> Table:
+    """Both kinds of stores of the same images: their disk space, the time of prepare, and reading at random."""
+    size, rows = 224, []
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        noisy_images(root / "images", number, 320)
+        source = folder.Source(folder.Settings(path=str(root / "images")))
+        for store in ("pixels", "jpeg"):
+            settings = Settings(size=size, channels=3, test=0.0, held_out=0.0, store=store)
+            out, began = root / store, time.monotonic()
+            write_store(out, source, settings, protocol="split", seed=0, workers=available_cores(), strict=True)
+            seconds = time.monotonic() - began
+            images = Store(out).images("train")
+            index = np.random.default_rng(0).permutation(number)[: number // 3]
+            target, began = torch.empty((len(index), 3, size, size), dtype=torch.uint8), time.monotonic()
+            if isinstance(images, EncodedImages):
+                images.read_into(index, target)
+            else:
+                target.copy_(torch.from_numpy(images[index]))
+            read = len(index) / (time.monotonic() - began)
+            rows.append((store, (out / "train/images.npy").stat().st_size / 1e6, number / seconds, read))
+    columns = ("store", "MB", "prepare, images/s", "read by one thread, images/s")
+    return Table(f"Stores of {number} images of {size} px", columns, rows, "The files are in the system's cache.")
+
+
+def noisy_images(root: Path, number: int, side: int) -> None:
+    """Write JPEG files with smooth colours and some noise, which compress about as photographs do."""
+    root.mkdir()
+    random = np.random.default_rng(0)
+    for place in range(number):
+        small = Image.fromarray(random.integers(0, 255, (6, 6, 3), dtype=np.uint8))
+        smooth = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC), np.float32)
+        pixels = smooth + 6 * random.standard_normal(smooth.shape, np.float32)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / f"{place}.jpg", quality=90)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sslpipe.data.encoded_images import EncodedImages
 from sslpipe.data.unread_images import JoinedImages, UnreadImages
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_array, read_json
@@ -47,6 +48,8 @@ class StoreInfo:
     """SHA-256 of all images, in the order of splits."""
     value_range: tuple[float, float] | None = None
     """Values of images of more than 8 bits that became 0 and 255, as in the setting prepare.value_range."""
+    jpeg_quality: int | None = None
+    """JPEG quality of the images; None if their pixels are stored as they are."""
     version: str = UNKNOWN_VERSION
     """Version of sslpipe that wrote the store."""
 
@@ -62,10 +65,16 @@ class Store:
         self.root = root
         self.info = parse(StoreInfo, read_json(root / "store.json"), where=str(root / "store.json"))
 
-    def images(self, split: Split) -> NDArray[np.uint8]:
+    def images(self, split: Split) -> NDArray[np.uint8] | EncodedImages:
         """Return the images of a split, uint8 [N, C, H, W]."""
-        shape = (self.info.count(split), self.info.channels, self.info.size, self.info.size)
-        return self._array(split, "images.npy", shape, np.uint8)
+        image_shape = (self.info.channels, self.info.size, self.info.size)
+        if self.info.jpeg_quality is None:
+            return self._array(split, "images.npy", (self.info.count(split), *image_shape), np.uint8)
+        offsets = self._array(split, "offsets.npy", (self.info.count(split) + 1,), np.int64)
+        data = self._array(split, "images.npy", (int(offsets[-1]),), np.uint8)
+        if offsets[0] != 0 or (np.diff(offsets) <= 0).any():
+            raise UserError(f"{self.root / split / 'offsets.npy'}: not ascending; run 'sslpipe prepare' again")
+        return EncodedImages(data, offsets, image_shape, str(self.root / split / "images.npy"))
 
     def labels(self, split: Split) -> NDArray[np.int64]:
         """Return the labels of a split, int64 [N], UNKNOWN (-1) if there is none."""

@@ -1,7 +1,7 @@
 """Images of memory-mapped files that are read when they are indexed: of several splits, or a choice from one."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,33 @@ class UnreadImages(Protocol):
         ...
 
 
+class StoredImages(Protocol):
+    """The images [N, C, H, W] of a split, as an array or `EncodedImages`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, C, H, W."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all images."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> NDArray[np.uint8]:
+        """Return the image with a number, or those with these indices or of a slice."""
+        ...
+
+
 class JoinedImages:
     """The images of several splits, one after the other."""
 
     is_in_order = True
 
-    def __init__(self, parts: Sequence[NDArray[np.uint8]]) -> None:
-        """parts: uint8 [N, C, H, W] each, memory-mapped."""
+    def __init__(self, parts: Sequence[StoredImages]) -> None:
+        """parts: [N, C, H, W] each."""
         self._parts = parts
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
         self.shape: tuple[int, ...] = (int(self._starts[-1]), *parts[0].shape[1:])
@@ -62,8 +82,8 @@ class ChosenImages:
 
     is_in_order = False
 
-    def __init__(self, images: NDArray[np.uint8], index: NDArray[np.int64]) -> None:
-        """images: uint8 [N, C, H, W], memory-mapped. index: [L], of those that are chosen."""
+    def __init__(self, images: StoredImages, index: NDArray[np.int64]) -> None:
+        """images: [N, C, H, W]. index: [L], of those that are chosen."""
         self._images, self._index = images, index
         self.shape: tuple[int, ...] = (len(index), *images.shape[1:])
         self.nbytes = len(index) * int(np.prod(images.shape[1:]))

@@ -91,6 +91,12 @@ class Progress:
             self._shown = time.monotonic()
             self._show()
 
+    def skip(self, by: int) -> None:
+        """Add `by` units that an earlier run did: they count in no rate."""
+        self.done += by
+        self._started_at += by
+        self._began = time.monotonic()
+
     def _show(self) -> None:
         numbers = f"{self.done}/{self.total} {self.unit}, {self.rate:.1f}/s, {self.left or '0 s'} left"
         info(f"{self.title}: {numbers}  {self.note}".rstrip())

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -53,38 +53,44 @@ def _final(path: Path) -> Path:
     return Path(*(found[1] if (found := PARTIAL.fullmatch(part)) else part for part in path.parts))
 
 
+def partial_folder(path: Path) -> Path:
+    """Return the folder in which `atomic_folder` yields the outputs that will be in `path`."""
+    return path.parent / f".{path.name}.partial"
+
+
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """Yield a new folder for the outputs of a stage, which replaces `path` when all of them are written.
 
     After an error `path` is unchanged, and the new folder is deleted; what a killed process left is deleted by the next
-    one. Raises UserError if another process writes to `path`, and if `path` is a file.
+    one. keep: whether to keep the unfinished folder instead; the next call then yields it as it is. Raises UserError if
+    another process writes to `path`, and if `path` is a file.
     """
-    partial, replaced = (path.parent / f".{path.name}.{state}" for state in ("partial", "replaced"))
+    partial, replaced = partial_folder(path), path.parent / f".{path.name}.replaced"
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: cannot be written: it is a file, expected a folder")
         with lock(path):
-            _clear(path, partial, replaced)
+            _clear(path, partial, replaced, keep)
             try:
-                partial.mkdir()
+                partial.mkdir(exist_ok=keep())
                 yield partial
                 if path.exists():
                     path.rename(replaced)
                 partial.rename(path)
             except BaseException:
-                _clear(path, partial, replaced)
+                _clear(path, partial, replaced, keep)
                 raise
             shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _clear(path: Path, partial: Path, replaced: Path) -> None:
+def _clear(path: Path, partial: Path, replaced: Path, keep: Callable[[], bool]) -> None:
     """Delete what an unfinished run left beside `path`; `path` itself comes back if it was moved away."""
     if replaced.exists() and not path.exists():
         with suppress(OSError):
             replaced.rename(path)
-    for folder in (partial, replaced):
+    for folder in (replaced,) if keep() else (partial, replaced):
         shutil.rmtree(folder, ignore_errors=True)
 
 

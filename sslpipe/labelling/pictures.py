@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslpipe.data.store import Split, Store
+from sslpipe.data.unread_images import StoredImages
 from sslpipe.labelling.errors import NotThereError
 from sslpipe.reporting.pictures import picture
 
@@ -26,7 +27,7 @@ class Pictures:
     """
 
     def __init__(self, store: Store) -> None:
-        self._parts: list[NDArray[np.uint8]] = [store.images(split) for split in SPLITS]
+        self._parts: list[StoredImages] = [store.images(split) for split in SPLITS]
 
     def __len__(self) -> int:
         return sum(map(len, self._parts))
@@ -52,6 +53,6 @@ class Pictures:
         index = image
         for part in self._parts:
             if 0 <= index < len(part):
-                return part[index]  # type: ignore[no-any-return]
+                return part[index]
             index -= len(part)
         raise NotThereError(f"image {image}: there are {len(self)} images, from 0 on")

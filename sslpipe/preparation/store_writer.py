@@ -1,31 +1,31 @@
 """Writing of the image store: the images of a source are decoded split by split, with their statistics."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sslpipe.data.store import SPLITS, UNKNOWN, ProtocolName, Split, StoreInfo
-from sslpipe.decoding.decode import Decoded, Decoder
-from sslpipe.decoding.entries import Entry, ImageSource
+from sslpipe.decoding.decode import Decoder
+from sslpipe.decoding.entries import ImageSource
 from sslpipe.decoding.pixels import MAX_PIXELS, Form
-from sslpipe.io.console import Progress, progress
+from sslpipe.io.console import progress
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import atomic_folder, write_array, write_json
 from sslpipe.io.params import Params
-from sslpipe.io.settings import Count, Fraction, parse
+from sslpipe.io.settings import Count, Fraction, Range, parse
 from sslpipe.io.text import valid_text
 from sslpipe.io.version import own_version
 from sslpipe.preparation.chosen_images import listed_images, write_chosen
-from sslpipe.preparation.findings import Findings
-from sslpipe.preparation.growing_array import GrowingArray
-from sslpipe.preparation.pixel_statistics import PixelStatistics
+from sslpipe.preparation.disk_space import check_space
+from sslpipe.preparation.journal import Journal, key_of_images
+from sslpipe.preparation.jpeg_codec import jpeg_codec
+from sslpipe.preparation.split_writer import SplitWriter, labels_of
 from sslpipe.preparation.splits import DrawName, Labelled, draw_labelled, draw_splits
 
 
@@ -59,6 +59,12 @@ class Settings:
     max_pixels: Count = MAX_PIXELS
     """Maximum number of pixels of an image file; larger ones are broken. Reading takes up to 8 bytes per pixel, 20 with
     16 bits per channel. Larger: larger files are read, with more memory."""
+
+    store: Literal["pixels", "jpeg"] = "pixels"
+    """How images are stored. pixels: as they are. jpeg: as JPEG, in about a tenth of the disk space; pixels change a
+    little, and each batch has to be decoded."""
+    jpeg_quality: Annotated[int, Range(low=1, high=100)] = 90
+    """JPEG quality with store: jpeg (FFCV's default). Larger: pixels change less, more disk space."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a range of values without a width."""
@@ -112,9 +118,9 @@ def write_store(
 ) -> Prepared:
     """Write the store of a source's images to the folder `out`, atomically.
 
-    The files depend on the source, the settings, the protocol and the seed, but not on `workers`. The splits are chosen
-    before decoding, so that repairing a broken file does not move other images; the labelled images are chosen from
-    those that could be decoded.
+    A run that was killed is continued by the next one, see `Journal`. The files depend on the source, the settings, the
+    protocol and the seed, but not on `workers`. The splits are chosen before decoding, so that repairing a broken file
+    does not move other images; the labelled images are chosen from those that could be decoded.
     Raises UserError if there is no training image, if a class has too few labelled images, or with `strict` if an
     image is broken or a folder of the source unreadable.
     """
@@ -134,7 +140,7 @@ def write_store(
         draw=settings.draw,
     )
     # Raises an error for too few labels now, not after the images are decoded.
-    draw_labelled(_labels(entries, drawn["train"]), source.classes, settings.labelled, seed=seed)
+    draw_labelled(labels_of(entries, drawn["train"]), source.classes, settings.labelled, seed=seed)
     listed = listed_images(settings.labelled, entries, drawn)
     image_shape = (settings.channels, settings.size, settings.size)
     form = Form(
@@ -143,13 +149,21 @@ def write_store(
         value_range=settings.value_range,
         max_pixels=settings.max_pixels,
     )
+    jpeg_quality = settings.jpeg_quality if settings.store == "jpeg" else None
+    check_space(out, len(entries), prod(image_shape), jpeg=jpeg_quality is not None)
+    journal = Journal(out, key_of_images(source, drawn, [form, jpeg_quality]), len(entries))
     decoder = Decoder(source, form, workers=workers)
     written: dict[Split, NDArray[np.int64]] = {}
-    with atomic_folder(out) as folder, decoder, progress("prepare", len(entries), "images") as shown:
-        totals = Totals(image_shape, shown)
+    with (
+        atomic_folder(out, keep=journal.is_begun) as folder,
+        journal,
+        decoder,
+        jpeg_codec(jpeg_quality, image_shape, workers) as codec,
+        progress("prepare", len(entries), "images") as shown,
+    ):
+        totals = SplitWriter(entries, decoder, journal, image_shape, codec, shown)
         for split in SPLITS:
-            chunks = totals.counted(decoder.decode(drawn[split]), split)
-            written[split] = _write_split(folder / split, entries, chunks, image_shape)
+            written[split] = totals.write(folder / split, split, drawn[split])
         broken = totals.broken
         if broken and strict:
             first = min(broken)
@@ -162,8 +176,8 @@ def write_store(
                 f"prepare: no training image remains of {len(entries)} images, with prepare.test {settings.test:g} and "
                 f"prepare.held_out {settings.held_out:g}{''.join(f'; {line}' for line in _commonest(broken.values()))}"
             )
-        label = _labels(entries, written["train"])
-        _check_classes(source.classes, _labels(entries, drawn["train"]), label, broken)
+        label = labels_of(entries, written["train"])
+        _check_classes(source.classes, labels_of(entries, drawn["train"]), label, broken)
         drawn_labels = draw_labelled(label, source.classes, settings.labelled, seed=seed)
         labelled = listed.keep(written["train"]) if listed else drawn_labels
         mean, std = totals.statistics.mean_std()
@@ -178,6 +192,7 @@ def write_store(
             protocol=protocol,
             fingerprint=totals.fingerprint.hexdigest(),
             value_range=settings.value_range,
+            jpeg_quality=jpeg_quality,
             version=own_version(),
         )
         duplicates = totals.findings.duplicates(entries, source.classes)
@@ -186,12 +201,12 @@ def write_store(
             *totals.findings.lines(duplicates, channels=settings.channels, value_range=settings.value_range),
             *([listed.line(len(labelled))] if listed else []),
         ]
-        (folder / "labelled").mkdir()
+        (folder / "labelled").mkdir(exist_ok=True)
         write_array(folder / "labelled" / "index.npy", labelled)
         write_array(folder / "labelled" / "label.npy", label[labelled])
         write_json(folder / "labelled" / "classes.json", [valid_text(name) for name in source.classes])
         write_chosen(folder / "labelled", listed, entries, written["train"][labelled])
-        # Without a range there is no key, as in the stores of earlier versions.
+        # Without a range or a quality there is no key, as in the stores of earlier versions.
         write_json(folder / "store.json", {key: value for key, value in asdict(info).items() if value is not None})
         write_json(
             folder / "report.json",
@@ -208,6 +223,7 @@ def write_store(
                 "duplicates": [[_texts(image) for image in group] for group in duplicates],
             },
         )
+    journal.delete()
     return Prepared(
         info,
         len(source.classes),
@@ -239,55 +255,9 @@ def _commonest(reasons: Iterable[str]) -> Iterator[str]:
         yield f"{count:,} broken: {reason}"
 
 
-def _write_split(
-    folder: Path, entries: Sequence[Entry], chunks: Iterable[Decoded], image_shape: tuple[int, int, int]
-) -> NDArray[np.int64]:
-    """Write one split and return the indices of its entries, without those that could not be decoded."""
-    folder.mkdir()
-    index = [np.zeros(0, np.int64)]
-    with GrowingArray(folder / "images.npy", image_shape) as file:
-        for chunk in chunks:
-            file.append(chunk.images)
-            index.append(chunk.index)
-    written = np.concatenate(index)
-    write_array(folder / "labels.npy", _labels(entries, written))
-    write_json(folder / "files.json", [valid_text(entries[i].name) for i in written.tolist()])
-    return written
-
-
-class Totals:
-    """Statistics over all splits, updated while they are written."""
-
-    def __init__(self, image_shape: tuple[int, int, int], shown: Progress) -> None:
-        self.image_shape = image_shape
-        self.broken: dict[int, str] = {}
-        self.statistics = PixelStatistics(image_shape[0])
-        self.fingerprint = hashlib.sha256()
-        self.findings = Findings()
-        self._shown = shown
-
-    def counted(self, chunks: Iterable[Decoded], split: Split) -> Iterator[Decoded]:
-        """Yield the chunks of a split, and count each of them."""
-        images = 0
-        for chunk in chunks:
-            yield chunk
-            images += len(chunk.images)
-            self.broken.update(chunk.broken)
-            self.fingerprint.update(chunk.images.data)
-            self.findings.add(split, chunk.index, chunk.image_info)
-            if split == "train":
-                self.statistics.add(chunk.images)
-            self._shown.advance(len(chunk.images) + len(chunk.broken))
-        self.fingerprint.update(f"{split} {images} x {self.image_shape}".encode())
-
-
-def _labels(entries: Sequence[Entry], index: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.array([entries[i].label for i in index.tolist()], np.int64)
-
-
 def _counts(source: ImageSource, index: NDArray[np.int64]) -> dict[str, Any]:
     """Count the images of a split: all, those without a label, and those of each class."""
-    count = Counter(_labels(source.entries, index).tolist())
+    count = Counter(labels_of(source.entries, index).tolist())
     return {
         "images": len(index),
         "without_label": count[UNKNOWN],

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sslpipe.data import world
 from sslpipe.data.store import SPLITS, Split, Store
+from sslpipe.data.unread_images import StoredImages
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import NothingLearnedError
@@ -127,7 +128,7 @@ def _compute(
         files.save()
 
 
-def _forward_together(forward: Forward, images: NDArray[np.uint8], start: int, stop: int) -> Tensor:
+def _forward_together(forward: Forward, images: StoredImages, start: int, stop: int) -> Tensor:
     """Return the features of images start to stop - 1, of which each process computes every N-th one."""
     count, (rank, size) = stop - start, (world.rank(), world.size())
     # A process that has one image less than others computes the last one again.

@@ -112,7 +112,7 @@ def test_a_growing_array_is_a_plain_npy_file(tmp_path, count):
     images = RNG.integers(0, 256, (count, 1, 2, 3), dtype=np.uint8)
     with GrowingArray(tmp_path / "a.npy", (1, 2, 3)) as file:
         for start in range(0, count, 1000):
-            file.append(images[start : start + 1000])
+            file.append(images[start : start + 1000].tobytes())
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), images)
 
 

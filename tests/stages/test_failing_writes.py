@@ -47,6 +47,8 @@ SAMPLE = {"prepare": 6, "recipe": 5, "list-images": 4, "pretrain": 6, "predict":
 """Writes that are tried of each command; the others have 2."""
 WITHOUT = (".sslpipe", "runs/live")
 """Folders of what a command can do without."""
+KEPT = ("runs/.prepare.partial", "runs/.prepare.journal")
+"""What prepare keeps of an unfinished run: never the folder without the file."""
 
 # Which folder is used is found once, by files that may fail.
 tempfile.gettempdir()
@@ -128,9 +130,11 @@ def writes(project):
 
 
 def content(folder):
-    """Every file outside of WITHOUT."""
+    """Every file outside of WITHOUT and KEPT."""
     paths = {path.relative_to(folder): path for path in folder.rglob("*") if not path.is_dir()}
-    return {name: path.read_bytes() for name, path in paths.items() if not name.as_posix().startswith(WITHOUT)}
+    return {
+        name: path.read_bytes() for name, path in paths.items() if not name.as_posix().startswith((*WITHOUT, *KEPT))
+    }
 
 
 def inodes(folder):
@@ -170,12 +174,15 @@ def test_a_write_that_fails_is_one_line_and_leaves_what_was_there(writes, at_onc
         if write[0] != "os.mkdir" or write[1].startswith(WITHOUT) or not (writes.folder / write[1]).is_dir()
     ]
     for write, failing in tried(name, seen):
-        for name in WITHOUT:
+        for name in (*WITHOUT, *KEPT):
             shutil.rmtree(writes.folder / name, ignore_errors=True)
+        Path(KEPT[1]).unlink(missing_ok=True)
         code, _, err = writes.run(lambda: at_once(*arguments), write, failing)
         assert write in writes.seen, (write, failing)
         assert content(writes.folder) == before, (write, failing)
-        assert not [path for path in writes.folder.rglob(".*") if LEFT.fullmatch(path.name)], (write, failing)
+        left = [str(path.relative_to(writes.folder)) for path in writes.folder.rglob(".*") if LEFT.fullmatch(path.name)]
+        assert not set(left) - set(KEPT), (write, failing)
+        assert Path(KEPT[0]).exists() <= Path(KEPT[1]).exists(), (write, failing)
         if write[1].startswith(WITHOUT):
             assert (code, err) == (0, ""), (write, failing, err)
         else:

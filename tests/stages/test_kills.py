@@ -55,6 +55,7 @@ def test_an_undisturbed_run_has_its_history_in_the_live_folder(killable):
         ("pretrain", "SIGKILL to the stage", False),
         ("pretrain", "SIGTERM to dvc", True),
         ("prepare", "SIGINT to the stage", False),
+        ("prepare", "SIGKILL to the stage", False),
     ],
 )
 def test_a_killed_stage_ends_with_the_same_files_when_it_runs_again(killable, stage, name, by_dvc):
