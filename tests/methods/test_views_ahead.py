@@ -36,6 +36,11 @@ def build(digits, info):
         yield trainer
 
 
+def consume(steps):
+    for _ in steps:
+        pass
+
+
 def losses(trainer, steps):
     return [trainer.step(step)["loss"].item() for step in steps]
 
@@ -77,8 +82,8 @@ def test_neither_of_the_two_waits_can_be_left_out(event, build):
     for buffers in trainer._drawing._buffers:
         getattr(buffers, event).record = lambda stream: None
     with pytest.raises(RuntimeError, match="stream"):
-        for step in range(4):  # no value is read between them, which would wait for all streams
-            trainer.step(step)
+        # No value is read between the steps, which would wait for all streams.
+        consume(trainer.step(step) for step in range(4))
 
 
 def test_views_that_read_a_value_are_drawn_within_the_steps_and_a_line_says_so(build, monkeypatch, capsys):
