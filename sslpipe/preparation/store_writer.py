@@ -59,12 +59,11 @@ class Settings:
     max_pixels: Count = MAX_PIXELS
     """Maximum number of pixels of an image file; larger ones are broken. Reading takes up to 8 bytes per pixel, 20 with
     16 bits per channel. Larger: larger files are read, with more memory."""
-
     store: Literal["pixels", "jpeg"] = "pixels"
     """How images are stored. pixels: as they are. jpeg: as JPEG, in about a tenth of the disk space; pixels change a
     little, and each batch has to be decoded."""
     jpeg_quality: Annotated[int, Range(low=1, high=100)] = 90
-    """JPEG quality with store: jpeg (FFCV's default). Larger: pixels change less, more disk space."""
+    """JPEG quality with store: jpeg (own choice). Larger: pixels change less, more disk space."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a range of values without a width."""
