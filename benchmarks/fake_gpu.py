@@ -230,9 +230,10 @@ def _caches() -> list[Any]:
 
 def on_device(trainer: Trainer) -> Trainer:
     """Move a trainer that was built on the CPU, with all that it holds; only within `recorded`."""
+    unlabelled = getattr(trainer.batches, "unlabelled", trainer.batches)
+    assert unlabelled.images.resident is not None  # in memory now, so that it is moved, too
     _moved(trainer, {})
-    if hasattr(trainer, "_drawing"):
-        trainer._drawing._of_batches = torch.Generator()  # batches are drawn on the CPU
+    trainer._drawing._of_batches = torch.Generator()  # batches are drawn on the CPU
     trainer.optimizer = build_optimizer(trainer.settings.optimizer, trainer.method, trainer.method.rate)
     return trainer
 

@@ -15,6 +15,7 @@ from benchmarks.fake_gpu import DEVICE, Launch, on_device, recorded
 from benchmarks.launches import H100, Row
 from sslpipe.data.images import Images
 from sslpipe.nets.network import BackboneSettings
+from sslpipe.tools import recipes
 from sslpipe.views.policies import Views
 
 
@@ -271,7 +272,7 @@ def test_every_recipe_that_is_named_has_the_method():
     for row in (*launches.SMALL, *launches.LARGE):
         assert isinstance(row, Row)
         if row.recipe:
-            tree = steps.yaml.safe_load(steps.recipes.text(row.recipe))
+            tree = steps.yaml.safe_load(recipes.text(row.recipe))
             assert row.method in tree[row.stage]
 
 

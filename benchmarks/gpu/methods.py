@@ -16,7 +16,6 @@ from sklearn.datasets import load_digits
 from torch.overrides import TorchFunctionMode
 
 from benchmarks.gpu.plan import ROOT, Plan
-from sslpipe.data.batches import Batches, LabelledBatches, PairedBatches, Stream
 from sslpipe.data.device import PRECISION
 from sslpipe.data.images import Images
 from sslpipe.data.store import StoreInfo
@@ -66,11 +65,7 @@ def trainer(name: str, device: torch.device) -> Trainer:
     torch.manual_seed(0)
     network = build_network(BackboneSettings(name="tiny_resnet"), INFO).to(device)
     settings, method = every_method().METHODS[name](digits(device), network)
-    method.to(device)
-    batches: Stream = Batches(digits(device)[0], BATCH, seed=0)
-    if hasattr(settings, "labelled_batch"):
-        labelled = every_method().few_labels(digits(device))
-        batches = PairedBatches(batches, LabelledBatches(labelled, settings.labelled_batch, seed=0))
+    batches = every_method().stream_of(digits(device), settings, method.to(device), BATCH)
     return Trainer(method.train(), batches, replace(settings.fit, batch=BATCH, epochs=5), seed=0)
 
 

@@ -12,7 +12,7 @@ from sslpipe.data.batches import Batch, LabelledBatch, Pair
 from sslpipe.data.held_out import HeldOut
 from sslpipe.engine.schedules import ScheduleSettings
 from sslpipe.io.errors import UserError
-from sslpipe.methods.semisup import _prototypes, daino, suave
+from sslpipe.methods.semisup import _prototype_start, _prototypes, daino, suave
 from sslpipe.methods.semisup._base import Problem
 from sslpipe.nets import inference
 from sslpipe.nets.heads import InstanceHead, InstanceSettings, PrototypeHead, PrototypeSettings
@@ -341,12 +341,12 @@ def test_prototypes_predict_as_the_start_does_mostly(module, trained, labelled, 
 
 
 def test_each_prototype_lies_at_its_images_mean_seen_from_the_mean_of_all(monkeypatch):
-    monkeypatch.setattr(_prototypes, "ROWS", 7)
+    monkeypatch.setattr(_prototype_start, "ROWS", 7)
     torch.manual_seed(0)
     head = PrototypeHead(6, PrototypeSettings(prototypes=4, hidden=8, outputs=5))
     before = head.prototypes.weight.detach().clone()
     features, given = torch.randn(30, 6), torch.arange(30) % 3
-    _prototypes.place_prototypes(head, features, given)
+    _prototype_start.place_prototypes(head, features, given)
     embedding = head.eval().embed(features).detach()
     middle = sum(embedding) / 30
     for number in range(3):
@@ -364,7 +364,7 @@ def test_one_image_places_a_prototype_and_statistics_are_of_these_images_alone()
     for _ in range(5):
         head.train().embed(10 + torch.randn(30, 6))  # other features, which a start may have seen
     features, given = torch.randn(30, 6), torch.tensor([0] * 29 + [1])
-    _prototypes.place_prototypes(head, features, given)
+    _prototype_start.place_prototypes(head, features, given)
     norm = next(layer for layer in head.modules() if isinstance(layer, torch.nn.BatchNorm1d))
     torch.testing.assert_close(norm.running_mean, head.projection[0](features).mean(dim=0))
     embedding = head.eval().embed(features).detach()

@@ -36,7 +36,7 @@ def decode_store(store):
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_training_is_the_same_to_the_last_bit_as_on_the_decoded_pixels(jpeg, monkeypatch, resident):
-    monkeypatch.setattr(images, "_fits", lambda size, device: resident)
+    monkeypatch.setattr(images, "fits", lambda size, device, free: resident)
     assert isinstance(jpeg.images("train"), EncodedImages)
     found = []
     for convert in (False, True):

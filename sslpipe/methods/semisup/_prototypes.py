@@ -10,7 +10,7 @@ from math import log
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.functional import one_hot
 
@@ -20,6 +20,7 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.settings import BelowOne, Count, CountOrZero, Positive, TwoOrMore
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem, add_classifier
 from sslpipe.methods.semisup._monitors import monitor_accuracies, monitor_loss
+from sslpipe.methods.semisup._prototype_start import keep_projection, place_prototypes
 from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import PrototypeHead, PrototypeSettings, outputs
 from sslpipe.nets.inference import infer
@@ -32,8 +33,6 @@ from sslpipe.views.multi_crop import GLOBAL_VIEWS, SWAV_VIEWS, MultiCrop, MultiC
 from sslpipe.views.policies import ViewSettings
 
 MixUnlabelled = Literal["none", "global", "all"]
-ROWS = 4096
-"""Images whose classes are counted at a time (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,36 +270,3 @@ def other_targets(targets: Tensor, view: int) -> Tensor:
     """Mean target [B, C] of the global views other than this view; targets: [G, B, C]."""
     kept = [target for place, target in enumerate(targets) if place != view]
     return torch.stack(kept).mean(dim=0)
-
-
-def keep_projection(head: PrototypeHead, start: nn.Module) -> None:
-    """Copy the projection of a start's head; raises UserError if its layers have other shapes."""
-    projection = start.projection if isinstance(start, PrototypeHead) else start
-    found = {name: value.shape for name, value in projection.state_dict().items()}
-    wanted = {name: value.shape for name, value in head.projection.state_dict().items()}
-    if found != wanted:
-        form = f"hidden {head.settings.hidden}, outputs {head.settings.outputs}, batch_norm, depth 2"
-        raise UserError(f"projection_init: pretrained is set, but the start's head is no projection of {form}")
-    head.projection.load_state_dict(projection.state_dict())
-
-
-@torch.no_grad()
-def place_prototypes(head: PrototypeHead, features: Tensor, prediction: Tensor) -> None:
-    """Set each prototype to the direction from the mean embedding to the mean embedding of its class's images.
-
-    A prototype without images stays as it is. head: its batch norms take their running statistics from these images,
-    because a momentum encoder normalises with them from the first step on. features: [N, D]. prediction: int64 [N].
-    """
-    norms = [layer for layer in head.modules() if isinstance(layer, nn.BatchNorm1d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    embedding = head.train().embed(features)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    count, total = prediction.bincount(minlength=head.settings.prototypes), torch.zeros_like(head.prototypes.weight)
-    for rows, classes in zip(torch.split(embedding, ROWS), torch.split(prediction, ROWS), strict=True):
-        # Products instead of a scatter, whose order of additions is not deterministic on CUDA.
-        total += one_hot(classes, head.settings.prototypes).float().T @ rows
-    means = F.normalize(total / count.clamp(min=1)[:, None] - embedding.mean(dim=0), dim=1)
-    head.prototypes.weight.copy_(torch.where(count[:, None] > 0, means, head.prototypes.weight))
