@@ -16,6 +16,13 @@ def semisup(
             help="Run to start from, a folder under runs/; `prepare` trains from scratch (params: semisup.methods)."
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="given, or reliable: no label, but groups of the run to start from whose neighbours agree "
+            "(params: semisup.methods)."
+        ),
+    ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
     seed: options.Seed = None,
@@ -31,7 +38,7 @@ def semisup(
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
-    """Train a classifier with a few labels and all images."""
+    """Train a classifier with a few labels and all images, or without labels from reliable groups."""
     from functools import partial
 
     from sslpipe.running.few_labels import labelled_problem
@@ -42,7 +49,7 @@ def semisup(
         params,
         partial(labelled_problem, runs=runs, featured=featured, mined=mined),
         method=method,
-        options={"start": start, "fit.epochs": epochs, "fit.batch": batch},
+        options={"start": start, "labels": labels, "fit.epochs": epochs, "fit.batch": batch},
         seed=seed,
         assignments=assignments,
         prepared=prepared,
