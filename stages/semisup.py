@@ -38,7 +38,7 @@ def semisup(
     params: options.ParamsPath = Path("params.yaml"),
     assignments: options.Assignments = None,
 ) -> None:
-    """Train a classifier with a few labels and all images, or without labels from reliable groups."""
+    """Train a classifier with a few labels and all images."""
     from functools import partial
 
     from sslpipe.running.few_labels import labelled_problem
