@@ -16,6 +16,13 @@ def semisup(
             help="Run to start from, a folder under runs/; `prepare` trains from scratch (params: semisup.methods)."
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="given, or reliable: no label, but groups of the run to start from whose neighbours agree "
+            "(params: semisup.methods)."
+        ),
+    ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
     seed: options.Seed = None,
@@ -42,7 +49,7 @@ def semisup(
         params,
         partial(labelled_problem, runs=runs, featured=featured, mined=mined),
         method=method,
-        options={"start": start, "fit.epochs": epochs, "fit.batch": batch},
+        options={"start": start, "labels": labels, "fit.epochs": epochs, "fit.batch": batch},
         seed=seed,
         assignments=assignments,
         prepared=prepared,

@@ -21,7 +21,7 @@ class LabelledImages:
     label: Tensor
     """int64 [L], their classes; on the device of the images."""
     names: tuple[str, ...]
-    """Class names, at least 2."""
+    """Class names, or numbers of the groups whose images are labelled so; at least 2."""
 
     @property
     def classes(self) -> int:

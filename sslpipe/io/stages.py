@@ -1,5 +1,8 @@
 """Names of the stages, which are the names of their commands, of their folders in runs/ and of their blocks."""
 
+from collections.abc import Mapping
+from typing import Any
+
 STAGES = (
     *("prepare", "pretrain", "features", "mine-neighbors", "cluster", "self-label", "semisup", "finetune", "evaluate"),
     "report",
@@ -10,10 +13,17 @@ CLUSTER_STAGES = ("cluster", "self-label")
 LABELLED_STAGES = ("semisup", "finetune")
 """Stages that train with labels, by one or several methods: each method has a folder runs/<stage>/<method>, a block
 <stage>.<method> and an entry in <stage>.methods."""
+RELIABLE = "reliable_labels"
+"""Entry of a model's settings that tells that a stage of LABELLED_STAGES has learned groups instead of classes."""
 TRAINING_STAGES = ("pretrain", *CLUSTER_STAGES, *LABELLED_STAGES)
 SHARED_KEYS = {"cluster": ("clusters", "compare")}
 """Block of a stage → its keys that are fields of every method's settings: `cluster.clusters`, not
 `cluster.<method>.clusters`."""
+
+
+def predicts_clusters(stage: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether the outputs of a stage's model are clusters, which have no names; settings: those in its card."""
+    return stage in CLUSTER_STAGES or RELIABLE in settings
 
 
 def key_of(stage: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
-from sslpipe.io.stages import LABELLED_STAGES
+from sslpipe.io.stages import LABELLED_STAGES, RELIABLE
 from sslpipe.io.text import counted
 
 
@@ -133,7 +133,7 @@ def report_unused(name: str, row: Mapping[str, Any]) -> None:
     A row of an older evaluation, which has no number of outputs, prints nothing.
     """
     used, outputs = row.get("clusters_used"), row.get("outputs")
-    is_classifier = name.partition(".")[0] in LABELLED_STAGES
+    is_classifier = name.partition(".")[0] in LABELLED_STAGES and RELIABLE not in row
     # A class may have no image among the test images.
     if used is not None and outputs is not None and used < outputs and (used == 1 or not is_classifier):
         info(f"{name}: all images are in {used} of {outputs} {'classes' if is_classifier else 'clusters'}")

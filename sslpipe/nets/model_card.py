@@ -9,6 +9,7 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_json, sha256
 from sslpipe.io.settings import Count, Positive, parse
+from sslpipe.io.stages import predicts_clusters
 from sslpipe.io.version import UNKNOWN, own_version
 from sslpipe.nets.heads import HeadSettings
 from sslpipe.nets.network import BackboneSettings
@@ -61,6 +62,11 @@ class ModelCard(_Origin):
 
     settings: Mapping[str, Any]
     """Settings of the stage and its method, as plain values."""
+
+    @property
+    def predicts_clusters(self) -> bool:
+        """Whether the model's outputs are clusters: that of a cluster stage, or one that has learned groups."""
+        return predicts_clusters(self.stage, self.settings)
 
 
 def card_for(

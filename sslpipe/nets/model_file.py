@@ -73,7 +73,9 @@ def load_with_monitors(folder: Path) -> tuple[Network, LinearMonitors | None, Mo
     """
     architecture, card = read_card(folder / CARD)
     found, count = len(card.classes), _classes_of(architecture.head)
-    if card.stage in LABELLED_STAGES and count is not None:
+    if card.stage in LABELLED_STAGES and card.predicts_clusters:
+        expect(not found, folder / CARD, "classes", str(found), "none, since its outputs are clusters")
+    elif card.stage in LABELLED_STAGES and count is not None:
         expect(found == count, folder / CARD, "classes", str(found), f"{count}, one per output of the network")
     side = architecture.backbone.side
     if side is not None:

@@ -36,7 +36,7 @@ class Prediction:
     @property
     def is_classifier(self) -> bool:
         """Whether its outputs are classes."""
-        return bool(self.card.classes)
+        return not self.card.predicts_clusters
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Outputs:
             network, card = load_model(folder)
             check_data(card, self.images.store.info, folder)
             network.to(self.device).eval()
-            if card.classes:
+            if not card.predicts_clusters:
                 check_classes(card, network, self.images.store.info, self.images.store.classes, folder)
             fingerprint = fingerprints[name]
             features = self._features(fingerprint)

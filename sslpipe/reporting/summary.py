@@ -11,11 +11,11 @@ from urllib.parse import quote
 from sslpipe.data.store import Store
 from sslpipe.io.files import project_path, read_json
 from sslpipe.io.params import Params
-from sslpipe.io.stages import SHARED_KEYS, STAGES, key_of
+from sslpipe.io.stages import RELIABLE, SHARED_KEYS, STAGES, key_of
 from sslpipe.io.text import counted
 from sslpipe.nets.model_paths import CARD
 
-NO_SETTINGS = ("method", "labels", "labels_chosen", "start")
+NO_SETTINGS = ("method", "labels", "labels_chosen", RELIABLE, "start")
 """Entries of a model's card that are no settings of its method."""
 ABSOLUTE = re.compile(r"(?:~|[A-Za-z]:[\\/]|[\\/]).*[\\/]")
 

@@ -9,7 +9,6 @@ from sslpipe.engine.checkpoint import State
 from sslpipe.engine.method import BaseMethod, not_finite
 from sslpipe.io.console import info
 from sslpipe.io.errors import NothingLearnedError, UserError
-from sslpipe.io.stages import CLUSTER_STAGES
 from sslpipe.nets.inference import infer
 from sslpipe.nets.network import Network
 from sslpipe.running.inputs import Inputs
@@ -77,13 +76,16 @@ def report_rise(method: BaseMethod, state: State, where: str) -> None:
             )
 
 
-def check_model(method: nn.Module, network: Network, inputs: Inputs, *, intervals: int) -> Tensor | None:
+def check_model(
+    method: nn.Module, network: Network, inputs: Inputs, *, intervals: int, clusters: bool
+) -> Tensor | None:
     """Raise NothingLearnedError if a network is of no use, and print a line if it does not use all its clusters.
 
     Returns its outputs for the training images, [N, K]; None if it predicts neither clusters nor classes.
 
     network: the one to be written, which `method` selected. intervals: rows of the run's history. A classifier that
-    predicts one class after a single interval, as in a short trial, is only a line.
+    predicts one class after a single interval, as in a short trial, is only a line. clusters: whether its outputs, if
+    it predicts any, are clusters.
     """
     where = inputs.where
     way_out = "start from another model" if inputs.settings.fit is None else _way_out(where)
@@ -99,15 +101,14 @@ def check_model(method: nn.Module, network: Network, inputs: Inputs, *, interval
     if not logits.isfinite().all():
         raise NothingLearnedError(f"{where}: predictions that are not finite; {way_out}")
     used, outputs = int(logits.argmax(dim=1).bincount().count_nonzero()), logits.shape[1]
-    predicts_clusters = inputs.stage in CLUSTER_STAGES
     if used == 1:
-        what = "clusters" if predicts_clusters else "classes"
+        what = "clusters" if clusters else "classes"
         hint = getattr(method, "collapse_hint", "start from another model")
         found = f"{where}: all {len(logits)} training images are in one of {outputs} {what}; {hint}"
-        if predicts_clusters or intervals > 1 or inputs.settings.fit is None:
+        if clusters or intervals > 1 or inputs.settings.fit is None:
             raise NothingLearnedError(found)
         info(found)
-    if used < outputs and predicts_clusters:
+    if used < outputs and clusters:
         info(f"{where}: {used} of {outputs} clusters have training images, {outputs - used} have none")
     return logits
 

@@ -17,7 +17,7 @@ from sslpipe.data.store import Store
 from sslpipe.io.console import info
 from sslpipe.io.files import atomic_folder, write_json
 from sslpipe.io.params import Params
-from sslpipe.io.stages import LABELLED_STAGES
+from sslpipe.io.stages import LABELLED_STAGES, RELIABLE
 from sslpipe.metrics.evaluation import (
     EvaluateSettings,
     Evaluation,
@@ -27,8 +27,8 @@ from sslpipe.metrics.evaluation import (
 )
 from sslpipe.metrics.kmeans import kmeans
 from sslpipe.nets.inference import BATCH, flat_pixels, infer, unit_features
-from sslpipe.nets.model_card import card_for
-from sslpipe.nets.model_file import check_classes, check_side, load_network, load_with_monitors
+from sslpipe.nets.model_card import card_for, read_card
+from sslpipe.nets.model_file import check_classes, check_data, check_side, load_network, load_with_monitors
 from sslpipe.nets.model_paths import CARD, weights_path
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
@@ -87,14 +87,15 @@ def evaluate_project(
         for name, prediction in predictions.items():
             evaluations[name] = evaluate_clusters(prediction, label, classes, clusters=clusters)
         classifiers = find_classifiers(project, runs)
+        knows_classes = any(read_card(path / CARD)[1].classes for path in classifiers.values())
         permutations = settings.permutations_of(len(classes))
-        if classifiers and not permutations and settings.permutations is None:
+        if knows_classes and not permutations and settings.permutations is None:
             info(
                 f"evaluate: label permutations (best_of_<k>_acc) are left out at {len(classes)} classes; "
                 "evaluate.permutations sets their number"
             )
         voters = None
-        if classifiers and permutations:
+        if knows_classes and permutations:
             voters = find_voters(store, device, per_class=settings.votes_per_class, seed=project.seed)
         for name, path in classifiers.items():
             evaluations |= evaluate_model(
@@ -108,7 +109,7 @@ def evaluate_project(
 
 
 def find_classifiers(project: Params, runs: Path) -> Mapping[str, Path]:
-    """<stage>.<method> → folder of each classifier that params.yaml lists; prints the names of missing ones."""
+    """<stage>.<method> → folder of each model of semisup and finetune; prints the names of missing ones."""
     listed = {
         f"{stage}.{name}": runs / stage / name
         for stage in LABELLED_STAGES
@@ -137,26 +138,35 @@ def evaluate_model(
     voters: Voters | None,
     permutations: int,
 ) -> dict[str, Evaluation]:
-    """Metrics of the classifier in `folder` on images whose classes are `label` [N], by the names of their rows.
+    """Metrics of the model in `folder` on images whose classes are `label` [N], by the names of their rows.
 
-    forward: of these images. side: network.side in params.yaml, which the classifier's must be. voters: labelled images
+    forward: of these images. side: network.side in params.yaml, which the model's must be. voters: labelled images
     whose predictions in four rotations rank the label permutations; None evaluates none. permutations: their number.
-    Each linear classifier on the model's layers has a row <name>/<layer>, without permutations.
+    Each linear classifier on the model's layers has a row <name>/<layer>, without permutations. A model that has
+    learned groups, and its layers, are scored as clusters.
     """
     network, monitors, card = load_with_monitors(folder)
-    check_classes(card, network, store.info, store.classes, folder)
+    if card.predicts_clusters:
+        check_data(card, store.info, folder)
+    else:
+        check_classes(card, network, store.info, store.classes, folder)
     check_side(network, side, folder)
     images = forward.images
     network.to(images.device).eval()
-    votes = None if voters is None else voters.votes(network)
-    evaluation = evaluate_classifier(
-        forward.probabilities(network, folder), label, store.classes, votes=votes, permutations=permutations
-    )
-    evaluations = {name: evaluation}
+
+    def scored(probability: NDArray[np.float32], votes: NDArray[Any] | None = None) -> Evaluation:
+        if card.predicts_clusters:
+            return evaluate_clusters(probability, label, store.classes, clusters=probability.shape[1])
+        return evaluate_classifier(probability, label, store.classes, votes=votes, permutations=permutations)
+
+    votes = None if voters is None or card.predicts_clusters else voters.votes(network)
+    evaluations = {name: scored(forward.probabilities(network, folder), votes)}
     if monitors is not None:
         layers = monitor_probabilities(network, monitors.to(images.device), images)
-        evaluations |= {f"{name}/{layer}": evaluate_classifier(each, label, store.classes) for layer, each in layers}
+        evaluations |= {f"{name}/{layer}": scored(each) for layer, each in layers}
     metadata = {key: card.settings[key] for key in ("start", "labels", "labels_chosen") if key in card.settings}
+    if card.predicts_clusters:
+        metadata[RELIABLE] = card.settings[RELIABLE]["images"]
     return {row: replace(each, metadata=metadata) for row, each in evaluations.items()}
 
 

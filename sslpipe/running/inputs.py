@@ -60,5 +60,7 @@ class OpenedProblem:
     """Written to model.json besides the settings."""
     labelled: LabelledImages | None = None
     """Given for a method that learns on pairs of a labelled and an unlabelled batch."""
+    classes: tuple[str, ...] = ()
+    """Class of each of the model's outputs; empty for a model that predicts clusters or nothing."""
     choose: Choose | None = None
     """Chooses the result after training; None: the network that the method selects."""

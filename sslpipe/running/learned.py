@@ -7,7 +7,6 @@ from torch import Tensor
 from sslpipe.engine.checkpoint import State
 from sslpipe.engine.method import BaseMethod
 from sslpipe.io.console import duration
-from sslpipe.io.stages import CLUSTER_STAGES
 
 COLUMNS = {
     "held_out/view_retrieval@1": "held-out view retrieval@1",
@@ -21,22 +20,22 @@ COLUMNS = {
 
 
 def learned(
-    stage: str,
     method: object,
     state: State | None,
     history: Sequence[Mapping[str, float]],
     outputs: Tensor | None,
     *,
     seconds: float = 0.0,
+    clusters: bool = False,
 ) -> str:
     """Return what a method has learned: its loss, the used clusters, and the last values of COLUMNS.
 
     state: of the training loop; None for a method without one. seconds: of training.
-    outputs: the network's, [N, K], for training images.
+    outputs: the network's, [N, K], for training images. clusters: whether they are clusters.
     """
     last = history[-1] if history else {}
     parts = [] if state is None else [loss_text(method, state), length_text(state, seconds)]
-    if outputs is not None and stage in CLUSTER_STAGES:
+    if outputs is not None and clusters:
         counts = outputs.argmax(dim=1).bincount()
         largest = float(counts.max()) / len(outputs)
         parts.append(f"{int(counts.count_nonzero())} of {outputs.shape[1]} clusters used, the largest {largest:.0%}")

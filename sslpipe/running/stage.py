@@ -37,6 +37,8 @@ from sslpipe.running.watching import Logs, find_logs, open_live
 
 TRAINED = "trained"
 """Folder, within the stage's output, of the method's own model where another one has become the result."""
+OF_ENTRY = ("start", "labels")
+"""Options that set a key of the list of methods, not of the method."""
 
 
 def run_stage(
@@ -73,15 +75,14 @@ def run_stage(
         name, assignments = project.method(key, package), None
         where = f"{key}.{name}"
     module = find_module(package, name, where="--method" if stage in LABELLED_STAGES else f"{key}.method")
-    # `start` is a setting of the list of methods, not of the method.
-    starts = {f"{key}.methods.{name}.start": options.get("start")}
+    entry = {f"{key}.methods.{name}.{option}": options.get(option) for option in OF_ENTRY}
     shared = SHARED_KEYS.get(key, ())
     rest = {
         f"{key if option in shared else where}.{option}": value
         for option, value in options.items()
-        if option != "start"
+        if option not in OF_ENTRY
     }
-    project.override({"seed": seed, **starts, **rest}, assignments, stage=where)
+    project.override({"seed": seed, **entry, **rest}, assignments, stage=where)
     if stage in LABELLED_STAGES:
         project.check_keys(key, ["methods", *siblings(package)])
     settings = project.parse_method(module.Settings, key, name)
@@ -143,7 +144,7 @@ def _train(
             {**opened.metadata, **choice.metadata, **asdict(settings)},
             parent=parent,
             inputs=opened.files_read,
-            classes=opened.labelled.names if opened.labelled else (),
+            classes=opened.classes,
         )
         monitors = method.selected_monitors() if isinstance(method, BaseMethod) else None
         if choice.network is network:
@@ -180,10 +181,11 @@ def _learn(
         check_run(method, state, where, grown=size_of(method) / before)
         history = state.history
     network: Network = method.selected()
-    outputs = check_model(method, network, inputs, intervals=len(history))
+    clusters = not opened.classes
+    outputs = check_model(method, network, inputs, intervals=len(history), clusters=clusters)
     if state is not None:
         report_rise(method, state, where)
-    return network, history, outputs, learned(inputs.stage, method, state, history, outputs, seconds=seconds)
+    return network, history, outputs, learned(method, state, history, outputs, seconds=seconds, clusters=clusters)
 
 
 def _fit(method: Any, inputs: Inputs, opened: OpenedProblem, checkpoint: Checkpoint, live: Live | None) -> State:

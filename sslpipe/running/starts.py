@@ -7,7 +7,8 @@ from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.stages import CLUSTER_STAGES
-from sslpipe.nets.model_card import read_card
+from sslpipe.nets.heads import Classifier
+from sslpipe.nets.model_card import ModelCard, read_card
 from sslpipe.nets.model_file import check_data, load_model, load_with_monitors
 from sslpipe.nets.model_paths import CARD
 from sslpipe.nets.monitors import LinearMonitors
@@ -29,17 +30,14 @@ class Entry:
         return None if self.start == SCRATCH else runs / self.start
 
 
-def start_network(
-    folder: Path | None, backbone: BackboneSettings, info: StoreInfo, labelled: LabelledImages
-) -> Network:
-    """The network to train, on the CPU; its head is a classifier of the classes, or must be replaced.
+def open_start(folder: Path | None, backbone: BackboneSettings, info: StoreInfo) -> tuple[Network, ModelCard | None]:
+    """Return the network to train, as it was saved, on the CPU, and its card; a new network has none.
 
     folder: the model to start from; None: a new network.
-    Raises UserError for another data set's model, another backbone than `backbone`, clusters other in number than
-    classes.
+    Raises UserError for another data set's model, and for another backbone than `backbone`.
     """
     if folder is None:
-        return build_network(backbone, info)
+        return build_network(backbone, info), None
     network, card = load_model(folder)
     check_data(card, info, folder)
     expected, of_models = asdict(backbone), {field.name for field in fields(backbone) if field.compare}
@@ -50,7 +48,21 @@ def start_network(
                 f"{folder / CARD}: network.{key}: {found} found, expected {wanted} as in params.yaml; "
                 f"run the stage '{card.stage}' again"
             )
-    if card.stage in CLUSTER_STAGES:
+    return network, card
+
+
+def start_network(
+    folder: Path | None, backbone: BackboneSettings, info: StoreInfo, labelled: LabelledImages
+) -> Network:
+    """The network to train, on the CPU; its head is a classifier of the classes, or must be replaced.
+
+    folder: as for `open_start`, whose errors it raises, and UserError for clusters other in number than classes.
+    """
+    network, card = open_start(folder, backbone, info)
+    if folder is None or card is None or not card.predicts_clusters:
+        return network
+    # Methods with few labels replace each other's heads, but for these.
+    if card.stage in CLUSTER_STAGES or isinstance(network.head, Classifier):
         from sslpipe.running.naming import named_head  # scipy takes a second to load; other starts need none
 
         network.head = named_head(network, labelled, folder)

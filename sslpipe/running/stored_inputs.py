@@ -39,32 +39,47 @@ def open_stored_inputs(featured: Path, mined: Path, store: Store, model: Path) -
     features, and for files of another form.
     """
     stored = open_features(featured, store, model)
-    cards = {folder: read_json(folder / "card.json") for folder in (mined, featured)}
-    for key, whose in (("data", "the store's"), ("parent", "that of the features' model")):
-        found, expected = (str(cards[folder].get(key)) for folder in (mined, featured))
-        if found != expected:
-            raise UserError(
-                f"{mined / 'card.json'}: {key}: {found[:12]} found, expected {expected[:12]}, {whose}; {AGAIN}"
-            )
-    neighbors, similarities = (read_array(mined / "train" / f"{name}.npy") for name in ("indices", "similarities"))
-    count = store.info.train
-    for name, array, kind in (("indices", neighbors, np.int64), ("similarities", similarities, np.float32)):
-        if array.ndim != 2 or array.shape != (count, neighbors.shape[-1]) or array.dtype != kind:
-            found = f"{array.dtype} {list(array.shape)}"
-            expected = f"{np.dtype(kind)} [{count}, {neighbors.shape[-1]}]"
-            raise UserError(f"{mined / 'train' / f'{name}.npy'}: {found} found, expected {expected}; {AGAIN}")
-    if not 0 <= neighbors.min() <= neighbors.max() < count or not np.isfinite(similarities).all():
+    neighbors, similarities = read_mined(mined, store)
+    found, expected = (str(read_json(folder / "card.json").get("parent")) for folder in (mined, featured))
+    if found != expected:
         raise UserError(
-            f"{mined / 'train'}: indices from {neighbors.min()} to {neighbors.max()} found, expected those of {count} "
-            f"images, with finite similarities; {AGAIN}"
+            f"{mined / 'card.json'}: parent: {found[:12]} found, expected {expected[:12]}, that of the features' "
+            f"model; {AGAIN}"
         )
     return StoredInputs(
         stored.split("train"),
         stored.split("held_out"),
         neighbors,
         similarities,
-        [
-            stored.card,
-            *(mined / "train" / f"{name}.npy" for name in ("indices", "similarities")),
-        ],
+        [stored.card, *mined_files(mined)],
     )
+
+
+def mined_files(mined: Path) -> list[Path]:
+    """Return the files of the training images' neighbours and of their cosines in the folder of mine-neighbors."""
+    return [mined / "train" / f"{name}.npy" for name in ("indices", "similarities")]
+
+
+def read_mined(mined: Path, store: Store) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the mined neighbours of the training images and their cosines, both [N, k], the nearest first.
+
+    Raises UserError for neighbours of other images, and for files of another form.
+    """
+    found, expected = str(read_json(mined / "card.json").get("data")), store.info.fingerprint
+    if found != expected:
+        raise UserError(
+            f"{mined / 'card.json'}: data: {found[:12]} found, expected {expected[:12]}, the store's; {AGAIN}"
+        )
+    neighbors, similarities = map(read_array, mined_files(mined))
+    count = store.info.train
+    for path, array, kind in zip(mined_files(mined), (neighbors, similarities), (np.int64, np.float32), strict=True):
+        if array.ndim != 2 or array.shape != (count, neighbors.shape[-1]) or array.dtype != kind:
+            form = f"{array.dtype} {list(array.shape)}"
+            wanted = f"{np.dtype(kind)} [{count}, {neighbors.shape[-1]}]"
+            raise UserError(f"{path}: {form} found, expected {wanted}; {AGAIN}")
+    if not 0 <= neighbors.min() <= neighbors.max() < count or not np.isfinite(similarities).all():
+        raise UserError(
+            f"{mined / 'train'}: indices from {neighbors.min()} to {neighbors.max()} found, expected those of {count} "
+            f"images, with finite similarities; {AGAIN}"
+        )
+    return neighbors, similarities

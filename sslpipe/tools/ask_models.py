@@ -80,7 +80,10 @@ def _first(
     for folder in (runs / name for name in names):
         if (folder / CARD).exists():
             try:
-                return _outputs(folder, store, stored, device)
+                found = _outputs(folder, store, stored, device)
+                # A method with few labels may have learned groups instead of classes.
+                if names == GROUPS or found.classes:
+                    return found
             except UserError as error:
                 info(f"{folder} is not used: {error}")
     return None

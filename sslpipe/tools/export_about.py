@@ -8,7 +8,6 @@ import torch
 
 from sslpipe.decoding.deep_image import shown_number
 from sslpipe.io.errors import UserError
-from sslpipe.io.stages import CLUSTER_STAGES
 from sslpipe.io.version import own_version
 from sslpipe.nets.heads import ClusterHeads
 from sslpipe.nets.model_card import ModelCard
@@ -29,7 +28,7 @@ def output_names(model: Path, network: Network, card: ModelCard, forward: Forwar
     if isinstance(network.head, ClusterHeads) and network.head.settings.heads != 1:
         raise UserError(f"{model / CARD}: network.head.heads: {network.head.settings.heads} found, expected 1")
     outputs = forward(torch.zeros(1, card.channels, card.size, card.size, dtype=torch.uint8)).shape[1]
-    if card.stage in CLUSTER_STAGES:
+    if card.predicts_clusters:
         return [f"cluster {cluster}" for cluster in range(outputs)]
     if outputs != len(card.classes):
         raise UserError(f"{model / CARD}: outputs: {outputs} found, expected {len(card.classes)}, one per class")
@@ -146,7 +145,7 @@ def _example(kind: Format, network: Network, card: ModelCard, names: Sequence[st
 
 
 def _kinds(card: ModelCard) -> str:
-    return "clusters" if card.stage in CLUSTER_STAGES else "classes"
+    return "clusters" if card.predicts_clusters else "classes"
 
 
 def _colour(channels: int) -> str:

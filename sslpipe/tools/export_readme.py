@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sslpipe.io.stages import CLUSTER_STAGES, key_of
+from sslpipe.io.stages import key_of, predicts_clusters
 from sslpipe.io.text import counted, shown
 from sslpipe.metrics.table import METRICS
 from sslpipe.tools.export_about import NOTHING
@@ -55,7 +55,7 @@ class Export:
     @property
     def is_clusters(self) -> bool:
         """Whether the outputs are clusters."""
-        return self.about["stage"] in CLUSTER_STAGES
+        return predicts_clusters(self.about["stage"], self.about["settings"])
 
     @property
     def scored(self) -> Mapping[str, Any]:

@@ -52,8 +52,10 @@ def _may_lack(stage: str, before: str, settings: Mapping[str, Any]) -> bool:
     if (stage, before) == ("finetune", "features"):  # which its methods compute if they are not there
         return True
     if stage == "semisup" and before in ("features", "mine-neighbors"):
-        package = "sslpipe.methods.semisup"
-        modules = (find_module(package, name, where="semisup.methods") for name in settings["semisup"]["methods"])
+        package, entries = "sslpipe.methods.semisup", settings["semisup"]["methods"]
+        if any((entry or {}).get("labels") == "reliable" for entry in entries.values()):
+            return False
+        modules = (find_module(package, name, where="semisup.methods") for name in entries)
         return not any(getattr(module.Settings, "reads_features", False) for module in modules)
     return stage in ("evaluate", "report")
 

@@ -141,7 +141,7 @@ class Predictor:
 
     def name(self, output: int) -> str:
         """Return the name of an output: that of a class, or cluster and its number."""
-        return self.card.classes[output] if self.card.stage in LABELLED_STAGES else f"cluster {output}"
+        return f"cluster {output}" if self.card.predicts_clusters else self.card.classes[output]
 
     @torch.inference_mode()
     def features(self, images: NDArray[np.uint8]) -> Tensor:

@@ -83,6 +83,7 @@ def _stage_page(stage: str, found: Blocks, rows: list[Setting]) -> str:
         table = [f"| {link} | {_plain(_about(cls))} |" for link, cls in links.items()]
         parts.append("\n".join(["| block | |", "|---|---|", *table]))
         parts += ["## For all of them"] if rows else []
+        rows = [*rows, *(settings_of(f"{stage}.methods") if labelled else [])]
     return "\n\n".join([*parts, *_sections(stage, rows)]) + "\n"
 
 

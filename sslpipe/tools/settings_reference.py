@@ -21,6 +21,8 @@ from sslpipe.nets.network import BackboneSettings
 from sslpipe.preparation.store_writer import Settings as PrepareSettings
 from sslpipe.reporting.settings import ReportSettings
 from sslpipe.running.feature_runtime import FeatureSettings
+from sslpipe.running.reliable import SemisupEntry
+from sslpipe.running.starts import Entry
 
 SINGLE = {
     "prepare": PrepareSettings,
@@ -31,6 +33,8 @@ SINGLE = {
     "report": ReportSettings,
 }
 """Blocks with one class of settings."""
+ENTRIES = {"semisup.methods": SemisupEntry, "finetune.methods": Entry}
+"""Lists of methods, and the class of their entries."""
 REQUIRED = "required"
 
 
@@ -64,6 +68,7 @@ def blocks() -> dict[str, type]:
 def settings_of(block: str = "") -> list[Setting]:
     """Return all keys, or those in a block, in the blocks of a stage or below a key.
 
+    The keys of an entry in a list of methods are returned for that list alone, such as semisup.methods, or its entry.
     Raises UserError for a block or key that does not exist.
     """
     found = blocks()
@@ -74,10 +79,20 @@ def settings_of(block: str = "") -> list[Setting]:
         for row in _rows(cls, name)
         if _is_in(row.key, block)
     }
+    rows |= {row.key: row for row in _entry_rows(block, found) if _is_in(row.key, block)}
     if not rows and block not in found:
         stages = [name.partition(".")[0] for name in found]
         raise UserError(f"settings: '{block}' is no block and no key{nearest(block, [*found, *stages])}")
     return list(rows.values())
+
+
+def _entry_rows(block: str, found: Mapping[str, type]) -> Iterator[Setting]:
+    """Yield the keys of an entry in a list of methods, of METHOD if the block names none."""
+    stage, _, rest = block.partition(".")
+    name = rest.split(".")[1] if "." in rest else "METHOD"
+    for listed, cls in ENTRIES.items():
+        if _is_in(block, listed) and (name == "METHOD" or f"{stage}.{name}" in found):
+            yield from _rows(cls, f"{listed}.{name}")
 
 
 def _is_in(key: str, block: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from sslpipe.data.store import PROTOCOLS
 from sslpipe.io.settings import Range
 from sslpipe.io.stages import LABELLED_STAGES, SHARED_KEYS, STAGES, TRAINING_STAGES, key_of
+from sslpipe.running.reliable import SemisupEntry
 from sslpipe.running.starts import Entry
 from sslpipe.tools.recipes import Card
 from sslpipe.tools.settings_reference import blocks, default_of, nested_of, plain, texts
@@ -91,7 +92,7 @@ class _Definitions:
         self.made: Json = {}
         self._names = {cls: name for name, cls in found.items()}
         self._defaults: Defaults = {}
-        for cls in (*found.values(), Card, Entry):
+        for cls in (*found.values(), Card, Entry, SemisupEntry):
             _collect(cls, None, self._defaults)
 
     def reference(self, cls: type) -> Json:
@@ -109,7 +110,7 @@ class _Definitions:
         own = [field for field in fields(cls) if field.name not in shared and hints[field.name] is not NoneType]
         made: Json = {
             # An empty block of the pipeline is one without changes.
-            "type": ["object", "null"] if block or cls is Entry else "object",
+            "type": ["object", "null"] if block or issubclass(cls, Entry) else "object",
             "properties": {field.name: self.field(cls, field) for field in own},
             "additionalProperties": False,
         }
@@ -217,9 +218,10 @@ def _prepare(sources: Json, found: Mapping[str, type], definitions: _Definitions
 def _methods(stage: str, methods: Json, found: Mapping[str, type], definitions: _Definitions) -> Json:
     """Return the schema of the block of a stage with methods."""
     if stage in map(key_of, LABELLED_STAGES):
-        entry = {name: definitions.reference(Entry) for name in methods}
+        semisup = stage == PARENT.partition(".")[0]
+        entry = {name: definitions.reference(SemisupEntry if semisup else Entry) for name in methods}
         text = "Methods that run, each with the run that it starts from."
-        if stage == PARENT.partition(".")[0]:
+        if semisup:
             _add_bases(definitions, found)
         return _block({"methods": _block(entry, text)} | methods, f"Settings of the stage {stage}, by method.")
     classes = [found[f"{stage}.{name}"] for name in methods]

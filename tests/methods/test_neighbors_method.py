@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
 from sslpipe.io.errors import UserError
 from sslpipe.methods._distil import DistilSettings
 from sslpipe.methods.self_label._problem import Problem
-from sslpipe.methods.self_label.neighbors import Method, Settings, agreeing
+from sslpipe.methods.self_label.neighbors import Method, Settings
+from sslpipe.metrics.agreement import agreeing
 from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.nets.heads import LinearHead, LinearSettings
 from sslpipe.nets.inference import head_logits
@@ -64,17 +63,6 @@ def run(problem, **settings):
 
 def start_of(problem):
     return head_logits(problem.network, problem.features).argmax(dim=1).numpy()
-
-
-@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15, 0.3, 0.55, 0.7, 1.0]), st.sampled_from([1, 5, 10, 20]))
-def test_images_that_agree_with_their_neighbours_are_those_of_a_plain_loop(seed, share, k):
-    random = np.random.default_rng(seed)
-    groups, neighbors = random.integers(0, 3, 40), random.integers(0, 40, (40, k))
-    expected = []
-    for image, row in enumerate(neighbors):
-        same = sum(groups[other] == groups[image] for other in row)
-        expected.append(100 * same >= round(100 * share) * k)
-    assert agreeing(groups, neighbors, share).tolist() == expected
 
 
 def test_accuracy_rises(problem, blobs, capsys):

@@ -50,16 +50,16 @@ def test_the_length_and_the_time():
 def test_used_clusters_and_known_columns():
     found = state()
     outputs = torch.eye(5)[[0, 0, 0, 1]]
-    line = learned("self-label", Known(), found, found.history, outputs, seconds=130.0)
+    line = learned(Known(), found, found.history, outputs, seconds=130.0, clusters=True)
     assert line.endswith("2 epochs in 2:10, 2 of 5 clusters used, the largest 75%, confident share 0.75")
-    assert "clusters" not in learned("semisup", Known(), found, found.history, outputs)
+    assert "clusters" not in learned(Known(), found, found.history, outputs)
 
 
 def test_methods_without_a_training_loop():
-    assert learned("cluster", object(), None, [{"modularity": 0.6543}], None) == "neighbour modularity 0.654"
-    assert learned("pretrain", object(), None, [{}], None) == "complete as it was built, nothing was trained"
+    assert learned(object(), None, [{"modularity": 0.6543}], None, clusters=True) == "neighbour modularity 0.654"
+    assert learned(object(), None, [{}], None) == "complete as it was built, nothing was trained"
 
 
 def test_whole_numbers_are_in_full():
     row = {"labels": 1440.0, "penalty": 0.01, "modularity": float("nan")}
-    assert learned("semisup", object(), None, [row], None) == "neighbour modularity nan, penalty 0.01, labels 1440"
+    assert learned(object(), None, [row], None) == "neighbour modularity nan, penalty 0.01, labels 1440"

@@ -164,6 +164,7 @@ def test_the_card_of_clusters_and_of_features(tmp_path):
 
 def exported(names, name="out"):
     about = {"names": names, "stage": "semisup", "sslpipe": "1", "file": "model.onnx", "example": ["import onnx"],
+             "settings": {},
              "input": {"name": "images", "dtype": "uint8", "shape": [1], "meaning": "x", "prepare": "y", "inside": "z"},
              "output": {"name": "probabilities", "dtype": "float32", "shape": [1], "meaning": "x"}}  # fmt: skip
     artifact = Artifact("runs/semisup/a", "model", "semisup", metadata={"network": "tiny", "classes": list(names)})

@@ -33,6 +33,15 @@ def test_propagation_needs_features_and_neighbours():
     assert "runs/mine-neighbors" in text
 
 
+def test_reliable_labels_need_neighbours():
+    settings = with_methods("fixmatch", mine_neighbors={})
+    assert "runs/mine-neighbors" in pipeline(settings)
+    settings["semisup"]["methods"]["fixmatch"] = {"start": "cluster", "labels": "reliable"}
+    del settings["mine_neighbors"]
+    with pytest.raises(UserError, match=r"^params.yaml: (features|mine_neighbors): missing, expected a block: semisup"):
+        stages_of(settings)
+
+
 def test_finetune_uses_features_where_they_are_stored_and_needs_none():
     finetune = {"finetune": {"methods": {"linear": {"start": "pretrain"}}, "linear": {}}}
     assert stages_of({**SETTINGS, **finetune}) == ("prepare", "pretrain", "finetune", "evaluate", "report")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
+from sslpipe.io.errors import UserError
 from sslpipe.io.settings import parse
 from sslpipe.tools.settings_reference import REQUIRED, as_text, as_yaml, blocks, nested_of, settings_of, texts
 
@@ -80,6 +81,19 @@ def test_a_key_and_a_block_within_a_block_are_found():
     assert (row.default, row.values) == (10, "a whole number at least 2")
     assert row.text.startswith("Number of heads")
     assert {row.key for row in settings_of("pretrain.simclr.fit.schedule")} >= {"pretrain.simclr.fit.schedule.name"}
+
+
+def test_the_entry_of_a_method_is_found_by_its_list_alone():
+    keys = ["start", "labels", "reliable.agreement", "reliable.neighbors", "reliable.share"]
+    for name, block in (("METHOD", "semisup.methods"), ("uda", "semisup.methods.uda")):
+        assert [row.key for row in settings_of(block)] == [f"semisup.methods.{name}.{key}" for key in keys]
+    assert [row.key for row in settings_of("finetune.methods")] == ["finetune.methods.METHOD.start"]
+    (row,) = settings_of("semisup.methods.uda.reliable.agreement")
+    assert (row.default, row.values) == (0.95, "a number at least 0 and at most 1")
+    assert EFFECT.search(row.text)
+    assert not any(".methods." in row.key for row in settings_of())
+    with pytest.raises(UserError, match=r"^settings: 'semisup\.methods\.udb' is no block and no key"):
+        settings_of("semisup.methods.udb")
 
 
 def test_text_fits_the_width():

@@ -110,6 +110,9 @@ def refuses_with_a_letter_too_many(row):
         ({"semisup": {"daino": {"second_global_views": {"blr": 1}}}}, "semisup.daino.second_global_views"),
         ({"semisup": {"methods": {"fixmatch": {"from": "pretrain"}}}}, "semisup.methods.fixmatch"),
         ({"semisup": {"methods": {"fixmtch": {}}}}, "semisup.methods"),
+        ({"semisup": {"methods": {"uda": {"labels": "relieble"}}}}, "semisup.methods.uda.labels"),
+        ({"semisup": {"methods": {"uda": {"reliable": {"share": 0}}}}}, "semisup.methods.uda.reliable.share"),
+        ({"finetune": {"methods": {"linear": {"labels": "reliable"}}}}, "finetune.methods.linear"),
         ({"semisup": {"alternation": {"ssl": {"copies": 2}}}}, "semisup.alternation.ssl"),
         ({"semisup": {"alternation": {"base": "uda", "ssl": {"copies": 2}}}}, "semisup.alternation.ssl"),
         ({"semisup": {"alternation": {"ssl": {"threshold": 2}}}}, "semisup.alternation.ssl.threshold"),
@@ -131,6 +134,7 @@ def test_it_refuses(change, where):
         {"pretrain": {"method": "frozen", "frozen": {"weights": ["package", None]}}},
         {"semisup": {"methods": {"fixmatch": None}, "alternation": {"base": "mixmatch", "ssl": {"copies": 2}}}},
         {"semisup": {"methods": {}, "fixmatch": {"weak": None}}},
+        {"semisup": {"methods": {"uda": {"labels": "reliable", "reliable": {"agreement": 0.9, "neighbors": None}}}}},
     ],
 )
 def test_it_takes(change):

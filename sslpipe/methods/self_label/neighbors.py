@@ -13,13 +13,12 @@ from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Fraction, NonNegative
 from sslpipe.methods._distil import DistilSettings, head_of_groups
 from sslpipe.methods.self_label._problem import Problem
+from sslpipe.metrics.agreement import agreeing
 from sslpipe.metrics.modularity import neighbor_modularity
 from sslpipe.nets.inference import head_logits
 from sslpipe.nets.network import Network
 
 WHERE = "self_label.neighbors"
-ROUNDING = 1e-9
-"""Tolerance of a share in floating-point numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,18 +115,6 @@ class Method(nn.Module):
     def selected(self) -> Network:
         """The network with the new head."""
         return self.network
-
-
-def agreeing(groups: NDArray[Any], neighbors: NDArray[Any], share: float) -> NDArray[np.bool_]:
-    """Return which images [N] have at least this share of their neighbours in their own group.
-
-    groups: [N]. neighbors: [N, k] indices of images.
-    """
-    same = np.zeros(len(groups), dtype=np.int64)
-    for column in neighbors.T:  # a column at a time bounds the memory
-        same += groups[column] == groups
-    kept: NDArray[np.bool_] = same >= share * neighbors.shape[1] - ROUNDING
-    return kept
 
 
 def with_every_group(groups: NDArray[Any], kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
