@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from sslpipe.data.images import Images
 from sslpipe.engine.method import Progress
 from sslpipe.io.errors import UserError
+from sslpipe.methods.pretrain import propos
 from sslpipe.methods.pretrain.propos import Method, Settings
 from sslpipe.metrics.kmeans import KMeansSettings
 from sslpipe.nets.inference import infer
@@ -95,6 +96,18 @@ def test_clusters_are_those_of_the_targets_unit_projections(digits, network):
     assert (nearest == method.assigned).float().mean() > 0.97
     assert row["largest_cluster"] == method.assigned.bincount().max() / 300
     assert {"held_out/feature_std", "held_out/view_retrieval@1"} < row.keys()
+
+
+def test_k_means_compares_unit_projections(digits, network, monkeypatch):
+    method, seen = build(digits, network), []
+    original = propos.kmeans
+    monkeypatch.setattr(
+        propos,
+        "kmeans",
+        lambda vectors, *rows, **given: seen.append(vectors(rows[0])) or original(vectors, *rows, **given),
+    )
+    method._assign()
+    assert np.linalg.norm(seen[0], axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_clusters_depend_on_the_seed_and_on_the_step(digits, network):
