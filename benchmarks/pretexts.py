@@ -22,7 +22,7 @@ import yaml
 
 from sslpipe.tools import recipes
 
-METHODS = "simclr,nce,moco,byol,swav,dino,feature_decoupling,rotnet"
+METHODS = "simclr,nce,moco,byol,propos,swav,dino,feature_decoupling,rotnet"
 METRICS = {
     "purity@5": lambda run: run["mined"]["train"]["purity@5"],
     "held-out kNN": lambda run: run["mined"]["held_out"]["knn_acc"],

@@ -72,11 +72,13 @@ def kmeans(
     settings: KMeansSettings,
     seed: int,
     title: str = "",
+    where: str | None = "evaluate",
 ) -> NDArray[np.int64]:
     """Fit k-means to the training images and return the cluster of each scored image, [M].
 
     vectors: function from images, or from their stored features, to their vectors [N, D]. title: of the progress bar of
-    their computation; "" shows none.
+    their computation; "" shows none. where: params key of the settings, for lines about what is not exact; None: no
+    line.
 
     Above `settings.exact_up_to`, principal components take the place of the vectors. If what is compared of the
     training images exceeds MAX_BYTES, k-means is fitted to a random sample of them.
@@ -92,17 +94,21 @@ def kmeans(
     index = torch.arange(count)
     if fitting < count:
         index, count = _drawn(fitting, count, mix(seed, RandomStream.KMEANS_SAMPLE)), fitting
-        info(f"evaluate: k-means is fitted to {fitting} of {len(train)} images, drawn at random, to bound its memory")
+        if where is not None:
+            info(
+                f"{where}: k-means is fitted to {fitting} of {len(train)} images, drawn at random, to bound its memory"
+            )
     restarts, mini_batches = settings.restarts, False
     if work > settings.exact_up_to:
         own = count * clusters * width
         restarts, mini_batches = restarts_within(restarts, own), own > MINI_BATCHES_WORK
         compared = f"{COMPONENTS} principal components" if seen.pca else "all values"
-        info(
-            f"evaluate: k-means of {len(train)} images in {clusters} clusters compares {compared} and runs {restarts} "
-            f"of {settings.restarts} restarts{', with mini-batches' if mini_batches else ''}; "
-            f"evaluate.exact_up_to: {work} makes it exact"
-        )
+        if where is not None:
+            info(
+                f"{where}: k-means of {len(train)} images in {clusters} clusters compares {compared} and runs "
+                f"{restarts} of {settings.restarts} restarts{', with mini-batches' if mini_batches else ''}; "
+                f"{where}.exact_up_to: {work} makes it exact"
+            )
     model: KMeans | MiniBatchKMeans
     if mini_batches:
         batch = max(MINI_BATCH, IMAGES * clusters)

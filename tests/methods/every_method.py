@@ -11,7 +11,7 @@ from sslpipe.data.labelled import LabelledImages
 from sslpipe.engine.checkpoint import Checkpoint
 from sslpipe.engine.loop import fit
 from sslpipe.methods.cluster import scan
-from sslpipe.methods.pretrain import _base, byol, dino, feature_decoupling, moco, nce, rotnet, simclr, swav
+from sslpipe.methods.pretrain import _base, byol, dino, feature_decoupling, moco, nce, propos, rotnet, simclr, swav
 from sslpipe.methods.self_label import confident
 from sslpipe.methods.semisup import alternation, daino, fixmatch, mixmatch, simmatch, suave, supervised, uda
 from sslpipe.methods.semisup._base import Problem
@@ -27,6 +27,19 @@ SMALL_CROP = ViewSettings(policy="plain", crop_scale=(0.2, 0.5), size=6)
 LABELLED = {"labelled_batch": 20, "views": WEAK, "ema_decay": 0.9}
 PROJECTION = ProjectionSettings(hidden=32, outputs=16, batch_norm=True)
 CROPS = {"global_views": CROP, "second_global_views": {}, "local_views": SMALL_CROP, "local_crops": 1}
+# k-means after every second step, so that a run of one short epoch has clusters too.
+PROPOS = {
+    "clusters": 10,
+    "projection": PROJECTION,
+    "prediction": PROJECTION,
+    "ema_decay": 0.9,
+    "noise": 0.1,
+    "warmup_epochs": 0.3,
+    "predictor_rate": 2.0,
+    "views": CROP,
+    "second_views": WEAK,
+    "fit": replace(propos.Settings(clusters=10).fit, interval=2),
+}
 PROTOTYPES = {
     "labelled_batch": 20,
     "views": WEAK,
@@ -157,6 +170,7 @@ METHODS = {
     "pretrain/byol": pretext(
         byol, projection=PROJECTION, prediction=PROJECTION, ema_decay=0.9, views=CROP, second_views=WEAK
     ),
+    "pretrain/propos": pretext(propos, **PROPOS),
     "pretrain/rotnet": pretext(rotnet, views=WEAK),
     "pretrain/feature_decoupling": pretext(
         feature_decoupling, negatives=32, outputs=16, views=CROP, ambiguity_from=0.4

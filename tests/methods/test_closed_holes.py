@@ -74,7 +74,7 @@ def test_losses_at_chance(digits, network):
 
 @pytest.mark.parametrize(
     ("name", "average", "own"),
-    [("byol", "target", True), ("dino", "teacher", True), ("moco", "averaged", False)],
+    [("byol", "target", True), ("propos", "target", True), ("dino", "teacher", True), ("moco", "averaged", False)],
 )
 def test_batch_statistics_of_the_averaged_network(digits, network, name, average, own):
     _, method = METHODS[f"pretrain/{name}"](digits, network)

@@ -14,6 +14,7 @@ from train_as_one import SEARCH, searched
 ROOT = Path(__file__).parents[2]
 ACROSS = [
     "pretrain/simclr",
+    "pretrain/propos",
     "pretrain/swav",
     "cluster/scan",
     "semisup/fixmatch ctaugment alignment",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslpipe.objectives import byol, dino, feature_decoupling, moco, nce, nce_products, rotnet, supervised
+from sslpipe.objectives import byol, dino, feature_decoupling, moco, nce, nce_products, propos, rotnet, supervised
 from sslpipe.objectives.fixmatch import fixmatch
 from sslpipe.objectives.mixmatch import mixmatch
 from sslpipe.objectives.scan import scan
@@ -39,6 +39,7 @@ IN_HALF_PRECISION = {
     ),
     "nce softmax": lambda a, b: nce.instance_softmax(a, LABEL, b, temperature=0.07),
     "nce softmax of some rows": lambda a, b: nce.instance_softmax(a, LABEL, b, LABEL, temperature=0.07),
+    "propos": lambda a, b: propos.scattering(a, b, LABEL, clusters=4, temperature=0.5),
     "rotnet": lambda a, b: rotnet.rotation(a),
     "scan": lambda a, b: scan(a, b, entropy_weight=2.0)["loss"],
     "self_label": lambda a, b: confident_cross_entropy(b, a, threshold=0.3, balance=True)["loss"],

@@ -47,7 +47,9 @@ SMALL = {"hidden": 32, "outputs": 16, "local_views": {"size": 6}, "local_crops":
 TINY = {
     "prepare": {"size": 8},
     "pretrain": {
-        **{name: {"fit": SHORT} for name in ("simclr", "nce", "moco", "byol", "rotnet", "feature_decoupling")},
+        **{
+            name: {"fit": SHORT} for name in ("simclr", "nce", "moco", "byol", "rotnet", "feature_decoupling", "propos")
+        },
         **{name: {"prototypes": 20, "hidden": 32, "outputs": 16, "fit": SHORT} for name in ("swav", "dino")},
     },
     "mine_neighbors": {"k": 6},

@@ -14,7 +14,7 @@ from stages.cluster import cluster
 from stages.evaluate import evaluate
 from stages.self_label import self_label
 
-PRETEXTS = ("simclr", "nce", "moco", "byol", "rotnet", "feature_decoupling", "swav", "dino")
+PRETEXTS = ("simclr", "nce", "moco", "byol", "propos", "rotnet", "feature_decoupling", "swav", "dino")
 WITH_LABELS = ("supervised", "fixmatch", "mixmatch", "uda", "simmatch", "suave", "daino", "alternation")
 TRAINED = [
     *(f"pretrain@{name}" for name in PRETEXTS),
