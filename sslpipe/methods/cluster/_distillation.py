@@ -48,4 +48,5 @@ class Distillation:
 
 def _pairs(logits: Tensor) -> Tensor:
     """Return a view [2, H, B, K] of the logits [H, 2B, K] of images and then of their neighbours."""
-    return logits.unflatten(1, (2, -1)).transpose(0, 1)
+    heads, images, clusters = logits.shape
+    return logits.view(heads, 2, images // 2, clusters).transpose(0, 1)
