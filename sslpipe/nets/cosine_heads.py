@@ -88,8 +88,9 @@ class CosineHeads(nn.Module):
         mean, deviation: [D], by which the features of this module were standardised; both become part of the layer.
         """
         one = CosineHead(len(mean), self.settings).to(self.hidden.device)
-        one.hidden.weight.copy_(self.hidden[head] / deviation)
-        one.hidden.bias.copy_(self.hidden_bias[head] - one.hidden.weight @ mean)
+        weight = self.hidden[head] / deviation
+        one.hidden.weight.copy_(weight)
+        one.hidden.bias.copy_(self.hidden_bias[head] - weight @ mean)
         one.embedding.weight.copy_(self.embedding[head])
         one.embedding.bias.copy_(self.embedding_bias[head])
         one.prototypes.weight.copy_(self.prototypes[head])
