@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslpipe.io.settings import Count, Positive
+from sslpipe.nets.cosine_heads import CosineHead, CosineSettings
 from sslpipe.nets.decoupled import DecoupledHead, DecoupledSettings
 from sslpipe.nets.merged import MergedHead, MergedSettings
 from sslpipe.nets.propagation_head import PropagationHead, PropagationSettings
@@ -125,6 +126,7 @@ HeadSettings = (
     | DecoupledSettings
     | ConsensusSettings
     | CentroidSettings
+    | CosineSettings
     | PropagationSettings
 )
 
@@ -268,7 +270,7 @@ class InstanceHead(nn.Module):
         return F.normalize(self.projection(features), dim=1)
 
 
-Classifier = LinearHead | MergedHead | ConsensusHead | CentroidHead
+Classifier = LinearHead | MergedHead | ConsensusHead | CentroidHead | CosineHead
 """Heads of clusters or classes that a classifier can start from: one logit an output, `ordered` by a permutation."""
 Head = (
     ProjectionHead
@@ -286,7 +288,7 @@ def outputs(head: Head) -> int | None:
     """Return the number of clusters or classes of a head that a classifier can start from, None for other heads."""
     if isinstance(head, MergedHead):
         return head.groups
-    if isinstance(head, ConsensusHead | CentroidHead):
+    if isinstance(head, ConsensusHead | CentroidHead | CosineHead):
         return head.settings.outputs
     return head.out_features if isinstance(head, LinearHead) else None
 

@@ -17,6 +17,7 @@ from sslpipe.data.store import StoreInfo
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import write_bytes, write_json
 from sslpipe.io.stages import LABELLED_STAGES
+from sslpipe.nets.cosine_heads import CosineSettings
 from sslpipe.nets.heads import HeadSettings, InstanceSettings, LinearSettings, PrototypeHead, PrototypeSettings
 from sslpipe.nets.merged import MergedSettings
 from sslpipe.nets.model_card import Architecture, ModelCard, expect, read_card
@@ -151,7 +152,7 @@ def check_classes(card: ModelCard, network: Network, info: StoreInfo, classes: S
 
 def _classes_of(head: HeadSettings | None) -> int | None:
     """Return the number of outputs of a head that predicts classes; None for another head."""
-    if isinstance(head, LinearSettings | ConsensusSettings | CentroidSettings):
+    if isinstance(head, LinearSettings | ConsensusSettings | CentroidSettings | CosineSettings):
         return head.outputs
     if isinstance(head, MergedSettings):
         return len(set(head.groups))

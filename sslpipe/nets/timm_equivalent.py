@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sslpipe.io.errors import UserError
+from sslpipe.nets.cosine_heads import CosineHead
 from sslpipe.nets.decoupled import DecoupledHead
 from sslpipe.nets.heads import ClusterHeads, Head, InstanceHead, LinearHead, ProjectionHead
 from sslpipe.nets.joined import JoinedBackbone
@@ -173,4 +174,6 @@ def _why_not(head: Head) -> str:
         return "sums of probabilities"
     if isinstance(head, ClusterHeads):
         return f"{head.settings.heads} heads"
+    if isinstance(head, CosineHead):
+        return "it has a hidden layer"
     return "it normalises the features"

@@ -1,4 +1,4 @@
-"""kmeans, spectral and scan_heads: their models against the groups that they were made of."""
+"""kmeans, spectral, scan_heads and temi: their models against the groups that they were made of."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from sslpipe.io.errors import UserError
-from sslpipe.methods.cluster import kmeans, scan_heads, spectral
+from sslpipe.methods.cluster import kmeans, scan_heads, spectral, temi
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.metrics.modularity import neighbor_modularity
 from sslpipe.metrics.spectral import spectral_groups
@@ -14,8 +14,11 @@ from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.nets.inference import infer
 from sslpipe.nets.unit_heads import CentroidHead, ConsensusHead
 
-METHODS = {"kmeans": kmeans, "spectral": spectral, "scan_heads": scan_heads}
-BRIEF = {"scan_heads": {"steps": 100}}
+METHODS = {"kmeans": kmeans, "spectral": spectral, "scan_heads": scan_heads, "temi": temi}
+BRIEF = {
+    "scan_heads": {"steps": 100},
+    "temi": {"heads": 4, "hidden": 32, "embedding": 16, "epochs": 30, "warmup_epochs": 2.0, "batch": 100, "lr": 3e-3},
+}
 """Settings of methods with which they take less time."""
 
 
@@ -45,10 +48,9 @@ def test_the_model_predicts_from_images_what_it_found_on_features(name, problem,
     predicted = infer(network, digits[0]).argmax(dim=1)
     found = method.training_logits().argmax(dim=1)
     assert (predicted == found).float().mean() > 0.99  # float16 moves images that are between two groups
-    if name != "scan_heads":  # whose history has losses
-        modularity = neighbor_modularity(found.numpy(), problem.train.neighbors.numpy())
-        assert row["modularity"] == pytest.approx(modularity)
-        assert -1 < row["held_out/modularity"] < 1
+    modularity = neighbor_modularity(found.numpy(), problem.train.neighbors.numpy())
+    assert row["modularity"] == pytest.approx(modularity)
+    assert -1 < row["held_out/modularity"] < 1
     assert adjusted_rand_score(digits[2], found.numpy()) > 0.1  # even a random network tells digits apart
     assert all(parameter.requires_grad for parameter in network.parameters())
 

@@ -5,6 +5,7 @@ import pytest
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import sha256
+from sslpipe.nets.cosine_heads import CosineHead
 from sslpipe.nets.merged import MergedHead
 from sslpipe.nets.model_file import load_model
 from sslpipe.nets.unit_heads import CentroidHead, ConsensusHead
@@ -15,6 +16,15 @@ from stages.self_label import self_label
 from stages.semisup import semisup
 
 OUT = Path("runs/cluster")
+TEMI = [
+    "temi.heads=4",
+    "temi.hidden=32",
+    "temi.embedding=16",
+    "temi.epochs=20",
+    "temi.warmup_epochs=2",
+    "temi.lr=0.003",
+]
+"""Settings with which temi takes less time."""
 
 
 def test_writes_a_network_with_one_head_and_its_parent(finished, read_csv):
@@ -54,10 +64,13 @@ def test_an_over_clustering_is_merged_and_goes_through_the_line(project):
     assert metrics["semisup.fixmatch"]["acc"] > 0.3
 
 
-@pytest.mark.parametrize(("method", "head"), [("kmeans", CentroidHead), ("spectral", ConsensusHead)])
+@pytest.mark.parametrize(
+    ("method", "head"), [("kmeans", CentroidHead), ("spectral", ConsensusHead), ("temi", CosineHead)]
+)
 def test_groups_of_stored_features_go_through_the_line(project, read_csv, method, head):
     """Without a training loop; the images themselves are not read again."""
-    cluster(method=method)
+    brief = TEMI if method == "temi" else []
+    cluster(method=method, assignments=brief)
     network, card = load_model(OUT)
     assert isinstance(network.head, head)
     assert (card.settings["method"], card.settings["clusters"]) == (method, 10)
@@ -66,7 +79,7 @@ def test_groups_of_stored_features_go_through_the_line(project, read_csv, method
     for name, value in load_model(Path("runs/pretrain"))[0].backbone.state_dict().items():
         assert value.equal(network.backbone.state_dict()[name]), name
     first = sha256(OUT / "model.safetensors")
-    cluster(method=method)
+    cluster(method=method, assignments=brief)
     assert sha256(OUT / "model.safetensors") == first
     self_label(epochs=1)
     assert isinstance(load_model(Path("runs/self-label"))[0].head, head)
@@ -86,6 +99,7 @@ def test_methods_on_stored_features_keep_no_copy_of_images(project, monkeypatch)
         "kmeans": [],
         "spectral": [],
         "scan_heads": ["scan_heads.neighbors=6", "scan_heads.steps=20"],
+        "temi": TEMI,
     }.items():
         cluster(method=method, assignments=["compare.images=100", *more])
     self_label(method="neighbors", assignments=["neighbors.neighbors=6"])

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from sslpipe.decoding.decode import decode
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import sha256
+from sslpipe.nets.cosine_heads import CosineSettings
 from sslpipe.nets.heads import (
     ClusterSettings,
     InstanceSettings,
@@ -48,6 +49,7 @@ INSTANCES = InstanceSettings(classes=3, hidden=8, outputs=8)
 CLUSTERS = ClusterSettings(clusters=3)
 CONSENSUS = ConsensusSettings(outputs=3, heads=4, unit_features=True)
 CENTROIDS = CentroidSettings(outputs=3, components=5)
+COSINES = CosineSettings(outputs=3, hidden=8, embedding=5)
 TRACED = {name: kind for name, kind in FORMATS.items() if kind.is_traced}
 ENLARGED = InputSettings(resize=36, crop=32, interpolation="bicubic")
 SHRUNK = InputSettings(resize=12, crop=12, interpolation="bilinear")
@@ -126,6 +128,7 @@ CASES = {
     "small_resnet": ("small_resnet", CLUSTERS, {"size": 32, "stage": "cluster"}),
     "consensus": ("tiny_resnet", CONSENSUS, {"stage": "cluster"}),
     "centroids": ("tiny_resnet", CENTROIDS, {"stage": "cluster"}),
+    "cosines": ("tiny_resnet", COSINES, {"stage": "cluster"}),
     "pixels": ("pixels", CONSENSUS, {"stage": "cluster", "size": 20, "input": SHRUNK}),
     "tiny_resnet, centre": ("tiny_resnet", LINEAR, {"side": 11}),
     "tiny_resnet, resized with a side": ("tiny_resnet", LINEAR, {"size": 40, "side": 32, "input": ENLARGED}),

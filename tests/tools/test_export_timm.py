@@ -19,6 +19,7 @@ from torch import nn
 
 from sslpipe.decoding.decode import decode
 from sslpipe.io.errors import UserError
+from sslpipe.nets.cosine_heads import CosineSettings
 from sslpipe.nets.heads import ClusterSettings, InstanceSettings, PrototypeSettings
 from sslpipe.nets.merged import MergedSettings
 from sslpipe.nets.model_file import load_model
@@ -198,6 +199,7 @@ REFUSED = {
     "mean": (VIT, ConsensusSettings(outputs=3, heads=4), GROUPS, "mean probabilities of 4 layers"),
     "sums": (VIT, MergedSettings(groups=(0, 1, 2, 2)), GROUPS, "(merged: sums of probabilities)"),
     "centroids": (VIT, CentroidSettings(outputs=3, components=5), GROUPS, "(centroids: it normalises"),
+    "hidden layer": (VIT, CosineSettings(outputs=3, hidden=8, embedding=5), GROUPS, "(cosines: it has a hidden layer)"),
     "propagation": (VIT, PROBE, {}, "(propagation: it normalises"),
 }
 

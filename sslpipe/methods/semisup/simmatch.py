@@ -15,6 +15,7 @@ from sslpipe.io.settings import Count, Fraction, NonNegative, Positive
 from sslpipe.methods.semisup._alignment import DistributionAlignment
 from sslpipe.methods.semisup._base import LabelledMethod, LabelledSettings, Problem
 from sslpipe.methods.semisup._logistic import fit_classifier
+from sslpipe.nets.cosine_heads import CosineHead
 from sslpipe.nets.heads import InstanceHead, InstanceSettings, LinearHead
 from sslpipe.nets.inference import infer
 from sslpipe.nets.merged import MergedHead
@@ -182,7 +183,7 @@ def instance_head(settings: Settings, problem: Problem) -> InstanceHead:
     ).to(network.mean.device)
     if isinstance(start, LinearHead) and start.out_features == classes:
         head.classifier.load_state_dict(start.state_dict())
-    elif settings.head_init == "logistic" or isinstance(start, MergedHead | ConsensusHead | CentroidHead):
+    elif settings.head_init == "logistic" or isinstance(start, MergedHead | ConsensusHead | CentroidHead | CosineHead):
         fit_classifier(head.classifier, network, problem.labelled)
     return head
 
