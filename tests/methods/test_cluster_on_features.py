@@ -1,4 +1,4 @@
-"""kmeans, spectral and scan_heads: their models against the groups that they were made of."""
+"""kmeans, spectral, scan_heads and turtle: their models against the groups that they were made of."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from sslpipe.io.errors import UserError
-from sslpipe.methods.cluster import kmeans, scan_heads, spectral
+from sslpipe.methods.cluster import kmeans, scan_heads, spectral, turtle
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.metrics.modularity import neighbor_modularity
 from sslpipe.metrics.spectral import spectral_groups
@@ -14,8 +14,8 @@ from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.nets.inference import infer
 from sslpipe.nets.unit_heads import CentroidHead, ConsensusHead
 
-METHODS = {"kmeans": kmeans, "spectral": spectral, "scan_heads": scan_heads}
-BRIEF = {"scan_heads": {"steps": 100}}
+METHODS = {"kmeans": kmeans, "spectral": spectral, "scan_heads": scan_heads, "turtle": turtle}
+BRIEF = {"scan_heads": {"steps": 100}, "turtle": {"steps": 100, "lr": 0.01}}
 """Settings of methods with which they take less time."""
 
 

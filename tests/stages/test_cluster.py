@@ -54,10 +54,18 @@ def test_an_over_clustering_is_merged_and_goes_through_the_line(project):
     assert metrics["semisup.fixmatch"]["acc"] > 0.3
 
 
-@pytest.mark.parametrize(("method", "head"), [("kmeans", CentroidHead), ("spectral", ConsensusHead)])
-def test_groups_of_stored_features_go_through_the_line(project, read_csv, method, head):
+@pytest.mark.parametrize(
+    ("method", "head", "brief"),
+    [
+        ("kmeans", CentroidHead, []),
+        ("spectral", ConsensusHead, []),
+        ("turtle", ConsensusHead, ["turtle.steps=200", "turtle.lr=0.01"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_groups_of_stored_features_go_through_the_line(project, read_csv, method, head, brief):
     """Without a training loop; the images themselves are not read again."""
-    cluster(method=method)
+    cluster(method=method, assignments=brief)
     network, card = load_model(OUT)
     assert isinstance(network.head, head)
     assert (card.settings["method"], card.settings["clusters"]) == (method, 10)
@@ -66,7 +74,7 @@ def test_groups_of_stored_features_go_through_the_line(project, read_csv, method
     for name, value in load_model(Path("runs/pretrain"))[0].backbone.state_dict().items():
         assert value.equal(network.backbone.state_dict()[name]), name
     first = sha256(OUT / "model.safetensors")
-    cluster(method=method)
+    cluster(method=method, assignments=brief)
     assert sha256(OUT / "model.safetensors") == first
     self_label(epochs=1)
     assert isinstance(load_model(Path("runs/self-label"))[0].head, head)
@@ -86,6 +94,7 @@ def test_methods_on_stored_features_keep_no_copy_of_images(project, monkeypatch)
         "kmeans": [],
         "spectral": [],
         "scan_heads": ["scan_heads.neighbors=6", "scan_heads.steps=20"],
+        "turtle": ["turtle.steps=5"],
     }.items():
         cluster(method=method, assignments=["compare.images=100", *more])
     self_label(method="neighbors", assignments=["neighbors.neighbors=6"])
