@@ -28,8 +28,7 @@ from sslpipe.objectives.turtle import mean_label
 FOLDS = 10
 """Parts of the images of which each is predicted by a classifier of the others (the paper's generalization score)."""
 SCORED = 10_000
-"""Images, drawn at random, that the generalization score is computed on, at most (own choice: a minute for two spaces
-of 256 components and ten clusters)."""
+"""Maximum number of images, drawn at random, that the generalization score is computed on (own choice)."""
 ITERATIONS = 300
 """Maximum number of L-BFGS's steps in each fold (own choice)."""
 
