@@ -11,6 +11,7 @@ import argparse
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from sklearn.cluster import KMeans
 
 from sslpipe.data.images import Images
 from sslpipe.data.store import Store
-from sslpipe.methods.cluster import kmeans, scan_heads, spectral
+from sslpipe.methods.cluster import kmeans, scan_heads, spectral, turtle
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.methods.self_label import neighbors as reliable
 from sslpipe.methods.self_label._problem import Problem as SelfLabelProblem
@@ -32,6 +33,7 @@ from sslpipe.metrics.modularity import neighbor_modularity
 from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.neighbors.unit_vectors import unit_vectors
 from sslpipe.nets.joined import names_of
+from sslpipe.nets.layers import Backbone
 from sslpipe.nets.model_file import load_network
 from sslpipe.nets.network import Network
 from sslpipe.running.features import open_features
@@ -69,6 +71,11 @@ def candidates(
     """Yield each method's name and groups."""
     near = Neighborhood(images, space.neighbors, space.rows)
 
+    if space.rows.shape[1] != network.backbone.dimension:  # TURTLE asks the network for the parts of its features
+        network = deepcopy(network)
+        network.backbone = Backbone()
+        network.backbone.dimension = space.rows.shape[1]
+
     def found(module: Any, **settings: Any) -> Any:
         problem = Problem(network, near, Neighborhood(images, near.neighbors))
         method = module.Method(module.Settings(clusters=clusters, **settings), problem, seed=seed)
@@ -81,6 +88,7 @@ def candidates(
     )
     yield "kmeans", groups_of(found(kmeans))
     yield "spectral", groups_of(found(spectral))
+    yield "turtle", groups_of(found(turtle))
     yield "scan_heads, best", groups_of(found(scan_heads, answer="best"))
     consensus = found(scan_heads)
     yield "scan_heads, consensus", groups_of(consensus)

@@ -1,4 +1,4 @@
-"""kmeans, spectral, scan_heads and temi: their models against the groups that they were made of."""
+"""kmeans, spectral, scan_heads, temi and turtle: their models against the groups that they were made of."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from sslpipe.io.errors import UserError
-from sslpipe.methods.cluster import kmeans, scan_heads, spectral, temi
+from sslpipe.methods.cluster import kmeans, scan_heads, spectral, temi, turtle
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.metrics.modularity import neighbor_modularity
 from sslpipe.metrics.spectral import spectral_groups
@@ -14,10 +14,11 @@ from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.nets.inference import infer
 from sslpipe.nets.unit_heads import CentroidHead, ConsensusHead
 
-METHODS = {"kmeans": kmeans, "spectral": spectral, "scan_heads": scan_heads, "temi": temi}
+METHODS = {"kmeans": kmeans, "spectral": spectral, "scan_heads": scan_heads, "temi": temi, "turtle": turtle}
 BRIEF = {
     "scan_heads": {"steps": 100},
     "temi": {"heads": 4, "hidden": 32, "embedding": 16, "epochs": 30, "warmup_epochs": 2.0, "batch": 100, "lr": 3e-3},
+    "turtle": {"steps": 100, "lr": 0.01},
 }
 """Settings of methods with which they take less time."""
 

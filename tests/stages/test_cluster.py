@@ -65,11 +65,17 @@ def test_an_over_clustering_is_merged_and_goes_through_the_line(project):
 
 
 @pytest.mark.parametrize(
-    ("method", "head"), [("kmeans", CentroidHead), ("spectral", ConsensusHead), ("temi", CosineHead)]
+    ("method", "head", "brief"),
+    [
+        ("kmeans", CentroidHead, []),
+        ("spectral", ConsensusHead, []),
+        ("temi", CosineHead, TEMI),
+        ("turtle", ConsensusHead, ["turtle.steps=200", "turtle.lr=0.01"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_groups_of_stored_features_go_through_the_line(project, read_csv, method, head):
+def test_groups_of_stored_features_go_through_the_line(project, read_csv, method, head, brief):
     """Without a training loop; the images themselves are not read again."""
-    brief = TEMI if method == "temi" else []
     cluster(method=method, assignments=brief)
     network, card = load_model(OUT)
     assert isinstance(network.head, head)
@@ -100,6 +106,7 @@ def test_methods_on_stored_features_keep_no_copy_of_images(project, monkeypatch)
         "spectral": [],
         "scan_heads": ["scan_heads.neighbors=6", "scan_heads.steps=20"],
         "temi": TEMI,
+        "turtle": ["turtle.steps=5"],
     }.items():
         cluster(method=method, assignments=["compare.images=100", *more])
     self_label(method="neighbors", assignments=["neighbors.neighbors=6"])

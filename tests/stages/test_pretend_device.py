@@ -99,13 +99,17 @@ def test_features_and_neighbors_are_those_of_the_cpu(project, on_device):
             assert (found == expected).mean() > 0.99, path  # float16 moves neighbours that are equally near
 
 
-@pytest.mark.parametrize("method", ["kmeans", "spectral", "scan_heads", "temi"])
+BRIEF = {
+    "scan_heads": ["scan_heads.steps=50", "scan_heads.neighbors=5"],
+    "turtle": ["turtle.steps=20"],
+    "temi": ["temi.heads=2", "temi.hidden=16", "temi.embedding=8", "temi.epochs=10", "temi.lr=0.003"],
+}
+"""Assignments with which methods on features take less time."""
+
+
+@pytest.mark.parametrize("method", ["kmeans", "spectral", "scan_heads", "temi", "turtle"])
 def test_groups_of_features_are_those_of_the_cpu(method, project, on_device, at_once, read_csv):
-    settings = {
-        "scan_heads": ["scan_heads.steps=50", "scan_heads.neighbors=5"],
-        "temi": ["temi.heads=2", "temi.hidden=16", "temi.embedding=8", "temi.epochs=10", "temi.lr=0.003"],
-    }
-    brief = [word for each in settings.get(method, []) for word in ("--set", each)]
+    brief = [argument for each in BRIEF.get(method, ()) for argument in ("--set", each)]
     assert at_once("cluster", "--method", method, "--device", "cpu", "--out", "reference", *brief)[0] == 0
     on_device("cluster", "--method", method, *brief)
     check_trained(Path("runs/cluster"), Path("reference"), read_csv)
