@@ -31,7 +31,7 @@ class Settings:
     """Defaults: the paper and its public code on CIFAR-10."""
 
     clusters: TwoOrMore
-    """K, the number of clusters. More: smaller and finer groups, which may split a class."""
+    """Number of clusters. More: smaller and finer groups, which may split a class."""
     heads: TwoOrMore = 16
     """H, number of heads, which differ in their initial weights (public code: 16; the paper: 50). More: steadier
     weights of the pairs and a better best head, in proportionally more time."""

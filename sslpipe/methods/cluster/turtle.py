@@ -38,7 +38,7 @@ class Settings(SearchSettings):
     """The search for a labelling; what it sees of the features is our own choice."""
 
     clusters: TwoOrMore
-    """K, the number of clusters. More: smaller and finer groups, which may split a class."""
+    """Number of clusters. More: smaller and finer groups, which may split a class."""
     components: Count = 256
     """Number of principal components of each space's L2-normalised features, whose values are divided by their common
     standard deviation (own choice, as for `scan_heads`). More: finer differences between images, also of no interest,
