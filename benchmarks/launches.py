@@ -173,7 +173,7 @@ def step(row: Row, side: int) -> Step:
     blank = Images(np.zeros((IMAGES[side], 3, side, side), np.uint8), torch.device("cpu"))
     trainer = steps.trainer(row.stage, row.method, block, steps.Setup(network, blank, batch))
     place = _place(trainer, row.phase)
-    form = getattr(trainer.method, "views_form", str)
+    form = trainer.method.views_form
     with recorded() as launches:
         on_device(trainer)
         trainer.step(place)  # what the first step of an epoch does beside is left out

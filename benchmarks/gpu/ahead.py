@@ -6,16 +6,16 @@ compared with a second one of the same kind first.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from benchmarks import steps
-from benchmarks.gpu.methods import OFF, VIEWS_AHEAD, variables
+from benchmarks.gpu.methods import OFF, variables
 from benchmarks.gpu.plan import Facts, Outcome, Plan
 from benchmarks.gpu.steps import IMAGES, SIDE, network_of, published
 from benchmarks.measure import interleave
+from sslpipe.engine.ahead import AHEAD as VIEWS_AHEAD
 from sslpipe.engine.trainer import Trainer
 from sslpipe.io.console import info
 
@@ -75,8 +75,6 @@ def wrong(found: dict[str, Any]) -> bool:
 
 
 def measure(plan: Plan, facts: Facts) -> Outcome:
-    if find_spec("sslpipe.engine.ahead") is None and not plan.tiny:
-        return Outcome("not measured: this version draws no views ahead", done=False, possible=False)
     todo = published(plan)
     for (stage, method), block in todo.items():
         if not plan.is_over and method not in facts:

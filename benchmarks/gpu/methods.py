@@ -19,14 +19,15 @@ from benchmarks.gpu.plan import ROOT, Plan
 from sslpipe.data.device import PRECISION
 from sslpipe.data.images import Images
 from sslpipe.data.store import StoreInfo
+from sslpipe.engine.ahead import AHEAD as VIEWS_AHEAD
 from sslpipe.engine.trainer import Trainer
 from sslpipe.nets.network import BackboneSettings, build_network
 
 TRAIN, HELD_OUT, BATCH = 300, 60, 75
 TINY = ("pretrain/simclr", "cluster/scan", "semisup/fixmatch")
 """Methods of a rehearsal: one for each kind of problem."""
-VIEWS_AHEAD, OFF = "SSLPIPE_VIEWS_AHEAD", "0"
-"""Environment variable and its value with which a trainer on CUDA draws no views ahead, read when it is built."""
+OFF = "0"
+"""Value of VIEWS_AHEAD with which a trainer on CUDA draws no views ahead, read when it is built."""
 INFO = StoreInfo(
     **{"size": 8, "channels": 1, "mean": (0.3,), "std": (0.37,), "train": TRAIN, "held_out": HELD_OUT, "test": 0},
     **{"protocol": "split", "fingerprint": "0" * 64},

@@ -8,17 +8,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import simclr, steps, views
 from benchmarks.gpu.commands import environment
-from benchmarks.gpu.methods import OFF, VIEWS_AHEAD, variables
+from benchmarks.gpu.methods import OFF, variables
 from benchmarks.gpu.plan import Facts, Outcome, Plan
 from benchmarks.gpu.waits import launches
 from benchmarks.report import Options, Table
+from sslpipe.engine.ahead import AHEAD as VIEWS_AHEAD
 from sslpipe.io.console import info
 from sslpipe.nets.network import BackboneSettings
 
@@ -68,8 +68,6 @@ def modelled_launches(methods: list[str], *, seconds: float) -> dict[str, int]:
 
     Nothing is returned if it fails or takes longer than `seconds`, and a line says so.
     """
-    if find_spec("benchmarks.launches") is None:
-        return {}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "launches.json"
         command = [sys.executable, "-m", "benchmarks.launches", "--json", str(path), *methods]
