@@ -4,13 +4,14 @@ PROJECT is a project with known labels whose stages up to features have run. Wit
 part, else the training images alone; each method is fitted to and scored on the same images. Spaces are the features
 and, if several networks are joined, each one's. Prints accuracy, NMI and ARI as mean ± population standard deviation
 over seeds, and CPU seconds. `--peers` adds imcluster's and tasnif's clustering of the same features, if they are
-installed (`pip install --no-deps imcluster tasnif pandas pyarrow`). Options: `--seeds 0,1,2 --neighbors 20`.
+installed (`pip install --no-deps imcluster tasnif pandas pyarrow`). Options: `--seeds 0,1,2 --methods "kmeans;turtle"
+--spaces features`.
 """
 
 import argparse
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from sklearn.cluster import KMeans
 
 from sslpipe.data.images import Images
 from sslpipe.data.store import Store
-from sslpipe.methods.cluster import kmeans, scan_heads, spectral, turtle
+from sslpipe.methods.cluster import kmeans, scan_heads, spectral, temi, turtle
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.methods.self_label import neighbors as reliable
 from sslpipe.methods.self_label._problem import Problem as SelfLabelProblem
@@ -32,13 +33,27 @@ from sslpipe.metrics.clustering import ari, cluster_accuracy, nmi
 from sslpipe.metrics.modularity import neighbor_modularity
 from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.neighbors.unit_vectors import unit_vectors
+from sslpipe.nets.inference import infer
 from sslpipe.nets.joined import names_of
 from sslpipe.nets.layers import Backbone
 from sslpipe.nets.model_file import load_network
-from sslpipe.nets.network import Network
+from sslpipe.nets.network import Network, pixel_network
 from sslpipe.running.features import open_features
 
 CPU = torch.device("cpu")
+NEIGHBORS, TEMI_NEIGHBORS = 20, 50
+"""Neighbours of each image, of TEMI the paper's."""
+PLAIN, CONSENSUS = "k-means plain", "scan_heads consensus"
+METHODS: Mapping[str, tuple[Any, Mapping[str, Any]]] = {
+    PLAIN: (None, {}),
+    "kmeans": (kmeans, {}),
+    "spectral": (spectral, {}),
+    "scan_heads best": (scan_heads, {"answer": "best"}),
+    CONSENSUS: (scan_heads, {}),
+    "turtle": (turtle, {}),
+    "temi": (temi, {}),
+}
+"""Name → the module of a method and its settings, at their published length."""
 Groups = NDArray[np.int64]
 Results = dict[tuple[str, str], list[tuple[float, ...]]]
 
@@ -52,7 +67,7 @@ class Space:
     neighbors: torch.Tensor
 
 
-def spaces_of(features: torch.Tensor, network: Network, neighbors: int) -> list[Space]:
+def spaces_of(features: torch.Tensor, network: Network) -> list[Space]:
     """Return the features as they are stored, and each network's of joined ones."""
     parts = network.backbone.parts
     given = {"features": features}
@@ -60,44 +75,44 @@ def spaces_of(features: torch.Tensor, network: Network, neighbors: int) -> list[
         names = names_of(network.settings.architecture or "")
         given |= dict(zip(names, torch.split(features, list(parts), dim=1), strict=True))
     return [
-        Space(name, rows.contiguous(), torch.from_numpy(nearest_neighbors(rows.float(), k=neighbors, device=CPU)[0]))
+        Space(
+            name, rows.contiguous(), torch.from_numpy(nearest_neighbors(rows.float(), k=TEMI_NEIGHBORS, device=CPU)[0])
+        )
         for name, rows in given.items()
     ]
 
 
 def candidates(
-    space: Space, network: Network, images: Images, clusters: int, seed: int
+    space: Space, network: Network, images: Images, clusters: int, seed: int, chosen: Sequence[str]
 ) -> Iterator[tuple[str, Groups]]:
-    """Yield each method's name and groups."""
-    near = Neighborhood(images, space.neighbors, space.rows)
-
+    """Yield each chosen method's name and groups; self-labelling by neighbours follows SCAN's consensus."""
     if space.rows.shape[1] != network.backbone.dimension:  # TURTLE asks the network for the parts of its features
         network = deepcopy(network)
         network.backbone = Backbone()
         network.backbone.dimension = space.rows.shape[1]
 
-    def found(module: Any, **settings: Any) -> Any:
+    def found(name: str, neighbors: int) -> Any:
+        module, settings = METHODS[name]
+        near = Neighborhood(images, space.neighbors[:, :neighbors], space.rows)
         problem = Problem(network, near, Neighborhood(images, near.neighbors))
         method = module.Method(module.Settings(clusters=clusters, **settings), problem, seed=seed)
         method.after_epoch({})
         return method
 
-    yield (
-        "k-means, plain",
-        KMeans(clusters, n_init=10, random_state=seed).fit_predict(unit_vectors(space.rows, CPU).numpy()),
-    )
-    yield "kmeans", groups_of(found(kmeans))
-    yield "spectral", groups_of(found(spectral))
-    yield "turtle", groups_of(found(turtle))
-    yield "scan_heads, best", groups_of(found(scan_heads, answer="best"))
-    consensus = found(scan_heads)
-    yield "scan_heads, consensus", groups_of(consensus)
-    again = reliable.Method(
-        reliable.Settings(neighbors=space.neighbors.shape[1]),
-        SelfLabelProblem(consensus.selected(), images, space.rows, space.neighbors.numpy()),
-    )
-    again.after_epoch({})
-    yield "then neighbors", groups_of(again)
+    for name in chosen:
+        if name == PLAIN:
+            unit = unit_vectors(space.rows, CPU).numpy()
+            yield name, KMeans(clusters, n_init=10, random_state=seed).fit_predict(unit)
+            continue
+        method = found(name, TEMI_NEIGHBORS if name == "temi" else NEIGHBORS)
+        yield name, groups_of(method)
+        if name == CONSENSUS:
+            again = reliable.Method(
+                reliable.Settings(neighbors=NEIGHBORS),
+                SelfLabelProblem(method.selected(), images, space.rows, space.neighbors[:, :NEIGHBORS].numpy()),
+            )
+            again.after_epoch({})
+            yield f"{name}, then neighbors", groups_of(again)
 
 
 def groups_of(method: Any) -> Groups:
@@ -132,16 +147,22 @@ def score(groups: Groups, labels: Groups) -> tuple[float, float, float]:
     return cluster_accuracy(groups, labels)[0], nmi(groups, labels), ari(groups, labels)
 
 
-def run(project: Path, seeds: Sequence[int], neighbors: int, with_peers: bool) -> None:
-    """Measure all methods in all spaces and print the tables."""
+def run(
+    project: Path, seeds: Sequence[int], chosen: Sequence[str], wanted: Sequence[str] | None, with_peers: bool
+) -> None:
+    """Measure the chosen methods in the wanted spaces (None: all) and print the tables."""
     store = Store(project / "runs/prepare")
     network = load_network(project / "runs/pretrain", store.info)
     stored = open_features(project / "runs/features", store, project / "runs/pretrain")
     images, labels = Images(store.images("train"), CPU), np.asarray(store.labels("train"))
     clusters = len(store.classes)
-    spaces = spaces_of(stored.tensor("train", CPU), network, neighbors)
-    graphs = {space.name: space.neighbors.numpy() for space in spaces}
-    judges = [name for name in graphs if name != "features"] or ["features"]
+    spaces = spaces_of(stored.tensor("train", CPU), network)
+    graphs = {space.name: space.neighbors[:, :NEIGHBORS].numpy() for space in spaces}
+    if len(graphs) == 1:  # a single network, ranked by the mean with the graph of pixels; several by the smallest
+        pixels = infer(pixel_network(store.info).eval().features, images)
+        graphs["pixels"] = nearest_neighbors(pixels, k=NEIGHBORS, device=CPU)[0]
+    judges, combine = (list(graphs), np.mean) if len(spaces) == 1 else ([each.name for each in spaces[1:]], min)
+    spaces = [space for space in spaces if wanted is None or space.name in wanted]
     results: Results = {}
     picks = []
     for seed in seeds:
@@ -149,13 +170,12 @@ def run(project: Path, seeds: Sequence[int], neighbors: int, with_peers: bool) -
         for space in spaces:
             began = time.process_time()
             torch.manual_seed(seed)
-            for name, groups in candidates(space, network, images, clusters, seed):
+            for name, groups in candidates(space, network, images, clusters, seed, chosen):
                 seconds = time.process_time() - began
                 figures = score(groups, labels)
                 results.setdefault((name, space.name), []).append((*figures, seconds))
-                if name in ("kmeans", "spectral", "scan_heads, consensus"):
-                    rank = min(neighbor_modularity(groups, graphs[judge]) for judge in judges)
-                    ranked.append((rank, figures[0], f"{name}, {space.name}"))
+                rank = float(combine([neighbor_modularity(groups, graphs[judge]) for judge in judges]))
+                ranked.append((rank, figures[0], f"{name}, {space.name}"))
                 print(f"{seed} {space.name}: {name}: {figures[0]:.3f}, {seconds:.1f} s", flush=True)
                 began = time.process_time()
         _, accuracy, name = max(ranked)
@@ -181,7 +201,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("project", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--neighbors", type=int, default=20)
+    parser.add_argument("--methods", default=";".join(METHODS))
+    parser.add_argument("--spaces", default=None)
     parser.add_argument("--peers", action="store_true")
     given = parser.parse_args()
-    run(given.project, [int(each) for each in given.seeds.split(",")], given.neighbors, given.peers)
+    spaces_given = None if given.spaces is None else given.spaces.split(",")
+    run(
+        given.project,
+        [int(each) for each in given.seeds.split(",")],
+        given.methods.split(";"),
+        spaces_given,
+        given.peers,
+    )
