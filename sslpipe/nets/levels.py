@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_array, write_array
 from sslpipe.nets.heads import InstanceHead
-from sslpipe.nets.merged import MergedHead
+from sslpipe.nets.merged import MergedHead, MergedSettings
 from sslpipe.nets.model_card import ModelCard
 from sslpipe.nets.model_file import outputs_of
 from sslpipe.nets.network import Network
@@ -65,10 +66,11 @@ def merge_to_level(
     if groups == own:
         return None
     merged, head = groups_at(tree, groups), network.head
+    inner: nn.Module = head.classifier if isinstance(head, InstanceHead) else head
+    of_outputs = merged
     if isinstance(head, MergedHead):
-        network.head = MergedHead.of(head.linear, [merged[group] for group in head.settings.groups])
-    else:
-        network.head = MergedHead.of(head.classifier if isinstance(head, InstanceHead) else head, merged)
+        inner, of_outputs = head.linear, [merged[group] for group in head.settings.groups]
+    network.head = MergedHead(inner, MergedSettings(groups=tuple(of_outputs))).to(network.mean.device)
     return merged
 
 

@@ -62,8 +62,8 @@
 
   /* The model's own groups that a merged one consists of, the largest first. */
   report.consists = (model, group) => group.parts && report.el("p", { class: "hint parts" },
-    `Of ${report.count(group.parts.length, "own group")}: `,
-    group.parts.slice(0, PARTS).map(([id, size]) => `${id}\u00a0(${size.toLocaleString("en")})`).join(", "),
+    `Merged from ${report.count(group.parts.length, "group")}: `,
+    group.parts.slice(0, PARTS).map(([id, size], i) => `${id}\u00a0(${i ? size.toLocaleString("en") : report.count(size, "image")})`).join(", "),
     group.parts.length > PARTS && ` and ${group.parts.length - PARTS} more`);
 
   const title = (model, group) => [report.text(model.groupName(group.id)),
