@@ -61,7 +61,8 @@ class Export:
     def scored(self) -> Mapping[str, Any]:
         """The metrics that evaluate wrote for exactly these weights and outputs; empty if there are none."""
         found: Mapping[str, Any] = self.artifact.metrics.get(SCORED, {})
-        return found if found.get("outputs", len(self.names)) == len(self.names) else {}
+        of_another_level = self.is_clusters and found.get("outputs", len(self.names)) != len(self.names)
+        return {} if of_another_level else found
 
     @property
     def images(self) -> Mapping[str, Any]:

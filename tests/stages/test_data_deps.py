@@ -30,6 +30,8 @@ def test_every_file_read_is_a_dep_and_no_dep_can_be_deleted(opened, tiny):
             path.parts[1] == "features" for path in files
         ):
             deps = {dep for dep in deps if not any(covers(each, dep) for each in ON_FEATURES)}
+            if stage == "self-label":  # its clusters merge by the neighbours, whatever the method reads
+                deps |= {Path("runs/mine-neighbors/card.json"), Path("runs/mine-neighbors/train")}
         missing = {path for path in files if not any(covers(dep, path) for dep in deps)}
         assert not missing, f"{stage} reads what is no dep"
         for dep in deps:
