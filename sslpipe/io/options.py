@@ -73,4 +73,7 @@ MethodName = Annotated[
 Model = Annotated[
     Path, typer.Argument(help="Folder of a model, such as runs/self-label.", autocompletion=completion.models)
 ]
+Groups = Annotated[
+    int | None, typer.Option(help="Number of groups that the model's clusters are merged to; by default its own.")
+]
 Metric = Annotated[str | None, typer.Option(help="Show only this metric, such as cluster-acc.")]

@@ -15,8 +15,10 @@ LABELLED_STAGES = ("semisup", "finetune")
 <stage>.<method> and an entry in <stage>.methods."""
 RELIABLE = "reliable_labels"
 """Entry of a model's settings that tells that a stage of LABELLED_STAGES has learned groups instead of classes."""
+MERGED_FROM = "merged_from"
+"""Entry of a row of metrics that tells how many clusters were merged to those that are scored."""
 TRAINING_STAGES = ("pretrain", *CLUSTER_STAGES, *LABELLED_STAGES)
-SHARED_KEYS = {"cluster": ("clusters", "compare")}
+SHARED_KEYS = {"cluster": ("clusters", "compare", "levels")}
 """Block of a stage → its keys that are fields of every method's settings: `cluster.clusters`, not
 `cluster.<method>.clusters`."""
 

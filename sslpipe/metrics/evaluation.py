@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sslpipe.data.store import UNKNOWN
 from sslpipe.io.files import write_csv, write_json
-from sslpipe.io.settings import Count, CountOrZero
+from sslpipe.io.settings import Count, CountOrZero, TwoOrMore
 from sslpipe.metrics import definitions
 from sslpipe.metrics.clustering import cluster_sizes, clustering_metrics, per_class, size_metrics
 from sslpipe.metrics.definitions import Predictions
@@ -29,8 +29,11 @@ classes, 4 s at 1,000 and 20 s at 2,000 (one CPU core); the search then has matr
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(KMeansSettings):
-    """The block `evaluate`: settings of k-means and of the metrics of classifiers."""
+    """The block `evaluate`: settings of k-means, of the number of groups, and of the metrics of classifiers."""
 
+    groups: TwoOrMore | None = None
+    """Number of groups that the clusters of each model are merged to before they are scored (`cluster.levels`), and
+    number of clusters of k-means; null: as many as the model has. More: smaller and finer groups."""
     permutations: CountOrZero | None = None
     """Number of label permutations for best_of_<k>_acc and permutations.csv; 0: none. null: 100 for up to 2000 classes,
     none for more, where 100 take more than 20 s a classifier. A best_of_<k>_acc whose k is larger

@@ -8,13 +8,14 @@ from sslpipe.io.files import read_json, sha256
 def changed_models(evaluated: Path) -> list[str]:
     """Return the folders whose models are others now than those that evaluate scored; a missing one is not compared.
 
-    evaluated: output folder of evaluate, whose card.json has the digest of each file of weights.
+    evaluated: output folder of evaluate, whose card.json has the digests of their files.
     """
     path = evaluated / "card.json"
     card = read_json(path) if path.exists() else {}
     inputs = card.get("inputs", {}) if isinstance(card, dict) else {}
-    return [
-        str(Path(weights).parent)
-        for weights, digest in inputs.items()
-        if Path(weights).is_file() and sha256(Path(weights)) != digest
+    changed = [
+        str(Path(file).parent)
+        for file, digest in inputs.items()
+        if Path(file).is_file() and sha256(Path(file)) != digest
     ]
+    return list(dict.fromkeys(changed))

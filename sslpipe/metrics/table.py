@@ -6,7 +6,7 @@ from typing import Any
 
 from sslpipe.io.console import info
 from sslpipe.io.errors import UserError, nearest
-from sslpipe.io.stages import LABELLED_STAGES, RELIABLE
+from sslpipe.io.stages import LABELLED_STAGES, MERGED_FROM, RELIABLE
 from sslpipe.io.text import counted
 
 
@@ -90,6 +90,8 @@ def print_table(metrics: Mapping[str, Mapping[str, Any]], chosen: Sequence[str] 
     cells = [[title_of(name), *(_decimals(row.get(metric)) for metric in shown)] for name, row in metrics.items()]
     print_cells(title, ["model", *shown], cells)
     for name, row in metrics.items():
+        if MERGED_FROM in row and "/" not in name:
+            info(f"{name}: {row[MERGED_FROM]} groups merged to {row['outputs']}")
         report_unused(name, row)
     if not shown:
         info(f"no model has {', '.join(chosen or ())}: it needs labels or a classifier")

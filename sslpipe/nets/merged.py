@@ -1,7 +1,9 @@
-"""The head of a model whose clusters were merged (over-clustering)."""
+"""The head of a model whose outputs are merged into fewer groups."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -23,23 +25,27 @@ class MergedSettings:
 
     def build(self, dimension: int) -> "MergedHead":
         """Return the head for features [B, dimension]."""
-        return MergedHead(dimension, self)
+        return MergedHead(nn.Linear(dimension, len(self.groups)), self)
 
 
 class MergedHead(nn.Module):
-    """A linear layer whose outputs are merged into groups: a group's probability is the sum of its outputs'."""
+    """A head whose outputs are merged into groups: a group's probability is the sum of its outputs'."""
 
     member: Tensor
-    """float32 [outputs of the layer, K]: 1 where an output belongs to a group, else 0."""
+    """float32 [outputs of the inner head, K]: 1 where an output belongs to a group, else 0."""
 
-    def __init__(self, dimension: int, settings: MergedSettings) -> None:
-        """Build the head; raises UserError unless the groups are 0 to K - 1, each at least once."""
+    def __init__(self, linear: nn.Module, settings: MergedSettings) -> None:
+        """Share a head from features [B, D] to logits, of one output for each of the settings' groups.
+
+        linear: a linear layer in the file of a model (SCAN); the level of another model, which is not saved, has that
+        model's head. Raises UserError unless the groups are 0 to K - 1, each at least once.
+        """
         super().__init__()
         if sorted(set(settings.groups)) != list(range(len(set(settings.groups)))):
             raise UserError(f"head: groups: {list(settings.groups)} found, expected 0 to K - 1, each at least once")
         self.settings = settings
         self.groups = len(set(settings.groups))
-        self.linear = nn.Linear(dimension, len(settings.groups))
+        self.linear = linear
         member = F.one_hot(torch.tensor(settings.groups), self.groups).float()
         self.register_buffer("member", member, persistent=False)
 
@@ -51,13 +57,11 @@ class MergedHead(nn.Module):
         return probability.clamp_min(torch.finfo(torch.float32).tiny).log()
 
     @classmethod
-    def of(cls, layer: nn.Linear, groups: Sequence[int]) -> "MergedHead":
-        """Return a head with the weights of `layer`, on its device; groups: the group of each of its outputs."""
-        head = cls(layer.in_features, MergedSettings(groups=tuple(groups))).to(layer.weight.device)
-        head.linear.load_state_dict(layer.state_dict())
-        return head
+    def of(cls, head: nn.Module, groups: Sequence[int]) -> "MergedHead":
+        """Return a head with a copy of `head`, on its device; groups: the group of each of its outputs."""
+        device = next(chain(head.parameters(), head.buffers())).device
+        return cls(deepcopy(head), MergedSettings(groups=tuple(groups))).to(device)
 
-    @torch.no_grad()
     def ordered(self, order: Sequence[int]) -> "MergedHead":
         """Return a copy whose group i is group order[i] of this head."""
         place = {group: i for i, group in enumerate(order)}

@@ -73,7 +73,7 @@ def load_with_monitors(folder: Path) -> tuple[Network, LinearMonitors | None, Mo
     classifier with another number of classes than outputs.
     """
     architecture, card = read_card(folder / CARD)
-    found, count = len(card.classes), _classes_of(architecture.head)
+    found, count = len(card.classes), outputs_of(architecture.head)
     if card.stage in LABELLED_STAGES and card.predicts_clusters:
         expect(not found, folder / CARD, "classes", str(found), "none, since its outputs are clusters")
     elif card.stage in LABELLED_STAGES and count is not None:
@@ -150,8 +150,8 @@ def check_classes(card: ModelCard, network: Network, info: StoreInfo, classes: S
         expect(found == expected, folder / CARD, "classes", repr(found), f"{expected!r} at its place")
 
 
-def _classes_of(head: HeadSettings | None) -> int | None:
-    """Return the number of outputs of a head that predicts classes; None for another head."""
+def outputs_of(head: HeadSettings | None) -> int | None:
+    """Return the number of outputs of a head that predicts clusters or classes; None for another head."""
     if isinstance(head, LinearSettings | ConsensusSettings | CentroidSettings | CosineSettings):
         return head.outputs
     if isinstance(head, MergedSettings):

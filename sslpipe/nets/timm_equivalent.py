@@ -155,7 +155,11 @@ def linear_classifier(head: Head) -> LinearClassifier | None:
         return LinearClassifier(head.linear.weight.detach(), head.linear.bias.detach())
     if isinstance(head, ConsensusHead) and head.settings.heads == 1 and not head.settings.unit_features:
         return LinearClassifier(head.linear.weight.detach(), head.linear.bias.detach(), shifted=True)
-    if isinstance(head, MergedHead) and head.groups == len(head.settings.groups):  # each group is one output
+    if (
+        isinstance(head, MergedHead)
+        and isinstance(head.linear, nn.Linear)
+        and head.groups == len(head.settings.groups)  # each group is one output
+    ):
         order = sorted(range(head.groups), key=lambda output: head.settings.groups[output])
         return LinearClassifier(head.linear.weight.detach()[order], head.linear.bias.detach()[order], shifted=True)
     kind: Any = head.settings

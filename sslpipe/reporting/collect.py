@@ -1,6 +1,6 @@
 """From the outputs of all stages to the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import atomic_folder, write_json
 from sslpipe.io.params import Params
+from sslpipe.io.stages import MERGED_FROM
 from sslpipe.io.text import counted
 from sslpipe.nets.model_card import card_for
 from sslpipe.nets.model_paths import weights_path
@@ -100,7 +101,8 @@ def collect(inputs: Inputs, settings: ReportSettings, out: Path, *, whole: bool)
     searched = max(settings.neighbors, label_doubts.VOTERS, MAP_NEIGHBORS if settings.map else 0)
     similar = find_similar(features, searched if whole else settings.neighbors, inputs.device)
     del features
-    entries, parts = _models(outputs, models, metrics, similar)
+    notes += _level_notes(models, metrics, settings.groups)
+    entries, parts = _models(outputs, models, metrics, similar, settings.groups)
     parts["images"] = images_part(images)
     if whole:
         parts |= _whole(images, similar, settings, inputs, source, notes)
@@ -129,11 +131,15 @@ def collect(inputs: Inputs, settings: ReportSettings, out: Path, *, whole: bool)
 
 
 def _models(
-    outputs: Outputs, models: Mapping[str, Path], metrics: Mapping[str, Any], similar: Similar
+    outputs: Outputs,
+    models: Mapping[str, Path],
+    metrics: Mapping[str, Any],
+    similar: Similar,
+    merged_to: int | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the summary's entry of each model, and its part."""
+    """Return the summary's entry of each model, and its part. merged_to: number of groups of those with clusters."""
     images, entries, parts = outputs.images, [], {}
-    for place, prediction in enumerate(outputs.predictions(models)):
+    for place, prediction in enumerate(outputs.predictions(models, merged_to)):
         mapping = group_mapping(prediction, first_two(prediction.probability)[0], images)
         names = group_names(mapping, images.store.classes)
         parts[f"model-{place}"] = {
@@ -147,6 +153,7 @@ def _models(
                 "method": method_of(prediction.name, models[prediction.name]),
                 "kind": "classes" if prediction.is_classifier else "groups",
                 "groups": len(names),
+                **({} if prediction.merged is None else {"own": len(prediction.merged)}),
                 "file": f"model-{place}",
                 "scores": metrics.get(prediction.name),
             }
@@ -194,6 +201,21 @@ def images_part(images: ShownImages) -> dict[str, Any]:
         "label": encoded(images.label, "i2"),
         "given": encoded(images.given.astype("u1"), "u1"),
     }
+
+
+def _level_notes(
+    models: Mapping[str, Path], metrics: Mapping[str, Mapping[str, Any]], groups: int | None
+) -> Iterator[str]:
+    """Yield a sentence if evaluate has scored another number of groups than the report shows."""
+    for name in models:
+        row = metrics.get(name, {})
+        is_merged = MERGED_FROM in row
+        shown = groups or row.get(MERGED_FROM, row.get("outputs"))
+        if (is_merged or (groups and "acc" not in row)) and row.get("outputs") != shown:
+            yield (
+                f"{name} is shown with {shown} groups (report.groups), while the table of models has scored it with "
+                f"{row['outputs']} (evaluate.groups)."
+            )
 
 
 def _notes(images: ShownImages, models: Mapping[str, Path], settings: ReportSettings) -> Sequence[str]:

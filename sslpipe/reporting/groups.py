@@ -87,6 +87,7 @@ def group_part(
             "prototypes": prototypes[each],
             "least": least[each],
             "between": [[image, int(second[image])] for image in between[each]] if len(size) > 1 else [],
+            **_parts(prediction, each),
         }
         for each in range(len(size))
     ]
@@ -99,6 +100,15 @@ def group_part(
         "groups": groups,
         "order": group_order(group_links(group, probability, similar.index), size),
     }
+
+
+def _parts(prediction: Prediction, group: int) -> dict[str, Any]:
+    """Return the entry of a merged group with the model's own clusters in it, [number, images], the largest first."""
+    if prediction.merged is None or prediction.own_sizes is None:
+        return {}
+    sizes = prediction.own_sizes.tolist()
+    parts = [[own, sizes[own]] for own, to in enumerate(prediction.merged) if to == group]
+    return {"parts": sorted(parts, key=lambda part: -part[1])}
 
 
 def _centrality(group: NDArray[np.int64], size: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.float32]:

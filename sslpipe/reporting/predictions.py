@@ -1,7 +1,7 @@
 """What every model predicts for the images that the report shows, and the features that they are compared by."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from sslpipe.data.store import SPLITS
 from sslpipe.nets.backbone_fingerprint import backbone_fingerprint
-from sslpipe.nets.inference import head_probabilities
+from sslpipe.nets.inference import head_output, head_probabilities
+from sslpipe.nets.levels import merge_to_level
 from sslpipe.nets.model_card import ModelCard
 from sslpipe.nets.model_file import check_classes, check_data, load_model
 from sslpipe.reporting.shown_images import ShownImages
@@ -32,6 +33,10 @@ class Prediction:
     card: ModelCard
     probability: NDArray[np.float32]
     """[N, K], of each group or class."""
+    merged: Sequence[int] | None = None
+    """Group of each of the model's own clusters, if these were merged."""
+    own_sizes: NDArray[np.int64] | None = None
+    """Number of images whose most probable own cluster is each, if these were merged."""
 
     @property
     def is_classifier(self) -> bool:
@@ -50,10 +55,11 @@ class Outputs:
     _shared: dict[str, Tensor] = field(default_factory=dict)
     """Fingerprint → features of a backbone that several models have."""
 
-    def predictions(self, models: Mapping[str, Path]) -> Iterator[Prediction]:
+    def predictions(self, models: Mapping[str, Path], groups: int | None = None) -> Iterator[Prediction]:
         """Yield the predictions of each model, one at a time. models: name → folder.
 
-        Raises UserError for a model of other images or classes.
+        groups: to which clusters are merged; None: not at all. Raises UserError for a model of other images or classes,
+        and as `merge_to_level` does.
         """
         fingerprints = {name: backbone_fingerprint(folder) for name, folder in models.items()}
         count = Counter(fingerprints.values())
@@ -69,7 +75,12 @@ class Outputs:
                 features = self.images.forward(network.features, self.device, f"features of {name}")
                 if count[fingerprint] > 1:
                     self._shared[fingerprint] = features
-            yield Prediction(name, card, head_probabilities(network, features))
+            merged = own = None
+            if card.predicts_clusters and groups is not None:
+                outputs = head_output(network, features)
+                own = np.bincount(outputs.argmax(dim=1).cpu().numpy(), minlength=outputs.shape[1])
+                merged = merge_to_level(network, card, folder, groups, "report.groups")
+            yield Prediction(name, card, head_probabilities(network, features), merged, own)
 
     def _features(self, fingerprint: str) -> Tensor | None:
         if self.stored is not None and fingerprint == self.stored.backbone:

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
-from sslpipe.io.settings import Count
+from sslpipe.io.settings import Count, TwoOrMore
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSettings:
     """The block `report`: what the pages show."""
 
+    groups: TwoOrMore | None = None
+    """Number of groups that the clusters of each model are merged to (`cluster.levels`); null: as many as the model
+    has. More: smaller and finer groups."""
     neighbors: Count = 8
     """Nearest neighbours that are shown of each image (own choice: a row of pictures). More: longer rows, a larger
     report."""

@@ -9,12 +9,14 @@ from sslpipe.data.store import Split
 from sslpipe.io.errors import UserError
 from sslpipe.io.files import read_array, read_json, sha256
 from sslpipe.methods.cluster import scan
+from sslpipe.methods.cluster._on_features import neighbors_of
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.neighbors.search import REDUCED_IMAGES
 from sslpipe.nets.model_file import load_network
 from sslpipe.running.comparison import Comparison
 from sslpipe.running.features import StoredFeatures, open_features
 from sslpipe.running.inputs import Inputs, OpenedProblem
+from sslpipe.running.levels import Levels
 
 AGAIN = "run the stage mine-neighbors again"
 
@@ -26,7 +28,8 @@ def cluster_problem(inputs: Inputs, *, pretrained: Path, featured: Path, mined: 
     on_features = not isinstance(settings, scan.Settings)
     compared = settings.compare.images > 0
     stored = None
-    if on_features or settings.head_epochs or compared:
+    by_means = settings.levels.by == "means"
+    if on_features or settings.head_epochs or compared or by_means:
         stored = open_features(featured, inputs.store, pretrained)
     k = getattr(settings, "neighbors", None)
     train = read_neighborhood(inputs.images, mined, "train", stored, k=k, where=inputs.where)
@@ -48,6 +51,7 @@ def cluster_problem(inputs: Inputs, *, pretrained: Path, featured: Path, mined: 
             *(mined / split / "indices.npy" for split in ("train", "held_out")),
             *([stored.card] if stored else []),
         ],
+        levels=Levels(neighbors_of(train), train.features if by_means else None),
         choose=choose,
     )
 

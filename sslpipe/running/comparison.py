@@ -20,6 +20,7 @@ from sslpipe.running.candidates import COMPONENTS, NOTHING, Candidate, Judges, K
 from sslpipe.running.features import StoredFeatures
 from sslpipe.running.inputs import Choice, Inputs
 from sslpipe.running.judges import judge_features, judge_network, published_without_training
+from sslpipe.running.levels import Levels
 
 TABLE = "candidates.csv"
 
@@ -107,4 +108,7 @@ class Comparison:
             f"{worse}, which becomes the result; the model of {method} is kept in the folder trained "
             "(cluster.compare.replace: false makes it the result)"
         )
-        return Choice(chosen.to(self.inputs.images.device), {"chosen": best.name})
+        by_means = self.inputs.settings.levels.by == "means"
+        levels = Levels(neighbors_of(best.method.train_set), best.method.features if by_means else None)
+        tree = levels.tree(best.method.training_logits())
+        return Choice(chosen.to(self.inputs.images.device), {"chosen": best.name}, tree)

@@ -1,6 +1,6 @@
 """Evaluation of every model of a project on the test images."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from sslpipe.data.store import Store
 from sslpipe.io.console import info
 from sslpipe.io.files import atomic_folder, write_json
 from sslpipe.io.params import Params
-from sslpipe.io.stages import LABELLED_STAGES, RELIABLE
+from sslpipe.io.stages import LABELLED_STAGES, MERGED_FROM, RELIABLE
 from sslpipe.metrics.evaluation import (
     EvaluateSettings,
     Evaluation,
@@ -27,14 +27,17 @@ from sslpipe.metrics.evaluation import (
 )
 from sslpipe.metrics.kmeans import kmeans
 from sslpipe.nets.inference import BATCH, flat_pixels, infer, unit_features
-from sslpipe.nets.model_card import card_for, read_card
-from sslpipe.nets.model_file import check_classes, check_data, check_side, load_network, load_with_monitors
+from sslpipe.nets.levels import TREE, merge_to_level, summed
+from sslpipe.nets.model_card import ModelCard, card_for, read_card
+from sslpipe.nets.model_file import check_classes, check_data, check_side, load_model, load_with_monitors
 from sslpipe.nets.model_paths import CARD, weights_path
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import BackboneSettings, Network
 from sslpipe.running.features import find_features
 from sslpipe.running.forward import FeatureRows, Forward
 from sslpipe.running.votes import Voters, find_voters
+
+GROUPS = "evaluate.groups"
 
 
 def evaluate_project(
@@ -68,11 +71,12 @@ def evaluate_project(
             info(f"{featured}: no features of {pretrained} found, so they are computed; 'sslpipe features' stores them")
         forward = Forward(images, stored)
         cluster_models = project.present({"cluster": clustered, "self_label": self_labelled})
-        predictions = {
-            name: forward.probabilities(_load(path, store, side).to(device).eval(), path)
-            for name, path in cluster_models.items()
-        }
-        clusters = next(iter(predictions.values())).shape[1] if predictions else len(classes)
+        predictions, merged = {}, {}
+        for name, path in cluster_models.items():
+            network, card = _load(path, store, side)
+            merged[name] = merge_to_level(network, card, path, settings.groups, GROUPS)
+            predictions[name] = forward.probabilities(network.to(device).eval(), path)
+        clusters = next(iter(predictions.values())).shape[1] if predictions else settings.groups or len(classes)
         if clusters:
             with_kmeans = partial(kmeans, clusters=clusters, settings=settings, seed=project.seed)
             spaces = {"pixels": with_kmeans(partial(flat_pixels, side=side), train, images)}
@@ -80,12 +84,13 @@ def evaluate_project(
                 rows = FeatureRows((stored.tensor("train", device),)), FeatureRows(forward.features)
                 spaces["features"] = with_kmeans(FeatureRows.unit, *rows)
             elif backbones:
-                vectors = unit_features(_load(pretrained, store, side).to(device).eval())
+                vectors = unit_features(_load(pretrained, store, side)[0].to(device).eval())
                 spaces["features"] = with_kmeans(vectors, train, images, title="features")
             for name, nearest in spaces.items():
                 evaluations[f"kmeans_{name}"] = evaluate_clusters(nearest, label, classes, clusters=clusters)
         for name, prediction in predictions.items():
-            evaluations[name] = evaluate_clusters(prediction, label, classes, clusters=clusters)
+            scored_clusters = evaluate_clusters(prediction, label, classes, clusters=clusters)
+            evaluations[name] = replace(scored_clusters, metadata=level_of(merged[name]))
         classifiers = find_classifiers(project, runs)
         knows_classes = any(read_card(path / CARD)[1].classes for path in classifiers.values())
         permutations = settings.permutations_of(len(classes))
@@ -99,11 +104,23 @@ def evaluate_project(
             voters = find_voters(store, device, per_class=settings.votes_per_class, seed=project.seed)
         for name, path in classifiers.items():
             evaluations |= evaluate_model(
-                name, path, store, forward, label, side=side, voters=voters, permutations=permutations
+                name,
+                path,
+                store,
+                forward,
+                label,
+                side=side,
+                voters=voters,
+                permutations=permutations,
+                groups=settings.groups,
             )
-        weights = [weights_path(path) for path in {**backbones, **cluster_models, **classifiers}.values()]
-        card = card_for("evaluate", store.info, settings, parent=None, inputs=weights)
-        write_json(folder / "card.json", asdict(card))
+        models = {**backbones, **cluster_models, **classifiers}
+        files = [weights_path(path) for path in models.values()]
+        files += [
+            models[name] / TREE for name, each in evaluations.items() if name in models and MERGED_FROM in each.metadata
+        ]
+        evaluated_card = card_for("evaluate", store.info, settings, parent=None, inputs=files)
+        write_json(folder / "card.json", asdict(evaluated_card))
         metadata = {"protocol": store.info.protocol, "seed": project.seed, "images": len(label)}
         return write_evaluations(folder, evaluations, classes, metadata)
 
@@ -121,10 +138,16 @@ def find_classifiers(project: Params, runs: Path) -> Mapping[str, Path]:
     return {name: folder for name, folder in listed.items() if (folder / CARD).exists()}
 
 
-def _load(folder: Path, store: Store, side: int | None) -> Network:
-    network = load_network(folder, store.info)
+def _load(folder: Path, store: Store, side: int | None) -> tuple[Network, ModelCard]:
+    network, card = load_model(folder)
+    check_data(card, store.info, folder)
     check_side(network, side, folder)
-    return network
+    return network, card
+
+
+def level_of(merged: Sequence[int] | None) -> dict[str, int]:
+    """Return the entry of a row that says how many clusters were merged, of the group of each; empty for None."""
+    return {} if merged is None else {MERGED_FROM: len(merged)}
 
 
 def evaluate_model(
@@ -137,11 +160,13 @@ def evaluate_model(
     side: int | None,
     voters: Voters | None,
     permutations: int,
+    groups: int | None = None,
 ) -> dict[str, Evaluation]:
     """Metrics of the model in `folder` on images whose classes are `label` [N], by the names of their rows.
 
     forward: of these images. side: network.side in params.yaml, which the model's must be. voters: labelled images
     whose predictions in four rotations rank the label permutations; None evaluates none. permutations: their number.
+    groups: to which clusters are merged; None: not at all.
     Each linear classifier on the model's layers has a row <name>/<layer>, without permutations. A model that has
     learned groups, and its layers, are scored as clusters.
     """
@@ -151,6 +176,7 @@ def evaluate_model(
     else:
         check_classes(card, network, store.info, store.classes, folder)
     check_side(network, side, folder)
+    merged = merge_to_level(network, card, folder, groups, GROUPS) if card.predicts_clusters else None
     images = forward.images
     network.to(images.device).eval()
 
@@ -163,10 +189,10 @@ def evaluate_model(
     evaluations = {name: scored(forward.probabilities(network, folder), votes)}
     if monitors is not None:
         layers = monitor_probabilities(network, monitors.to(images.device), images)
-        evaluations |= {f"{name}/{layer}": scored(each) for layer, each in layers}
+        evaluations |= {f"{name}/{layer}": scored(summed(each, merged)) for layer, each in layers}
     metadata = {key: card.settings[key] for key in ("start", "labels", "labels_chosen") if key in card.settings}
     if card.predicts_clusters:
-        metadata[RELIABLE] = card.settings[RELIABLE]["images"]
+        metadata |= {RELIABLE: card.settings[RELIABLE]["images"], **level_of(merged)}
     return {row: replace(each, metadata=metadata) for row, each in evaluations.items()}
 
 

@@ -15,6 +15,7 @@ from sslpipe.methods.semisup._base import Problem
 from sslpipe.nets.network import BackboneSettings
 from sslpipe.running.features import find_features
 from sslpipe.running.inputs import Inputs, OpenedProblem
+from sslpipe.running.levels import Levels
 from sslpipe.running.reliable import SemisupEntry, reliable_labels
 from sslpipe.running.starts import Entry, open_start, start_monitors, start_network
 from sslpipe.running.stored_inputs import open_stored_inputs
@@ -87,6 +88,7 @@ def labelled_problem(
             **started.metadata,
         },
         labelled=labelled,
+        levels=started.levels,
         classes=() if RELIABLE in started.metadata else labelled.names,
     )
 
@@ -100,6 +102,8 @@ class _Started:
     """Files with the labels."""
     metadata: Mapping[str, Any]
     """Entries of model.json on the labels."""
+    levels: Levels | None = None
+    """Given if the labels are groups."""
 
 
 def _with_labels(inputs: Inputs, folder: Path | None, backbone: BackboneSettings) -> _Started:
@@ -135,7 +139,7 @@ def _without_labels(
     found = reliable_labels(
         where, entry.reliable, network.to(images.device), folder, images, store, featured=featured, mined=mined
     )
-    return _Started(Problem(network, found.labelled), found.files, {RELIABLE: found.metadata})
+    return _Started(Problem(network, found.labelled), found.files, {RELIABLE: found.metadata}, Levels(found.neighbors))
 
 
 def costly(images: Images) -> bool:

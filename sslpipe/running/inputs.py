@@ -11,7 +11,9 @@ from sslpipe.data.images import Images
 from sslpipe.data.labelled import LabelledImages
 from sslpipe.data.store import Store
 from sslpipe.io.params import Params
+from sslpipe.metrics.merge_tree import Tree
 from sslpipe.nets.network import Network
+from sslpipe.running.levels import Levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,8 @@ class Choice:
     """The one that the method has selected, or another one; the method's is then written to the folder `trained`."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Written to model.json besides the settings."""
+    tree: Tree | None = None
+    """The merge tree of another network's groups."""
 
 
 Choose = Callable[[Path, Network, Tensor | None], Choice]
@@ -62,5 +66,7 @@ class OpenedProblem:
     """Given for a method that learns on pairs of a labelled and an unlabelled batch."""
     classes: tuple[str, ...] = ()
     """Class of each of the model's outputs; empty for a model that predicts clusters or nothing."""
+    levels: Levels | None = None
+    """Given if the model predicts clusters."""
     choose: Choose | None = None
     """Chooses the result after training; None: the network that the method selects."""

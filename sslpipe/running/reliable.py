@@ -63,6 +63,8 @@ class ReliableLabels:
     labelled: LabelledImages
     files: Sequence[Path]
     """Files that they were made from."""
+    neighbors: NDArray[Any]
+    """[N, k], the mined neighbours of the training images."""
     metadata: dict[str, Any]
     """Numbers of images and groups, and the settings, for model.json."""
 
@@ -110,7 +112,7 @@ def reliable_labels(
     labelled = LabelledImages(images, torch.from_numpy(index).to(images.device), label, names)
     files = [*mined_files(mined)[:1], *([] if stored is None else [stored.card])]
     found = {"images": len(index), "groups": len(kept), **asdict(settings), "neighbors": count}
-    return ReliableLabels(labelled, files, found)
+    return ReliableLabels(labelled, files, mined_neighbors, found)
 
 
 def _check_groups(where: str, settings: ReliableSettings, group: NDArray[np.int64], kept: NDArray[np.int64]) -> None:

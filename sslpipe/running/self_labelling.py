@@ -15,7 +15,8 @@ from sslpipe.nets.inference import infer
 from sslpipe.nets.model_file import load_network
 from sslpipe.running.features import STAGE_CARD, find_features
 from sslpipe.running.inputs import Inputs, OpenedProblem
-from sslpipe.running.stored_inputs import open_stored_inputs
+from sslpipe.running.levels import Levels
+from sslpipe.running.stored_inputs import mined_files, open_stored_inputs, read_mined
 
 SAMPLE = 10_000
 """Images whose pixels are compared (own choice, as in `cluster.compare`)."""
@@ -42,12 +43,14 @@ def self_label_problem(inputs: Inputs, *, clustered: Path, featured: Path, mined
         stored = open_stored_inputs(featured, mined, inputs.store, clustered)
         problem = replace(problem, features=stored.features, neighbors=stored.neighbors)
         files = stored.files
+    mined_neighbors, _ = read_mined(mined, inputs.store)
     return OpenedProblem(
         problem=problem,
         started_from=clustered,
         cache_key=[inputs.method],
-        files_read=files,
+        files_read=[*files, *(each for each in mined_files(mined)[:1] if each not in files)],
         metadata={"method": inputs.method},
+        levels=Levels(mined_neighbors),
     )
 
 

@@ -25,6 +25,7 @@ from sslpipe.io.own_process import own_number, processes_started
 from sslpipe.io.params import Params, find_module, siblings
 from sslpipe.io.stage_end import print_end
 from sslpipe.io.stages import LABELLED_STAGES, SHARED_KEYS, key_of
+from sslpipe.nets.levels import save_tree
 from sslpipe.nets.model_card import card_for
 from sslpipe.nets.model_file import save_model
 from sslpipe.nets.model_paths import CARD, weights_path
@@ -148,12 +149,16 @@ def _train(
         )
         monitors = method.selected_monitors() if isinstance(method, BaseMethod) else None
         if choice.network is network:
-            save_model(folder, network, card, monitors)
+            own_folder, own = folder, card
         else:
             save_model(folder, choice.network, card)
-            (folder / TRAINED).mkdir()
-            own = replace(card, settings={**opened.metadata, **asdict(settings)})
-            save_model(folder / TRAINED, network, own, monitors)
+            if choice.tree is not None:
+                save_tree(folder, choice.tree)
+            own_folder, own = folder / TRAINED, replace(card, settings={**opened.metadata, **asdict(settings)})
+            own_folder.mkdir()
+        save_model(own_folder, network, own, monitors)
+        if opened.levels is not None and outputs is not None:
+            save_tree(own_folder, opened.levels.tree(outputs))
         write_csv(folder / "history.csv", history)
     checkpoint.remove()
     several = inputs.method if inputs.stage in LABELLED_STAGES else None

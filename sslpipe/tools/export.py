@@ -18,6 +18,7 @@ from sslpipe.io.errors import UserError, nearest, one_line
 from sslpipe.io.files import atomic_folder, read_json, sha256, write_bytes, write_json
 from sslpipe.nets.decoupled import DecoupledHead
 from sslpipe.nets.heads import ProjectionHead
+from sslpipe.nets.levels import merge_to_level
 from sslpipe.nets.model_card import ModelCard
 from sslpipe.nets.model_file import load_model
 from sslpipe.nets.model_paths import weights_path
@@ -53,10 +54,11 @@ class Exported:
         return self.path.with_name(README)
 
 
-def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Exported:
+def export_model(model: Path, form: str = "onnx", out: Path | None = None, *, groups: int | None = None) -> Exported:
     """Export the model of a folder to a file in the format `form`, with its cards, in the folder `out`.
 
-    out: by default a folder in EXPORTED, named after the stage. An earlier export in the same format is replaced; one
+    out: by default a folder in EXPORTED, named after the stage. groups: to which the model's clusters are merged. An
+    earlier export in the same format is replaced; one
     in another format is kept. README.md is the model card, for all formats. Raises UserError as `load_model` does, and
     for an unknown format, a missing library, a folder that contains other files, a card that was edited, a model that
     cannot be exported, and outputs that differ from the model's; nothing is written in these cases.
@@ -66,8 +68,9 @@ def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Ex
     kind = FORMATS[form]
     _need(kind)
     network, card = load_model(model)
+    merged = merge_to_level(network, card, model, groups, "--groups")
     network.eval()
-    out = out or default_folder(model, card)
+    out = out or default_folder(model, card, groups)
     _check_out(out)
     artifact = _artifact(model, card)
     licence = licence_of(artifact)
@@ -76,6 +79,8 @@ def export_model(model: Path, form: str = "onnx", out: Path | None = None) -> Ex
     expected = reference(network, features=features)
     names = [] if features else output_names(model, network, card, expected)
     described = about(kind, network, card, names, licence.identifier)
+    if merged is not None:
+        described["merged"] = [[own for own, to in enumerate(merged) if to == group] for group in range(len(names))]
     with atomic_folder(out) as folder:
         path = folder / kind.file
         try:
@@ -130,9 +135,12 @@ def _artifact(model: Path, card: ModelCard) -> Artifact:
         return Artifact(model.as_posix(), "model", card.stage, settings=dict(card.settings), parents=[lost])
 
 
-def default_folder(model: Path, card: ModelCard) -> Path:
-    """Return exported/<stage>, or exported/<stage>-<name> for a folder with another name, such as a method's."""
-    return EXPORTED / "-".join(dict.fromkeys([card.stage, model.resolve().name]))
+def default_folder(model: Path, card: ModelCard, groups: int | None = None) -> Path:
+    """Return exported/<stage>, or exported/<stage>-<name> for a folder with another name, such as a method's.
+
+    The number of groups to which clusters are merged, if any, follows.
+    """
+    return EXPORTED / "-".join(dict.fromkeys([card.stage, model.resolve().name, *([str(groups)] if groups else [])]))
 
 
 def largest_difference(expected: Forward, exported: Forward, card: ModelCard) -> float:

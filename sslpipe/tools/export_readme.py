@@ -59,9 +59,10 @@ class Export:
 
     @property
     def scored(self) -> Mapping[str, Any]:
-        """The metrics that evaluate wrote for exactly these weights; empty if there are none."""
+        """The metrics that evaluate wrote for exactly these weights and outputs; empty if there are none."""
         found: Mapping[str, Any] = self.artifact.metrics.get(SCORED, {})
-        return found
+        of_another_level = self.is_clusters and found.get("outputs", len(self.names)) != len(self.names)
+        return {} if of_another_level else found
 
     @property
     def images(self) -> Mapping[str, Any]:
@@ -167,6 +168,14 @@ def _use(about: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _names_table(export: Export) -> Iterator[str]:
+    merged = export.about.get("merged")
+    if merged:
+        own = sum(map(len, merged))
+        yield f"The model has {own} clusters of its own; the probability of an output is the sum of theirs.\n"
+        yield from ("| output | name | own clusters |", "|---|---|---|")
+        for place, (name, parts) in enumerate(zip(export.names, merged, strict=True)):
+            yield f"| {place} | {escaped(name)} | {', '.join(map(str, parts))} |"
+        return
     yield from ("| output | name |", "|---|---|")
     for place, name in enumerate(export.names):
         yield f"| {place} | {escaped(name)} |"
@@ -178,7 +187,8 @@ def _metrics(export: Export) -> Iterator[str]:
     found = [name for name in METRICS if name in row]
     if not found:
         yield (
-            "Not evaluated: no metrics of exactly these weights were found. Run `sslpipe evaluate` and export again."
+            f"Not evaluated: no metrics of exactly these weights{' and clusters' if export.is_clusters else ''} were "
+            "found. Run `sslpipe evaluate` and export again."
         )
         return
     labels = f", {row['labels']} labels used" if "labels" in row else ""

@@ -242,6 +242,15 @@ def _rows(
     return rows | dict(zip(chunk.index.tolist(), good, strict=True))
 
 
+def check_names(path: Path, names: Mapping[str, str], outputs: int) -> None:
+    """Raise UserError if a table names a cluster beyond the model's `outputs`, as one of another number of groups."""
+    last = max((int(name.removeprefix("cluster ")) for name in names), default=-1)
+    if last >= outputs:
+        raise UserError(
+            f"--names: {path}: cluster {last} found, expected 0 to {outputs - 1}; name the clusters of {outputs} groups"
+        )
+
+
 def read_names(path: Path) -> dict[str, str]:
     """Read names for clusters from a table with the columns cluster and class: "cluster 3" → name.
 

@@ -19,6 +19,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; by default exported/<stage> or exported/<stage>-<method>.")
     ] = None,
+    groups: options.Groups = None,
 ) -> None:
     """Export the model with a model card, and compare the file's outputs with the model's.
 
@@ -27,6 +28,6 @@ def export(
     from sslpipe.io.console import info
     from sslpipe.tools.export import export_model
 
-    written = export_model(model, form, out)
+    written = export_model(model, form, out, groups=groups)
     size = f"{written.size / 1e6:.1f} MB"
     info(f"{written.path}: {size}, at most {written.difference:.1e} from the model's outputs; card: {written.card}")

@@ -21,6 +21,7 @@ def predict(
     names: Annotated[
         Path | None, typer.Option(help="CSV file with the columns cluster and class: names of clusters.")
     ] = None,
+    groups: options.Groups = None,
     sort: Annotated[
         Path | None,
         typer.Option(
@@ -48,8 +49,9 @@ def predict(
     from sslpipe.io.own_process import available_cores
     from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
     from sslpipe.io.text import counted, listed, shown
+    from sslpipe.nets.levels import clusters_of, merge_to_level
     from sslpipe.nets.model_file import load_model
-    from sslpipe.tools.predict import Files, Predictor, check_out, open_bank, predict, read_names
+    from sslpipe.tools.predict import Files, Predictor, check_names, check_out, open_bank, predict, read_names
     from sslpipe.tools.sorting import check_folder, read_predictions, review, sort_into
 
     if link and sort is None:
@@ -60,7 +62,11 @@ def predict(
     files = Files(images)
     inputs = [Path(entry.name) for entry in files.entries]
     check_out(out, [*inputs, model / "model.json", *([names] if names else [])])
-    predictor = Predictor(*load_model(model), choose_device(device))
+    network, card = load_model(model)
+    merge_to_level(network, card, model, groups, "--groups")
+    if names and card.predicts_clusters:
+        check_names(names, called, clusters_of(network))
+    predictor = Predictor(network, card, choose_device(device))
     if predictor.card.stage not in (*CLUSTER_STAGES, *LABELLED_STAGES) and (sort is not None or below is not None):
         raise UserError(f"{model}: predicts neither classes nor clusters, which --sort-into and --review need")
     bank = None

@@ -22,7 +22,7 @@ def test_a_group_s_probability_is_the_sum_of_its_clusters():
 
 
 def test_a_group_that_is_impossible_leaves_gradients_finite():
-    head = MergedHead(2, MergedSettings(groups=(0, 1)))
+    head = MergedSettings(groups=(0, 1)).build(2)
     head(torch.tensor([[1e4, -1e4]])).sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
 
@@ -30,7 +30,7 @@ def test_a_group_that_is_impossible_leaves_gradients_finite():
 @pytest.mark.parametrize("groups", [(0, 2), (1, 1)])
 def test_groups_without_a_cluster_are_refused(groups):
     with pytest.raises(UserError, match="expected 0 to K - 1, each at least once"):
-        MergedHead(2, MergedSettings(groups=groups))
+        MergedSettings(groups=groups).build(2)
 
 
 def test_comes_back_from_its_file(tmp_path):

@@ -83,6 +83,29 @@ def test_nothing_is_wider_than_a_telephone(chrome, hostile):
             assert tab.evaluate("document.documentElement.scrollWidth") <= 390, page
 
 
+def test_merged_groups_name_what_they_consist_of(chrome, tmp_path):
+    summary, parts = example(60, 3)
+    summary["models"][0]["own"] = 14
+    merged = [[[2, 1200], [0, 1]], [[5, 0]], [[i, 9] for i in range(10)]]
+    for group, own in zip(parts["model-0"]["groups"], merged, strict=True):
+        group["parts"] = own
+    index = write_example(tmp_path, summary, parts, gradients(60))
+    expected = {
+        0: "Merged from 2 groups: 2 (1,200 images), 0 (1)",
+        1: "Merged from 1 group: 5 (0 images)",
+        2: "Merged from 10 groups: 0 (9 images), 1 (9), 2 (9), 3 (9), 4 (9), 5 (9), 6 (9), 7 (9) and 2 more",
+    }
+    with opened(chrome, index, width=390, height=844) as tab:
+        for page in ("#groups", "#groups/cluster/prototypes"):
+            go(tab, index, page)
+            assert "They are merged from its own 14 (report.groups)." in tab.inner_text("main")
+            found = [text.replace("\u00a0", " ") for text in tab.locator(".parts").all_inner_texts()]
+            assert sorted(found) == sorted(expected.values())
+            assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        go(tab, index, "#groups/cluster/2")
+        assert tab.inner_text(".parts").replace("\u00a0", " ") == expected[2]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_serious_violation_of_accessibility(chrome, labelled, scheme):
     found = {}

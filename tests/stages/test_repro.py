@@ -111,6 +111,16 @@ def test_runs_what_changed_and_nothing_else(repository):
         assert stale(repository) == {"semisup@alternation", "finetune@linear", "evaluate", "report"}
     with changed(repository, cluster__scan__entropy_weight=3.0):
         assert stale(repository) == {"cluster", "evaluate", "report"}
+    # Levels of groups need no training.
+    with changed(repository, evaluate__groups=5):
+        assert stale(repository) == {"evaluate", "report"}
+        assert repro(repository, "evaluate") == {"evaluate"}
+        assert "'merged_from': 10" in run("dvc", "metrics", "show", "--json", cwd=repository).replace('"', "'")
+    assert repro(repository, "evaluate") == set()  # from DVC's cache
+    with changed(repository, report__groups=5):
+        assert stale(repository) == {"report"}
+    with changed(repository, cluster__levels={"by": "means"}):
+        assert stale(repository) == {"cluster", "evaluate", "report"}
     with changed(repository, pretrain__nce__temperature=0.2, semisup__uda__threshold=0.3):
         # evaluate refuses keys of these blocks that no stage reads, report shows all settings.
         assert stale(repository) == {"evaluate", "report"}

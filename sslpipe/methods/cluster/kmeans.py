@@ -7,6 +7,7 @@ import torch
 
 from sslpipe.io.settings import TwoOrMore
 from sslpipe.methods.cluster._compare import CompareSettings
+from sslpipe.methods.cluster._levels import LevelsSettings
 from sslpipe.methods.cluster._on_features import OnFeatures, neighbors_of
 from sslpipe.metrics.temperature import temperature_of
 from sslpipe.metrics.whitened_kmeans import WhitenedKMeansSettings, fit_whitened_kmeans
@@ -25,6 +26,8 @@ class Settings(WhitenedKMeansSettings):
     """Number of clusters. More: smaller and finer groups, which may split a class."""
     compare: CompareSettings = CompareSettings()
     """The comparison of the model with plain baselines."""
+    levels: LevelsSettings = LevelsSettings()
+    """How the groups merge into fewer."""
     fit: None = None
     """There is no training loop."""
 

@@ -17,6 +17,7 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, TwoOrMore
 from sslpipe.methods.cluster._compare import CompareSettings
+from sslpipe.methods.cluster._levels import LevelsSettings
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.neighbors.merging import merge
 from sslpipe.nets.heads import ClusterHeads, ClusterSettings
@@ -81,6 +82,8 @@ class Settings:
     code)."""
     compare: CompareSettings = CompareSettings()
     """The comparison of the model with plain baselines."""
+    levels: LevelsSettings = LevelsSettings()
+    """How the groups merge into fewer."""
     fit: FitSettings = FitSettings(
         epochs=100,
         batch=128,

@@ -12,6 +12,7 @@ from torch import Tensor
 from sslpipe.io.settings import Count, NonNegative, Positive, TwoOrMore
 from sslpipe.methods._heads import CHUNK, Pairs, losses_of, train_heads
 from sslpipe.methods.cluster._compare import CompareSettings
+from sslpipe.methods.cluster._levels import LevelsSettings
 from sslpipe.methods.cluster._on_features import OnFeatures
 from sslpipe.metrics.consensus import align_heads
 from sslpipe.metrics.pca import Pca
@@ -50,6 +51,8 @@ class Settings:
     faster learning, until the heads no longer settle."""
     compare: CompareSettings = CompareSettings()
     """The comparison of the model with plain baselines."""
+    levels: LevelsSettings = LevelsSettings()
+    """How the groups merge into fewer."""
     fit: None = None
     """There is no training loop of the engine: all heads are trained at once, in seconds."""
 

@@ -6,6 +6,7 @@ from sslpipe.io.console import info
 from sslpipe.io.settings import TwoOrMore
 from sslpipe.methods._distil import DistilSettings, head_of_groups
 from sslpipe.methods.cluster._compare import CompareSettings
+from sslpipe.methods.cluster._levels import LevelsSettings
 from sslpipe.methods.cluster._on_features import CPU, OnFeatures, neighbors_of
 from sslpipe.metrics.spectral import SpectralGroups, SpectralSettings, spectral_groups
 from sslpipe.nets.heads import Head
@@ -25,6 +26,8 @@ class Settings(SpectralSettings):
     """The classifier, which predicts the groups for any image."""
     compare: CompareSettings = CompareSettings()
     """The comparison of the model with plain baselines."""
+    levels: LevelsSettings = LevelsSettings()
+    """How the groups merge into fewer."""
     fit: None = None
     """There is no training loop."""
 

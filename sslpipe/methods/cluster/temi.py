@@ -15,6 +15,7 @@ from sslpipe.io.console import info, progress
 from sslpipe.io.settings import BelowOne, Count, NonNegative, Positive, Range, TwoOrMore
 from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.methods.cluster._distillation import Distillation
+from sslpipe.methods.cluster._levels import LevelsSettings
 from sslpipe.methods.cluster._on_features import OnFeatures
 from sslpipe.nets.cosine_heads import CosineHeads, CosineSettings
 from sslpipe.nets.heads import Head
@@ -67,6 +68,8 @@ class Settings:
     follows the teacher later."""
     compare: CompareSettings = CompareSettings()
     """The comparison of the model with plain baselines."""
+    levels: LevelsSettings = LevelsSettings()
+    """How the groups merge into fewer."""
     fit: None = None
     """There is no training loop of the engine: all heads are trained at once, on stored features."""
 

@@ -19,6 +19,7 @@ from sslpipe.io.console import progress
 from sslpipe.io.settings import Count, TwoOrMore
 from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.methods.cluster._label_search import Labelling, LabelSearch, SearchSettings
+from sslpipe.methods.cluster._levels import LevelsSettings
 from sslpipe.methods.cluster._on_features import OnFeatures
 from sslpipe.metrics.pca import Pca, fit_pca
 from sslpipe.nets.heads import Head
@@ -45,6 +46,8 @@ class Settings(SearchSettings):
     and slower."""
     compare: CompareSettings = CompareSettings()
     """The comparison of the model with plain baselines."""
+    levels: LevelsSettings = LevelsSettings()
+    """How the groups merge into fewer."""
     fit: None = None
     """There is no training loop of the engine."""
 

@@ -19,7 +19,7 @@
       report.el("h1", {}, report.text(model.groupName(id))),
       report.el("div", {}, report.el("p", { class: "hint" }, group.name !== null && model.entry.kind === "groups" ? `Group ${id} of ` : "By ",
         report.text(model.entry.name), ` · ${report.groupFacts(group)}`),
-      report.mixture(model, group)),
+      report.consists(model, group), report.mixture(model, group)),
       part("Prototypes", "Most confident, and near the centre of the group.", group.prototypes, sure),
       part("Least confident", "In this group, but hardly.", group.least, sure),
       part("Between two groups", "Nearly as probable in the group that is named.", [...between.keys()],

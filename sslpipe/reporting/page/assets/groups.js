@@ -28,6 +28,7 @@
       report.el("p", { class: "hint" },
         `${report.count(model.order.length, entry.kind === "classes" ? "class" : "group", word)} of ` +
         `${report.count(report.images.count, "image")} by `, report.text(entry.name), ` (${entry.method}). `,
+        entry.own && `They are merged from its own ${entry.own} (report.groups). `,
         model.named && entry.kind === "groups" ? "Names are those of the classes in the best one-to-one match; below them are the most frequent labels. " : "",
         "The most confident images stand for a group; a click shows an image large.",
         report.summary.single && " This file holds the groups alone: map, scores, doubts and all images are in the report itself."),
@@ -57,6 +58,14 @@
     ];
   };
 
+  const PARTS = 8;
+
+  /* The model's own groups that a merged one consists of, the largest first. */
+  report.consists = (model, group) => group.parts && report.el("p", { class: "hint parts" },
+    `Merged from ${report.count(group.parts.length, "group")}: `,
+    group.parts.slice(0, PARTS).map(([id, size], i) => `${id}\u00a0(${i ? size.toLocaleString("en") : report.count(size, "image")})`).join(", "),
+    group.parts.length > PARTS && ` and ${group.parts.length - PARTS} more`);
+
   const title = (model, group) => [report.text(model.groupName(group.id)),
     group.name !== null && model.entry.kind === "groups" && report.el("span", { class: "id" }, `group ${group.id}`)];
 
@@ -74,7 +83,8 @@
       : report.el("p", { class: "hint empty" }, group.size ? "No pictures here." : "Empty: no image has this group as its most probable one."));
     return report.el("article", { class: "card" },
       report.el("h2", {}, link(model, group)),
-      report.el("p", { class: "hint" }, report.groupFacts(group)), report.mixture(model, group), share(group), strip);
+      report.el("p", { class: "hint" }, report.groupFacts(group)), report.consists(model, group), report.mixture(model, group),
+      share(group), strip);
   }
 
   function share(group) {
@@ -91,6 +101,6 @@
       : report.el("p", { class: "hint empty" }, "Empty"));
     return report.el("article", { class: "row" },
       report.el("div", {}, report.el("h2", {}, link(model, group)), report.el("p", { class: "hint" }, report.groupFacts(group)),
-        report.mixture(model, group)), strip);
+        report.consists(model, group), report.mixture(model, group)), strip);
   }
 })();
