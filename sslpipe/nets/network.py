@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -205,6 +205,15 @@ class Network(nn.Module):
         self.backbone = backbone.build(len(mean), side=None if input is None else input.crop)
         self.backbone.whole_side = backbone.side or (size if input is None else input.crop)
         self.head: Head = build_head(head, self.backbone.dimension)
+        self.frozen: tuple[nn.Module, ...] = ()
+        """Parts of the backbone that are not trained, see nets/tuning.py."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all parts but the frozen ones, which stay in eval mode."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     @property
     def side(self) -> int | None:

@@ -152,6 +152,11 @@ class Method(BaseMethod):
         """The phase of the current epoch."""
         return self.phases.at(self.progress)
 
+    def rate(self, name: str) -> float:
+        """That of the semi-supervised method."""
+        rate: float = self.base.rate(name.removeprefix("base."))
+        return rate
+
     def multipliers(self) -> Multipliers:
         """Set the learning rate and the weight decay of rotation and clustering."""
         if self.phase() == "semisupervised":
