@@ -16,7 +16,13 @@ OTHERS = "million weights (backbone.train: all; last_blocks, lora or none train 
 RANK = 8
 """Rank of the updates if none is given (LoRA, arXiv:2106.09685, its experiments with GPT-2 have 4, table 6 has 1 to 64
 with hardly a difference from 4 on)."""
-TAKEN_BY = {"blocks": ("last_blocks",), "rank": ("lora",), "alpha": ("lora",)}
+TAKEN_BY = {
+    "blocks": ("last_blocks",),
+    "rank": ("lora",),
+    "alpha": ("lora",),
+    "layer_decay": ("all", "last_blocks", "lora"),
+    "statistics": ("all", "last_blocks"),
+}
 """Setting → the values of `train` that it belongs to."""
 
 
@@ -42,15 +48,18 @@ class TuningSettings:
     before it its square (BEiT, arXiv:2106.08254, and MAE, arXiv:2111.06377: 0.65 to 0.75 for vision transformers);
     null: 1. Larger: the first blocks move further from their pretrained weights."""
 
+    statistics: Literal["batch", "start"] | None = None
+    """What batch norms with trained weights normalise by: the images of the batch, which their running statistics then
+    follow, or the running statistics of the start, which stay. With few steps or small batches the latter keeps a
+    published network's features. null: batch with all and last_blocks, start otherwise."""
+
     def __post_init__(self) -> None:
         for key, values in TAKEN_BY.items():
             value = getattr(self, key)
             if value is not None and self.train not in values:
-                raise UserError(f"{key}: {value:g} found, expected null with train: {self.train}")
+                raise UserError(f"{key}: {value} found, expected null with train: {self.train}")
         if self.train == "last_blocks" and self.blocks is None:
             raise UserError("blocks: null found, expected a whole number at least 1 with train: last_blocks")
-        if self.train == "none" and self.layer_decay is not None:
-            raise UserError(f"layer_decay: {self.layer_decay:g} found, expected null with train: none")
 
 
 def learning_rates(backbone: Backbone, settings: TuningSettings) -> Mapping[str, float]:
@@ -66,16 +75,19 @@ def tune(network: Network, settings: TuningSettings) -> str:
     Returns how many weights are trained, in words; empty if those are all of a network that is not published.
     Raises UserError for more blocks than there are, and for updates of a network without a layer that can have one.
     """
-    total = _millions(network)
+    total, backbone = _millions(network), network.backbone
+    if settings.statistics == "start":
+        network.frozen = tuple(layer for layer in backbone.modules() if isinstance(layer, nn.BatchNorm2d))
+        network.train(network.training)
     if settings.train == "all":
         return f"trains all {total} {OTHERS}" if network.settings.name == "timm" else ""
-    backbone = network.backbone.requires_grad_(False)
+    backbone.requires_grad_(False)
     what = "the head alone"
     if settings.train == "last_blocks":
         what = _train_blocks(backbone, settings.blocks or 1, network.settings)
     elif settings.train == "lora":
         what = _add_updates(backbone, settings, network.settings)
-    network.frozen = tuple(_frozen(backbone))
+    network.frozen += tuple(_frozen(backbone))
     network.train(network.training)
     return f"trains {_millions(network)} of {total} million weights, {what} (backbone.train: {settings.train})"
 

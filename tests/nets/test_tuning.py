@@ -171,6 +171,20 @@ def test_a_teacher_with_batch_statistics_keeps_those_of_frozen_parts():
     assert not any(layer.training for layer in teacher.eval().modules())
 
 
+@pytest.mark.parametrize("settings", [{}, {"train": "last_blocks", "blocks": 1}])
+def test_batch_norms_keep_the_statistics_of_the_start_and_learn_their_weights(settings):
+    network = network_of("tiny_resnet").train()
+    tune(network, TuningSettings(**settings, statistics="start"))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    network.train()
+    network.features(torch.rand(4, 3, 16, 16)).square().sum().backward()
+    assert not any(layer.training for layer in network.modules() if isinstance(layer, nn.BatchNorm2d))
+    assert network.backbone.blocks[2].training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert network.backbone.blocks[2].residual[1].weight.grad.abs().sum() > 0
+    assert (network.backbone.stem[1].weight.grad is None) == bool(settings)
+
+
 @pytest.mark.parametrize(
     ("block", "error"),
     [
@@ -180,6 +194,7 @@ def test_a_teacher_with_batch_statistics_keeps_those_of_frozen_parts():
         ({"train": "lora", "blocks": 1}, "blocks: 1 found, expected null with train: lora"),
         ({"train": "none", "alpha": 2.5}, "alpha: 2.5 found, expected null with train: none"),
         ({"train": "none", "layer_decay": 0.7}, "layer_decay: 0.7 found, expected null with train: none"),
+        ({"train": "lora", "statistics": "batch"}, "statistics: batch found, expected null with train: lora"),
         ({"train": "some"}, "unknown value 'some'"),
     ],
 )
