@@ -18,7 +18,7 @@ from sslpipe.nets.joined import timm_backbone
 from sslpipe.nets.layers import Backbone, ConvolutionInit
 from sslpipe.nets.passes import BatchStatistics, forward_groups
 from sslpipe.nets.pixels import Pixels
-from sslpipe.nets.preprocessing import InputSettings, is_view, seen_of
+from sslpipe.nets.preprocessing import InputSettings, is_view, resize, seen_of
 from sslpipe.nets.recompute import set_recompute
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
 from sslpipe.nets.small_resnet import small_resnet
@@ -219,6 +219,11 @@ class Network(nn.Module):
     def side(self) -> int | None:
         """Side of the squares that the network sees, pixels; None: that of the stored images."""
         return self.settings.side
+
+    @property
+    def resize(self) -> Callable[[Tensor], Tensor] | None:
+        """How whole images [B, C, H, W] in [0, 1] are resized before a square is cut out of them; None: not at all."""
+        return None if self.input is None else partial(resize, settings=self.input)
 
     @property
     def image_mean(self) -> list[float]:

@@ -5,11 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from every_method import LABELLED_METHODS, stream_of, tiny_problem, train
+from every_method import LABELLED_METHODS, METHODS, stream_of, tiny_problem, train
 
+from sslpipe.data.images import Images
 from sslpipe.engine.trainer import Trainer
 from sslpipe.nets.inference import infer
+from sslpipe.nets.network import BackboneSettings, Network
+from sslpipe.nets.preprocessing import InputSettings
 from sslpipe.nets.tuning import TuningSettings
+from sslpipe.views.policies import ViewSettings
 
 TUNED = {
     "none": {"train": "none"},
@@ -78,3 +82,23 @@ def test_what_is_trained_is_said_at_the_start(digits, network, capsys):
         "fixmatch: trains 0.073 of 0.078 million weights, the head and the last 2 of 3 blocks "
         "(backbone.train: last_blocks)"
     )
+
+
+@pytest.mark.parametrize("name", ["semisup/fixmatch", "semisup/alternation", "cluster/scan", "self_label/confident"])
+@pytest.mark.parametrize("resize", [4, 6])
+def test_a_view_without_changes_is_what_predictions_see(name, resize, digits, generator):
+    """Stored images of 8 px, which a published network resizes before it sees 4 px of them."""
+    torch.manual_seed(0)
+    given = InputSettings(resize=resize, crop=4, interpolation="bilinear")
+    backbone = BackboneSettings(name="tiny_resnet", side=4)
+    network = Network(backbone, mean=[0.3], std=[0.4], input=given, channels=1, size=8)
+    _, method = METHODS[name](digits, network)
+    views = (method.base if "alternation" in name else method).views
+    views.settings = replace(ViewSettings(policy="plain"), window="central").resolved()
+    images = digits[0][torch.arange(20)]
+    seen = []
+    network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] * network.std + network.mean))
+    infer(network.eval().features, Images(images.numpy(), torch.device("cpu")))
+    found = views(images, generator)
+    assert found.shape[-1] == 4
+    torch.testing.assert_close(found, torch.cat(seen), rtol=0, atol=0.51 / 255)

@@ -125,7 +125,7 @@ class LabelledMethod(BaseMethod):
 
     def policy(self, settings: ViewSettings) -> Views:
         """Views whose Cutout fills with the images' mean."""
-        return Views(settings, self.network.image_mean, side=self.network.side)
+        return Views(settings, self.network.image_mean, side=self.network.side, resize=self.network.resize)
 
     def draw_views(self, batch: Pair, generator: torch.Generator) -> Any:
         """A view of each labelled image."""
