@@ -50,7 +50,7 @@ def add_updates(module: nn.Module, *, rank: int, alpha: float) -> int:
     """Give all layers of `updatable` a low-rank update, drawn from torch's global generator; return their number."""
     layers = updatable(module)
     for layer in layers:
-        weight = layer.get_parameter(WEIGHT)
+        weight = getattr(layer, WEIGHT)
         parametrize.register_parametrization(layer, WEIGHT, LowRankUpdate(weight, rank=rank, alpha=alpha))
     return len(layers)
 
