@@ -14,8 +14,7 @@ from sslpipe.nets.network import BackboneSettings, Network
 
 OTHERS = "million weights (backbone.train: all; last_blocks, lora or none train fewer)"
 RANK = 8
-"""Rank of the updates if none is given (LoRA, arXiv:2106.09685, its experiments with GPT-2 have 4, table 6 has 1 to 64
-with hardly a difference from 4 on)."""
+"""Rank of the updates if none is given (own choice)."""
 TAKEN_BY = {
     "blocks": ("last_blocks",),
     "rank": ("lora",),
