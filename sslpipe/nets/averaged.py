@@ -42,9 +42,10 @@ class AveragedWeights(nn.Module, Generic[M]):
         """Set the mode of batch norms with statistics of their own; all other layers stay in eval mode."""
         super().train(False)
         if self.own_statistics:
+            self.module.train(mode)  # a network keeps its frozen parts in eval mode
             for layer in self.module.modules():
-                if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-                    layer.train(mode)
+                if not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+                    layer.training = False
         return self
 
     @torch.no_grad()

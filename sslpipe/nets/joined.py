@@ -61,6 +61,21 @@ class JoinedBackbone(Backbone):
         """Dimensions of the networks' features, in their order."""
         return self._parts
 
+    @property
+    def block_count(self) -> int:
+        """Number of blocks of the network with the fewest."""
+        return min(network.block_count for network in self._networks())
+
+    def distances(self) -> dict[str, int]:
+        """Return the distance of each weight from the head, in blocks of its own network, by its name."""
+        found: dict[str, int] = {}
+        for i, network in enumerate(self._networks()):
+            found |= {f"networks.{i}.{name}": distance for name, distance in network.distances().items()}
+        return found
+
+    def _networks(self) -> list[TimmBackbone]:
+        return [network for network in self.networks if isinstance(network, TimmBackbone)]
+
     @torch.no_grad()
     def normalise(self, means: Sequence[Sequence[float]], stds: Sequence[Sequence[float]]) -> None:
         """Set each network's mean and standard deviation of the channels of images in [0, 1].

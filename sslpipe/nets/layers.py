@@ -1,5 +1,6 @@
 """The interface of all backbones, a convolution without bias, and the initialisation of convolutions."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import nn
@@ -24,6 +25,28 @@ class Backbone(nn.Module):
     def parts(self) -> tuple[int, ...]:
         """Dimensions of the joined networks' features, in their order; (dimension,) for a single network."""
         return (self.dimension,)
+
+    def block_modules(self) -> Sequence[nn.Module]:
+        """Return the blocks, in the order of the forward pass; none for a network without any."""
+        return ()
+
+    @property
+    def block_count(self) -> int:
+        """Number of blocks; of joined networks that of the one with the fewest."""
+        return max(self.distances().values(), default=1) - 1
+
+    def distances(self) -> dict[str, int]:
+        """Return the distance of each weight from the head, in blocks, by its name.
+
+        It is 1 in the last block and in what follows it, and one more than the number of blocks in what is before them.
+        """
+        blocks = self.block_modules()
+        numbers = {weight: number for number, block in enumerate(blocks, 1) for weight in block.parameters()}
+        found, number = {}, 0
+        for name, weight in self.named_parameters():
+            number = numbers.get(weight, number)
+            found[name] = len(blocks) + 1 - number
+        return found
 
     def set_recompute(self, recompute: bool) -> None:
         """Set `recompute`; raises UserError for a network that cannot recompute its activations."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from sslpipe.nets.joined import timm_backbone
 from sslpipe.nets.layers import Backbone, ConvolutionInit
 from sslpipe.nets.passes import BatchStatistics, forward_groups
 from sslpipe.nets.pixels import Pixels
-from sslpipe.nets.preprocessing import InputSettings, is_view, seen_of
+from sslpipe.nets.preprocessing import InputSettings, is_view, resize, seen_of
 from sslpipe.nets.recompute import set_recompute
 from sslpipe.nets.resnet import Stem, resnet18, resnet34, resnet50
 from sslpipe.nets.small_resnet import small_resnet
@@ -205,11 +205,25 @@ class Network(nn.Module):
         self.backbone = backbone.build(len(mean), side=None if input is None else input.crop)
         self.backbone.whole_side = backbone.side or (size if input is None else input.crop)
         self.head: Head = build_head(head, self.backbone.dimension)
+        self.frozen: tuple[nn.Module, ...] = ()
+        """Parts of the backbone that are not trained, see nets/tuning.py."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all parts but the frozen ones, which stay in eval mode."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     @property
     def side(self) -> int | None:
         """Side of the squares that the network sees, pixels; None: that of the stored images."""
         return self.settings.side
+
+    @property
+    def resize(self) -> Callable[[Tensor], Tensor] | None:
+        """How whole images [B, C, H, W] in [0, 1] are resized before a square is cut out of them; None: not at all."""
+        return None if self.input is None else partial(resize, settings=self.input)
 
     @property
     def image_mean(self) -> list[float]:

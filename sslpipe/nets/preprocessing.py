@@ -29,17 +29,22 @@ class InputSettings:
 
 def resize_and_crop(images: Tensor, settings: InputSettings) -> Tensor:
     """Map float images [B, C, H, W] in [0, 1] to [B, C, crop, crop], as torchvision's ImageClassification does."""
+    return central_square(resize(images, settings), settings.crop)
+
+
+def resize(images: Tensor, settings: InputSettings) -> Tensor:
+    """Map float images [B, C, H, W] in [0, 1] to images whose shorter side is `resize`."""
     height, width = images.shape[-2:]
     size = [settings.resize * side // min(height, width) for side in (height, width)]
     if size == [height, width]:
-        return central_square(images, settings.crop)
+        return images
     if settings.interpolation == "nearest":
         images = F.interpolate(images, size)
     else:
         images = F.interpolate(images, size, mode=settings.interpolation, antialias=True)
     if settings.interpolation == "bicubic":
         images = images.clamp(0, 1)  # bicubic interpolation overshoots; the 8-bit images of the training could not
-    return central_square(images, settings.crop)
+    return images
 
 
 def is_view(size: int, side: int | None) -> bool:

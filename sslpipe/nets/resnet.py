@@ -100,6 +100,10 @@ class ResNet(Backbone):
         self.dimension = inputs
         initialise(self)
 
+    def block_modules(self) -> Sequence[nn.Module]:
+        """Return the blocks."""
+        return tuple(self.blocks)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] to features [B, dimension]."""
         return run_parts(self, (self.stem, *self.blocks), x).mean(dim=(2, 3))

@@ -13,6 +13,9 @@ from sslpipe.nets.architecture_names import multiples
 from sslpipe.nets.layers import Backbone
 from sslpipe.nets.recompute import recomputing
 
+HEAD = "sslpipe_head"
+"""Name of a weight of a classifier, which timm's networks are built without."""
+
 
 class TimmBackbone(Backbone):
     """A backbone of timm without its classifier, initialised by timm."""
@@ -47,6 +50,20 @@ class TimmBackbone(Backbone):
         self.dimension = int(model.head_hidden_size)
         self._in_forward = False
         self._recomputation = ExitStack()
+
+    def distances(self) -> dict[str, int]:
+        """Return the distance of each weight from the head, in blocks, by timm's groups for layer-wise learning rates.
+
+        Weights that timm groups with the classifier have 0.
+        """
+        from timm.models._manipulate import group_with_matcher
+
+        # No pattern of timm has this name, so it is grouped as a classifier is.
+        names = [*(name for name, _ in self.model.named_parameters()), HEAD]
+        groups = group_with_matcher(
+            iter([(name, None) for name in names]), self.model.group_matcher(coarse=False), reverse=True
+        )
+        return {f"model.{name}": groups[HEAD] - group for name, group in groups.items() if name != HEAD}
 
     def set_recompute(self, recompute: bool) -> None:
         """Set `recompute`, by timm's `set_grad_checkpointing`; raises UserError for an architecture without it."""

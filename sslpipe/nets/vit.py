@@ -5,6 +5,8 @@ another size than the whole ones, such as the local views of multi-crop, have it
 Stochastic depth is as in DeiT.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -149,6 +151,10 @@ class VisionTransformer(Backbone):
         grid = (rows, columns) if self.whole_side is None else (max(1, self.whole_side // self.patch),) * 2
         embedding = position_embedding(*grid, self.dimension, device)
         return resized_positions(embedding, grid, (rows, columns))
+
+    def block_modules(self) -> Sequence[nn.Module]:
+        """Return the blocks."""
+        return tuple(self.blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] to features [B, dimension].

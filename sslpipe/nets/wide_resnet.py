@@ -11,6 +11,8 @@ arXiv:2012.00504, section 4.1). It has 5.9 million parameters, as Zhou et al. 20
 google-research/fixmatch); the FixMatch paper's 23.8 million correspond to a width of about 4.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,6 +83,10 @@ class WideResNet(Backbone):
         self.layers = nn.Sequential(*layers)
         self.dimension = inputs
         initialise(self)
+
+    def block_modules(self) -> Sequence[nn.Module]:
+        """Return the blocks."""
+        return [layer for layer in self.layers if isinstance(layer, _Block)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] to features [B, dimension]."""

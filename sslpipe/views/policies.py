@@ -156,13 +156,21 @@ def plain(image: Tensor) -> Tensor:
 class Views:
     """A function from the images of a batch to new random views of them."""
 
-    def __init__(self, settings: ViewSettings, mean: Sequence[float], *, side: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: ViewSettings,
+        mean: Sequence[float],
+        *,
+        side: int | None = None,
+        resize: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         """Resolve the settings.
 
         mean: mean of each channel in [0, 1], the colour of Cutout's square. side: the network's, in pixels, which the
-        views have too; None: the images'. Raises UserError if the views are larger than that.
+        views have too; None: the images'. resize: how the network resizes whole images, float in [0, 1], before it
+        sees a square of them; None: not at all. Raises UserError if the views are larger than the side.
         """
-        self.settings, self.side = settings.resolved(), side
+        self.settings, self.side, self.resize = settings.resolved(), side, resize
         if side is not None and (settings.size or 0) > side:
             raise UserError(f"size: {settings.size} px found for views, expected at most network.side, {side}")
         self._mean = torch.tensor(mean, dtype=torch.float32)
@@ -217,6 +225,9 @@ class Views:
         side, (height, width) = self.side, image.shape[-2:]
         if side is None or self.settings.crop_scale or max(height, width) <= side:
             return image
+        if self.resize is not None:  # so that training sees objects as large as predictions do
+            image = (self.resize(plain(image)) * 255).round().to(torch.uint8)
+            height, width = image.shape[-2:]
         if self.settings.window == "central":
             return central_square(image, side)
         return geometry.window(image, left=draw.whole(0, width - side), top=draw.whole(0, height - side), side=side)

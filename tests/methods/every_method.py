@@ -18,6 +18,7 @@ from sslpipe.methods.semisup._base import Problem
 from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.nets.heads import LinearHead, LinearSettings, ProjectionSettings
 from sslpipe.nets.network import Network
+from sslpipe.nets.tuning import TuningSettings
 from sslpipe.views.policies import ViewSettings
 
 WEAK = ViewSettings(policy="weak", flip=0.0)
@@ -117,16 +118,22 @@ def with_labels(module, **settings):
 
 MATCH = {**LABELLED, "strong": STRONG, "threshold": 0.2}
 SIMMATCH = {**MATCH, "alignment_steps": 6, "hidden": 32, "outputs": 16}
+LAST_BLOCK = TuningSettings(train="last_blocks", blocks=1)
+UPDATES = TuningSettings(train="lora", rank=4, alpha=8.0, layer_decay=0.7)
 LABELLED_METHODS = {
     "semisup/supervised": with_labels(supervised, **LABELLED),
     "semisup/fixmatch": with_labels(fixmatch, **MATCH),
     "semisup/fixmatch ctaugment alignment": with_labels(
         fixmatch, **MATCH, ctaugment=True, alignment=True, alignment_steps=6
     ),
+    "semisup/fixmatch last block": with_labels(fixmatch, **MATCH, backbone=LAST_BLOCK),
     "semisup/mixmatch": with_labels(mixmatch, **LABELLED),
     "semisup/uda": with_labels(uda, **MATCH, annealing="linear"),
     "semisup/simmatch temporal": with_labels(simmatch, **SIMMATCH),
     "semisup/simmatch teacher": with_labels(simmatch, **SIMMATCH, memory="teacher"),
+    "semisup/simmatch lora": with_labels(
+        simmatch, **SIMMATCH, memory="teacher", teacher_statistics="batch", backbone=UPDATES
+    ),
     "semisup/suave": with_labels(suave, **PROTOTYPES, queue=100, momentum_encoder=True, ema_decay=0.9),
     "semisup/daino": with_labels(daino, **PROTOTYPES, ema_decay=0.8, teacher_temperature_epochs=2.0),
     # Epochs: rotation, semi-supervised, rotation, clustering, semi-supervised.

@@ -116,7 +116,7 @@ class Method(BaseMethod):
         network.head = ClusterHeads(
             network.backbone.dimension, ClusterSettings(clusters=settings.clusters, heads=settings.heads)
         )
-        self.views = Views(settings.views, network.image_mean, side=network.side)
+        self.views = Views(settings.views, network.image_mean, side=network.side, resize=network.resize)
         self.train_set: Neighborhood = train
         self.held_out: Neighborhood = problem.held_out
         self._candidates = train.neighbors.cpu()

@@ -77,7 +77,7 @@ class Method(BaseMethod):
         self.averaged: AveragedWeights[Network] | None = None
         if settings.targets == "averaged":
             self.averaged = AveragedWeights(network, own_statistics=settings.target_statistics == "batch")
-        self.views = Views(settings.views, network.image_mean, side=network.side)
+        self.views = Views(settings.views, network.image_mean, side=network.side, resize=network.resize)
         self._start = [copy.deepcopy(network)]  # in a list, so that it is none of this method's own weights
         self.register_buffer("best_confident", torch.tensor(0.0))
         self.register_buffer("stale_epochs", torch.tensor(0))

@@ -22,8 +22,10 @@ from sslpipe.methods.semisup._logistic import fit_classifier
 from sslpipe.nets.averaged import AveragedWeights, warm_decay
 from sslpipe.nets.heads import Head, LinearHead, LinearSettings, outputs
 from sslpipe.nets.inference import infer
+from sslpipe.nets.lora import merged, plain_name
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import Network
+from sslpipe.nets.tuning import TuningSettings, learning_rates, tune
 from sslpipe.objectives.supervised import cross_entropy
 from sslpipe.views.policies import Views, ViewSettings
 
@@ -74,6 +76,7 @@ class LabelledSettings:
     """Start values of the layer to the classes, if the start has none: random (all the papers), or the logistic
     regression of the labelled images' features. A random layer distorts pretrained features in the first steps (Kumar
     et al. 2022, "Fine-tuning can distort pretrained features and underperform out-of-distribution")."""
+    backbone: TuningSettings = TuningSettings()
     ema_decay: BelowOne | None = 0.999
     """Decay of the averaged weights, which are kept; null: the weights at the end are kept. Larger: an average over
     more steps, about 1 / (1 - ema_decay), which follows more slowly."""
@@ -108,6 +111,9 @@ class LabelledMethod(BaseMethod):
         else:
             add_classifier(self.network, problem.labelled, settings.head_init)
         self.views = self.policy(settings.views)
+        self._rates = learning_rates(self.network.backbone, settings.backbone)
+        if trained := tune(self.network, settings.backbone):
+            info(f"{type(self).__module__.rpartition('.')[2]}: {trained}")
         self.averaged: AveragedWeights[Network] | None = None
         if settings.ema_decay is not None:
             self.averaged = AveragedWeights(self.network, own_statistics=self.averaged_by_batch)
@@ -119,7 +125,7 @@ class LabelledMethod(BaseMethod):
 
     def policy(self, settings: ViewSettings) -> Views:
         """Views whose Cutout fills with the images' mean."""
-        return Views(settings, self.network.image_mean, side=self.network.side)
+        return Views(settings, self.network.image_mean, side=self.network.side, resize=self.network.resize)
 
     def draw_views(self, batch: Pair, generator: torch.Generator) -> Any:
         """A view of each labelled image."""
@@ -168,9 +174,20 @@ class LabelledMethod(BaseMethod):
         logits = infer(self.selected().eval(), self.held_out.images)
         return {"monitor/held_out_acc": self.held_out.accuracy(logits)}
 
+    def rate(self, name: str) -> float:
+        """The factor on the learning rate: lower in each block of the backbone before another with `layer_decay`."""
+        return self._rates.get(plain_name(name).removeprefix("network.backbone."), 1.0)
+
+    @property
+    def keeps_student(self) -> bool:
+        """Whether the trained network is kept, not the averaged one."""
+        return False
+
     def selected(self) -> Network:
-        """The network to keep."""
-        return self.network if self.averaged is None else self.averaged.module
+        """The network to keep, with its low-rank updates added to its weights."""
+        if self.averaged is None or self.keeps_student:
+            return merged(self.network)
+        return merged(self.averaged.module)
 
 
 def add_classifier(network: Network, labelled: LabelledImages, init: HeadInit) -> None:

@@ -25,7 +25,6 @@ from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import PrototypeHead, PrototypeSettings, outputs
 from sslpipe.nets.inference import infer
 from sslpipe.nets.monitors import LinearMonitors
-from sslpipe.nets.network import Network
 from sslpipe.objectives.supervised import cross_entropy, multi_task
 from sslpipe.objectives.swav import swapped_prediction
 from sslpipe.views.mixing import Mix, MixSettings, draw_mix
@@ -233,9 +232,10 @@ class PrototypeMethod(LabelledMethod):
             row |= monitor_accuracies(monitors, self.selected(), self.held_out)
         return row
 
-    def selected(self) -> Network:
-        """The network to keep."""
-        return self.network if self.settings.keep == "student" else super().selected()
+    @property
+    def keeps_student(self) -> bool:
+        """As `keep` says."""
+        return self.settings.keep == "student"
 
     def selected_monitors(self) -> LinearMonitors | None:
         """The classifiers on the layers of the network to keep; None if there are none."""

@@ -24,7 +24,7 @@ from sslpipe.methods.semisup._phases import Phase, Phases
 from sslpipe.nets.heads import ProjectionSettings, build_head
 from sslpipe.nets.network import Network
 from sslpipe.objectives.alternation import Distance, assign_targets, clustering
-from sslpipe.views.policies import Views, ViewSettings, plain
+from sslpipe.views.policies import ViewSettings, plain
 
 NONE = -1
 """Marks an image without a target."""
@@ -117,9 +117,7 @@ class Method(BaseMethod):
         self.falling, self.collapse_hint = self.base.falling, self.base.collapse_hint
         network, images = self.network, problem.labelled.images
         self.rotation = build_head(settings.rotation_head, network.backbone.dimension)
-        mean, side = network.image_mean, network.side
-        self.views = Views(settings.views, mean, side=side)
-        self.rotation_views = Views(settings.rotation_views, mean, side=side)
+        self.views, self.rotation_views = self.base.policy(settings.views), self.base.policy(settings.rotation_views)
         self.register_buffer("targets", balanced_targets(len(images), problem.labelled.classes, settings.share))
         check_length(settings, len(images))
 
@@ -152,6 +150,10 @@ class Method(BaseMethod):
         """The phase of the current epoch."""
         return self.phases.at(self.progress)
 
+    def rate(self, name: str) -> float:
+        """That of the semi-supervised method."""
+        return float(self.base.rate(name.removeprefix("base.")))
+
     def multipliers(self) -> Multipliers:
         """Set the learning rate and the weight decay of rotation and clustering."""
         if self.phase() == "semisupervised":
@@ -167,8 +169,7 @@ class Method(BaseMethod):
         """By the place in the run, or among its semi-supervised epochs; then it is 1 in the other epochs."""
         if self.settings.schedule_over == "all":
             return super().schedule_factor(schedule)
-        factor: float = self.base.schedule_factor(schedule) if self.phase() == "semisupervised" else 1.0
-        return factor
+        return float(self.base.schedule_factor(schedule)) if self.phase() == "semisupervised" else 1.0
 
     def draw_views(self, batch: Pair, generator: torch.Generator) -> Any:
         """Those of the current phase."""
@@ -252,8 +253,7 @@ class Method(BaseMethod):
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """The monitors of the semi-supervised method."""
-        row: dict[str, float] = self.base.after_epoch(terms)
-        return row
+        return dict(self.base.after_epoch(terms))
 
     def selected(self) -> Network:
         """The network to keep."""

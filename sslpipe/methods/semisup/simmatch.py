@@ -148,9 +148,10 @@ class Method(LabelledMethod):
         semantic = (1 + settings.unlabelled_weight * confident) * log(classes)
         return semantic + settings.instance_weight * begun * log(len(self.bank))
 
-    def selected(self) -> Network:
-        """The network to keep."""
-        return self.network if self.settings.keep == "student" else super().selected()
+    @property
+    def keeps_student(self) -> bool:
+        """As `keep` says."""
+        return self.settings.keep == "student"
 
     def after_step(self) -> None:
         """Move the labelled images' rows of the memory, which the backward pass needs no longer, and the average."""
