@@ -21,6 +21,7 @@ from sslpipe.methods.semisup._feature_probe import fit_probe
 from sslpipe.methods.semisup._voting import fit_voters, spaces_of, votes
 from sslpipe.methods.semisup.voting_probes import Method, Settings
 from sslpipe.nets.inference import head_logits
+from sslpipe.nets.timm_equivalent import linear_classifier
 
 CPU = torch.device("cpu")
 CLASSES = tuple("0123456789")
@@ -209,6 +210,13 @@ def test_the_head_is_the_mean_of_the_probes_for_float32_features_as_well(network
     expected = voters.probabilities(features).mean(axis=0)
     np.testing.assert_allclose(head_logits(network, features).exp(), expected, atol=2e-3)
     np.testing.assert_allclose(head_logits(network, features.astype(np.float32)).exp(), expected, atol=2e-3)
+
+
+def test_no_single_linear_layer_predicts_as_the_head_does(network):
+    problem, _ = digits_problem(network, 2, PARTS, count=300)
+    head = Method(Settings(), problem).selected().head
+    with pytest.raises(UserError, match="mean probabilities of 3 layers"):
+        linear_classifier(head)
 
 
 def test_equal_seeds_give_equal_bits(network):
