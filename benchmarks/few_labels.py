@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -137,15 +138,14 @@ def run(project: Path, labels: Sequence[int], draws: int, names: Sequence[str]) 
     """Measure all methods and print the table."""
     world = open_world(project)
     results: dict[tuple[int, str], list[tuple[float, float]]] = {}
-    for each in labels:
-        for seed in range(draws):
-            measured = with_labels(world, each, seed, names) if each else without_labels(world, seed)
-            for name, accuracy, seconds in measured:
-                results.setdefault((each, name), []).append((accuracy, seconds))
-            print(f"{each} labels a class, draw {seed} done", flush=True)
+    for seed, each in product(range(draws), labels):
+        measured = with_labels(world, each, seed, names) if each else without_labels(world, seed)
+        for name, accuracy, seconds in measured:
+            results.setdefault((each, name), []).append((accuracy, seconds))
+            print(f"draw {seed}, {each} labels a class: {name}: {accuracy:.3f}, {seconds:.1f} s", flush=True)
     print(f"\n{len(world.label)} images, {draws} draws\n")
     print("| labels a class | method | accuracy | CPU s |\n|---|---|---|---|")
-    for (each, name), rows in results.items():
+    for (each, name), rows in sorted(results.items(), key=lambda item: item[0][0]):
         accuracies, seconds = np.transpose(rows)
         deviation = np.std(accuracies, ddof=1) if len(rows) > 1 else 0.0
         few = "" if len(rows) == draws else f" ({len(rows)} draws)"
