@@ -28,6 +28,7 @@ HELPERS = {
         "fake_backward",
         "fake_gpu",
         "feature_scale",
+        "few_labels",
         "labelling",
         "growth_evaluation",
         "growth_search",

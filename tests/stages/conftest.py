@@ -60,6 +60,7 @@ TINY = {
             "mixmatch": {"start": "pretrain"},
             "uda": {"start": "self-label"},
             "propagation": {"start": "pretrain"},
+            "voting_probes": {"start": "pretrain"},
         },
         **{method: {"fit": BRIEF} for method in ("supervised", "fixmatch", "mixmatch", "uda")},
         "simmatch": {"hidden": 32, "outputs": 16, "fit": BRIEF},
@@ -67,6 +68,7 @@ TINY = {
         "daino": {key: value for key, value in SMALL.items() if key != "queue"},
         "alternation": {"ssl_epochs": 1, "fit": BRIEF},
         "propagation": {},
+        "voting_probes": {},
     },
     "finetune": {
         "methods": {"supervised": {"start": "pretrain"}},

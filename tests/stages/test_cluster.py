@@ -110,7 +110,8 @@ def test_methods_on_stored_features_keep_no_copy_of_images(project, monkeypatch)
     }.items():
         cluster(method=method, assignments=["compare.images=100", *more])
     self_label(method="neighbors", assignments=["neighbors.neighbors=6"])
-    semisup("propagation")
+    for method in ("propagation", "voting_probes"):
+        semisup(method)
     assert not copied
 
 

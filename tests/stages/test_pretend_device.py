@@ -68,6 +68,7 @@ def check_trained(folder, reference, read_csv):
         (["self-label"], "self-label"),
         (["semisup", "--method", "fixmatch"], "semisup/fixmatch"),
         (["semisup", "--method", "propagation"], "semisup/propagation"),
+        (["semisup", "--method", "voting_probes"], "semisup/voting_probes"),
     ],
     ids=lambda value: None if isinstance(value, str) else value[-1],
 )

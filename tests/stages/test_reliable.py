@@ -244,9 +244,10 @@ def test_every_method_learns_them(own, method):
     assert (card.classes, card.settings["reliable_labels"]["agreement"]) == ((), 0.95)
 
 
-def test_propagation_learns_them_on_stored_features(own):
-    semisup("propagation", start="self-label", labels="reliable")
-    card = load_model(Path("runs/semisup/propagation"))[1]
+@pytest.mark.parametrize("method", ["propagation", "voting_probes"])
+def test_methods_without_training_learn_them_on_stored_features(own, method):
+    semisup(method, start="self-label", labels="reliable")
+    card = load_model(Path("runs/semisup", method))[1]
     assert card.predicts_clusters
     assert "runs/features/card.json" in card.inputs
 

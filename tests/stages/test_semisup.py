@@ -12,7 +12,7 @@ from stages.semisup import semisup
 
 ROOT = Path(__file__).parents[2]
 METHODS = sorted(path.stem for path in (ROOT / "sslpipe/methods/semisup").glob("[a-z]*.py"))
-TRAINED = [method for method in METHODS if method != "propagation"]
+TRAINED = [method for method in METHODS if method not in ("propagation", "voting_probes")]
 """Those with a training loop."""
 OUT = Path("runs/semisup/fixmatch")
 WEIGHTS = OUT / "model.safetensors"

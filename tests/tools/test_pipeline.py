@@ -23,10 +23,11 @@ def test_methods_that_read_no_features_do_without_their_stages():
     assert "runs/mine-neighbors" not in text
 
 
-def test_propagation_needs_features_and_neighbours():
+@pytest.mark.parametrize("method", ["propagation", "voting_probes"])
+def test_methods_on_features_need_features_and_neighbours(method):
     with pytest.raises(UserError, match=r"params.yaml: (features|mine_neighbors): missing, expected a block: semisup"):
-        stages_of(with_methods("fixmatch", "propagation"))
-    settings = with_methods("propagation", features={}, mine_neighbors={})
+        stages_of(with_methods("fixmatch", method))
+    settings = with_methods(method, features={}, mine_neighbors={})
     assert stages_of(settings) == ("prepare", "pretrain", "features", "mine-neighbors", "semisup", "evaluate", "report")
     text = pipeline(settings)
     assert "runs/features" in text
