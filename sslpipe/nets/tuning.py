@@ -12,7 +12,7 @@ from sslpipe.nets.layers import Backbone
 from sslpipe.nets.lora import add_updates
 from sslpipe.nets.network import BackboneSettings, Network
 
-OTHERS = "million weights (backbone.train: all; last_blocks, lora or none train fewer)"
+OTHERS = "(backbone.train: all; last_blocks, lora or none train fewer)"
 RANK = 8
 """Rank of the updates if none is given (own choice)."""
 TAKEN_BY = {
@@ -46,11 +46,11 @@ class TuningSettings:
     """Factor on the learning rate from a block to the one before it: the head has 1, the last block this one, the block
     before it its square (BEiT, arXiv:2106.08254, and MAE, arXiv:2111.06377: 0.65 to 0.75 for vision transformers);
     null: 1. Larger: the first blocks move further from their pretrained weights."""
-
     statistics: Literal["batch", "start"] | None = None
     """What batch norms with trained weights normalise by: the images of the batch, which their running statistics then
     follow, or the running statistics of the start, which stay. With few steps or small batches the latter keeps a
-    published network's features. null: batch with all and last_blocks, start otherwise."""
+    published network's features. null: start for a published network, since batches distort its features at once
+    (docs/few-labels.md), batch for others; lora and none always keep them."""
 
     def __post_init__(self) -> None:
         for key, values in TAKEN_BY.items():
@@ -71,15 +71,19 @@ def learning_rates(backbone: Backbone, settings: TuningSettings) -> Mapping[str,
 def tune(network: Network, settings: TuningSettings) -> str:
     """Freeze all weights of a network's backbone that are not trained, and add low-rank updates if set.
 
-    Returns how many weights are trained, in words; empty if those are all of a network that is not published.
+    Returns how many weights are trained, in words; empty if those are all of a network that is not timm's.
     Raises UserError for more blocks than there are, and for updates of a network without a layer that can have one.
     """
     total, backbone = _millions(network), network.backbone
-    if settings.statistics == "start":
-        network.frozen = tuple(layer for layer in backbone.modules() if isinstance(layer, nn.BatchNorm2d))
-        network.train(network.training)
+    kept = ""
+    if settings.train in TAKEN_BY["statistics"]:
+        norms = tuple(layer for layer in backbone.modules() if isinstance(layer, nn.BatchNorm2d))
+        if norms and (settings.statistics or ("batch" if network.input is None else "start")) == "start":
+            network.frozen = norms
+            network.train(network.training)
+            kept = "; batch norms keep the statistics of the start (backbone.statistics)"
     if settings.train == "all":
-        return f"trains all {total} {OTHERS}" if network.settings.name == "timm" else ""
+        return f"trains all {total} million weights {OTHERS}{kept}" if network.settings.name == "timm" else ""
     backbone.requires_grad_(False)
     what = "the head alone"
     if settings.train == "last_blocks":
@@ -88,7 +92,7 @@ def tune(network: Network, settings: TuningSettings) -> str:
         what = _add_updates(backbone, settings, network.settings)
     network.frozen += tuple(_frozen(backbone))
     network.train(network.training)
-    return f"trains {_millions(network)} of {total} million weights, {what} (backbone.train: {settings.train})"
+    return f"trains {_millions(network)} of {total} million weights, {what} (backbone.train: {settings.train}){kept}"
 
 
 def _train_blocks(backbone: Backbone, blocks: int, of: BackboneSettings) -> str:
