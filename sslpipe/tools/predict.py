@@ -22,7 +22,7 @@ from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.pixels import MAX_PIXELS, Form
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import atomic_file, read_array, sha256, write_array
+from sslpipe.io.files import atomic_file, read_array, read_json, sha256, write_array
 from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
 from sslpipe.neighbors import torch_search
 from sslpipe.neighbors.unit_vectors import UnitVectors
@@ -243,12 +243,28 @@ def _rows(
 
 
 def check_names(path: Path, names: Mapping[str, str], outputs: int) -> None:
-    """Raise UserError if a table names a cluster beyond the model's `outputs`, as one of another number of groups."""
+    """Raise UserError if a table of names belongs to another number of groups than the model's `outputs`.
+
+    It does if it names a cluster beyond them, or if evaluate wrote it for another number (`evaluate.groups`). A line
+    says so if not all clusters have names.
+    """
+    folder = path.resolve().parent
+    scored = folder.parent / "metrics.json"
+    rows = read_json(scored) if scored.exists() else {}
+    row = rows.get(folder.name) if isinstance(rows, dict) else None
+    found = row.get("outputs", outputs) if isinstance(row, dict) else outputs
+    if found != outputs:
+        raise UserError(
+            f"--names: {path}: names of {found} groups found (evaluate.groups), expected those of {outputs}; "
+            f"give --groups {found}, or names of {outputs} groups"
+        )
     last = max((int(name.removeprefix("cluster ")) for name in names), default=-1)
     if last >= outputs:
         raise UserError(
             f"--names: {path}: cluster {last} found, expected 0 to {outputs - 1}; name the clusters of {outputs} groups"
         )
+    if len(names) < outputs:
+        info(f"--names: {path} names {len(names)} of {outputs} clusters; the others keep their numbers")
 
 
 def read_names(path: Path) -> dict[str, str]:

@@ -208,6 +208,15 @@ def test_mistakes_are_one_line(levels, refused):
     Path("names.csv").write_text("cluster,class\n12,name\n")
     found = refused("predict", CLUSTERED, folder, "--groups", str(GROUPS), "--names", "names.csv")
     assert "--names: names.csv: cluster 12 found, expected 0 to 9; name the clusters of 10 groups" in found
+    evaluate(assignments=[f"evaluate.groups={GROUPS}"])
+    table = "runs/evaluate/cluster/clusters.csv"
+    found = refused("predict", CLUSTERED, folder, "--names", table)
+    assert (
+        f"--names: {table}: names of 10 groups found (evaluate.groups), expected those of 20; give --groups 10" in found
+    )
+    assert "expected those of 4; give --groups 10" in refused(
+        "predict", CLUSTERED, folder, "--groups", "4", "--names", table
+    )
     TREE.unlink()
     for command, where in (
         (("evaluate", "--set", "evaluate.groups=4"), "evaluate.groups"),
