@@ -42,7 +42,7 @@ from sslpipe.running.reliable import ReliableSettings
 
 CPU = torch.device("cpu")
 MINED = 50
-"""Neighbours of each image that are mined, as many as `init` writes."""
+"""Neighbours of each image, more than any of these methods reads (own choice)."""
 METHODS: dict[str, Callable[[Problem], Any]] = {
     "linear": lambda problem: linear.Method(linear.Settings(), problem),
     "propagation": lambda problem: propagation.Method(propagation.Settings(), problem),
