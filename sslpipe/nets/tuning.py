@@ -1,10 +1,10 @@
 """Which weights of a pretrained backbone are trained, and at which learning rates."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from sslpipe.io.errors import UserError
 from sslpipe.io.settings import Count, Positive, Range
@@ -74,7 +74,7 @@ def tune(network: Network, settings: TuningSettings) -> str:
     Returns how many weights are trained, in words; empty if those are all of a network that is not timm's.
     Raises UserError for more blocks than there are, and for updates of a network without a layer that can have one.
     """
-    total, backbone = _millions(network), network.backbone
+    total, backbone = _millions(network.parameters()), network.backbone
     kept = ""
     if settings.train in TAKEN_BY["statistics"]:
         norms = tuple(layer for layer in backbone.modules() if isinstance(layer, nn.BatchNorm2d))
@@ -92,7 +92,8 @@ def tune(network: Network, settings: TuningSettings) -> str:
         what = _add_updates(backbone, settings, network.settings)
     network.frozen += tuple(_frozen(backbone))
     network.train(network.training)
-    return f"trains {_millions(network)} of {total} million weights, {what} (backbone.train: {settings.train}){kept}"
+    trained = _millions(weight for weight in network.parameters() if weight.requires_grad)
+    return f"trains {trained} of {total} million weights, {what} (backbone.train: {settings.train}){kept}"
 
 
 def _train_blocks(backbone: Backbone, blocks: int, of: BackboneSettings) -> str:
@@ -119,9 +120,9 @@ def _add_updates(backbone: Backbone, settings: TuningSettings, of: BackboneSetti
     return f"the head and updates of rank {rank} in {layers} layers"
 
 
-def _millions(network: Network) -> str:
-    """Return the number of weights that are trained, in millions, with two digits or more."""
-    number = sum(weight.numel() for weight in network.parameters() if weight.requires_grad) / 1e6
+def _millions(weights: Iterable[Tensor]) -> str:
+    """Return the number of weights, in millions, with two digits or more."""
+    number = sum(weight.numel() for weight in weights) / 1e6
     return f"{number:.1f}" if number >= 1 else f"{number:.2g}"
 
 

@@ -4,6 +4,7 @@ Within one autocast block torch keeps the cast weights. Before version 2.11, wei
 for a method's targets, were kept without them, and the forward of the student had no gradient.
 """
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -33,7 +34,7 @@ def test_weights_that_were_cast_without_gradients_get_them_later():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_has_the_gradients_of_a_step_in_float32(name, digits, network, monkeypatch):
     def with_gradient():
-        settings, method = METHODS[name](digits, network)
+        settings, method = METHODS[name](digits, copy.deepcopy(network))
         batches = stream_of(digits, settings, method, 75)
         trainer.Trainer(method.train(), batches, replace(settings.fit, batch=75), seed=0).step(0)
         return {each for each, weight in method.named_parameters() if weight.grad is not None}

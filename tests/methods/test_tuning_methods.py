@@ -59,6 +59,22 @@ def test_models_have_plain_weights_and_those_that_are_not_trained_as_they_were(n
     assert torch.equal(infer(found.eval(), images), infer(method.selected().eval(), images))
 
 
+def test_updates_of_a_trained_network_learn_more_than_its_head_alone(digits, network):
+    """The labels are others than the network was trained with: whether a digit is odd."""
+    settings, method = LABELLED_METHODS["semisup/supervised"](digits, network)
+    train("semisup/supervised", digits, settings, method, batch=50, epochs=10, lr=3e-3)
+    start, loss = method.selected(), {}
+    start.head = torch.nn.Identity()
+    images, held_out, *labels = digits
+    parity = (images, held_out, *(label % 2 for label in labels))
+    for kind in ("none", "lora"):
+        torch.manual_seed(0)
+        settings, method = tuned("semisup/supervised", parity, start, **TUNED[kind])
+        history = train("semisup/supervised", parity, settings, method, batch=50, epochs=10, lr=3e-3)
+        loss[kind] = history[-1]["loss"]
+    assert loss["lora"] < 0.9 * loss["none"]
+
+
 @pytest.mark.parametrize("name", ["semisup/fixmatch", "semisup/suave", "semisup/alternation"])
 def test_the_optimiser_has_the_rates_of_the_blocks_and_of_their_updates(name, digits, network):
     settings, method = tuned(name, digits, network, train="lora", rank=2, layer_decay=0.5)
