@@ -130,6 +130,14 @@ def test_each_epoch_has_every_image_once_and_neighbors_of_its_own(problem, monke
     assert len(found) > 0.95 * 300 * 4  # in 30 epochs nearly all pairs
 
 
+@pytest.mark.parametrize(("few", "is_said"), [(121, True), (120, False)])
+def test_a_line_says_that_there_are_few_steps(problem, capsys, monkeypatch, few, is_said):
+    monkeypatch.setattr(temi, "FEW_STEPS", few)
+    count = len(problem.train.neighbors)
+    groups_of(temi, problem, **{**SMALL, "epochs": 120, "heads": 2, "batch": count, "max_neighbors": 10})
+    assert ("cluster.temi: 120 steps are few, the published run has 9700" in capsys.readouterr().out) == is_said
+
+
 def test_fewer_mined_neighbors_are_used_and_a_line_says_so(problem, capsys):
     groups_of(temi, problem, **{**SMALL, "epochs": 1})
     line = " ".join(capsys.readouterr().out.split())

@@ -22,6 +22,10 @@ from sslpipe.nets.heads import Head
 
 CHUNK = 4096
 """Rows of features that are read at a time for their mean and deviation (own choice)."""
+PUBLISHED_STEPS = 9_700
+"""Steps of the published run on CIFAR-10."""
+FEW_STEPS = 3_000
+"""Steps below which a line says that they are few (own choice, see docs/results.md)."""
 LEAST_DEVIATION = 1e-4
 """Share of the largest standard deviation of a feature below which a feature counts as constant: it is divided by the
 largest one instead, so that rounding does not become noise (own choice)."""
@@ -111,6 +115,11 @@ class Method(OnFeatures[Settings]):
         neighbors = self._neighbors()
         size = min(settings.batch, count)
         steps = count // size
+        if settings.epochs * steps < FEW_STEPS and not self.is_baseline:
+            info(
+                f"cluster.temi: {settings.epochs * steps} steps are few, the published run has {PUBLISHED_STEPS}; raise "
+                "cluster.temi.epochs or lower cluster.temi.batch, or choose scan_heads, which needs fewer"
+            )
         schedule = ScheduleSettings(name="constant", warmup_epochs=settings.warmup_epochs)
         generator = torch.Generator().manual_seed(self.seed)
         losses = torch.zeros(settings.heads, device=mean.device)
