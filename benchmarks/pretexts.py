@@ -1,6 +1,6 @@
 """Pretext tasks side by side: what mining, k-means, SCAN, self-labelling and a linear probe make of each.
 
-    python benchmarks/pretexts.py --seeds 0,1,2 --jobs 2 --folder /tmp/pretexts
+    python -m benchmarks.pretexts --seeds 0,1,2 --jobs 2 --folder /tmp/pretexts
 
 Runs the stages with the params.yaml of the current folder, a seed after another, each with its own split and start;
 settings of pretext tasks that it lacks come from recipes/digits-<method>.yaml. Every run has one thread, so that jobs
