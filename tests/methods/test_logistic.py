@@ -21,7 +21,11 @@ def sample(seed, labels=30, width=5, classes=3):
 @given(st.integers(0, 1000), st.sampled_from([1e-3, 1e-2, 1e-1, 1.0]), st.integers(3, 5))
 def test_agrees_with_scikit_learn(seed, penalty, classes):
     features, label = sample(seed, classes=classes)
-    standard = ((features - features.mean(dim=0)) / features.std(dim=0)).numpy()
+    deviation = [features[:, i].std().item() for i in range(features.shape[1])]
+    usual = (sum(each**2 for each in deviation) / len(deviation)) ** 0.5
+    standard = (
+        (features - features.mean(dim=0)) / torch.tensor([max(each, 0.3 * usual) for each in deviation])
+    ).numpy()
     # Scikit-learn's C Σ cross-entropy + |W|²/2 is 1/λ times ours at C = 1 / (L λ); of two classes it has one vector.
     theirs = LogisticRegression(C=1 / (len(label) * penalty), tol=1e-8, max_iter=2000).fit(standard, label.numpy())
     weight, bias = regress(features, label, penalty, 500)
@@ -52,6 +56,22 @@ def test_a_feature_that_never_changes_does_no_harm():
     assert weight.isfinite().all()
     assert bias.isfinite().all()
     assert ((features @ weight.T + bias).argmax(dim=1) == label).float().mean() > 0.7
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_features_that_hardly_change_among_few_labelled_images_are_no_noise_in_others(seed):
+    """Five features tell the classes; twenty are nearly 0 in the labelled images, and are not in the others."""
+    random = np.random.default_rng(seed)
+    label = np.tile(np.arange(4), 52)
+    centers = np.eye(4, 5) * 4
+    useful = centers[label] + random.normal(size=(208, 5))
+    others = random.normal(size=(208, 20))
+    others[:8] *= 1e-3
+    features = torch.from_numpy(np.concatenate([useful, others], axis=1))
+    known = torch.from_numpy(label)
+    weight, bias = regress(features[:8], known[:8], 1e-3, 200)
+    found = (features[8:] @ weight.T + bias).argmax(dim=1)
+    assert (found == known[8:]).float().mean() > 0.7
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -117,8 +117,8 @@ class Method(OnFeatures[Settings]):
         steps = count // size
         if settings.epochs * steps < FEW_STEPS and not self.is_baseline:
             info(
-                f"cluster.temi: {settings.epochs * steps} steps are few, the published run has {PUBLISHED_STEPS}; raise "
-                "cluster.temi.epochs or lower cluster.temi.batch, or choose scan_heads, which needs fewer"
+                f"cluster.temi: {settings.epochs * steps} steps are few, the published run has {PUBLISHED_STEPS}; "
+                "raise cluster.temi.epochs or lower cluster.temi.batch, or choose scan_heads, which needs fewer"
             )
         schedule = ScheduleSettings(name="constant", warmup_epochs=settings.warmup_epochs)
         generator = torch.Generator().manual_seed(self.seed)
