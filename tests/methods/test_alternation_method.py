@@ -348,6 +348,12 @@ def test_an_unknown_base_is_a_users_mistake(build):
         build(base="fixmtach")
 
 
+@pytest.mark.parametrize("base", ["propagation", "voting_probes", "alternation"])
+def test_a_base_that_takes_no_steps_is_a_users_mistake(build, base):
+    with pytest.raises(UserError, match=rf"^semisup\.alternation\.base: {base} found, expected a method that trains"):
+        build(base=base)
+
+
 def test_an_unknown_key_of_the_base_is_named_where_it_stands(build):
     with pytest.raises(UserError, match=r"^semisup\.alternation\.ssl\.treshold: unknown key[^\n]*threshold[^\n]*$"):
         build(ssl={"treshold": 0.9})

@@ -19,7 +19,7 @@ from sslpipe.io.console import info
 from sslpipe.io.errors import UserError
 from sslpipe.io.params import find_module
 from sslpipe.io.settings import Count, CountOrZero, Fraction, NonNegative, Positive, TwoOrMore, parse
-from sslpipe.methods.semisup._base import Problem
+from sslpipe.methods.semisup._base import LabelledMethod, Problem
 from sslpipe.methods.semisup._phases import Phase, Phases
 from sslpipe.nets.heads import ProjectionSettings, build_head
 from sslpipe.nets.network import Network
@@ -113,6 +113,11 @@ class Method(BaseMethod):
         super().__init__()
         self.settings = settings
         module = find_module("sslpipe.methods.semisup", settings.base, where="semisup.alternation.base")
+        if not issubclass(module.Method, LabelledMethod):
+            raise UserError(
+                f"semisup.alternation.base: {settings.base} found, expected a method that trains the network in steps, "
+                "such as fixmatch"
+            )
         self.base: Any = module.Method(parse(module.Settings, settings.ssl, where="semisup.alternation.ssl"), problem)
         self.falling, self.collapse_hint = self.base.falling, self.base.collapse_hint
         network, images = self.network, problem.labelled.images
