@@ -245,8 +245,8 @@ def _rows(
 def check_names(path: Path, names: Mapping[str, str], outputs: int) -> None:
     """Raise UserError if a table of names belongs to another number of groups than the model's `outputs`.
 
-    It does if it names a cluster beyond them, or if evaluate wrote it for another number (`evaluate.groups`). A line
-    says so if not all clusters have names.
+    It does if it names a cluster beyond them, or if evaluate wrote it for another number (`evaluate.groups`) or an
+    earlier model. A line says so if not all clusters have names.
     """
     folder = path.resolve().parent
     scored = folder.parent / "metrics.json"
@@ -254,9 +254,10 @@ def check_names(path: Path, names: Mapping[str, str], outputs: int) -> None:
     row = rows.get(folder.name) if isinstance(rows, dict) else None
     found = row.get("outputs", outputs) if isinstance(row, dict) else outputs
     if found != outputs:
+        way_out = f"give --groups {found}" if found < outputs else "run the stage evaluate again"
         raise UserError(
-            f"--names: {path}: names of {found} groups found (evaluate.groups), expected those of {outputs}; "
-            f"give --groups {found}, or names of {outputs} groups"
+            f"--names: {path}: names of {found} groups found, expected those of {outputs}; {way_out}, or give names of "
+            f"{outputs} groups"
         )
     last = max((int(name.removeprefix("cluster ")) for name in names), default=-1)
     if last >= outputs:

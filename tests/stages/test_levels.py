@@ -211,10 +211,8 @@ def test_mistakes_are_one_line(levels, refused):
     evaluate(assignments=[f"evaluate.groups={GROUPS}"])
     table = "runs/evaluate/cluster/clusters.csv"
     found = refused("predict", CLUSTERED, folder, "--names", table)
-    assert (
-        f"--names: {table}: names of 10 groups found (evaluate.groups), expected those of 20; give --groups 10" in found
-    )
-    assert "expected those of 4; give --groups 10" in refused(
+    assert f"--names: {table}: names of 10 groups found, expected those of 20; give --groups 10" in found
+    assert "expected those of 4; run the stage evaluate again" in refused(
         "predict", CLUSTERED, folder, "--groups", "4", "--names", table
     )
     TREE.unlink()
