@@ -115,10 +115,10 @@ class Method(BaseMethod):
         module = find_module("sslpipe.methods.semisup", settings.base, where="semisup.alternation.base")
         if not issubclass(module.Method, LabelledMethod):
             raise UserError(
-                f"semisup.alternation.base: {settings.base} found, expected a method that trains the network in steps, "
-                "such as fixmatch"
+                f"semisup.alternation.base: {settings.base} found, expected a method that trains in steps, as fixmatch"
             )
-        self.base: Any = module.Method(parse(module.Settings, settings.ssl, where="semisup.alternation.ssl"), problem)
+        own = parse(module.Settings, settings.ssl, where="semisup.alternation.ssl")
+        self.base: LabelledMethod = module.Method(own, problem)
         self.falling, self.collapse_hint = self.base.falling, self.base.collapse_hint
         network, images = self.network, problem.labelled.images
         self.rotation = build_head(settings.rotation_head, network.backbone.dimension)
@@ -148,8 +148,7 @@ class Method(BaseMethod):
     @property
     def network(self) -> Network:
         """The network that all phases train."""
-        network: Network = self.base.network
-        return network
+        return self.base.network
 
     def phase(self) -> Phase:
         """The phase of the current epoch."""
@@ -157,13 +156,12 @@ class Method(BaseMethod):
 
     def rate(self, name: str) -> float:
         """That of the semi-supervised method."""
-        return float(self.base.rate(name.removeprefix("base.")))
+        return self.base.rate(name.removeprefix("base."))
 
     def multipliers(self) -> Multipliers:
         """Set the learning rate and the weight decay of rotation and clustering."""
         if self.phase() == "semisupervised":
-            multipliers: Multipliers = self.base.multipliers()
-            return multipliers
+            return self.base.multipliers()
         settings, optimizer = self.settings, self.settings.fit.optimizer
         done = self.phases.clusterings(self.progress)
         halved = 0.5 ** sum(done >= milestone for milestone in settings.lr_milestones)
@@ -174,7 +172,7 @@ class Method(BaseMethod):
         """By the place in the run, or among its semi-supervised epochs; then it is 1 in the other epochs."""
         if self.settings.schedule_over == "all":
             return super().schedule_factor(schedule)
-        return float(self.base.schedule_factor(schedule)) if self.phase() == "semisupervised" else 1.0
+        return self.base.schedule_factor(schedule) if self.phase() == "semisupervised" else 1.0
 
     def draw_views(self, batch: Pair, generator: torch.Generator) -> Any:
         """Those of the current phase."""
@@ -195,8 +193,7 @@ class Method(BaseMethod):
         """The loss of the current phase; only the semi-supervised one uses labels."""
         phase = self.phase()
         if phase == "semisupervised":
-            terms: dict[str, Tensor] = self.base.losses(batch, views, generator)
-            return terms
+            return self.base.losses(batch, views, generator)
         if phase == "rotation":
             return self._rotation(views, len(batch.unlabelled))
         return self._clustering(batch.unlabelled, *views)
@@ -247,8 +244,7 @@ class Method(BaseMethod):
         if phase == "rotation":
             return log(4)
         if phase == "semisupervised":
-            chance: float | None = self.base.chance_loss()
-            return chance
+            return self.base.chance_loss()
         return (2 - 2 / sqrt(clusters)) / (clusters if self.settings.reduction == "mean" else 1)
 
     def after_step(self) -> None:
@@ -258,12 +254,11 @@ class Method(BaseMethod):
 
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """The monitors of the semi-supervised method."""
-        return dict(self.base.after_epoch(terms))
+        return self.base.after_epoch(terms)
 
     def selected(self) -> Network:
         """The network to keep."""
-        network: Network = self.base.selected()
-        return network
+        return self.base.selected()
 
 
 def check_length(settings: Settings, images: int) -> None:
