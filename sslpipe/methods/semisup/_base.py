@@ -21,7 +21,7 @@ from sslpipe.io.settings import BelowOne, TwoOrMore
 from sslpipe.methods.semisup._logistic import fit_classifier
 from sslpipe.nets.averaged import AveragedWeights, warm_decay
 from sslpipe.nets.heads import Head, LinearHead, LinearSettings, outputs
-from sslpipe.nets.inference import infer
+from sslpipe.nets.inference import head_logits, infer
 from sslpipe.nets.lora import merged, plain_name
 from sslpipe.nets.monitors import LinearMonitors
 from sslpipe.nets.network import Network
@@ -55,6 +55,13 @@ class Problem:
     """[N, k], the mined neighbours of each training image, the nearest first."""
     similarities: NDArray[np.float32] | None = None
     """[N, k], their cosines."""
+
+    def stored_held_out_acc(self) -> dict[str, float]:
+        """The network's accuracy on the held-out images by their stored features; empty without labels or features."""
+        if self.held_out is None or not self.held_out.has_labels or self.held_out_features is None:
+            return {}
+        logits = head_logits(self.network, self.held_out_features)
+        return {"monitor/held_out_acc": self.held_out.accuracy(logits)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,6 @@ from sslpipe.methods.semisup._feature_probe import (
 )
 from sslpipe.methods.semisup._logistic import set_classifier, stratified_folds
 from sslpipe.neighbors.propagation import Graph, Propagated, neighbor_graph, propagate
-from sslpipe.nets.inference import head_logits
 from sslpipe.nets.network import Network
 from sslpipe.nets.propagation_head import FLOOR, Answer, PropagationHead, PropagationSettings
 
@@ -121,10 +120,7 @@ class Method(nn.Module):
         """The one row of the history: number of labels, and accuracies on left-out labels and on held-out images."""
         row: dict[str, float] = {"labels": len(self.problem.labelled)}
         row |= {f"left_out_acc/{name}": value for name, value in self.solution.choice.accuracies.items()}
-        held_out, features = self.problem.held_out, self.problem.held_out_features
-        if held_out is not None and held_out.has_labels and features is not None:
-            row["monitor/held_out_acc"] = held_out.accuracy(head_logits(self.network, features))
-        return row
+        return row | self.problem.stored_held_out_acc()
 
 
 @dataclass(frozen=True)

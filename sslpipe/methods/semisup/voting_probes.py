@@ -99,10 +99,7 @@ class Method(nn.Module):
     def after_epoch(self, terms: dict[str, float]) -> dict[str, float]:
         """The one row of the history: number of labels, share of unanimous votes, and accuracy on held-out images."""
         row: dict[str, float] = {"labels": len(self.problem.labelled), "unanimous": self.unanimous}
-        held_out, features = self.problem.held_out, self.problem.held_out_features
-        if held_out is not None and held_out.has_labels and features is not None:
-            row["monitor/held_out_acc"] = held_out.accuracy(head_logits(self.network, features))
-        return row
+        return row | self.problem.stored_held_out_acc()
 
 
 def _some(voted: NDArray[np.int64], unlabelled: NDArray[np.int64], most: int) -> NDArray[np.int64]:
