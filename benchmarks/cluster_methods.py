@@ -52,6 +52,7 @@ METHODS: Mapping[str, tuple[Any, Mapping[str, Any]]] = {
     CONSENSUS: (scan_heads, {}),
     "turtle": (turtle, {}),
     "temi": (temi, {}),
+    "temi, 256 components": (temi, {"components": 256}),
 }
 """Name → the module of a method and its settings, at their published length."""
 Groups = NDArray[np.int64]
@@ -104,7 +105,7 @@ def candidates(
             unit = unit_vectors(space.rows, CPU).numpy()
             yield name, KMeans(clusters, n_init=10, random_state=seed).fit_predict(unit)
             continue
-        method = found(name, TEMI_NEIGHBORS if name == "temi" else NEIGHBORS)
+        method = found(name, TEMI_NEIGHBORS if METHODS[name][0] is temi else NEIGHBORS)
         yield name, groups_of(method)
         if name == CONSENSUS:
             again = reliable.Method(

@@ -67,9 +67,25 @@ def fit_pca(rows: Features, components: int) -> Pca:
     mean, values, vectors = (_of_products if few else _of_covariance)(rows, components)
     kept = max(1, int((values > NO_VARIANCE * values[0]).sum()))
     values, vectors = values[:kept].copy(), vectors[:, :kept]
-    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(kept)]
-    basis = vectors * np.where(largest < 0, -1, 1)
-    return Pca(mean.astype(np.float32), basis.astype(np.float32), values)
+    return Pca(mean.astype(np.float32), oriented(vectors).astype(np.float32), values)
+
+
+def oriented(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return eigenvectors [D, C], each with the sign that makes its entry with the largest absolute value positive."""
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
+    return vectors * np.where(largest < 0, -1, 1)
+
+
+def leading_eigenvectors(
+    covariance: NDArray[np.float64], components: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the largest eigenvalues [C] of a covariance [D, D], descending, and their eigenvectors [D, C].
+
+    components: their number, at most; a negative eigenvalue, which is rounding, becomes 0.
+    """
+    dimension = len(covariance)
+    values, vectors = eigh(covariance, subset_by_index=(dimension - min(components, dimension), dimension - 1))
+    return np.maximum(values[::-1], 0), vectors[:, ::-1]
 
 
 Components = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -91,8 +107,7 @@ def _of_covariance(rows: Features, components: int) -> Components:
     assert shift is not None
     mean = total / count
     covariance = (products - count * np.outer(mean, mean)) / (count - 1)
-    values, vectors = eigh(covariance, subset_by_index=(dimension - min(components, dimension), dimension - 1))
-    return shift + mean, np.maximum(values[::-1], 0), vectors[:, ::-1]
+    return shift + mean, *leading_eigenvectors(covariance, components)
 
 
 def _of_products(rows: Features, components: int) -> Components:

@@ -82,13 +82,15 @@ class CosineHeads(nn.Module):
         return torch.bmm(F.normalize(embedding, dim=2), prototypes) / self.settings.temperature
 
     @torch.no_grad()
-    def single(self, head: int, *, mean: Tensor, deviation: Tensor) -> CosineHead:
+    def single(self, head: int, *, mean: Tensor, deviation: Tensor, basis: Tensor | None = None) -> CosineHead:
         """Return a copy of one head (0-based) on the same device, for features that are not standardised.
 
         mean, deviation: [D], by which the features of this module were standardised; both become part of the layer.
+        basis: [D, C], by which they were multiplied then; None: by nothing.
         """
         one = CosineHead(len(mean), self.settings).to(self.hidden.device)
-        weight = self.hidden[head] / deviation
+        weight = self.hidden[head] if basis is None else self.hidden[head] @ basis.T
+        weight = weight / deviation
         one.hidden.weight.copy_(weight)
         one.hidden.bias.copy_(self.hidden_bias[head] - weight @ mean)
         one.embedding.weight.copy_(self.embedding[head])

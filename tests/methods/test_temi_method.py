@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 from sslpipe.data.images import Images
 from sslpipe.methods.cluster import kmeans, temi
 from sslpipe.methods.cluster._distillation import Distillation
+from sslpipe.methods.cluster._inputs import fit_inputs
 from sslpipe.methods.cluster._problem import Neighborhood, Problem
 from sslpipe.neighbors.search import nearest_neighbors
 from sslpipe.nets.cosine_heads import CosineHeads, CosineSettings
@@ -119,7 +120,7 @@ def test_each_epoch_has_every_image_once_and_neighbors_of_its_own(problem, monke
     own = temi.Method._rows
     monkeypatch.setattr(temi.Method, "_rows", lambda self, index: drawn.append(index) or own(self, index))
     groups_of(temi, problem, **SMALL, max_neighbors=4)
-    batches = [index for index in drawn if len(index) == 200]  # 100 pairs; others are of mean and deviation
+    batches = [index for index in drawn if len(index) == 200]  # 100 pairs
     assert len(batches) == 3 * SMALL["epochs"]
     for epoch in range(SMALL["epochs"]):
         images = torch.cat([batch[:100] for batch in batches[3 * epoch : 3 * epoch + 3]])
@@ -156,6 +157,40 @@ def test_a_feature_that_never_changes_is_no_noise(problem):
     before = found(moved)
     moved[:, -1] += 0.003  # the step of float16 at 7
     torch.testing.assert_close(found(moved), before, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("kind", [torch.Tensor, np.ndarray])
+def test_components_are_those_of_the_standardised_features(problem, kind):
+    """Against scikit-learn's standardisation and the singular vectors, which may have other signs."""
+    stored = problem.train.features if kind is np.ndarray else torch.from_numpy(problem.train.features)
+    inputs = fit_inputs(stored, 8, torch.device("cpu"))
+    rows = problem.train.features.astype(np.float64)
+    standard = (rows - inputs.mean.numpy()) / inputs.deviation.numpy()
+    left, values, _ = np.linalg.svd(standard, full_matrices=False)
+    expected = left[:, :8] * values[:8]
+    expected /= np.sqrt((expected**2).mean())
+    found = inputs.of(torch.from_numpy(problem.train.features)).numpy()
+    assert inputs.dimension == 8
+    assert (found**2).mean() == pytest.approx(1, abs=1e-3)
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-2)
+
+
+def test_all_components_are_the_standardised_features_turned(problem):
+    """Distances between images are the same but for one scale, and the head that is kept takes plain features."""
+    plain, turned = (fit_inputs(problem.train.features, each, torch.device("cpu")) for each in (None, 10_000))
+    rows = torch.from_numpy(problem.train.features)
+    own, other = (torch.pdist(inputs.of(rows)) for inputs in (plain, turned))
+    torch.testing.assert_close(own / own.mean(), other / other.mean(), rtol=1e-3, atol=1e-4)
+
+
+def test_the_head_of_components_takes_stored_features(problem, monkeypatch):
+    made = []
+    monkeypatch.setattr(temi, "Distillation", lambda *a, **k: made.append(Distillation(*a, **k)) or made[0])
+    _, method = groups_of(temi, problem, **SMALL, components=8)
+    inputs = fit_inputs(problem.train.features, 8, torch.device("cpu"))
+    assert made[0].student.hidden.shape[2] == 8
+    logits = made[0].teacher.module(inputs.of(torch.from_numpy(problem.train.features)))
+    assert any(torch.allclose(method.training_logits(), each, atol=1e-3) for each in logits)
 
 
 def test_it_groups_digits_better_than_k_means_of_the_same_features(network):

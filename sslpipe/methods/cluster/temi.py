@@ -9,26 +9,21 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from sslpipe.data.device import widest_float
 from sslpipe.engine.schedules import ScheduleSettings, factor
 from sslpipe.io.console import info, progress
 from sslpipe.io.settings import BelowOne, Count, NonNegative, Positive, Range, TwoOrMore
 from sslpipe.methods.cluster._compare import CompareSettings
 from sslpipe.methods.cluster._distillation import Distillation
+from sslpipe.methods.cluster._inputs import Inputs, fit_inputs
 from sslpipe.methods.cluster._levels import LevelsSettings
 from sslpipe.methods.cluster._on_features import OnFeatures
 from sslpipe.nets.cosine_heads import CosineHeads, CosineSettings
 from sslpipe.nets.heads import Head
 
-CHUNK = 4096
-"""Rows of features that are read at a time for their mean and deviation (own choice)."""
 PUBLISHED_STEPS = 9_700
 """Steps of the published run on CIFAR-10."""
 FEW_STEPS = 3_000
 """Steps below which a line says that they are few (own choice, see docs/results.md)."""
-LEAST_DEVIATION = 1e-4
-"""Share of the largest standard deviation of a feature below which a feature counts as constant: it is divided by the
-largest one instead, so that rounding does not become noise (own choice)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +41,10 @@ class Settings:
     beta: Annotated[float, Range(above=0, high=1)] = 0.6
     """β, the power of the probabilities in the mutual information. Larger: a stronger push towards certain
     predictions."""
+    components: Count | None = None
+    """Number of principal components of the standardised features that the heads see, divided by their common standard
+    deviation; null: the standardised features themselves, as published. Fewer: faster, and small differences between
+    images are lost."""
     hidden: Count = 512
     """Width of the heads' hidden layer. Larger: more capacity, slower."""
     embedding: Count = 256
@@ -86,7 +85,7 @@ class Method(OnFeatures[Settings]):
     def find(self) -> tuple[Head, dict[str, float]]:
         """Train all heads; return the teacher's best one, and the losses of all."""
         settings = self.settings
-        mean, deviation = self._moments()
+        inputs = fit_inputs(self.features, settings.components, self.train_set.neighbors.device)
         shape = CosineSettings(
             outputs=settings.clusters,
             hidden=settings.hidden,
@@ -95,7 +94,7 @@ class Method(OnFeatures[Settings]):
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            heads = CosineHeads(len(mean), settings.heads, shape).to(mean.device)
+            heads = CosineHeads(inputs.dimension, settings.heads, shape).to(inputs.mean.device)
         training = Distillation(
             heads,
             beta=settings.beta,
@@ -104,12 +103,14 @@ class Method(OnFeatures[Settings]):
             ema_decay=settings.ema_decay,
             marginal_momentum=settings.marginal_momentum,
         )
-        losses = self._train(training, mean, deviation)
-        best = training.teacher.module.single(int(losses.argmin()), mean=mean, deviation=deviation)
+        losses = self._train(training, inputs)
+        best = training.teacher.module.single(
+            int(losses.argmin()), mean=inputs.mean, deviation=inputs.deviation, basis=inputs.basis
+        )
         columns = {"best": losses.min(), "mean": losses.mean(), "worst": losses.max()}
         return best.cpu(), {f"loss/{name}": value.item() for name, value in columns.items()}
 
-    def _train(self, training: Distillation, mean: Tensor, deviation: Tensor) -> Tensor:
+    def _train(self, training: Distillation, inputs: Inputs) -> Tensor:
         """Train on all images in each epoch, but for those that fill no batch; return the last epoch's losses, [H]."""
         settings, count = self.settings, len(self.features)
         neighbors = self._neighbors()
@@ -122,16 +123,17 @@ class Method(OnFeatures[Settings]):
             )
         schedule = ScheduleSettings(name="constant", warmup_epochs=settings.warmup_epochs)
         generator = torch.Generator().manual_seed(self.seed)
-        losses = torch.zeros(settings.heads, device=mean.device)
+        device = inputs.mean.device
+        losses = torch.zeros(settings.heads, device=device)
         with progress("" if self.is_baseline else "cluster.temi", settings.epochs, "epochs") as bar:
             for epoch in range(settings.epochs):
                 losses.zero_()
                 batches = torch.randperm(count, generator=generator)[: steps * size].view(steps, size)
                 for number, index in enumerate(batches):
                     choice = torch.randint(neighbors.shape[1], (size,), generator=generator)
-                    rows = self._rows(torch.cat([index, neighbors[index, choice]])).to(mean.device).float()
+                    rows = self._rows(torch.cat([index, neighbors[index, choice]])).to(device)
                     scale = factor(schedule, epoch * steps + number, settings.epochs * steps, steps)
-                    losses += training.step((rows - mean) / deviation, factor=scale) / steps
+                    losses += training.step(inputs.of(rows), factor=scale) / steps
                 bar.advance(note=f"loss {losses.mean().item():.3g}")
         return losses
 
@@ -150,19 +152,3 @@ class Method(OnFeatures[Settings]):
         if isinstance(self.features, Tensor):
             return self.features[index.to(self.features.device)]
         return torch.from_numpy(self.features[index.numpy()])
-
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of each feature over the training images, [D] each, on the device."""
-        device = self.train_set.neighbors.device
-        wide = widest_float(device)
-        count, dimension = self.features.shape
-        parts = [torch.arange(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-        total, squares = (torch.zeros(dimension, dtype=wide, device=device) for _ in range(2))
-        for part in parts:
-            total += self._rows(part).to(device, wide).sum(dim=0)
-        mean = total / count
-        for part in parts:
-            squares += (self._rows(part).to(device, wide) - mean).square().sum(dim=0)
-        deviation = (squares / count).sqrt()
-        largest = deviation.max().clamp_min(1e-12)
-        return mean.float(), torch.where(deviation > LEAST_DEVIATION * largest, deviation, largest).float()
