@@ -12,6 +12,8 @@ from sslpipe.nets.layers import Backbone
 from sslpipe.nets.lora import add_updates
 from sslpipe.nets.network import BackboneSettings, Network
 
+Statistics = Literal["batch", "start"]
+KEPT = "batch norms keep the statistics of the start"
 OTHERS = "(backbone.train: all; last_blocks, lora or none train fewer)"
 RANK = 8
 """Rank of the updates if none is given (own choice)."""
@@ -46,7 +48,7 @@ class TuningSettings:
     """Factor on the learning rate from a block to the one before it: the head has 1, the last block this one, the block
     before it its square (BEiT, arXiv:2106.08254, and MAE, arXiv:2111.06377: 0.65 to 0.75 for vision transformers);
     null: 1. Larger: the first blocks move further from their pretrained weights."""
-    statistics: Literal["batch", "start"] | None = None
+    statistics: Statistics | None = None
     """What batch norms with trained weights normalise by: the images of the batch, which their running statistics then
     follow, or the running statistics of the start, which stay. With few steps or small batches the latter keeps a
     published network's features. null: start for a published network, since batches distort its features at once
@@ -77,11 +79,7 @@ def tune(network: Network, settings: TuningSettings) -> str:
     total, backbone = _millions(network.parameters()), network.backbone
     kept = ""
     if settings.train in TAKEN_BY["statistics"]:
-        norms = tuple(layer for layer in backbone.modules() if isinstance(layer, nn.BatchNorm2d))
-        if norms and (settings.statistics or ("batch" if network.input is None else "start")) == "start":
-            network.frozen = norms
-            network.train(network.training)
-            kept = "; batch norms keep the statistics of the start (backbone.statistics)"
+        kept = f"; {KEPT} (backbone.statistics)" if keep_statistics(network, settings.statistics) else ""
     if settings.train == "all":
         return f"trains all {total} million weights {OTHERS}{kept}" if network.settings.name == "timm" else ""
     backbone.requires_grad_(False)
@@ -94,6 +92,19 @@ def tune(network: Network, settings: TuningSettings) -> str:
     network.train(network.training)
     trained = _millions(weight for weight in network.parameters() if weight.requires_grad)
     return f"trains {trained} of {total} million weights, {what} (backbone.train: {settings.train}){kept}"
+
+
+def keep_statistics(network: Network, statistics: Statistics | None) -> bool:
+    """Let the backbone's batch norms keep their running statistics, and normalise by them, if so set.
+
+    statistics: see TuningSettings. Returns whether they do; not where there are none.
+    """
+    norms = tuple(layer for layer in network.backbone.modules() if isinstance(layer, nn.BatchNorm2d))
+    if not norms or (statistics or ("batch" if network.input is None else "start")) == "batch":
+        return False
+    network.frozen += norms
+    network.train(network.training)
+    return True
 
 
 def _train_blocks(backbone: Backbone, blocks: int, of: BackboneSettings) -> str:

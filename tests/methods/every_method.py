@@ -91,8 +91,8 @@ def pretext(module, **settings):
     return build
 
 
-def scan_method(digits, network):
-    settings = scan.Settings(clusters=10, heads=2)
+def scan_method(digits, network, **further):
+    settings = scan.Settings(clusters=10, heads=2, **further)
     neighborhoods = []
     for images in digits[:2]:
         indices, _ = nearest_neighbors(torch.from_numpy(images.array).flatten(1).float(), k=5)
@@ -100,8 +100,8 @@ def scan_method(digits, network):
     return settings, scan.Method(settings, scan.Problem(network, *neighborhoods))
 
 
-def confident_method(digits, network):
-    settings = confident.Settings(threshold=0.1, targets="averaged", ema_decay=0.9)
+def confident_method(digits, network, **further):
+    settings = confident.Settings(threshold=0.1, targets="averaged", ema_decay=0.9, **further)
     network.head = LinearHead(network.backbone.dimension, LinearSettings(outputs=10))
     return settings, confident.Method(settings, confident.Problem(network, digits[0]))
 

@@ -100,14 +100,39 @@ def test_what_is_trained_is_said_at_the_start(digits, network, capsys):
     )
 
 
+def published(resize):
+    """A network that resizes images before it sees 4 px of them, as those with published weights do."""
+    torch.manual_seed(0)
+    given = InputSettings(resize=resize, crop=4, interpolation="bilinear")
+    backbone = BackboneSettings(name="tiny_resnet", side=4)
+    return Network(backbone, mean=[0.3], std=[0.4], input=given, channels=1, size=8)
+
+
+@pytest.mark.parametrize("name", ["cluster/scan", "self_label/confident"])
+@pytest.mark.parametrize(
+    ("is_published", "statistics", "kept"),
+    [(True, None, True), (False, None, False), (True, "batch", False), (False, "start", True)],
+)
+def test_batch_norms_of_a_published_network_keep_their_statistics(
+    name, is_published, statistics, kept, digits, network, capsys
+):
+    settings, method = METHODS[name](digits, published(6) if is_published else network, statistics=statistics)
+    key = name.replace("/", ".")
+    assert (f"{key}: batch norms keep the statistics of the start" in capsys.readouterr().out) == kept
+    before = {key: value.clone() for key, value in method.network.state_dict().items()}
+    train(name, digits, settings, method, batch=50, epochs=2, lr=1e-2)
+    after = method.selected().state_dict()
+    running = [key for key in before if "running" in key]
+    assert running
+    assert all(torch.equal(after[key], before[key]) == kept for key in running)
+    assert not torch.equal(after["backbone.stem.0.weight"], before["backbone.stem.0.weight"])
+
+
 @pytest.mark.parametrize("name", ["semisup/fixmatch", "semisup/alternation", "cluster/scan", "self_label/confident"])
 @pytest.mark.parametrize("resize", [4, 6])
 def test_a_view_without_changes_is_what_predictions_see(name, resize, digits, generator):
     """Stored images of 8 px, which a published network resizes before it sees 4 px of them."""
-    torch.manual_seed(0)
-    given = InputSettings(resize=resize, crop=4, interpolation="bilinear")
-    backbone = BackboneSettings(name="tiny_resnet", side=4)
-    network = Network(backbone, mean=[0.3], std=[0.4], input=given, channels=1, size=8)
+    network = published(resize)
     _, method = METHODS[name](digits, network)
     views = (method.base if "alternation" in name else method).views
     views.settings = replace(ViewSettings(policy="plain"), window="central").resolved()

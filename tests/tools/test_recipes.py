@@ -347,6 +347,22 @@ def test_the_stages_take_a_recipe_and_it_runs_what_it_states(parsed, name):
         assert any(found.methods.values())
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in PUBLISHED if TREES[name].get("pretrain", {}).get("method") == "frozen"]
+)
+def test_batch_norms_of_published_weights_are_trained_as_the_authors_did(name):
+    """The default keeps the statistics of published weights, which none of the papers does."""
+    tree = TREES[name]
+    labelled = [
+        stage[method]
+        for stage in (tree.get("semisup", {}), tree.get("finetune", {}))
+        for method in stage.get("methods", {})
+    ]
+    blocks = [block.get("backbone", {}) for block in labelled]
+    blocks += [stage["confident"] for stage in [tree.get("self_label", {})] if stage.get("method") == "confident"]
+    assert [block.get("statistics") for block in blocks] == ["batch"] * len(blocks)
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_labels_are_those_of_the_name(parsed, name):
     prepare = parsed[name].prepare

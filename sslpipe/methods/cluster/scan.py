@@ -25,6 +25,7 @@ from sslpipe.nets.inference import infer
 from sslpipe.nets.merged import MergedHead
 from sslpipe.nets.network import Network
 from sslpipe.nets.passes import BatchStatistics
+from sslpipe.nets.tuning import KEPT, Statistics, keep_statistics
 from sslpipe.objectives.scan import scan
 from sslpipe.views.policies import Views, ViewSettings
 
@@ -80,6 +81,10 @@ class Settings:
     batch_statistics: BatchStatistics = "joint"
     """joint: images and neighbours share a forward pass and its batch statistics. separate: each have their own (public
     code)."""
+    statistics: Statistics | None = None
+    """What the backbone's batch norms normalise by once it is trained: the images of the batch, which their running
+    statistics then follow (the paper), or the running statistics of the start, which stay. null: start for a published
+    network, whose features batches distort (docs/few-labels.md), batch for others."""
     compare: CompareSettings = CompareSettings()
     """The comparison of the model with plain baselines."""
     levels: LevelsSettings = LevelsSettings()
@@ -110,7 +115,8 @@ class Method(BaseMethod):
                 f"cluster.scan.merge_to: {settings.merge_to} of {settings.clusters} clusters with {settings.neighbors} "
                 "neighbors is set, expected at most as many as clusters, and neighbors"
             )
-        check_length(settings, len(train.images))
+        if check_length(settings, len(train.images)) and keep_statistics(network, settings.statistics):
+            info(f"cluster.scan: {KEPT} (cluster.scan.statistics)")
         self.settings = settings
         self.network = network
         network.head = ClusterHeads(
@@ -253,15 +259,17 @@ class Method(BaseMethod):
         return self.network
 
 
-def check_length(settings: Settings, images: int) -> None:
-    """Print a line if the run ends before the whole network is trained, as it does on purpose on ImageNet."""
+def check_length(settings: Settings, images: int) -> bool:
+    """Return whether the run trains the whole network in the end; a line says if not, as on purpose on ImageNet."""
     fit, steps_per_epoch = settings.fit, max(1, images // settings.fit.batch)
     epochs = fit.epochs if fit.steps is None else fit.steps / steps_per_epoch
-    if settings.head_epochs >= epochs:
-        info(
-            f"cluster.scan: heads alone are trained, in all {epochs:g} epochs, and the backbone stays as it is "
-            f"(head_epochs: {settings.head_epochs}); a lower head_epochs trains it as well"
-        )
+    if settings.head_epochs < epochs:
+        return True
+    info(
+        f"cluster.scan: heads alone are trained, in all {epochs:g} epochs, and the backbone stays as it is "
+        f"(head_epochs: {settings.head_epochs}); a lower head_epochs trains it as well"
+    )
+    return False
 
 
 def held_out_loss(logits: Tensor, neighbors: Tensor | None, *, entropy_weight: float) -> Tensor:

@@ -20,6 +20,7 @@ from sslpipe.nets.averaged import AveragedWeights
 from sslpipe.nets.heads import outputs
 from sslpipe.nets.network import Network
 from sslpipe.nets.statistics import recompute_statistics
+from sslpipe.nets.tuning import KEPT, Statistics, keep_statistics
 from sslpipe.objectives.self_label import confident_cross_entropy
 from sslpipe.views.policies import Views, ViewSettings, plain
 
@@ -41,6 +42,10 @@ class Settings:
     final_statistics: Literal["plain", "training"] = "plain"
     """Batch-norm statistics of the finished model. plain: of all training images without augmentation, computed once
     more, since the model is used on such images (own choice). training: the running ones (public code)."""
+    statistics: Statistics | None = None
+    """What the backbone's batch norms normalise by: batch as the settings above say, or the running statistics of the
+    start, which stay in all three places. null: start for a published network, whose features batches distort
+    (docs/few-labels.md), batch for others."""
     ema_decay: BelowOne = 0.999
     """Decay of the averaged weights (public code, ImageNet). Larger: weights averaged over more steps, which follow
     more slowly."""
@@ -74,6 +79,9 @@ class Method(BaseMethod):
         self.settings = settings
         self.network = network = problem.network
         self.images = problem.images
+        self._keeps_statistics = keep_statistics(network, settings.statistics)
+        if self._keeps_statistics:
+            info(f"self_label.confident: {KEPT} (self_label.confident.statistics)")
         self.averaged: AveragedWeights[Network] | None = None
         if settings.targets == "averaged":
             self.averaged = AveragedWeights(network, own_statistics=settings.target_statistics == "batch")
@@ -147,6 +155,6 @@ class Method(BaseMethod):
         if not self.learned:
             return self._start[0]
         network = self.network if self.averaged is None else self.averaged.module
-        if self.settings.final_statistics == "plain":
+        if self.settings.final_statistics == "plain" and not self._keeps_statistics:
             recompute_statistics(network, self.images)
         return network
