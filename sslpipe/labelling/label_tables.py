@@ -12,6 +12,7 @@ from sslpipe.data.store import UNKNOWN
 from sslpipe.io.files import sha256
 from sslpipe.labelling.actions import Edit
 from sslpipe.labelling.state import LabelState
+from sslpipe.metrics.scored_models import DIGITS, MODEL_DIGEST
 from sslpipe.preparation.questions_file import Row
 
 EDITED = "changed in the table"
@@ -71,12 +72,13 @@ def cluster_names(state: LabelState) -> dict[int, str]:
     return names
 
 
-def cluster_table(state: LabelState) -> bytes:
-    """Return the table of clusters, CSV with the columns cluster, class and images."""
+def cluster_table(state: LabelState, model: str) -> bytes:
+    """Return the table of clusters, CSV with the columns cluster, class, images and the beginning of a model's hash."""
     text, count = io.StringIO(newline=""), np.bincount(state.home)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["cluster", "class", "images"])
-    writer.writerows([cluster, name, int(count[cluster])] for cluster, name in cluster_names(state).items())
+    writer.writerow(["cluster", "class", "images", MODEL_DIGEST])
+    rows = cluster_names(state).items()
+    writer.writerows([cluster, name, int(count[cluster]), model[:DIGITS]] for cluster, name in rows)
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 

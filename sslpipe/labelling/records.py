@@ -88,7 +88,7 @@ class Records:
                 _write(self.labels, rows_bytes(rows))
             if self.collection.kind == "groups" and (names or self.clusters.exists()):
                 self._check_clusters()
-                _write(self.clusters, cluster_table(self.state))
+                _write(self.clusters, cluster_table(self.state, self.collection.key))
             saved = {"labels": digest(self.labels), "clusters": digest(self.clusters)}
             if saved != self._saved() or self._unsaved():
                 self.journal.append({"do": "saved", **saved})
@@ -188,7 +188,7 @@ class Records:
         if self.collection.kind != "groups" or (found := digest(self.clusters)) is None:
             return
         known = {entry.get("clusters") for entry in self.journal.entries if entry.get("do") == "saved"}
-        if found not in known | {digest_of(cluster_table(self.state))}:
+        if found not in known | {digest_of(cluster_table(self.state, self.collection.key))}:
             raise UserError(
                 f"{self.clusters}: not as this page wrote it, and would be overwritten; move it away, or name another "
                 "file with --clusters"

@@ -17,6 +17,7 @@ from sslpipe.metrics.definitions import Predictions
 from sslpipe.metrics.kmeans import KMeansSettings
 from sslpipe.metrics.mappings import UNMAPPED
 from sslpipe.metrics.permutations import permutation_accuracies
+from sslpipe.metrics.scored_models import DIGITS, MODEL_DIGEST
 from sslpipe.metrics.table import METRICS
 
 PERMUTATIONS = 100
@@ -193,13 +194,18 @@ def _class_rows(mapped: NDArray[np.int64], label: NDArray[np.int64], classes: Se
 
 
 def write_evaluations(
-    folder: Path, evaluations: Mapping[str, Evaluation], classes: Sequence[str], metadata: Mapping[str, Any]
+    folder: Path,
+    evaluations: Mapping[str, Evaluation],
+    classes: Sequence[str],
+    metadata: Mapping[str, Any],
+    weights: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write the metrics of all models to metrics.json and table.csv, and a folder with the tables of each model.
 
     evaluations: model, such as "cluster", "semisup.fixmatch" or "semisup.suave/projection_1" (a linear classifier on
     one of its layers) → its evaluation. metadata: additional entries of every row (protocol, seed, number of images);
     the metadata of each evaluation follow them, and the number of clusters or classes, outputs, precedes them. The
+    weights: model → SHA-256 of its weights, of which clusters.csv has the beginning. The
     folder of a model has clusters.csv and, if they are known, confusion.csv, classes.csv and permutations.csv.
     Returns the content of metrics.json.
     """
@@ -212,7 +218,12 @@ def write_evaluations(
     for name, evaluation in evaluations.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         clusters = [
-            {"cluster": i, "images": int(size), "class": "" if to == UNMAPPED else classes[to]}
+            {
+                "cluster": i,
+                "images": int(size),
+                "class": "" if to == UNMAPPED else classes[to],
+                MODEL_DIGEST: (weights or {}).get(name, "")[:DIGITS],
+            }
             for i, (size, to) in enumerate(zip(evaluation.sizes, evaluation.mapping, strict=True))
         ]
         write_csv(folder / name / "clusters.csv", clusters)

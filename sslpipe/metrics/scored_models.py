@@ -4,6 +4,11 @@ from pathlib import Path
 
 from sslpipe.io.files import read_json, sha256
 
+MODEL_DIGEST = "model_sha256"
+"""Column of a table of clusters with the beginning of the SHA-256 hash of their model's weights."""
+DIGITS = 12
+"""Digits of that hash in the table."""
+
 
 def changed_models(evaluated: Path) -> list[str]:
     """Return the folders whose models are others now than those that evaluate scored; a missing one is not compared.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from math import sqrt
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -33,7 +34,10 @@ class LowRankUpdate(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Map the weight W to the updated one."""
-        return weight + (self.scale * self.b @ self.a).view(weight.shape)
+        with torch.autocast(
+            weight.device.type, enabled=False
+        ):  # the update is merged in float32, and rounded once here
+            return weight + (self.scale * self.b @ self.a).view(weight.shape)
 
 
 def updatable(module: nn.Module) -> list[nn.Module]:

@@ -122,7 +122,8 @@ def evaluate_project(
         evaluated_card = card_for("evaluate", store.info, settings, parent=None, inputs=files)
         write_json(folder / "card.json", asdict(evaluated_card))
         metadata = {"protocol": store.info.protocol, "seed": project.seed, "images": len(label)}
-        return write_evaluations(folder, evaluations, classes, metadata)
+        weights = {name: evaluated_card.inputs[weights_path(path).as_posix()] for name, path in models.items()}
+        return write_evaluations(folder, evaluations, classes, metadata, weights)
 
 
 def find_classifiers(project: Params, runs: Path) -> Mapping[str, Path]:

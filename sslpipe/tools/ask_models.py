@@ -24,7 +24,7 @@ from sslpipe.running.features import StoredFeatures
 
 GROUPS = ("self-label", "cluster")
 """Folders under runs/ with a model of groups, the first one that is there is used."""
-CLASSIFIERS = ("semisup/propagation", "finetune/linear")
+CLASSIFIERS = ("semisup/propagation", "semisup/voting_probes", "finetune/linear")
 """Folders under runs/ with a classifier, the first one that is there is used."""
 LEAST = 1e-12
 """Probability below which a logarithm is not taken."""

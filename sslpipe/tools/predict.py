@@ -1,7 +1,6 @@
 """Predictions for new images, in chunks, so that the memory needed does not depend on the number of images."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from sslpipe.decoding.entries import Entry
 from sslpipe.decoding.pixels import MAX_PIXELS, Form
 from sslpipe.io.console import info, progress
 from sslpipe.io.errors import UserError
-from sslpipe.io.files import atomic_file, read_array, read_json, sha256, write_array
+from sslpipe.io.files import atomic_file, read_array, sha256, write_array
 from sslpipe.io.stages import CLUSTER_STAGES, LABELLED_STAGES
 from sslpipe.neighbors import torch_search
 from sslpipe.neighbors.unit_vectors import UnitVectors
@@ -32,15 +31,11 @@ from sslpipe.nets.model_file import check_data
 from sslpipe.nets.model_paths import weights_path
 from sslpipe.nets.network import Network
 from sslpipe.preparation.image_files import find_images
-from sslpipe.preparation.tables import Column, quoted, read_table
 from sslpipe.running.features import find_features
 from sslpipe.tools.prediction_table import ERROR, FILE, check_suffix, file_name, is_predictions, table_writer
 
 CACHE = Path(".sslpipe/features")
 """Folder of cached features of training images; a file's name is a hash of the model and the images."""
-CLUSTER = Column("cluster")
-CLASS = Column("class", frozenset({"classname", "label", "name"}))
-CLUSTER_NUMBER = re.compile(r"\s*(?:cluster\s*)?([0-9]{1,9})(?:\.0)?\s*", re.IGNORECASE)
 
 
 class Files:
@@ -240,52 +235,3 @@ def _rows(
                 row[f"neighbor_{place}"] = bank.files[index]
                 row[f"similarity_{place}"] = float(similarity)
     return rows | dict(zip(chunk.index.tolist(), good, strict=True))
-
-
-def check_names(path: Path, names: Mapping[str, str], outputs: int) -> None:
-    """Raise UserError if a table of names belongs to another number of groups than the model's `outputs`.
-
-    It does if it names a cluster beyond them, or if evaluate wrote it for another number (`evaluate.groups`) or an
-    earlier model. A line says so if not all clusters have names.
-    """
-    folder = path.resolve().parent
-    scored = folder.parent / "metrics.json"
-    rows = read_json(scored) if scored.exists() else {}
-    row = rows.get(folder.name) if isinstance(rows, dict) else None
-    found = row.get("outputs", outputs) if isinstance(row, dict) else outputs
-    if found != outputs:
-        way_out = f"give --groups {found}" if found < outputs else "run the stage evaluate again"
-        raise UserError(
-            f"--names: {path}: names of {found} groups found, expected those of {outputs}; {way_out}, or give names of "
-            f"{outputs} groups"
-        )
-    last = max((int(name.removeprefix("cluster ")) for name in names), default=-1)
-    if last >= outputs:
-        raise UserError(
-            f"--names: {path}: cluster {last} found, expected 0 to {outputs - 1}; name the clusters of {outputs} groups"
-        )
-    if len(names) < outputs:
-        info(f"--names: {path} names {len(names)} of {outputs} clusters; the others keep their numbers")
-
-
-def read_names(path: Path) -> dict[str, str]:
-    """Read names for clusters from a table with the columns cluster and class: "cluster 3" → name.
-
-    The column cluster has numbers, or names such as "cluster 3". runs/evaluate/<model>/clusters.csv is such a table. A
-    cluster without a name keeps its number. Raises UserError for a file that cannot be read or is not such a table.
-    """
-    try:
-        table = read_table(path, f"--names: {path}", CLUSTER, CLASS, lambda text: bool(CLUSTER_NUMBER.fullmatch(text)))
-    except OSError as error:
-        raise UserError(f"--names: {path} cannot be read: {error.strerror}") from None
-    names: dict[str, str] = {}
-    for row, cluster, text in table.rows:
-        where = f"--names: {path} {table.unit} {row}"
-        if name := (text or "").strip():
-            number = CLUSTER_NUMBER.fullmatch(cluster)
-            if not number:
-                raise UserError(f"{where}: {quoted(cluster)} found, expected the number of a cluster")
-            first = names.setdefault(key := f"cluster {int(number[1])}", name)
-            if first != name:
-                raise UserError(f"{where}: {key} has two classes, {quoted(first)} and {quoted(name)}")
-    return names

@@ -51,7 +51,8 @@ def predict(
     from sslpipe.io.text import counted, listed, shown
     from sslpipe.nets.levels import clusters_of, merge_to_level
     from sslpipe.nets.model_file import load_model
-    from sslpipe.tools.predict import Files, Predictor, check_names, check_out, open_bank, predict, read_names
+    from sslpipe.tools.cluster_names import check_names, read_names
+    from sslpipe.tools.predict import Files, Predictor, check_out, open_bank, predict
     from sslpipe.tools.sorting import check_folder, read_predictions, review, sort_into
 
     if link and sort is None:
@@ -65,7 +66,7 @@ def predict(
     network, card = load_model(model)
     merge_to_level(network, card, model, groups, "--groups")
     if names and card.predicts_clusters:
-        check_names(names, called, clusters_of(network))
+        check_names(names, called, clusters_of(network), model)
     predictor = Predictor(network, card, choose_device(device))
     if predictor.card.stage not in (*CLUSTER_STAGES, *LABELLED_STAGES) and (sort is not None or below is not None):
         raise UserError(f"{model}: predicts neither classes nor clusters, which --sort-into and --review need")

@@ -32,6 +32,11 @@ def labels(folder):
         return {row["file"]: row["label"] for row in csv.DictReader(file)}
 
 
+def models(folder):
+    with (folder / "clusters.csv").open(newline="") as file:
+        return {row["model_sha256"] for row in csv.DictReader(file)}
+
+
 def clusters(folder):
     with (folder / "clusters.csv").open(newline="") as file:
         return {row["cluster"]: row["class"] for row in csv.DictReader(file)}
@@ -55,6 +60,7 @@ def test_every_action_is_in_the_tables_at_once_and_still_there_after_a_restart(t
     for _ in range(2):
         assert labels(tmp_path) == WRITTEN
         assert clusters(tmp_path) == {"0": "cat", "1": "dog", "2": "cat"}
+        assert models(tmp_path) == {"a"}
         again = opened(tmp_path)
         assert again.notes == []
     assert len(again.done) == 9
@@ -179,6 +185,7 @@ def test_groups_of_another_model_begin_without_names_and_all_labels_stay(tmp_pat
     assert "another model" in other.notes[0]
     other.do(Name(1, "cat"), None)
     assert clusters(tmp_path) == {"1": "cat"}
+    assert models(tmp_path) == {"b"}
     assert opened(tmp_path, key="b").state.groups[1] == "cat"
 
 

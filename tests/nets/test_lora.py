@@ -67,6 +67,16 @@ def test_the_weight_and_its_gradients_are_those_of_plain_loops(outputs, inputs, 
             torch.testing.assert_close(update.b.grad[i, k], (alpha / rank * total).detach())
 
 
+def test_autocast_does_not_round_the_product_which_is_merged_in_float32():
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(64, 64))
+    add_updates(layer, rank=8, alpha=8.0)
+    torch.nn.init.normal_(layer[0].parametrizations.weight[0].b)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer[0].weight
+    torch.testing.assert_close(found, merged(layer)[0].weight, rtol=0, atol=0)
+
+
 def test_layers_with_a_matrix_are_updated_and_no_others():
     layers = nn.Sequential(
         nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1, groups=2), nn.BatchNorm2d(4), nn.Linear(4, 2)

@@ -215,6 +215,13 @@ def test_mistakes_are_one_line(levels, refused):
     assert "expected those of 4; run the stage evaluate again" in refused(
         "predict", CLUSTERED, folder, "--groups", "4", "--names", table
     )
+    evaluate()
+    other = Path(table).read_text().splitlines()
+    digest = sha256(Path(CLUSTERED) / "model.safetensors")[:12]
+    assert all(line.endswith(f",{digest}") for line in other[1:])
+    Path("names.csv").write_text("\n".join(line.replace(digest, "0" * 12) for line in other))
+    expected = f"--names: names.csv: names of clusters of 1 other model found, expected those of {CLUSTERED}; run the"
+    assert expected in refused("predict", CLUSTERED, folder, "--names", "names.csv")
     TREE.unlink()
     for command, where in (
         (("evaluate", "--set", "evaluate.groups=4"), "evaluate.groups"),

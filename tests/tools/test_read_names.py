@@ -1,7 +1,7 @@
 import pytest
 
 from sslpipe.io.errors import UserError
-from sslpipe.tools.predict import read_names
+from sslpipe.tools.cluster_names import read_names
 
 
 @pytest.mark.parametrize(

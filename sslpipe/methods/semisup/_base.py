@@ -84,6 +84,7 @@ class LabelledSettings:
     regression of the labelled images' features. A random layer distorts pretrained features in the first steps (Kumar
     et al. 2022, "Fine-tuning can distort pretrained features and underperform out-of-distribution")."""
     backbone: TuningSettings = TuningSettings()
+    """Which weights of the backbone are trained, and at which learning rates."""
     ema_decay: BelowOne | None = 0.999
     """Decay of the averaged weights, which are kept; null: the weights at the end are kept. Larger: an average over
     more steps, about 1 / (1 - ema_decay), which follows more slowly."""
