@@ -178,7 +178,7 @@ def run(
                 rank = float(combine([neighbor_modularity(groups, graphs[judge]) for judge in judges]))
                 ranked.append((rank, figures[0], f"{name}, {space.name}"))
                 shown = " / ".join(f"{value:.3f}" for value in figures)
-                print(f"{seed} {space.name}: {name}: {shown}, {seconds:.1f} s", flush=True)
+                print(f"{seed} {space.name}: {name}: {shown}, rank {rank:.3f}, {seconds:.1f} s", flush=True)
                 began = time.process_time()
         _, accuracy, name = max(ranked)
         picks.append(f"| {seed} | {name} | {accuracy:.3f} | {max(each[1] for each in ranked):.3f} |")

@@ -43,8 +43,8 @@ class Settings:
     predictions."""
     components: Count | None = None
     """Number of principal components of the standardised features that the heads see, divided by their common standard
-    deviation; null: the standardised features themselves, as published. Fewer: faster, and small differences between
-    images are lost."""
+    deviation; null: the standardised features themselves, as published. More: finer differences between images, also
+    of no interest, and slower."""
     hidden: Count = 512
     """Width of the heads' hidden layer. Larger: more capacity, slower."""
     embedding: Count = 256
