@@ -1,8 +1,10 @@
 """Predictions for new images, in chunks, so that the memory needed does not depend on the number of images."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ from sslpipe.tools.prediction_table import ERROR, FILE, check_suffix, file_name,
 
 CACHE = Path(".sslpipe/features")
 """Folder of cached features of training images; a file's name is a hash of the model and the images."""
+CACHED_BANKS = 4
+"""Files in that folder; with another one the one that was used longest ago is deleted (own choice)."""
 
 
 class Files:
@@ -115,15 +119,26 @@ def open_bank(
     cached = CACHE / f"{key}.npy"
     if cached.exists():
         features = torch.from_numpy(read_array(cached)).to(device)
+        with suppress(OSError):
+            os.utime(cached)  # it was used now
     else:
         images = Images(store.images("train"), device)
         features = F.normalize(infer(network.features, images, title="features of training images"), dim=1)
         try:
             with atomic_file(cached) as partial:
                 write_array(partial, features.cpu().numpy())
+            _delete_unused(CACHE)
         except UserError as error:  # in a project that cannot be written to
             info(f"{error}; the features of the training images are computed again by the next call")
     return Bank(features, store.files("train"))
+
+
+def _delete_unused(folder: Path) -> None:
+    """Delete cached features but for the CACHED_BANKS files that were used last."""
+    with suppress(OSError):  # another process may delete them too
+        newest = sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in newest[CACHED_BANKS:]:
+            path.unlink()
 
 
 class Predictor:

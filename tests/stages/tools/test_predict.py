@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -96,10 +97,25 @@ def test_groups_may_be_given_names(pictures):
 def test_features_of_the_training_images_are_computed_once(pictures, capsys):
     predict(Path("runs/self-label"), [pictures])
     (kept,) = Path(".sslpipe/features").glob("*.npy")
-    before = kept.stat().st_mtime_ns
+    before = kept.stat().st_ino
     first = OUT.read_bytes()
     predict(Path("runs/self-label"), [pictures])
-    assert (kept.stat().st_mtime_ns, OUT.read_bytes()) == (before, first)
+    assert (kept.stat().st_ino, OUT.read_bytes()) == (before, first)
+
+
+def test_features_that_were_used_longest_ago_are_deleted(pictures):
+    predict(Path("runs/self-label"), [pictures])
+    (own,) = Path(".sslpipe/features").glob("*.npy")
+    others = [own.with_name(f"{number}.npy") for number in range(1, 5)]
+    for number, other in enumerate(others, 1):
+        other.touch()
+        os.utime(other, (number, number))
+    os.utime(own, (0, 0))
+    predict(Path("runs/self-label"), [pictures])  # reads its own, and writes none
+    assert {own, *others} == set(Path(".sslpipe/features").glob("*.npy"))
+    own.unlink()
+    predict(Path("runs/self-label"), [pictures])
+    assert {own, *others[1:]} == set(Path(".sslpipe/features").glob("*.npy"))
 
 
 def test_stored_features_are_those_of_a_model_with_the_pretrained_backbone(pictures):
