@@ -4,7 +4,8 @@ import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -56,13 +57,11 @@ class TimmBackbone(Backbone):
 
         Weights that timm groups with the classifier have 0.
         """
-        from timm.models._manipulate import group_with_matcher
+        from timm.models import group_parameters
 
-        # No pattern of timm has this name, so it is grouped as a classifier is.
-        names = [*(name for name, _ in self.model.named_parameters()), HEAD]
-        groups = group_with_matcher(
-            iter([(name, None) for name in names]), self.model.group_matcher(coarse=False), reverse=True
-        )
+        # No pattern of timm has the name HEAD, so it is grouped as a classifier is.
+        weights = SimpleNamespace(named_parameters=lambda: [*self.model.named_parameters(), (HEAD, None)])
+        groups = group_parameters(cast(nn.Module, weights), self.model.group_matcher(coarse=False), reverse=True)
         return {f"model.{name}": groups[HEAD] - group for name, group in groups.items() if name != HEAD}
 
     def set_recompute(self, recompute: bool) -> None:
