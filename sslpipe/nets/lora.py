@@ -34,9 +34,7 @@ class LowRankUpdate(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Map the weight W to the updated one."""
-        with torch.autocast(
-            weight.device.type, enabled=False
-        ):  # the update is merged in float32, and rounded once here
+        with torch.autocast(weight.device.type, enabled=False):  # in float32, as it is merged
             return weight + (self.scale * self.b @ self.a).view(weight.shape)
 
 

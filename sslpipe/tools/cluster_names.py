@@ -15,6 +15,8 @@ from sslpipe.preparation.tables import Column, quoted, read_table
 
 CLUSTER = Column("cluster")
 CLASS = Column("class", frozenset({"classname", "label", "name"}))
+MAX_HEADER = 10_000
+"""Characters of a first line that are searched for the column of digests."""
 CLUSTER_NUMBER = re.compile(r"\s*(?:cluster\s*)?([0-9]{1,9})(?:\.0)?\s*", re.IGNORECASE)
 
 
@@ -54,8 +56,9 @@ def check_names(path: Path, names: Mapping[str, str], outputs: int, model: Path)
             f"--names: {path}: names of {found} groups found, expected those of {outputs}; {way_out}, or give names of "
             f"{outputs} groups"
         )
-    digest = sha256(weights_path(model))
-    if others := {each for each in _models(path) if not digest.startswith(each)}:
+    models = _models(path)
+    digest = sha256(weights_path(model)) if models else ""
+    if others := {each for each in models if not digest.startswith(each)}:
         raise UserError(
             f"--names: {path}: names of clusters of {counted(len(others), 'other model')} found, expected those of "
             f"{model}; run the stage evaluate again or open its groups in 'sslpipe label', or remove the column "
@@ -80,6 +83,9 @@ def _evaluated_groups(path: Path, outputs: int) -> int:
 
 
 def _models(path: Path) -> set[str]:
-    """Return the digests of models that a CSV file has; none of a table without them."""
+    """Return the digests of models that a CSV file has; none of a table without them, or in another format."""
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        if MODEL_DIGEST not in file.readline(MAX_HEADER):
+            return set()
+        file.seek(0)
         return {each for row in csv.DictReader(file) if (each := (row.get(MODEL_DIGEST) or "").strip().lower())}

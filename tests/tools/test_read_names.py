@@ -1,7 +1,7 @@
 import pytest
 
 from sslpipe.io.errors import UserError
-from sslpipe.tools.cluster_names import read_names
+from sslpipe.tools.cluster_names import check_names, read_names
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,18 @@ def test_a_file_of_names_that_cannot_be_read(tmp_path):
         read_names(tmp_path / "none.csv")
     with pytest.raises(UserError, match=r"cannot be read: Is a directory$"):
         read_names(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["names.parquet", "names.jsonl", "names.csv", "tsv"])
+def test_a_table_without_digests_is_of_any_model(tmp_path, name):
+    """In every format that names are read from; the model need not have weights then."""
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pq = pytest.importorskip("pyarrow.parquet")
+        pa = pytest.importorskip("pyarrow")
+        pq.write_table(pa.table({"cluster": list(range(2000)), "class": ['a\r,"b'] * 2000}), path)
+    elif name.endswith("jsonl"):
+        path.write_text('{"cluster": 0, "class": "a"}\n')
+    else:
+        path.write_bytes("cluster,class\n0,é\n".encode("utf-16"))
+    check_names(path, read_names(path), len(read_names(path)), tmp_path)
