@@ -205,7 +205,7 @@ def write_evaluations(
     evaluations: model, such as "cluster", "semisup.fixmatch" or "semisup.suave/projection_1" (a linear classifier on
     one of its layers) → its evaluation. metadata: additional entries of every row (protocol, seed, number of images);
     the metadata of each evaluation follow them, and the number of clusters or classes, outputs, precedes them. The
-    weights: model → SHA-256 of its weights, of which clusters.csv has the beginning. The
+    weights: model → SHA-256 of its weights, of which clusters.csv has the beginning; none of k-means and of layers. The
     folder of a model has clusters.csv and, if they are known, confusion.csv, classes.csv and permutations.csv.
     Returns the content of metrics.json.
     """

@@ -1,6 +1,6 @@
 """Outputs of a network for all images of a split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,12 +96,14 @@ def logits_of(head: nn.Module, features: NDArray[Any] | Tensor, device: torch.de
 
     The features are read in chunks, so that those in a file need not fit into memory.
     """
-    parts = []
-    for start in range(0, len(features), BATCH):
-        few = features[start : start + BATCH]
-        rows = few if isinstance(few, Tensor) else torch.from_numpy(np.array(few))
-        parts.append(head(rows.to(device).float()).float())
-    return torch.cat(parts)
+    return torch.cat([head(rows.float()).float() for rows in feature_chunks(features, device, size=BATCH)])
+
+
+def feature_chunks(features: NDArray[Any] | Tensor, device: torch.device, *, size: int) -> Iterator[Tensor]:
+    """Yield `size` rows of stored features [N, D] at a time, on a device, in the type that they have."""
+    for start in range(0, len(features), size):
+        rows = features[start : start + size]
+        yield (rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))).to(device)
 
 
 def probabilities(network: Network, images: Images) -> NDArray[np.float32]:

@@ -161,7 +161,7 @@ def test_a_feature_that_never_changes_is_no_noise(problem):
 
 @pytest.mark.parametrize("kind", [torch.Tensor, np.ndarray])
 def test_components_are_those_of_the_standardised_features(problem, kind):
-    """Against scikit-learn's standardisation and the singular vectors, which may have other signs."""
+    """Against the singular vectors of the standardised features, which may have other signs."""
     stored = problem.train.features if kind is np.ndarray else torch.from_numpy(problem.train.features)
     inputs = fit_inputs(stored, 8, torch.device("cpu"))
     rows = problem.train.features.astype(np.float64)
@@ -176,7 +176,7 @@ def test_components_are_those_of_the_standardised_features(problem, kind):
 
 
 def test_all_components_are_the_standardised_features_turned(problem):
-    """Distances between images are the same but for one scale, and the head that is kept takes plain features."""
+    """Distances between images are the same but for one scale."""
     plain, turned = (fit_inputs(problem.train.features, each, torch.device("cpu")) for each in (None, 10_000))
     rows = torch.from_numpy(problem.train.features)
     own, other = (torch.pdist(inputs.of(rows)) for inputs in (plain, turned))

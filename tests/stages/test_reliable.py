@@ -153,9 +153,8 @@ def test_it_is_no_classifier_for_questions(own):
     groups, classifier = find_outputs(Path("runs"), None, store, stored, torch.device("cpu"))
     assert (groups.folder, classifier.folder) == (GROUPS, Path("runs/semisup/voting_probes"))
     shutil.rmtree("runs/semisup/voting_probes")
-    assert find_outputs(Path("runs"), None, store, stored, torch.device("cpu"))[1].folder == Path(
-        "runs/finetune/linear"
-    )
+    _, classifier = find_outputs(Path("runs"), None, store, stored, torch.device("cpu"))
+    assert classifier.folder == Path("runs/finetune/linear")
     shutil.rmtree("runs/finetune")
     chosen, classifier = find_outputs(Path("runs"), MODEL, store, stored, torch.device("cpu"))
     assert (chosen.folder, chosen.classes, classifier) == (MODEL, (), None)

@@ -1,6 +1,5 @@
 """What TEMI's heads see of stored features: standardised values, or their principal components."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from sslpipe.data.device import widest_float
 from sslpipe.metrics.pca import Features, leading_eigenvectors, oriented
+from sslpipe.nets.inference import feature_chunks
 
 CHUNK = 4096
 """Rows of features that are read at a time (own choice)."""
@@ -48,10 +48,10 @@ def fit_inputs(features: Features, components: int | None, device: torch.device)
     wide = widest_float(device)
     count, dimension = features.shape
     total, squares = (torch.zeros(dimension, dtype=wide, device=device) for _ in range(2))
-    for rows in _chunks(features, device):
+    for rows in feature_chunks(features, device, size=CHUNK):
         total += rows.to(wide).sum(dim=0)
     mean = total / count
-    for rows in _chunks(features, device):
+    for rows in feature_chunks(features, device, size=CHUNK):
         squares += (rows.to(wide) - mean).square().sum(dim=0)
     deviation = (squares / count).sqrt()
     largest = deviation.max().clamp_min(1e-12)
@@ -60,16 +60,9 @@ def fit_inputs(features: Features, components: int | None, device: torch.device)
     if components is None:
         return standard
     correlation = torch.zeros(dimension, dimension, dtype=wide, device=device)
-    for rows in _chunks(features, device):
+    for rows in feature_chunks(features, device, size=CHUNK):
         values = standard.of(rows)
         correlation += values.T @ values / count
     variances, vectors = leading_eigenvectors(correlation.cpu().double().numpy(), components)
     basis = oriented(vectors) / np.sqrt(max(variances.mean(), 1e-12))
     return Inputs(standard.mean, standard.deviation, torch.from_numpy(basis).float().to(device))
-
-
-def _chunks(features: Features, device: torch.device) -> Iterator[Tensor]:
-    """Yield some rows at a time, as they are stored, on `device`."""
-    for start in range(0, len(features), CHUNK):
-        rows = features[start : start + CHUNK]
-        yield (rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))).to(device)
